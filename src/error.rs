@@ -1,0 +1,79 @@
+//! What a client reads when pgwake refuses or ends it, and whose fault that was.
+//!
+//! Each module keeps its own small error enum and implements [`ClientError`] by hand per variant; it is never
+//! implemented for boxed or foreign errors, so that nothing internal reaches a client by accident. Writing the
+//! ErrorResponse is `wire`'s work.
+
+use std::borrow::Cow;
+
+/// A five-character SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SqlState(pub &'static str);
+
+macro_rules! sqlstates {
+    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+        impl SqlState {
+            $($(#[$doc])* pub const $name: Self = Self($code);)*
+        }
+    };
+}
+
+sqlstates! {
+    /// successful_completion: the session ended as it should.
+    SUCCESS = "00000";
+    /// sqlserver_rejected_establishment_of_sqlconnection: TLS is missing, or no endpoint is named.
+    REJECTED = "08004";
+    /// connection_failure: the server was lost.
+    SERVER_LOST = "08006";
+    /// transaction_resolution_unknown: the server was lost while a commit was on its way.
+    OUTCOME_UNKNOWN = "08007";
+    /// protocol_violation.
+    PROTOCOL_VIOLATION = "08P01";
+    /// feature_not_supported.
+    NOT_SUPPORTED = "0A000";
+    /// invalid_authorization_specification: channel binding does not hold.
+    INVALID_AUTHORIZATION = "28000";
+    /// invalid_password: also for unknown roles and unknown endpoints.
+    INVALID_PASSWORD = "28P01";
+    /// query_canceled.
+    CANCELLED = "57014";
+    /// admin_shutdown: a planned end.
+    ADMIN_SHUTDOWN = "57P01";
+    /// cannot_connect_now: still starting; another try is worth it.
+    CANNOT_CONNECT_NOW = "57P03";
+    /// idle_session_timeout.
+    IDLE_SESSION_TIMEOUT = "57P05";
+    /// internal_error.
+    INTERNAL = "XX000";
+}
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The client sent something wrong or left.
+    Client,
+    /// The tenant's configuration or limits.
+    Tenant,
+    /// The compute failed or was lost.
+    Compute,
+    /// pgwake itself, or its operator's configuration.
+    Pgwake,
+}
+
+/// An error as the client reads it.
+pub trait ClientError: std::error::Error {
+    /// The code that makes drivers do the right thing.
+    fn sqlstate(&self) -> SqlState;
+    /// One sentence, lowercase, no full stop.
+    fn message(&self) -> Cow<'static, str>;
+    /// What is known about this case.
+    fn detail(&self) -> Option<Cow<'static, str>> {
+        None
+    }
+    /// What to do.
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        None
+    }
+    /// Whose fault it is: decides how loudly it is logged.
+    fn fault(&self) -> Fault;
+}

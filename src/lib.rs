@@ -1,0 +1,14 @@
+//! pgwake: the address that applications connect to when their Postgres is serverless.
+//!
+//! A connection travels through these modules in this order: [`listener`] accepts it, [`tls`] secures it and
+//! learns the name that the client asks for, [`wire`] reads its startup packet, [`tenant`] finds the endpoint
+//! behind the name, [`auth`] proves who the client is, [`wake`] wakes the [`compute`] and hands out a lease on
+//! it, [`pool`] logs in to the server, and [`session`] relays until the stay is over. [`cancel`] knows whose
+//! statement runs where. [`server`] builds all of them and wires them together.
+//!
+//! A module may name only modules on an earlier row of `ARCHITECTURE.md`; a test holds that.
+
+pub mod ids;
+pub mod shutdown;
+
+pub mod error;

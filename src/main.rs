@@ -1,0 +1,3 @@
+//! The `pgwake` program.
+
+fn main() {}
