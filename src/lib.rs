@@ -12,3 +12,5 @@ pub mod ids;
 pub mod shutdown;
 
 pub mod error;
+
+pub mod wire;
