@@ -13,4 +13,8 @@ pub mod shutdown;
 
 pub mod error;
 
+pub mod telemetry;
+
+pub mod config;
+
 pub mod wire;

@@ -1,0 +1,286 @@
+//! The configuration as checked: plain data that the whole program reads.
+//!
+//! `config/sources.rs` reads the files as one tree, `config/file.rs` has the keys as written (none is accepted that
+//! is not declared there), `config/check.rs` turns them into these types. Every problem on the way is collected.
+//! Nothing here holds a handle, a static or a switch for tests. Who calls: `cli` and `server` load it, every other
+//! module takes the part that it needs.
+
+mod address;
+mod built_in;
+mod check;
+mod duration;
+mod file;
+mod origin;
+mod problem;
+mod read;
+mod secret;
+mod sources;
+mod tree;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::ids::{EndpointName, Secret, TenantName, Verifier};
+
+pub use duration::{DurationError, DurationText, parse_duration};
+pub use origin::{Level, Origin, Origins, OriginsByKey};
+pub use problem::{Place, Problem, Problems};
+pub(crate) use read::nearest;
+
+/// A configuration and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What holds.
+    pub config: Config,
+    /// Where each part of it stands.
+    pub origins: Origins,
+}
+
+/// Reads the configuration at `path` and everything that it includes.
+///
+/// # Errors
+/// All [`Problems`] of all files at once.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let mut report = problem::Report::default();
+    let sources = sources::Sources::read(path, &mut report);
+    let spot = problem::Spot::of_file(&sources.root.place.file);
+    let root = <file::Root as read::Read>::read(&sources.root, &spot, &mut report);
+    let mut origins = Origins {
+        files: sources.files,
+        includes_unmatched: sources.includes_unmatched,
+        ..Origins::default()
+    };
+    // Where a file is missing, whatever misses something else may miss what stands there.
+    let checked = root
+        .filter(|_| sources.complete)
+        .map(|root| check::check(&root, &spot, &mut origins, &mut report));
+    report.finish(path)?;
+    let config = checked.expect("nothing was reported, so every file was read");
+    Ok(Loaded { config, origins })
+}
+
+/// Everything that one pgwake needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What must survive a restart: the mock secret, remembered roles, the lock.
+    pub state_dir: PathBuf,
+    /// Where computes put their Unix sockets; `None`: a short folder is chosen.
+    pub socket_dir: Option<PathBuf>,
+    /// Where clients come in; at least one.
+    pub listen: Vec<Listen>,
+    /// Domains whose first label is an endpoint, lowercase, without a leading dot.
+    pub domains: Vec<String>,
+    /// Certificate chains and their keys; may be empty only where no listener speaks TLS.
+    pub certificates: Vec<CertificateFiles>,
+    /// Limits of the whole process.
+    pub limits: Limits,
+    /// All endpoints of all tenants.
+    pub endpoints: BTreeMap<EndpointName, Arc<Endpoint>>,
+}
+
+impl Config {
+    /// The endpoint of this name; what a server name means is `tenant`'s work.
+    pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(name)
+    }
+}
+
+/// One address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// TCP or Unix socket.
+    pub address: ListenAddress,
+    /// What is asked of clients. A Unix socket is never refused for lack of TLS.
+    pub tls: ListenTls,
+    /// The endpoint of clients that name none.
+    pub default_endpoint: Option<EndpointName>,
+}
+
+/// A TCP address or the path of a Unix socket (`….s.PGSQL.5432` for libpq to find it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// IPv4 or IPv6; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// Made at start, removed at the end.
+    Unix(PathBuf),
+}
+
+/// Whether a TCP client must speak TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenTls {
+    /// Plaintext is refused with 08004.
+    Required,
+    /// Plaintext is allowed; TLS is answered where the client asks for it.
+    Optional,
+}
+
+/// A PEM chain, leaf first, and its private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Path of the chain.
+    pub certificate: PathBuf,
+    /// Path of the key (PKCS#8, PKCS#1 or SEC1), not readable by others.
+    pub key: PathBuf,
+}
+
+/// Limits of the whole process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Most clients connected at once, authenticated or not; beyond, accept closes at once.
+    pub clients_max: usize,
+    /// From accept until the client has proved who it is.
+    pub login_timeout: Duration,
+    /// How long transactions may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// One attempt to reach a server and log in to it.
+    pub connect_timeout: Duration,
+    /// A TCP peer that takes nothing for this long counts as gone (TCP_USER_TIMEOUT), also one that does not read.
+    pub tcp_user_timeout: Duration,
+    /// An idle connection is probed after this (TCP keepalive).
+    pub tcp_keepalive: Duration,
+}
+
+/// A branch's address, its owner, its rules and its compute.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// The first label of the server name.
+    pub name: EndpointName,
+    /// Who owns it.
+    pub tenant: TenantName,
+    /// Further full host names, lowercase.
+    pub hosts: Vec<String>,
+    /// Roles with their verifiers: the endpoint's own over the tenant's.
+    pub roles: BTreeMap<String, Role>,
+    /// Where the verifiers that are not listed come from.
+    pub roles_from: RolesFrom,
+    /// How clients prove who they are.
+    pub login: LoginMethod,
+    /// How long without an open turn until the compute is suspended; `None`: never.
+    pub suspend_after: Option<Duration>,
+    /// Whether idle sessions are ended (57P05) so that the compute can be suspended.
+    pub suspend_idle_sessions: bool,
+    /// How long a client is held while the compute wakes.
+    pub hold_timeout: Duration,
+    /// How long a start may take in all; it goes on after its clients have left.
+    pub start_timeout: Duration,
+    /// How long a clean stop may take before it is forced.
+    pub stop_timeout: Duration,
+    /// What runs the server.
+    pub compute: Compute,
+}
+
+/// What a role's password is checked against, and how pgwake logs in for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// The text of that server's `pg_authid.rolpassword`, taken apart.
+    pub verifier: Verifier,
+    /// Used for the login to the server instead of the key that the client's proof reveals.
+    pub server_password: Option<Secret>,
+}
+
+/// Where verifiers come from that the configuration does not list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RolesFrom {
+    /// Only listed roles exist.
+    Config,
+    /// Read from `pg_authid` of the endpoint's own Postgres.
+    Postgres(RoleReading),
+}
+
+/// How pgwake logs in to read `pg_authid`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleReading {
+    /// A superuser; for a process compute the one that owns the cluster.
+    pub role: String,
+    /// `None`: the local socket lets the operating system's user in.
+    pub password: Option<Secret>,
+    /// The database to connect to.
+    pub database: String,
+}
+
+/// How clients of an endpoint log in. It depends on the endpoint, never on the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// Password over TLS where a listed role has an MD5 verifier, or where every role that was read and may log in
+    /// with a password has one; otherwise SCRAM.
+    Auto,
+    /// SCRAM-SHA-256 and SCRAM-SHA-256-PLUS only.
+    Scram,
+    /// Password over TLS only.
+    Password,
+}
+
+/// What runs an endpoint's server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compute {
+    /// A local Postgres that pgwake starts and stops.
+    Process(ProcessCompute),
+    /// A server that is always there.
+    Fixed(FixedCompute),
+}
+
+/// A local Postgres data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessCompute {
+    /// Made on first use where it does not exist.
+    pub data_dir: PathBuf,
+    /// Folder of `postgres` and `initdb`; `None`: `/usr/lib/postgresql/<PG_VERSION>/bin`, then PATH.
+    pub programs: Option<PathBuf>,
+    /// User to run as where pgwake is root and the data directory does not say; `None`: `postgres`, then `nobody`.
+    pub run_as: Option<String>,
+    /// Database made on first use.
+    pub database: Option<String>,
+    /// Role that owns it; `None`: the first listed role.
+    pub owner: Option<String>,
+}
+
+/// A server reached over TCP or a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedCompute {
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// How it is reached over TCP.
+    pub tls: ServerTls,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerAddress {
+    /// Host name or IP address, and port.
+    Tcp {
+        /// Host name or IP address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The socket file itself.
+    Unix(PathBuf),
+}
+
+/// TLS towards a server, in libpq's terms (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerTls {
+    /// Plaintext.
+    Disable,
+    /// Encrypted; the certificate is not checked.
+    Require,
+    /// The chain must lead to `ca`.
+    VerifyCa {
+        /// PEM file with the trusted roots.
+        ca: PathBuf,
+    },
+    /// As `VerifyCa`, and the certificate must name the host.
+    VerifyFull {
+        /// PEM file with the trusted roots.
+        ca: PathBuf,
+    },
+}

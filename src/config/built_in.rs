@@ -1,0 +1,39 @@
+//! What holds where a configuration says nothing. `config/reference.toml` says the same; a test compares them.
+
+use std::{path::Path, time::Duration};
+
+use super::{Limits, LoginMethod, RolesFrom};
+
+/// `state_dir`
+pub(crate) fn state_dir() -> &'static Path {
+    Path::new("/var/lib/pgwake")
+}
+
+/// `suspend_after`
+pub(crate) const SUSPEND_AFTER: Duration = Duration::from_secs(5 * 60);
+/// `suspend_idle_sessions`
+pub(crate) const SUSPEND_IDLE_SESSIONS: bool = false;
+/// `hold_timeout`
+pub(crate) const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
+/// `start_timeout`
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// `stop_timeout`
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// `login`
+pub(crate) const LOGIN: LoginMethod = LoginMethod::Auto;
+/// `roles_from`
+pub(crate) const ROLES_FROM: RolesFrom = RolesFrom::Config;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients_max: 10_000,
+            login_timeout: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.
+            tcp_user_timeout: Duration::from_secs(15 * 60),
+            tcp_keepalive: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Endpoints: what each of them says, its tenant, the defaults and the built-in defaults, in this order.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use crate::config::{
+    Compute, Endpoint, built_in,
+    file::{ComputeTable, EndpointTable, Inherited, ProcessTable, Root, Tenant},
+    origin::{Level, OriginsByKey, record, record_own},
+    problem::{Report, Wrong},
+    read::{At, Setting, nearest},
+};
+use crate::ids::{EndpointName, TenantName};
+
+use super::{MOMENT, Once, YEAR, compute, within};
+
+/// All endpoints of all tenants.
+pub(super) fn check(
+    root: &Root,
+    domains: &[String],
+    origins: &mut BTreeMap<EndpointName, OriginsByKey>,
+    report: &mut Report,
+) -> BTreeMap<EndpointName, Arc<Endpoint>> {
+    let mut shared = Shared {
+        domains,
+        names: Once::new("name"),
+        hosts: Once::new("host"),
+        data_dirs: Once::new("data directory"),
+    };
+    let mut endpoints = BTreeMap::new();
+    for (tenant_name, tenant) in root.tenants.given().iter().flat_map(|at| &at.value.0) {
+        for (name, own) in tenant.value.endpoints.given().iter().flat_map(|at| &at.value.0) {
+            let owner = format!("an endpoint of tenant `{tenant_name}`");
+            if !shared.names.claim(name.clone(), &owner, &own.spot, report) {
+                continue;
+            }
+            let mut written = Written {
+                name,
+                tenant_name,
+                own,
+                tenant: &tenant.value,
+                defaults: root.defaults.given().map(|at| &at.value),
+                origins: OriginsByKey::new(),
+                report,
+            };
+            record(&mut written.origins, "", Level::Own, own);
+            let endpoint = written.check(&mut shared);
+            origins.insert(name.clone(), written.origins);
+            endpoints.extend(endpoint.map(|endpoint| (name.clone(), Arc::new(endpoint))));
+        }
+    }
+    endpoints
+}
+
+/// What no two endpoints may share.
+struct Shared<'a> {
+    domains: &'a [String],
+    names: Once<EndpointName>,
+    hosts: Once<String>,
+    data_dirs: Once<PathBuf>,
+}
+
+/// One endpoint as it is written, with everything that it takes its values from.
+pub(super) struct Written<'a> {
+    pub(super) name: &'a EndpointName,
+    tenant_name: &'a TenantName,
+    pub(super) own: &'a At<EndpointTable>,
+    pub(super) tenant: &'a Tenant,
+    pub(super) defaults: Option<&'a Inherited>,
+    pub(super) origins: OriginsByKey,
+    pub(super) report: &'a mut Report,
+}
+
+impl Written<'_> {
+    fn check(&mut self, shared: &mut Shared<'_>) -> Option<Endpoint> {
+        let waits = MOMENT..=YEAR;
+        let mut duration = |key, pick, default| match self.inherit(key, pick) {
+            Some(at) => within(&at, &waits, self.report),
+            None => default,
+        };
+        let hold_timeout = duration("hold_timeout", |i| &i.hold_timeout, built_in::HOLD_TIMEOUT);
+        let start_timeout = duration("start_timeout", |i| &i.start_timeout, built_in::START_TIMEOUT);
+        let stop_timeout = duration("stop_timeout", |i| &i.stop_timeout, built_in::STOP_TIMEOUT);
+        let suspend_after = self.inherit("suspend_after", |i| &i.suspend_after);
+        let suspend_idle_sessions = self.inherit("suspend_idle_sessions", |i| &i.suspend_idle_sessions);
+        let hosts = self.check_hosts(shared);
+        let roles = self.check_roles();
+        let login = self.check_login(&roles);
+        let compute = self.check_compute(shared);
+        let roles_from = self.check_roles_from(compute.as_ref());
+        Some(Endpoint {
+            name: self.name.clone(),
+            tenant: self.tenant_name.clone(),
+            hosts,
+            roles,
+            roles_from,
+            login,
+            suspend_after: suspend_after.map_or(Some(built_in::SUSPEND_AFTER), |at| at.value.0),
+            suspend_idle_sessions: suspend_idle_sessions
+                .map_or(built_in::SUSPEND_IDLE_SESSIONS, |at| at.value),
+            hold_timeout,
+            start_timeout,
+            stop_timeout,
+            compute: compute?,
+        })
+    }
+
+    /// The nearest level that says something.
+    pub(super) fn inherit<T: Clone>(
+        &mut self,
+        key: &str,
+        pick: fn(&Inherited) -> &Setting<T>,
+    ) -> Option<At<T>> {
+        let levels = [
+            (Level::Own, Some(&self.own.value.inherited)),
+            (Level::Tenant, Some(&self.tenant.inherited)),
+            (Level::Defaults, self.defaults),
+        ];
+        let said = levels
+            .into_iter()
+            .find_map(|(level, keys)| Some((level, pick(keys?).given()?)));
+        let (level, at) = said?;
+        record(&mut self.origins, key, level, at);
+        Some(at.clone())
+    }
+
+    fn check_hosts(&mut self, shared: &mut Shared<'_>) -> Vec<String> {
+        let setting = &self.own.value.hosts;
+        record_own(&mut self.origins, "hosts", setting);
+        let owner = format!("a host of endpoint `{}`", self.name);
+        let mut hosts = Vec::new();
+        for at in setting.given().iter().flat_map(|at| &at.value.0) {
+            let host = &at.value.0;
+            let parent = host.split_once('.').map_or("", |(_, parent)| parent);
+            if let Some(domain) = shared.domains.iter().find(|d| *d == host || *d == parent) {
+                let message = format!(
+                    "{host:?} belongs to the domain {domain:?}, whose names are given by `routing.domains`"
+                );
+                let fix = "remove it: an endpoint is reached as <endpoint>.<domain> without being told";
+                self.report.add(&at.spot, Wrong::new(message, fix));
+            } else if shared.hosts.claim(host.clone(), &owner, &at.spot, self.report) {
+                hosts.push(host.clone());
+            }
+        }
+        hosts
+    }
+
+    fn check_compute(&mut self, shared: &mut Shared<'_>) -> Option<Compute> {
+        let at = match &self.own.value.compute {
+            Setting::Given(at) => at,
+            Setting::Refused => return None,
+            Setting::Absent => {
+                let fix = "add compute = { kind = \"process\", data_dir = \"…\" } or compute = { kind = \"fixed\", address = \"…\" }";
+                let message = format!("endpoint `{}` has no compute", self.name);
+                self.report.add(&self.own.spot, Wrong::new(message, fix));
+                return None;
+            }
+        };
+        record_own(&mut self.origins, "compute.kind", &self.own.value.compute);
+        if let ComputeTable::Process(process) = &at.value {
+            self.check_owner(process);
+            self.check_data_dir(process, shared);
+        }
+        let first_role = self.first_role();
+        compute::check(at, first_role.as_deref(), &mut self.origins, self.report)
+    }
+
+    fn check_owner(&mut self, process: &ProcessTable) {
+        let Some(at) = process.owner.given() else {
+            return;
+        };
+        let names = self.role_names();
+        if names.iter().any(|name| name.0 == at.value) {
+            return;
+        }
+        let fix = match nearest(&at.value, names.iter().map(|name| name.0.as_str())) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("list it: [tenants.{}.roles.{}]", self.tenant_name, at.value),
+        };
+        let message = format!("the owner {:?} is not a listed role", at.value);
+        self.report.add(&at.spot, Wrong::new(message, fix));
+    }
+
+    fn check_data_dir(&mut self, process: &ProcessTable, shared: &mut Shared<'_>) {
+        let Some(at) = process.data_dir.given() else {
+            return;
+        };
+        // Two ways to write one folder are one folder, where it already exists.
+        let folder = at.value.canonicalize().unwrap_or_else(|_| at.value.clone());
+        let owner = format!("that of endpoint `{}`", self.name);
+        shared.data_dirs.claim(folder, &owner, &at.spot, self.report);
+    }
+}

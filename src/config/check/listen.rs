@@ -1,0 +1,121 @@
+//! Where clients come in.
+
+use crate::config::{
+    Listen, ListenAddress, ListenTls,
+    address::check_socket_path,
+    file::{Listener, Root},
+    origin::{OriginsByKey, record_own},
+    problem::{Report, Spot, Wrong},
+    read::{At, Setting, nearest},
+};
+
+use super::{Once, endpoint_names};
+
+/// All listeners. Asks for a certificate where one of them cannot do without.
+pub(super) fn check(
+    root: &Root,
+    file: &Spot,
+    origins: &mut OriginsByKey,
+    report: &mut Report,
+) -> Vec<Listen> {
+    let setting = root.listen.key(|listen| &listen.postgres);
+    record_own(origins, "listen.postgres", setting);
+    let example = "write postgres = \"127.0.0.1:6432\" under [listen]";
+    let listeners = match setting {
+        Setting::Given(at) if !at.value.0.is_empty() => &at.value.0,
+        Setting::Given(At { spot, .. }) => {
+            report.add(spot, Wrong::new("no address to listen on", example));
+            return Vec::new();
+        }
+        Setting::Refused => return Vec::new(),
+        Setting::Absent => {
+            let spot = file.key("listen", &file.place).key("postgres", &file.place);
+            report.add(&spot, Wrong::new("no address to listen on", example));
+            return Vec::new();
+        }
+    };
+    let mut seen = Once::new("address");
+    let mut checked = Vec::new();
+    for at in listeners {
+        let Some(listen) = check_listener(&at.value.0, &at.spot, report) else {
+            continue;
+        };
+        let any_port = matches!(listen.address, ListenAddress::Tcp(address) if address.port() == 0);
+        if !any_port {
+            seen.claim(format!("{:?}", listen.address), "listened on", &at.spot, report);
+        }
+        check_default(root, &at.value.0, report);
+        if !at.value.0.tls.is_refused() {
+            check_certified(root, &listen, &at.spot, report);
+        }
+        checked.push(listen);
+    }
+    checked
+}
+
+fn check_listener(listener: &Listener, spot: &Spot, report: &mut Report) -> Option<Listen> {
+    let (address, tls) = match (&listener.address, &listener.unix) {
+        (Setting::Given(address), Setting::Absent) => {
+            let tls = listener.tls.given().map_or(ListenTls::Required, |at| at.value);
+            (ListenAddress::Tcp(address.value.0), tls)
+        }
+        (Setting::Absent, Setting::Given(path)) => {
+            if let Some(tls) = listener.tls.given() {
+                let fix = "remove it: clients do not speak TLS over a Unix socket";
+                report.add(
+                    &tls.spot,
+                    Wrong::new("`tls` does not belong to a Unix socket", fix),
+                );
+            }
+            report.note(&path.spot, check_socket_path(&path.value))?;
+            (ListenAddress::Unix(path.value.clone()), ListenTls::Optional)
+        }
+        (Setting::Refused, _) | (_, Setting::Refused) => return None,
+        _ => {
+            let fix = "write { address = \"127.0.0.1:6432\" } or { unix = \"/run/pgwake/.s.PGSQL.5432\" }";
+            report.add(spot, Wrong::new("a listener has either `address` or `unix`", fix));
+            return None;
+        }
+    };
+    Some(Listen {
+        address,
+        tls,
+        default_endpoint: listener.default_endpoint.given().map(|at| at.value.clone()),
+    })
+}
+
+fn check_default(root: &Root, listener: &Listener, report: &mut Report) {
+    let Some(at) = listener.default_endpoint.given() else {
+        return;
+    };
+    let names = endpoint_names(root);
+    let name = at.value.as_str();
+    if names.contains(name) {
+        return;
+    }
+    let fix = match nearest(name, names.into_iter()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("name an endpoint that exists, or add [tenants.<tenant>.endpoints.{name}]"),
+    };
+    report.add(
+        &at.spot,
+        Wrong::new(format!("there is no endpoint {name:?}"), fix),
+    );
+}
+
+fn check_certified(root: &Root, listen: &Listen, spot: &Spot, report: &mut Report) {
+    let setting = root.tls.key(|tls| &tls.certificates);
+    let certified = match setting {
+        Setting::Absent => false,
+        Setting::Refused => true,
+        Setting::Given(at) => !at.value.0.is_empty(),
+    };
+    let needed = matches!(listen.address, ListenAddress::Tcp(_)) && listen.tls == ListenTls::Required;
+    if needed && !certified {
+        let fix = "write certificates = [{ certificate = \"…\", key = \"…\" }] under [tls], or allow plaintext here with { address = \"…\", tls = \"optional\" }";
+        report.add(
+            spot,
+            Wrong::new("clients must speak TLS here, but there is no certificate", fix),
+        );
+    }
+}

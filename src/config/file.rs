@@ -1,0 +1,340 @@
+//! The configuration as written: every table and every key that exists.
+//!
+//! One declaration per table; a key that is not declared here is refused. Values are parsed one by one, what
+//! they mean together is `check`'s work. Who calls: `config::load`.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::ids::{EndpointName, Secret, TenantName, Verifier};
+
+use super::{
+    ListenTls, LoginMethod, RoleReading,
+    address::{DnsName, ListenTcp, ServerAt},
+    duration::SuspendAfter,
+    problem::{Report, Spot, Wrong},
+    read::{At, List, Named, Opened, Read, Setting, table},
+    tree::{Node, Value},
+    value::{Count, RoleName, ServerTlsMode, read_word},
+};
+
+table! {
+    /// A whole configuration.
+    Root {
+        /// What must survive a restart.
+        state_dir: PathBuf,
+        /// Where computes put their sockets.
+        socket_dir: PathBuf,
+        /// Further files; taken in before the rest is read.
+        include: List<String>,
+        /// `[listen]`
+        listen: ListenTable,
+        /// `[routing]`
+        routing: Routing,
+        /// `[tls]`
+        tls: Tls,
+        /// `[limits]`
+        limits: LimitsTable,
+        /// `[defaults]`
+        defaults: Inherited,
+        /// `[tenants.<tenant>]`
+        tenants: Named<TenantName, Tenant>,
+    }
+}
+
+table! {
+    /// `[listen]`
+    ListenTable {
+        /// Where clients come in.
+        postgres: Listeners,
+    }
+}
+
+table! {
+    /// An element of `listen.postgres` that says more than an address.
+    Listener {
+        /// TCP address and port.
+        address: ListenTcp,
+        /// Path of a Unix socket.
+        unix: PathBuf,
+        /// Whether TLS is asked of TCP clients.
+        tls: ListenTls,
+        /// The endpoint of clients that name none.
+        default_endpoint: EndpointName,
+    }
+}
+
+table! {
+    /// `[routing]`
+    Routing {
+        /// Domains whose first label is an endpoint.
+        domains: List<DnsName>,
+    }
+}
+
+table! {
+    /// `[tls]`
+    Tls {
+        /// Chains and their keys.
+        certificates: List<Certificate>,
+    }
+}
+
+table! {
+    /// An element of `tls.certificates`.
+    Certificate {
+        /// The chain.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    }
+}
+
+table! {
+    /// `[limits]`
+    LimitsTable {
+        /// Most clients at once.
+        clients_max: Count,
+        /// From accept until the client has proved who it is.
+        login_timeout: Duration,
+        /// For transactions after SIGTERM.
+        drain_timeout: Duration,
+        /// For one attempt to reach a server.
+        connect_timeout: Duration,
+        /// TCP_USER_TIMEOUT.
+        tcp_user_timeout: Duration,
+        /// Until an idle connection is probed.
+        tcp_keepalive: Duration,
+    }
+}
+
+table! {
+    /// What an endpoint takes from its tenant, and a tenant from `[defaults]`.
+    Inherited {
+        /// Without an open turn until the compute is suspended.
+        suspend_after: SuspendAfter,
+        /// Whether idle sessions are ended for that.
+        suspend_idle_sessions: bool,
+        /// How long a client is held.
+        hold_timeout: Duration,
+        /// How long a start may take.
+        start_timeout: Duration,
+        /// How long a clean stop may take.
+        stop_timeout: Duration,
+        /// How clients prove who they are.
+        login: LoginMethod,
+        /// Where further verifiers come from.
+        roles_from: RolesFromSource,
+    }
+}
+
+table! {
+    /// `[tenants.<tenant>]`
+    Tenant + inherited: Inherited {
+        /// Roles of all its endpoints.
+        roles: Named<RoleName, RoleTable>,
+        /// Its endpoints.
+        endpoints: Named<EndpointName, EndpointTable>,
+    }
+}
+
+table! {
+    /// `[tenants.<tenant>.roles.<role>]`
+    RoleTable {
+        /// What its password is checked against.
+        verifier: Verifier,
+        /// What pgwake logs in to the server with.
+        server_password: Secret,
+    }
+}
+
+table! {
+    /// `[tenants.<tenant>.endpoints.<endpoint>]`
+    EndpointTable + inherited: Inherited {
+        /// Further full host names.
+        hosts: List<DnsName>,
+        /// Roles of this endpoint alone.
+        roles: Named<RoleName, RoleTable>,
+        /// What runs the server.
+        compute: ComputeTable,
+    }
+}
+
+table! {
+    /// `compute = { kind = "process", … }`
+    ProcessTable {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Folder of `postgres` and `initdb`.
+        programs: PathBuf,
+        /// The operating system's user.
+        run_as: String,
+        /// Made on first use.
+        database: String,
+        /// Owner of that database.
+        owner: String,
+    }
+}
+
+table! {
+    /// `compute = { kind = "fixed", … }`
+    FixedTable {
+        /// Host and port, or a socket.
+        address: ServerAt,
+        /// How TLS is spoken to it.
+        tls: ServerTlsMode,
+        /// Trusted roots.
+        ca: PathBuf,
+    }
+}
+
+table! {
+    /// `roles_from = { … }`
+    RolesFromTable {
+        /// A superuser.
+        role: String,
+        /// Its password.
+        password: Secret,
+        /// The database to log in to.
+        database: String,
+    }
+}
+
+/// One listener or a list of them.
+pub(crate) struct Listeners(pub(crate) Vec<At<ListenerEntry>>);
+
+impl Read for Listeners {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        if let Value::List(_) = &node.value {
+            return List::read(node, spot, report).map(|list| Self(list.0));
+        }
+        let value = ListenerEntry::read(node, spot, report)?;
+        let spot = spot.clone();
+        Some(Self(vec![At { value, spot }]))
+    }
+
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        Listener::keys(path, keys);
+    }
+}
+
+/// An address alone, or a table.
+pub(crate) struct ListenerEntry(pub(crate) Listener);
+
+impl Read for ListenerEntry {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        if let Value::Table(_) = &node.value {
+            return Listener::read(node, spot, report).map(Self);
+        }
+        let value = ListenTcp::read(node, spot, report)?;
+        let spot = spot.clone();
+        Some(Self(Listener {
+            address: Setting::Given(At { value, spot }),
+            unix: Setting::Absent,
+            tls: Setting::Absent,
+            default_endpoint: Setting::Absent,
+        }))
+    }
+}
+
+/// `roles_from`: a word, or whom to log in as.
+#[derive(Clone)]
+pub(crate) enum RolesFromSource {
+    /// `"config"`
+    Config,
+    /// `"postgres"`, or a table that says more.
+    Postgres(RoleReading),
+}
+
+impl Read for RolesFromSource {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let postgres = || RoleReading {
+            role: "postgres".to_owned(),
+            password: None,
+            database: "postgres".to_owned(),
+        };
+        let Value::Table(_) = &node.value else {
+            let words = [("config", Self::Config), ("postgres", Self::Postgres(postgres()))];
+            return read_word(node, spot, words, report);
+        };
+        let table = RolesFromTable::read(node, spot, report)?;
+        let mut reading = postgres();
+        for (setting, text) in [
+            (&table.role, &mut reading.role),
+            (&table.database, &mut reading.database),
+        ] {
+            match setting {
+                Setting::Absent => (),
+                Setting::Refused => return None,
+                Setting::Given(at) => text.clone_from(&at.value),
+            }
+        }
+        match table.password {
+            Setting::Absent => (),
+            Setting::Refused => return None,
+            Setting::Given(at) => reading.password = Some(at.value),
+        }
+        Some(Self::Postgres(reading))
+    }
+
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        keys.push(path.to_owned());
+        RolesFromTable::keys(path, keys);
+    }
+}
+
+/// `compute`: its kind decides which other keys there are.
+pub(crate) enum ComputeTable {
+    /// `kind = "process"`
+    Process(ProcessTable),
+    /// `kind = "fixed"`
+    Fixed(FixedTable),
+}
+
+impl Read for ComputeTable {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let known = [&["kind"], ProcessTable::KEYS, FixedTable::KEYS];
+        let table = Opened::open(node, spot, &known, report)?;
+        let kind: Setting<Kind> = table.setting("kind", spot, report);
+        let kind = match kind {
+            Setting::Given(kind) => kind.value,
+            Setting::Refused => return None,
+            Setting::Absent => {
+                let fix = "write kind = \"process\" (a local data directory) or kind = \"fixed\" (a server that is always there)";
+                report.add(spot, Wrong::new("the kind of compute is missing", fix));
+                return None;
+            }
+        };
+        let (other_keys, other) = match kind {
+            Kind::Process => (FixedTable::KEYS, "fixed"),
+            Kind::Fixed => (ProcessTable::KEYS, "process"),
+        };
+        for (name, node) in table.iter().filter(|(name, _)| other_keys.contains(name)) {
+            let message = format!("this key is for kind = \"{other}\"");
+            let fix = format!("remove it, or write kind = \"{other}\"");
+            report.add(&spot.key(name, &node.place), Wrong::new(message, fix));
+        }
+        Some(match kind {
+            Kind::Process => Self::Process(ProcessTable::pick(&table, spot, report)),
+            Kind::Fixed => Self::Fixed(FixedTable::pick(&table, spot, report)),
+        })
+    }
+
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        keys.push(format!("{path}.kind"));
+        ProcessTable::keys(path, keys);
+        FixedTable::keys(path, keys);
+    }
+}
+
+#[derive(Clone)]
+enum Kind {
+    Process,
+    Fixed,
+}
+
+impl Read for Kind {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [("process", Self::Process), ("fixed", Self::Fixed)];
+        read_word(node, spot, words, report)
+    }
+}

@@ -1,0 +1,215 @@
+//! Plain values: texts, numbers, words of a list, paths and names.
+//!
+//! Durations, secrets and addresses have files of their own. Who calls: the tables of `file`, through [`Read`].
+
+use std::path::PathBuf;
+
+use crate::ids::{EndpointName, NameError, TenantName};
+
+use super::{
+    ListenTls, LoginMethod,
+    problem::{Report, Spot, Wrong},
+    read::{Name, Read, nearest},
+    tree::{Node, Value},
+};
+
+/// The text that a value is; `example` tells what to write where it is something else.
+pub(crate) fn read_text<'a>(
+    node: &'a Node,
+    spot: &Spot,
+    example: &str,
+    report: &mut Report,
+) -> Option<&'a str> {
+    let wrong = match &node.value {
+        Value::Text(text) if text.is_empty() => Wrong::new("an empty text", format!("write {example}")),
+        Value::Text(text) if text.contains('\0') => Wrong::new("contains a NUL", "remove `\\u0000`"),
+        Value::Text(text) => return Some(text),
+        other => {
+            let message = format!("expected a string, found {}", other.kind());
+            Wrong::new(message, format!("write {example}"))
+        }
+    };
+    report.add(spot, wrong);
+    None
+}
+
+/// One of a few words.
+pub(crate) fn read_word<T, const N: usize>(
+    node: &Node,
+    spot: &Spot,
+    words: [(&'static str, T); N],
+    report: &mut Report,
+) -> Option<T> {
+    let names = words.each_ref().map(|(word, _)| *word);
+    let all = any_of(&names);
+    let text = read_text(node, spot, &all, report)?;
+    let found = words.into_iter().find(|(word, _)| *word == text);
+    if found.is_none() {
+        let fix = match nearest(text, names.into_iter()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("write {all}"),
+        };
+        report.add(spot, Wrong::new(format!("{text:?} is not one of {all}"), fix));
+    }
+    found.map(|(_, value)| value)
+}
+
+/// `"a", "b" or "c"`
+fn any_of(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, first)) => format!("{} or {last}", first.join(", ")),
+        None => String::new(),
+    }
+}
+
+impl Read for String {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        read_text(node, spot, "a text in quotes", report).map(Self::from)
+    }
+}
+
+impl Read for bool {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        if let Value::Bool(value) = node.value {
+            return Some(value);
+        }
+        let message = format!("expected true or false, found {}", node.value.kind());
+        report.add(spot, Wrong::new(message, "write true or false, without quotes"));
+        None
+    }
+}
+
+impl Read for PathBuf {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let text = read_text(node, spot, "a path in quotes", report)?;
+        if text.starts_with('~') {
+            let fix = "write the path in full, or relative to the folder of this file";
+            report.add(spot, Wrong::new("`~` is only known to shells", fix));
+            return None;
+        }
+        Some(spot.resolve(text.as_ref()))
+    }
+}
+
+/// A number of things, at least one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count(pub(crate) usize);
+
+impl Count {
+    /// More than any process can hold; a number beyond it is a slip.
+    const MAX: usize = 1_000_000;
+}
+
+impl Read for Count {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let fix = "write a whole number from 1 to 1000000, without quotes";
+        let message = match &node.value {
+            Value::Integer(text) => match text.parse() {
+                Ok(count @ 1..=Self::MAX) => return Some(Self(count)),
+                _ => format!("{text} is not a number from 1 to {}", Self::MAX),
+            },
+            other => format!("expected an integer, found {}", other.kind()),
+        };
+        report.add(spot, Wrong::new(message, fix));
+        None
+    }
+}
+
+fn name_wrong(text: &str, error: &NameError) -> Wrong {
+    let lowered = text
+        .to_ascii_lowercase()
+        .replace(['_', '.', ' '], "-")
+        .replace("--", "-");
+    let fix = match EndpointName::parse(lowered.trim_end_matches("-pooler").trim_matches('-')) {
+        Ok(name) => format!("write `{name}`"),
+        Err(_) => "write a name such as `demo-main`".to_owned(),
+    };
+    Wrong::new(format!("{text:?} is not a name: {error}"), fix)
+}
+
+impl Name for EndpointName {
+    const PLACEHOLDER: &'static str = "<endpoint>";
+
+    fn parse_name(text: &str) -> Result<Self, Wrong> {
+        Self::parse(text).map_err(|error| name_wrong(text, &error))
+    }
+}
+
+impl Read for EndpointName {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let text = read_text(node, spot, "the name of an endpoint in quotes", report)?;
+        report.note(spot, Self::parse_name(text))
+    }
+}
+
+impl Name for TenantName {
+    const PLACEHOLDER: &'static str = "<tenant>";
+
+    fn parse_name(text: &str) -> Result<Self, Wrong> {
+        Self::parse(text).map_err(|error| name_wrong(text, &error))
+    }
+}
+
+/// The name of a Postgres role: 1 to 63 bytes
+/// (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS>).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RoleName(pub(crate) String);
+
+impl Name for RoleName {
+    const PLACEHOLDER: &'static str = "<role>";
+
+    fn parse_name(text: &str) -> Result<Self, Wrong> {
+        match text.len() {
+            1..=63 if !text.contains('\0') => Ok(Self(text.to_owned())),
+            _ => Err(Wrong::new(
+                format!("{text:?} cannot be a role of Postgres"),
+                "write a name of 1 to 63 bytes",
+            )),
+        }
+    }
+}
+
+impl Read for LoginMethod {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [
+            ("auto", Self::Auto),
+            ("scram", Self::Scram),
+            ("password", Self::Password),
+        ];
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for ListenTls {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [("required", Self::Required), ("optional", Self::Optional)];
+        read_word(node, spot, words, report)
+    }
+}
+
+/// `tls` of a fixed compute, before it is known which roots it trusts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerTlsMode {
+    /// Plaintext.
+    Disable,
+    /// Encrypted, unchecked.
+    Require,
+    /// The chain is checked.
+    VerifyCa,
+    /// Chain and name are checked.
+    VerifyFull,
+}
+
+impl Read for ServerTlsMode {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [
+            ("disable", Self::Disable),
+            ("require", Self::Require),
+            ("verify-ca", Self::VerifyCa),
+            ("verify-full", Self::VerifyFull),
+        ];
+        read_word(node, spot, words, report)
+    }
+}
