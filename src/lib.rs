@@ -17,4 +17,5 @@ pub mod telemetry;
 
 pub mod config;
 
+pub mod store;
 pub mod wire;

@@ -1,0 +1,181 @@
+//! What must survive a restart, in `state_dir`: the secret behind mock logins and the roles read from Postgres.
+//!
+//! One small embedded database (`state.redb`) and one lock file, so that a folder belongs to one pgwake at a
+//! time. It decides nothing: what a role may do is `auth`'s work. It is synchronous and writes to disk: on a
+//! runtime, call it through `spawn_blocking`. Who calls: `server` opens it, `auth` remembers roles in it.
+
+mod folder;
+mod tables;
+
+use std::{
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::ids::{EndpointName, Secret};
+
+/// Version of the tables in `state.redb`. A file with a higher one is refused.
+const VERSION: u32 = 1;
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder is not a folder, or cannot be made, read or written.
+    #[error("cannot use {}: {source}", path.display())]
+    Io {
+        /// What was being opened, read or written.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Others than the owner may enter the folder.
+    #[error(
+        "state_dir {} can be entered by others (mode {mode:04o}), and holds secrets: run `chmod 700 {}`",
+        path.display(),
+        path.display()
+    )]
+    Open {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Another pgwake has the folder.
+    #[error(
+        "state_dir {} belongs to a pgwake that is running{}: stop it, or give this one a state_dir of its own",
+        path.display(),
+        pid.map(|pid| format!(" with pid {pid}")).unwrap_or_default()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The other one's process id, once it has written it down.
+        pid: Option<u32>,
+    },
+    /// A later pgwake wrote the file.
+    #[error(
+        "{} was written by a newer pgwake (version {found}, this one knows {VERSION}): \
+         run that one, or move the file away to start anew",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The file is not what pgwake wrote.
+    #[error(
+        "{} is damaged ({reason}): restore it from a backup, or move it away to start anew; \
+         roles are then read from Postgres again",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the database says.
+        reason: String,
+    },
+}
+
+/// 32 random bytes that mock salts are derived from. Wiped on drop, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct MockSecret([u8; 32]);
+
+impl MockSecret {
+    /// The bytes; the caller keeps them out of logs and errors.
+    pub fn reveal(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for MockSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// A role as a server's `pg_authid` has it
+/// (<https://www.postgresql.org/docs/current/catalog-pg-authid.html>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRole {
+    /// `rolname`.
+    pub name: String,
+    /// `rolpassword` as it is stored; `None` where the role has no password.
+    pub verifier: Option<Secret>,
+    /// `rolcanlogin`.
+    pub can_login: bool,
+    /// `rolvaliduntil` in seconds since 1970; `None` where it is not set or `infinity`.
+    pub valid_until: Option<i64>,
+}
+
+/// What was last read from an endpoint's Postgres.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// All roles, ordered by name; may be empty.
+    pub roles: Vec<ReadRole>,
+}
+
+/// The opened state. Dropping it gives the folder up.
+pub struct Store {
+    path: PathBuf,
+    database: redb::Database,
+    mock_secret: MockSecret,
+    _lock: File,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the state in `state_dir`, which is made (0700) where it does not exist, and locks it. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`] names the folder or file and what to do about it.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        folder::make_private(state_dir)?;
+        let lock = folder::lock(state_dir)?;
+        let path = state_dir.join("state.redb");
+        let database = tables::open(&path)?;
+        let mock_secret = tables::prepare(&database).map_err(|failure| failure.at(&path))?;
+        Ok(Self {
+            path,
+            database,
+            mock_secret,
+            _lock: lock,
+        })
+    }
+
+    /// The secret behind mock logins: made once, the same for as long as the file lives.
+    pub fn mock_secret(&self) -> MockSecret {
+        self.mock_secret.clone()
+    }
+
+    /// What was last read of this endpoint's roles; `None`: it was never read. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn remembered_roles(&self, endpoint: &EndpointName) -> Result<Option<Remembered>, StoreError> {
+        tables::remembered_roles(&self.database, endpoint.as_str()).map_err(|failure| failure.at(&self.path))
+    }
+
+    /// Replaces what is remembered of this endpoint's roles; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was remembered before stands.
+    pub fn remember_roles(&self, endpoint: &EndpointName, roles: &[ReadRole]) -> Result<(), StoreError> {
+        tables::remember_roles(&self.database, endpoint.as_str(), roles)
+            .map_err(|failure| failure.at(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! The folder itself: private, and ours alone.
+//!
+//! It does not know what the files in it mean. Called by [`super::Store::open`].
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use super::StoreError;
+
+/// Longest decimal process id, with room for the line's end.
+const PID_BYTES_MAX: u64 = 16;
+
+pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { path, source }
+}
+
+/// A file that only its owner may read and write; made where it does not exist.
+pub(super) fn private_file(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(io_at(path))
+}
+
+/// Makes the folder with mode 0700, its parents as the umask says; one that others may enter is refused.
+pub(super) fn make_private(folder: &Path) -> Result<(), StoreError> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent).map_err(io_at(parent))?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_at(folder)(error)),
+        _ => (),
+    }
+    let found = fs::metadata(folder).map_err(io_at(folder))?;
+    if !found.is_dir() {
+        return Err(io_at(folder)(io::ErrorKind::NotADirectory.into()));
+    }
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let path = folder.to_owned();
+        return Err(StoreError::Open { path, mode });
+    }
+    Ok(())
+}
+
+/// Locks the folder for as long as the returned file lives, and writes our process id into it.
+pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("lock");
+    let mut file = private_file(&path)?;
+    match file.try_lock() {
+        Ok(()) => (),
+        Err(TryLockError::WouldBlock) => {
+            let path = folder.to_owned();
+            let pid = written_pid(file);
+            return Err(StoreError::InUse { path, pid });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_at(&path)(error)),
+    }
+    write_pid(&mut file).map_err(io_at(&path))?;
+    Ok(file)
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn written_pid(file: File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

@@ -1,0 +1,151 @@
+//! The tables of `state.redb`, version 1, and what is read from and written to them.
+//!
+//! Every write is one transaction: a crash leaves what was there before. Called by [`super::Store`].
+
+use std::path::Path;
+
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+    backends::FileBackend,
+};
+use zeroize::Zeroizing;
+
+use super::{MockSecret, ReadRole, Remembered, StoreError, VERSION, folder};
+use crate::ids::Secret;
+
+/// The version of everything else: one row.
+const VERSIONS: TableDefinition<'_, (), u32> = TableDefinition::new("version");
+/// The mock secret: one row.
+const SECRETS: TableDefinition<'_, (), [u8; 32]> = TableDefinition::new("mock_secret");
+/// Endpoints that were ever read, also those without any role.
+const READINGS: TableDefinition<'_, &str, ()> = TableDefinition::new("readings");
+/// Endpoint and role.
+type Key = (&'static str, &'static str);
+/// Verifier, can_login and valid_until.
+type Row = (Option<&'static str>, bool, Option<i64>);
+const ROLES: TableDefinition<'_, Key, Row> = TableDefinition::new("roles");
+
+/// Memory for cached pages; the whole state of a few thousand endpoints is smaller.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// What went wrong inside the database, before it is known which file that was.
+pub(super) enum Failure {
+    Newer(u32),
+    Redb(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Redb(Box::new(error.into()))
+    }
+}
+
+impl Failure {
+    pub(super) fn at(self, path: &Path) -> StoreError {
+        let path = path.to_owned();
+        match self {
+            Self::Newer(found) => StoreError::Newer { path, found },
+            Self::Redb(error) => match *error {
+                redb::Error::Io(source) if source.kind() != std::io::ErrorKind::InvalidData => {
+                    StoreError::Io { path, source }
+                }
+                error => StoreError::Damaged {
+                    path,
+                    reason: error.to_string(),
+                },
+            },
+        }
+    }
+}
+
+/// Opens the file, or makes it.
+pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
+    let file = folder::private_file(path)?;
+    let made = FileBackend::new(file).and_then(|backend| {
+        Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+    });
+    made.map_err(|error| match error {
+        DatabaseError::Storage(StorageError::Io(source)) => Failure::from(redb::Error::Io(source)).at(path),
+        error => Failure::from(error).at(path),
+    })
+}
+
+/// Checks the version, fills a new file, and returns the mock secret.
+pub(super) fn prepare(database: &Database) -> Result<MockSecret, Failure> {
+    let change = database.begin_write()?;
+    let secret;
+    {
+        let mut versions = change.open_table(VERSIONS)?;
+        let found = versions.get(())?.map(|row| row.value());
+        match found {
+            Some(found) if found > VERSION => return Err(Failure::Newer(found)),
+            Some(_) => (),
+            None => drop(versions.insert((), VERSION)?),
+        }
+        let mut secrets = change.open_table(SECRETS)?;
+        let found = secrets.get(())?.map(|row| MockSecret(row.value()));
+        secret = match found {
+            Some(found) => found,
+            None => {
+                let mut bytes = Zeroizing::new([0; 32]);
+                aws_lc_rs::rand::fill(&mut *bytes).expect("the system's random numbers are there");
+                secrets.insert((), *bytes)?;
+                MockSecret(*bytes)
+            }
+        };
+        change.open_table(READINGS)?;
+        change.open_table(ROLES)?;
+    }
+    change.commit()?;
+    Ok(secret)
+}
+
+pub(super) fn remembered_roles(database: &Database, endpoint: &str) -> Result<Option<Remembered>, Failure> {
+    let view = database.begin_read()?;
+    if view.open_table(READINGS)?.get(endpoint)?.is_none() {
+        return Ok(None);
+    }
+    let mut roles = Vec::new();
+    for row in view.open_table(ROLES)?.range((endpoint, "")..)? {
+        let (key, value) = row?;
+        let (of, name) = key.value();
+        if of != endpoint {
+            break;
+        }
+        let (verifier, can_login, valid_until) = value.value();
+        roles.push(ReadRole {
+            name: name.to_owned(),
+            verifier: verifier.map(Secret::new),
+            can_login,
+            valid_until,
+        });
+    }
+    Ok(Some(Remembered { roles }))
+}
+
+pub(super) fn remember_roles(database: &Database, endpoint: &str, roles: &[ReadRole]) -> Result<(), Failure> {
+    let change = database.begin_write()?;
+    {
+        change.open_table(READINGS)?.insert(endpoint, ())?;
+        let mut table = change.open_table(ROLES)?;
+        forget(&mut table, endpoint)?;
+        for role in roles {
+            let verifier = role.verifier.as_ref().map(Secret::reveal);
+            table.insert(
+                (endpoint, role.name.as_str()),
+                (verifier, role.can_login, role.valid_until),
+            )?;
+        }
+    }
+    change.commit()?;
+    Ok(())
+}
+
+fn forget(table: &mut redb::Table<'_, Key, Row>, endpoint: &str) -> Result<(), TableError> {
+    // "\0" cannot be in a name, so that this is the first text behind the endpoint's own.
+    let behind = format!("{endpoint}\0");
+    table.retain_in((endpoint, "")..(behind.as_str(), ""), |_, _| false)?;
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! What survives: reopened, locked, damaged and newer stores.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use super::*;
+
+/// A new folder that is private whatever the umask says.
+fn private_dir() -> tempfile::TempDir {
+    let mode = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+}
+
+fn endpoint(name: &str) -> EndpointName {
+    EndpointName::parse(name).unwrap()
+}
+
+fn role(name: &str) -> ReadRole {
+    ReadRole {
+        name: name.to_owned(),
+        verifier: Some(Secret::new("md50123456789abcdef0123456789abcdef")),
+        can_login: true,
+        valid_until: Some(1_900_000_000),
+    }
+}
+
+#[test]
+fn the_folder_is_made_private_and_keeps_its_mock_secret() {
+    let parent = private_dir();
+    let dir = parent.path().join("a/state");
+    let first = *Store::open(&dir).unwrap().mock_secret().reveal();
+    let second = *Store::open(&dir).unwrap().mock_secret().reveal();
+    assert_eq!(first, second);
+    assert_ne!(first, [0; 32]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&dir.join("state.redb")), 0o600);
+}
+
+#[test]
+fn two_folders_have_two_mock_secrets() {
+    let [one, other] = [(); 2].map(|()| private_dir());
+    let secret = |dir: &Path| *Store::open(dir).unwrap().mock_secret().reveal();
+    assert_ne!(secret(one.path()), secret(other.path()));
+}
+
+#[test]
+fn a_folder_open_to_others_is_refused_with_the_command_that_closes_it() {
+    let dir = private_dir();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
+    let text = Store::open(dir.path()).unwrap_err().to_string();
+    assert!(
+        text.contains("mode 0750") && text.contains("chmod 700 /"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_in_place_of_the_folder_is_named() {
+    let dir = private_dir();
+    let path = dir.path().join("state");
+    fs::write(&path, "").unwrap();
+    let text = Store::open(&path).unwrap_err().to_string();
+    assert!(
+        text.starts_with(&format!("cannot use {}", path.display())),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_second_pgwake_is_told_the_pid_of_the_first() {
+    let dir = private_dir();
+    let first = Store::open(dir.path()).unwrap();
+    let text = Store::open(dir.path()).unwrap_err().to_string();
+    assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
+    drop(first);
+    Store::open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_shorter_pid_leaves_nothing_of_a_longer_one() {
+    let dir = private_dir();
+    fs::write(dir.path().join("lock"), "123456789012345\n").unwrap();
+    let _first = Store::open(dir.path()).unwrap();
+    let found = Store::open(dir.path()).unwrap_err();
+    assert!(matches!(found, StoreError::InUse { pid, .. } if pid == Some(std::process::id())));
+}
+
+#[test]
+fn roles_are_remembered_over_a_restart() {
+    let dir = private_dir();
+    let without_password = ReadRole {
+        verifier: None,
+        can_login: false,
+        valid_until: None,
+        ..role("nobody \"\n")
+    };
+    let roles = vec![role("app"), without_password];
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.remembered_roles(&endpoint("demo-main")).unwrap(), None);
+    store.remember_roles(&endpoint("demo-main"), &roles).unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(
+        store.remembered_roles(&endpoint("demo-main")).unwrap(),
+        Some(Remembered { roles })
+    );
+}
+
+#[test]
+fn roles_that_are_gone_are_forgotten_and_other_endpoints_are_left_alone() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    for name in ["demo", "demo-main", "demo-other"] {
+        store
+            .remember_roles(&endpoint(name), &[role("app"), role("old")])
+            .unwrap();
+    }
+    store.remember_roles(&endpoint("demo"), &[role("app")]).unwrap();
+    store.remember_roles(&endpoint("demo-other"), &[]).unwrap();
+    let names = |name| {
+        let remembered = store.remembered_roles(&endpoint(name)).unwrap().unwrap();
+        remembered
+            .roles
+            .into_iter()
+            .map(|role| role.name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names("demo"), ["app"]);
+    assert_eq!(names("demo-main"), ["app", "old"]);
+    assert!(names("demo-other").is_empty());
+}
+
+#[test]
+fn a_newer_file_is_refused() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    let change = store.database.begin_write().unwrap();
+    let versions: redb::TableDefinition<'_, (), u32> = redb::TableDefinition::new("version");
+    change
+        .open_table(versions)
+        .unwrap()
+        .insert((), VERSION + 1)
+        .unwrap();
+    change.commit().unwrap();
+    drop(store);
+    let text = Store::open(dir.path()).unwrap_err().to_string();
+    assert!(
+        text.contains("state.redb was written by a newer pgwake (version 2"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_damaged_file_is_named_with_what_to_do() {
+    let dir = private_dir();
+    drop(Store::open(dir.path()).unwrap());
+    let file = dir.path().join("state.redb");
+    let whole = fs::read(&file).unwrap();
+    let mut overwritten = whole.clone();
+    overwritten[..4096].fill(0x5a);
+    for damaged in [
+        b"not a database".as_slice(),
+        &whole[..whole.len() / 2],
+        &overwritten,
+    ] {
+        fs::write(&file, damaged).unwrap();
+        let text = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            text.contains("state.redb is damaged") && text.contains("move it away"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(format!("{:?}", store.mock_secret()), "…");
+    assert!(format!("{:?}", role("app")).contains("verifier: Some(…)"));
+}
