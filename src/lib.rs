@@ -19,3 +19,5 @@ pub mod config;
 
 pub mod store;
 pub mod wire;
+
+pub mod tls;

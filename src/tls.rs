@@ -1,0 +1,78 @@
+//! TLS on both sides: the certificate of our own that a client is shown, and the one that a server shows us.
+//!
+//! The `listener` and `session` bring a client's socket here after its SSLRequest (or at once, for direct TLS)
+//! and get a [`Secured`] stream back, with the name that the client asked for; `pool` and `auth` dial servers.
+//! Nothing here reads a startup packet, knows what a name stands for or sets a deadline: the caller bounds
+//! every call with its own.
+
+mod accept;
+mod dial;
+mod end_point;
+mod server_check;
+mod sockets;
+mod store;
+mod stream;
+mod watch;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+pub use accept::{Opening, Secured, accept};
+pub use dial::{DialError, Dialed, dial};
+pub use sockets::{SocketSettings, has_pending_bytes, settle_client};
+pub use store::{CertificateStore, Reloaded, Served};
+pub use stream::Stream;
+pub use watch::Watching;
+
+pub(crate) use store::read_certificates;
+
+/// What a Postgres client or server calls itself in ALPN
+/// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>).
+const ALPN_POSTGRESQL: &[u8] = b"postgresql";
+
+/// Why certificates cannot be served, or why a client's handshake failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A certificate or key file that cannot be used.
+    #[error("{}: {problem}", file.display())]
+    File {
+        /// The file at fault.
+        file: PathBuf,
+        /// What is wrong with it, and where possible what to do.
+        problem: String,
+    },
+    /// The system does not let the certificates' folders be watched.
+    #[error("certificates cannot be watched for changes: {0}")]
+    Watch(#[source] notify::Error),
+    /// A client wants TLS and no certificate is configured.
+    #[error("no certificate is configured")]
+    NoCertificate,
+    /// Direct TLS without ALPN `postgresql`.
+    #[error("direct tls without the alpn protocol `postgresql`")]
+    NoProtocolOffered,
+    /// The client spoke something else, agreed to nothing or left.
+    #[error("tls handshake failed: {0}")]
+    Handshake(#[source] io::Error),
+}
+
+impl TlsError {
+    fn file(file: &Path, problem: impl Into<String>) -> Self {
+        Self::File {
+            file: file.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Passed explicitly everywhere: a process-wide default would depend on who came first.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,102 @@
+//! One byte stream, whatever carries it.
+//!
+//! An enum and not a boxed trait: the relay polls it for every packet, and whoever holds it may ask what it
+//! is. A peer that ends TLS without saying so (close_notify) reads as `UnexpectedEof`; Postgres' own messages
+//! tell where they end, so callers treat that as a plain end.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::AsFd,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::{client, server};
+
+/// A byte stream of a client or towards a server.
+#[derive(Debug)]
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// TLS, pgwake being the server.
+    TlsFromClient(Box<server::TlsStream<TcpStream>>),
+    /// TLS, pgwake being the client.
+    TlsToServer(Box<client::TlsStream<TcpStream>>),
+}
+
+/// Calls the same method on whichever stream it is.
+macro_rules! each {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+            Stream::TlsFromClient($inner) => $call,
+            Stream::TlsToServer($inner) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// The user that the peer runs as, by number; for a server, the user that it began to listen as. `None` where the
+    /// system does not say: only Unix sockets tell (`SO_PEERCRED`,
+    /// <https://man7.org/linux/man-pages/man7/unix.7.html>).
+    pub fn peer_uid(&self) -> Option<u32> {
+        match self {
+            Self::Unix(stream) => Some(stream.peer_cred().ok()?.uid()),
+            Self::Tcp(_) | Self::TlsFromClient(_) | Self::TlsToServer(_) => None,
+        }
+    }
+
+    /// Whether the peer has closed its side, asked of the socket itself: it shows also behind bytes that nobody
+    /// has read yet.
+    pub fn has_hung_up(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::TlsFromClient(stream) => stream.get_ref().0.as_fd(),
+            Self::TlsToServer(stream) => stream.get_ref().0.as_fd(),
+        };
+        let mut sockets = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+        // HUP and ERR are told unasked. An error of poll itself says nothing about the peer.
+        matches!(poll(&mut sockets, Some(&Timespec::default())), Ok(1..))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        each!(self, inner => inner.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), inner => Pin::new(inner).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,152 @@
+//! Notices that certificate files have changed and has the store read them again.
+//!
+//! Folders are watched, not files: renewals replace files by rename, and Kubernetes swaps a link (`..data`)
+//! beside them. What changed is not asked; the store compares contents. `server` starts it and keeps the guard.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::{
+    sync::Notify,
+    task,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{CertificateStore, TlsError};
+
+/// A change is acted on when nothing more has happened for this long: certificate and key are two files.
+const QUIET: Duration = Duration::from_millis(200);
+/// A folder that is never quiet does not hold up a reload for longer than this.
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The files are looked at this often in any case: network file systems report nothing, and a folder that was
+/// removed and made again has lost its watch.
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+
+/// Dropping it stops watching.
+#[derive(Debug)]
+#[must_use = "dropping it stops watching"]
+pub struct Watching {
+    _task: AbortOnDropHandle<()>,
+}
+
+impl CertificateStore {
+    /// Reloads whenever the files change, until the guard is dropped. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// [`TlsError::Watch`] where the system does not allow watching, or a folder is not there.
+    pub fn watch(self: &Arc<Self>) -> Result<Watching, TlsError> {
+        let changed = Arc::new(Notify::new());
+        let mut folders = Folders::new(&changed).map_err(TlsError::Watch)?;
+        folders.follow(&self.files()).map_err(TlsError::Watch)?;
+        let task = tokio::spawn(reload_on_change(self.clone(), folders, changed));
+        Ok(Watching {
+            _task: AbortOnDropHandle::new(task),
+        })
+    }
+}
+
+async fn reload_on_change(store: Arc<CertificateStore>, mut folders: Folders, changed: Arc<Notify>) {
+    loop {
+        if timeout(LOOK_ANYWAY, changed.notified()).await.is_ok() {
+            until_quiet(&changed).await;
+        }
+        let store = store.clone();
+        let looked = task::spawn_blocking(move || {
+            // First the folders, then the files: what changes in between is reported and read again.
+            if let Err(error) = folders.follow(&store.files()) {
+                tracing::debug!(%error, "a certificate's folder cannot be watched; its files are still looked at");
+            }
+            store.reload();
+            folders
+        });
+        match looked.await {
+            Ok(back) => folders = back,
+            Err(_) => return, // the runtime is going down
+        }
+    }
+}
+
+async fn until_quiet(changed: &Notify) {
+    let end = Instant::now() + QUIET_WAIT_MAX;
+    while timeout_at(end.min(Instant::now() + QUIET), changed.notified())
+        .await
+        .is_ok()
+    {}
+}
+
+/// The folders of all files, and those that the files' links lead to.
+struct Folders {
+    watcher: RecommendedWatcher,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Folders {
+    fn new(changed: &Arc<Notify>) -> notify::Result<Self> {
+        let changed = changed.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| may_change_contents(event.kind)) {
+                changed.notify_one();
+            }
+        })?;
+        Ok(Self {
+            watcher,
+            watched: BTreeSet::new(),
+        })
+    }
+
+    /// Watches the folders as they are now. All of them are tried; the first error is returned.
+    fn follow(&mut self, files: &[PathBuf]) -> notify::Result<()> {
+        let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
+        for gone in self.watched.difference(&wanted) {
+            // Fails where the folder itself is gone, and its watch with it.
+            let _ = self.watcher.unwatch(gone);
+        }
+        let mut result = Ok(());
+        for folder in &wanted {
+            // Also those already watched: a folder that was made again needs a new watch.
+            if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+                result = result.and(Err(error));
+            }
+        }
+        self.watched = wanted;
+        result
+    }
+}
+
+fn folders_of(file: &Path) -> BTreeSet<PathBuf> {
+    let target = file.canonicalize().ok();
+    [Some(file), target.as_deref()]
+        .into_iter()
+        .flatten()
+        .filter_map(Path::parent)
+        .map(|folder| {
+            if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            }
+        })
+        .map(Path::to_owned)
+        .collect()
+}
+
+/// Reading is reported, too, and our own reading must not lead to more of it.
+fn may_change_contents(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;
