@@ -21,3 +21,6 @@ pub mod store;
 pub mod wire;
 
 pub mod tls;
+
+pub mod compute;
+pub mod tenant;

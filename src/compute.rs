@@ -1,0 +1,123 @@
+//! What runs a server and can be suspended: start, stop, address of one compute behind one small trait.
+//!
+//! A compute does not know clients, leases or when to sleep: `wake` decides, a compute does. One file per kind.
+
+pub(crate) mod fixed;
+pub(crate) mod process;
+
+use std::{fmt, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+use crate::config::{ServerAddress, ServerTls};
+use crate::tls::Stream;
+
+/// Where a running compute's server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// TCP host and port or a Unix socket.
+    pub server: ServerAddress,
+    /// TLS towards it.
+    pub tls: ServerTls,
+    /// The number of the operating system's user that the server must run as; `None`: whoever answers is right.
+    pub server_uid: Option<u32>,
+}
+
+/// Somebody else than the address' own server answered. Nothing may be sent there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("what listens on the server's socket runs as {}, not as the server's own user {expected}",
+    found.map_or("nobody knows whom".to_owned(), |uid| format!("user {uid}")))]
+pub struct Impostor {
+    expected: u32,
+    found: Option<u32>,
+}
+
+impl Address {
+    /// Checks who answered, before anything is sent: whoever runs a tenant's Postgres owns the folder of its
+    /// socket, and could put a link to another tenant's there, which lets pgwake in as superuser.
+    ///
+    /// # Errors
+    /// [`Impostor`]
+    pub(crate) fn check_server(&self, stream: &Stream) -> Result<(), Impostor> {
+        let Some(expected) = self.server_uid else {
+            return Ok(());
+        };
+        match stream.peer_uid() {
+            Some(found) if found == expected => Ok(()),
+            found => Err(Impostor { expected, found }),
+        }
+    }
+}
+
+/// A compute that takes logins.
+pub struct Running {
+    /// Where it is reached.
+    pub address: Address,
+    /// Whether it was found running rather than started by this call.
+    pub adopted: bool,
+    /// Resolves with the reason when it ends without having been stopped by [`Compute::stop`]; never otherwise.
+    /// Dropping it stops watching.
+    pub died: BoxFuture<'static, String>,
+    /// Where the time of the start went, in order (for the log): name of the phase, how long.
+    pub phases: Vec<(&'static str, Duration)>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a compute could not be started, looked at or stopped.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct ComputeError {
+    /// One sentence for operator and client; no secrets, no environment.
+    pub reason: String,
+    /// The last lines of the server's own log, or the system's error: for the operator only.
+    pub detail: Option<String>,
+}
+
+impl ComputeError {
+    /// An error with a reason alone.
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            detail: None,
+        }
+    }
+
+    /// Adds what only the operator should read.
+    #[must_use]
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+/// One compute. `wake` never calls two of these methods at the same time for one compute.
+pub trait Compute: Send + Sync + 'static {
+    /// Whether it can be stopped at all; a fixed server cannot, and is never suspended.
+    fn can_suspend(&self) -> bool;
+
+    /// Looks, without starting anything: `Some` where it already runs (after a crash of pgwake).
+    ///
+    /// # Errors
+    /// Where it cannot be told; the caller then treats it as not running.
+    fn inspect(&self) -> BoxFuture<'_, Result<Option<Running>, ComputeError>>;
+
+    /// Starts it and returns once it takes logins; one that already runs is adopted. Not cancel safe: run it in
+    /// a task of its own; after a time-out call [`Compute::stop`].
+    ///
+    /// # Errors
+    /// Where it cannot be started; nothing is left running then.
+    fn start(&self) -> BoxFuture<'_, Result<Running, ComputeError>>;
+
+    /// Stops it, cleanly if it can be, and returns once no process of it is left. Not cancel safe.
+    ///
+    /// # Errors
+    /// Where something of it is still running afterwards.
+    fn stop(&self) -> BoxFuture<'_, Result<(), ComputeError>>;
+}

@@ -1,0 +1,321 @@
+//! Local computes: real Postgres processes that pgwake starts, adopts, watches and stops.
+//!
+//! One data directory, one server, reached through a Unix socket alone. It does not know clients or when to
+//! sleep, and it never connects to the server: that it is ready is read from a file. `server` builds it, `wake`
+//! calls it.
+//!
+//! **Invariant:** a server is launched only while the turn is held, after a survey under the same turn found none.
+
+mod account;
+mod boot;
+mod census;
+mod creation;
+mod data_dir;
+mod folder;
+mod launch;
+mod lock;
+mod os_process;
+mod pid_file;
+mod postmaster;
+mod programs;
+mod server_log;
+mod site;
+pub(crate) mod sockets;
+mod survey;
+mod turn;
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{
+    sync::Mutex,
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
+
+pub(crate) use self::creation::Creation;
+use self::{
+    boot::{Boot, BootWatch},
+    creation::Contents,
+    launch::{Launched, launch, remove_stale_pid_file},
+    lock::DataDirLock,
+    pid_file::{PidFile, Status},
+    postmaster::Postmaster,
+    site::{Site, resolve},
+    survey::{Found, end_residents, survey},
+    turn::{Held, Turn, died},
+};
+use super::{Address, Compute, ComputeError, Running};
+use crate::config::{self, ServerAddress, ServerTls};
+use crate::ids::EndpointName;
+
+/// How long looking for a server waits for one that is just starting.
+const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a compute keeps what is not data.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The folder of all endpoints' socket folders; see [`sockets::choose_base`].
+    pub(crate) socket_base: PathBuf,
+    /// The folder of the servers' logs, one `<endpoint>.log` each.
+    pub(crate) log_dir: PathBuf,
+}
+
+/// A local Postgres on a data directory that this pgwake alone serves, as long as this value lives.
+pub(crate) struct ProcessCompute {
+    site: Arc<Site>,
+    turn: Arc<Mutex<Turn>>,
+    _lock: DataDirLock,
+}
+
+impl ProcessCompute {
+    /// Locks the data directory for this pgwake (the folder above it is made where it is missing); nothing is
+    /// started or created yet. It blocks for a few file operations.
+    ///
+    /// # Errors
+    /// Another pgwake serves the data directory (its pid is named), or its folder cannot be had.
+    pub(crate) fn new(
+        endpoint: EndpointName,
+        config: &config::ProcessCompute,
+        creation: Creation,
+        places: Places,
+        stop_timeout: Duration,
+    ) -> Result<Self, ComputeError> {
+        let data_dir = resolve(&config.data_dir)?;
+        let lock = DataDirLock::claim(&data_dir)?;
+        let contents = Contents {
+            creation,
+            database: config.database.clone(),
+            owner: config.owner.clone(),
+        };
+        let site = Site {
+            endpoint,
+            data_dir,
+            programs: config.programs.clone(),
+            run_as: config.run_as.clone(),
+            contents,
+            places,
+            stop_timeout,
+        };
+        Ok(Self {
+            site: Arc::new(site),
+            turn: Arc::new(Mutex::new(Turn::begin())),
+            _lock: lock,
+        })
+    }
+
+    /// Checks what a start would need: a user to run as who can enter the folders, and the programs. It blocks for
+    /// a few file operations and changes nothing.
+    ///
+    /// # Errors
+    /// What is missing, with the fix.
+    pub(crate) fn check(&self) -> Result<(), ComputeError> {
+        self.site.means().map(drop)
+    }
+
+    async fn start_or_adopt(&self) -> Result<Running, ComputeError> {
+        let site = &*self.site;
+        let mut phases = Phases::begin();
+        let mut turn = self.hold().await;
+        let found = loop {
+            let (back, found) = self.look(turn).await?;
+            turn = back;
+            let Found::Postmaster { process, pid_file } = found else {
+                break found;
+            };
+            let postmaster = turn.take_up(process);
+            if pid_file.status == Status::Stopping || postmaster.is_end_wanted() {
+                turn.end(site).await?;
+            } else if let Some(mut running) = self.adopt(postmaster).await? {
+                phases.end("adopt");
+                running.phases = phases.done;
+                return Ok(running);
+            }
+        };
+        turn.clear_after(&found, site).await?;
+        if matches!(found, Found::Dead { pid_taken: true }) {
+            remove_stale_pid_file(&site.data_dir)?;
+        }
+        phases.end("look");
+        self.launch(turn, phases).await
+    }
+
+    /// Starts a server where none is and waits until it takes logins.
+    async fn launch(&self, turn: Held, mut phases: Phases) -> Result<Running, ComputeError> {
+        let site = self.site.clone();
+        let means = blocking(move || site.means()).await??;
+        if means.first_use {
+            data_dir::create(&self.site, &means).await?;
+            phases.end("create");
+        }
+        let watch = BootWatch::new(&self.site.data_dir);
+        let server_uid = means.account.uid;
+        let site = self.site.clone();
+        let (mut turn, launched) = blocking(move || {
+            let mut turn = turn;
+            let launched = launch(&site, &means, &mut turn);
+            (turn, launched)
+        })
+        .await?;
+        let Launched {
+            postmaster,
+            log,
+            socket,
+        } = launched?;
+        phases.end("launch");
+        if let Boot::Ready(_) = watch.outcome(postmaster.process()).await {
+            phases.end("boot");
+            return Ok(self.running(postmaster, socket, server_uid, phases.done));
+        }
+        turn.clear(&self.site).await?;
+        let ending = postmaster.process().ending();
+        let error = ComputeError::new(format!("postgres {ending} before it took logins"));
+        Err(match log.tail() {
+            Some(tail) => error.with_detail(tail),
+            None => error,
+        })
+    }
+
+    async fn inspect_now(&self) -> Result<Option<Running>, ComputeError> {
+        let (mut turn, found) = self.look(self.hold().await).await?;
+        turn.clear_after(&found, &self.site).await?;
+        match found {
+            Found::Postmaster { process, pid_file } if pid_file.status != Status::Stopping => {
+                let adopted = self.adopt(turn.take_up(process));
+                timeout(INSPECT_PATIENCE, adopted)
+                    .await
+                    .map_err(|_| ComputeError::new("a postgres that was found starting is still not ready"))?
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn stop_now(&self) -> Result<(), ComputeError> {
+        let site = &*self.site;
+        let mut turn = self.hold().await;
+        // The known one first: it may be so young that no survey finds it.
+        turn.end(site).await?;
+        let (mut turn, found) = self.look(turn).await?;
+        if let Found::Postmaster { process, .. } = found {
+            turn.take_up(process);
+            turn.end(site).await?;
+            turn.clear(site).await?;
+        } else {
+            turn.clear_after(&found, site).await?;
+        }
+        end_residents(&data_dir::unfinished(&site.data_dir))
+            .await
+            .map(drop)
+    }
+
+    /// Waits until a server that was found takes logins; `None` where it ended instead. Cancel safe.
+    async fn adopt(&self, postmaster: Arc<Postmaster>) -> Result<Option<Running>, ComputeError> {
+        let watch = BootWatch::new(&self.site.data_dir);
+        let Boot::Ready(PidFile { socket, pid, .. }) = watch.outcome(postmaster.process()).await else {
+            return Ok(None);
+        };
+        let account = self.site.account()?;
+        let reached = match socket {
+            Some(socket) => sockets::check_found(&socket, &account).map(|()| socket),
+            None => Err("it has no Unix socket".to_owned()),
+        };
+        let socket = reached.map_err(|why| {
+            ComputeError::new(format!(
+                "the postgres with pid {} already serves {shown}, but cannot be taken over, because {why}: stop it (`pg_ctl stop -D {shown}`)",
+                pid.as_raw_nonzero(),
+                shown = self.site.data_dir.display()
+            ))
+        })?;
+        let mut running = self.running(postmaster, socket, account.uid, Vec::new());
+        running.adopted = true;
+        Ok(Some(running))
+    }
+
+    fn running(
+        &self,
+        postmaster: Arc<Postmaster>,
+        socket: PathBuf,
+        server_uid: u32,
+        phases: Vec<(&'static str, Duration)>,
+    ) -> Running {
+        Running {
+            address: Address {
+                server: ServerAddress::Unix(socket),
+                tls: ServerTls::Disable,
+                server_uid: Some(server_uid),
+            },
+            adopted: false,
+            died: died(self.site.clone(), self.turn.clone(), postmaster).boxed(),
+            phases,
+        }
+    }
+
+    async fn hold(&self) -> Held {
+        self.turn.clone().lock_owned().await
+    }
+
+    /// What runs now.
+    async fn look(&self, turn: Held) -> Result<(Held, Found), ComputeError> {
+        let site = self.site.clone();
+        let (turn, found) = blocking(move || (turn, survey(&site.data_dir))).await?;
+        Ok((turn, found?))
+    }
+}
+
+impl Compute for ProcessCompute {
+    fn can_suspend(&self) -> bool {
+        true
+    }
+
+    /// Also ends what a dead server has left behind. Cancel safe.
+    fn inspect(&self) -> BoxFuture<'_, Result<Option<Running>, ComputeError>> {
+        self.inspect_now().boxed()
+    }
+
+    /// Makes the data directory on first use. It has no deadline of its own: recovery may take long.
+    fn start(&self) -> BoxFuture<'_, Result<Running, ComputeError>> {
+        self.start_or_adopt().boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<(), ComputeError>> {
+        self.stop_now().boxed()
+    }
+}
+
+impl fmt::Debug for ProcessCompute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessCompute")
+            .field("endpoint", &self.site.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long each part of a start took.
+struct Phases {
+    since: Instant,
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Phases {
+    fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            done: Vec::new(),
+        }
+    }
+
+    fn end(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.done.push((name, now - self.since));
+        self.since = now;
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ComputeError> {
+    spawn_blocking(work)
+        .await
+        .map_err(|error| ComputeError::new(format!("an unfinished step: {error}")))
+}
+
+#[cfg(test)]
+mod tests;

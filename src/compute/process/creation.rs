@@ -1,0 +1,204 @@
+//! What a new data directory has in it: who may log in how, its roles and its database.
+//!
+//! Only texts are made here; `data_dir` runs the programs that take them. Nothing of it concerns a data
+//! directory that exists.
+
+use std::fmt::Write as _;
+
+use zeroize::Zeroizing;
+
+use super::{ComputeError, account::Account};
+use crate::ids::Verifier;
+
+/// What a data directory is made with on first use.
+#[derive(Debug, Clone)]
+pub(crate) struct Creation {
+    /// Roles that can log in, with what Postgres keeps of their passwords.
+    pub(crate) roles: Vec<(String, Verifier)>,
+}
+
+/// All that a new data directory is to have.
+#[derive(Debug, Clone)]
+pub(crate) struct Contents {
+    pub(crate) creation: Creation,
+    pub(crate) database: Option<String>,
+    /// `None`: the first role, else the superuser.
+    pub(crate) owner: Option<String>,
+}
+
+/// The superuser that initdb makes.
+const SUPERUSER: &str = "postgres";
+
+const HBA: &str = "\
+# Who may log in how. Written by pgwake when it made this data directory; from now on it is yours to change.
+# https://www.postgresql.org/docs/current/auth-pg-hba-conf.html
+#
+# pgwake opens no TCP port for this server, only a Unix socket in a folder that nobody but this server's user
+# and root can enter. There the users of the operating system that pg_ident.conf lists become `postgres` without
+# a password: so pgwake reads roles, and you get in with psql. Everybody else proves a password.
+#
+# TYPE  DATABASE     USER      METHOD
+";
+
+const IDENT: &str = "\
+# Which users of the operating system are let in as which role, for `map=pgwake` in pg_hba.conf. Written by
+# pgwake when it made this data directory; from now on it is yours to change.
+#
+# MAP     SYSTEM USER     ROLE
+";
+
+impl Contents {
+    /// Name and text of the files that say who may log in.
+    pub(crate) fn access_files(&self, account: &Account) -> [(&'static str, String); 2] {
+        // `md5` asks a role for SCRAM where the role's verifier is one, so it fits both kinds.
+        let md5 = self
+            .creation
+            .roles
+            .iter()
+            .any(|(_, verifier)| matches!(verifier, Verifier::Md5(_)));
+        let method = if md5 { "md5" } else { "scram-sha-256" };
+        let mut hba = HBA.to_owned();
+        for (role, method) in [(SUPERUSER, "peer map=pgwake"), ("all", method)] {
+            for database in ["all", "replication"] {
+                let _ = writeln!(hba, "local   {database:<12} {role:<9} {method}");
+            }
+        }
+        let ourselves = Account::ourselves().name;
+        let mut users = vec!["root", SUPERUSER];
+        users.extend(account.name.as_deref());
+        users.extend(ourselves.as_deref());
+        users.sort_unstable();
+        users.dedup();
+        let mut ident = IDENT.to_owned();
+        for user in users {
+            let _ = writeln!(ident, "pgwake    {:<15} {SUPERUSER}", quoted(user, '"'));
+        }
+        [("pg_hba.conf", hba), ("pg_ident.conf", ident)]
+    }
+
+    /// The statements, one per line.
+    ///
+    /// # Errors
+    /// A name cannot be written on one line, or the owner is no role.
+    pub(crate) fn sql(&self) -> Result<Zeroizing<String>, ComputeError> {
+        let roles = &self.creation.roles;
+        let owner = self
+            .owner
+            .as_deref()
+            .or(roles.first().map(|(role, _)| role.as_str()))
+            .unwrap_or(SUPERUSER);
+        if owner != SUPERUSER && roles.iter().all(|(role, _)| role != owner) {
+            return Err(ComputeError::new(format!(
+                "{owner:?} is to own the new database, but is none of the roles that it is made with"
+            )));
+        }
+        let mut sql = Zeroizing::new(String::new());
+        for (role, verifier) in roles {
+            let text = Zeroizing::new(match verifier {
+                Verifier::Scram(verifier) => verifier.to_text(),
+                Verifier::Md5(verifier) => format!("md5{}", String::from_utf8_lossy(&verifier.hex)),
+            });
+            let action = if role == SUPERUSER { "ALTER" } else { "CREATE" };
+            let password = Zeroizing::new(quoted(&text, '\''));
+            let line = Zeroizing::new(format!(
+                "{action} ROLE {} LOGIN PASSWORD {};\n",
+                name(role)?,
+                *password
+            ));
+            sql.push_str(&line);
+        }
+        if let Some(database) = &self.database {
+            let line = match database.as_str() {
+                // initdb makes this one.
+                "postgres" => format!("ALTER DATABASE postgres OWNER TO {};\n", name(owner)?),
+                database => format!("CREATE DATABASE {} OWNER {};\n", name(database)?, name(owner)?),
+            };
+            sql.push_str(&line);
+        }
+        Ok(sql)
+    }
+}
+
+/// An identifier (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html>).
+fn name(text: &str) -> Result<String, ComputeError> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(ComputeError::new(format!(
+            "{text:?} cannot be the name of a role or database"
+        )));
+    }
+    Ok(quoted(text, '"'))
+}
+
+/// In quotes, with those inside doubled: right for identifiers, and for literals without backslash escapes, as
+/// `standard_conforming_strings` has them.
+fn quoted(text: &str, quote: char) -> String {
+    let doubled: String = [quote, quote].iter().collect();
+    format!("{quote}{}{quote}", text.replace(quote, &doubled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MD5: &str = "md50123456789abcdef0123456789abcdef";
+    const SCRAM: &str = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+    fn contents(roles: &[(&str, &str)], database: Option<&str>, owner: Option<&str>) -> Contents {
+        let role = |(role, verifier): &(&str, &str)| ((*role).to_owned(), Verifier::parse(verifier).unwrap());
+        Contents {
+            creation: Creation {
+                roles: roles.iter().map(role).collect(),
+            },
+            database: database.map(str::to_owned),
+            owner: owner.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_and_the_first_role_owns_the_database() {
+        let contents = contents(&[("my\"role", MD5), ("b", SCRAM)], Some("it's"), None);
+        let expected = format!(
+            "CREATE ROLE \"my\"\"role\" LOGIN PASSWORD '{MD5}';\nCREATE ROLE \"b\" LOGIN PASSWORD '{SCRAM}';\n\
+             CREATE DATABASE \"it's\" OWNER \"my\"\"role\";\n"
+        );
+        assert_eq!(*contents.sql().unwrap(), expected);
+    }
+
+    #[test]
+    fn what_initdb_has_made_is_altered() {
+        let contents = contents(&[("postgres", MD5)], Some("postgres"), None);
+        let expected = format!(
+            "ALTER ROLE \"postgres\" LOGIN PASSWORD '{MD5}';\nALTER DATABASE postgres OWNER TO \"postgres\";\n"
+        );
+        assert_eq!(*contents.sql().unwrap(), expected);
+        assert_eq!(
+            *self::contents(&[], Some("app"), None).sql().unwrap(),
+            "CREATE DATABASE \"app\" OWNER \"postgres\";\n"
+        );
+    }
+
+    #[test]
+    fn an_unknown_owner_and_a_name_over_two_lines_are_refused() {
+        let unknown = contents(&[("a", MD5)], Some("app"), Some("b")).sql().unwrap_err();
+        assert!(unknown.reason.contains("\"b\" is to own"), "{unknown}");
+        contents(&[("a\nDROP TABLE x;", MD5)], None, None)
+            .sql()
+            .unwrap_err();
+    }
+
+    #[test]
+    fn md5_roles_get_a_method_that_fits_them() {
+        let method = |verifier| {
+            let [(_, hba), _] = contents(&[("a", verifier)], None, None).access_files(&Account::ourselves());
+            hba.lines()
+                .last()
+                .unwrap()
+                .split_whitespace()
+                .last()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(method(SCRAM), "scram-sha-256");
+        assert_eq!(method(MD5), "md5");
+    }
+}

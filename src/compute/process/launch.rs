@@ -1,0 +1,132 @@
+//! Starts `postgres` on a data directory that is known to have no server.
+//!
+//! It does not wait: `boot` does. Everything here blocks for a few system calls and runs off the async threads.
+//! Called by `process`.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use rustix::process::Pid;
+
+use super::{
+    ComputeError, Places,
+    folder::Folder,
+    os_process::OsProcess,
+    pid_file,
+    postmaster::Postmaster,
+    server_log::ServerLog,
+    site::{Means, Site},
+    sockets::{PORT, SocketFolder},
+    survey::is_hidden,
+    turn::Turn,
+};
+
+/// A process that is becoming a server.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) postmaster: Arc<Postmaster>,
+    pub(crate) log: ServerLog,
+    /// Where it will listen.
+    pub(crate) socket: PathBuf,
+}
+
+/// Starts the server.
+///
+/// # Errors
+/// Its folders cannot be had or the program cannot be run; nothing runs then.
+pub(crate) fn launch(site: &Site, means: &Means, turn: &mut Turn) -> Result<Launched, ComputeError> {
+    let Places { socket_base, log_dir } = &site.places;
+    let sockets = SocketFolder::prepare(socket_base, &site.endpoint, &means.account)?;
+    let (log, file) = ServerLog::open(log_dir, site.endpoint.as_str())
+        .map_err(|error| ComputeError::new(format!("cannot open a log in {}: {error}", log_dir.display())))?;
+    let postgres = means.programs.postgres();
+    let failed = |error: io::Error| ComputeError::new(format!("cannot run {}: {error}", postgres.display()));
+    let mut command = command(&site.data_dir, means, &sockets);
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().map_err(failed)?)
+        .stderr(file);
+    let mut child = command.spawn().map_err(failed)?;
+    match OsProcess::open(Pid::from_child(&child)) {
+        Ok(process) => {
+            if is_hidden(&process) {
+                tracing::warn!(
+                    endpoint = %site.endpoint,
+                    "pgwake is root without CAP_SYS_PTRACE, as in many containers: it cannot find what a dead \
+                     postgres leaves behind; run it as the data directory's owner, or give it that capability"
+                );
+            }
+            Ok(Launched {
+                postmaster: turn.take_up(process),
+                log,
+                socket: sockets.socket(),
+            })
+        }
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(failed(error))
+        }
+    }
+}
+
+/// Removes a dead server's `postmaster.pid` whose number still means a process.
+///
+/// # Errors
+/// It cannot be removed.
+pub(crate) fn remove_stale_pid_file(data_dir: &Path) -> Result<(), ComputeError> {
+    let removed = match Folder::open(data_dir) {
+        Ok(Some(folder)) => folder.remove(pid_file::NAME),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(|error| {
+        let path = data_dir.join(pid_file::NAME);
+        ComputeError::new(format!("cannot remove the stale {}: {error}", path.display()))
+    })
+}
+
+fn command(data_dir: &Path, means: &Means, sockets: &SocketFolder) -> Command {
+    let mut folders = OsString::from("unix_socket_directories=");
+    folders.push(list_item(sockets.path()));
+    let mut command = Command::new(means.programs.postgres());
+    means.account.dress(&mut command);
+    // It goes there anyway; from its first moment it can be recognised as this directory's.
+    command.current_dir(data_dir).arg("-D").arg(data_dir);
+    command
+        .args(["-c", "listen_addresses="])
+        .arg("-c")
+        .arg(format!("port={PORT}"))
+        .arg("-c")
+        .arg(folders);
+    command
+}
+
+/// One folder of a list of folders: in double quotes, those inside doubled.
+fn list_item(folder: &Path) -> OsString {
+    let mut item = vec![b'"'];
+    for byte in folder.as_os_str().as_bytes() {
+        item.push(*byte);
+        if *byte == b'"' {
+            item.push(b'"');
+        }
+    }
+    item.push(b'"');
+    OsString::from_vec(item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_commas_and_quotes_stays_one_folder() {
+        assert_eq!(list_item(Path::new("/a, \"b\"")), "\"/a, \"\"b\"\"\"");
+    }
+}

@@ -1,0 +1,161 @@
+//! From the names that a client gives to the endpoint it means.
+//!
+//! The first label of the TLS server name under a listed domain is the endpoint, or the whole name where an
+//! endpoint lists it as a host. A server name that names none leaves it to `options=endpoint=NAME`, then to the
+//! listener's default. A name that nobody owns is not an error here: it goes on to a mock login, so that a
+//! stranger cannot tell which names exist.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::config::{Config, Endpoint};
+use crate::error::{ClientError, Fault, SqlState};
+use crate::ids::EndpointName;
+
+/// All endpoints, by every name they have.
+#[derive(Debug)]
+pub struct Directory {
+    domains: Vec<String>,
+    by_name: BTreeMap<EndpointName, Arc<Endpoint>>,
+    by_host: HashMap<String, EndpointName>,
+}
+
+/// What a client gave to say which endpoint it means.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'a> {
+    /// The TLS server name, lowercase.
+    pub server_name: Option<&'a str>,
+    /// `endpoint=` in `options`.
+    pub option: Option<&'a str>,
+    /// The listener's default.
+    pub default: Option<&'a EndpointName>,
+}
+
+/// What the names mean.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The endpoint's name as the client said it.
+    pub said: String,
+    /// `None`: nobody has that name.
+    pub endpoint: Option<Arc<Endpoint>>,
+}
+
+/// Why names mean nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No name at all.
+    #[error("no endpoint is named")]
+    Nothing,
+    /// Two names that differ.
+    #[error("server name says endpoint {server_name:?}, options say {option:?}")]
+    Contradiction {
+        /// From the TLS server name.
+        server_name: String,
+        /// From `options`.
+        option: String,
+    },
+}
+
+impl Directory {
+    /// The directory of a checked configuration.
+    pub fn new(config: &Config) -> Self {
+        let hosts = |endpoint: &Arc<Endpoint>| {
+            let name = endpoint.name.clone();
+            endpoint
+                .hosts
+                .clone()
+                .into_iter()
+                .map(move |host| (host, name.clone()))
+        };
+        Self {
+            domains: config.domains.clone(),
+            by_name: config.endpoints.clone(),
+            by_host: config.endpoints.values().flat_map(hosts).collect(),
+        }
+    }
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.by_name.values()
+    }
+
+    /// The endpoint that a client means.
+    ///
+    /// # Errors
+    /// [`ResolveError`]: nothing is named, or two things are.
+    pub fn resolve(&self, said: Said<'_>) -> Result<Resolved, ResolveError> {
+        let by_server_name = said.server_name.and_then(|name| self.named_by(name));
+        // As in DNS, case does not matter; a name has one spelling from here on, so that every spelling of it has
+        // the same mock login.
+        let option = said.option.map(str::to_ascii_lowercase);
+        let name = match (by_server_name, option) {
+            (Some(by_server_name), Some(option)) if by_server_name != option => {
+                // Repeats what was said: which endpoint a host belongs to is not told to strangers.
+                let server_name = said.server_name.unwrap_or_default().to_owned();
+                return Err(ResolveError::Contradiction { server_name, option });
+            }
+            (Some(name), _) | (None, Some(name)) => name,
+            (None, None) => said.default.ok_or(ResolveError::Nothing)?.as_str().to_owned(),
+        };
+        let endpoint = self.by_name.get(name.as_str()).cloned();
+        Ok(Resolved { said: name, endpoint })
+    }
+
+    /// The endpoint's name in a server name; `None` where it names no endpoint.
+    fn named_by(&self, server_name: &str) -> Option<String> {
+        if let Some(name) = self.by_host.get(server_name) {
+            return Some(name.as_str().to_owned());
+        }
+        // The longest domain counts, where one listed domain is inside another.
+        let under = |domain: &String| server_name.strip_suffix(domain.as_str())?.strip_suffix('.');
+        let label = self
+            .domains
+            .iter()
+            .filter_map(under)
+            .min_by_key(|label| label.len())?;
+        let is_domain_itself = self.domains.iter().any(|domain| domain == server_name);
+        (!is_domain_itself).then(|| label.to_owned())
+    }
+}
+
+impl ClientError for ResolveError {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::REJECTED
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Nothing => "no endpoint is named".into(),
+            Self::Contradiction { .. } => "two different endpoints are named".into(),
+        }
+    }
+
+    fn detail(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Nothing => None,
+            Self::Contradiction { server_name, option } => {
+                Some(format!("the TLS server name is \"{server_name}\", options say \"{option}\"").into())
+            }
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::Nothing => {
+                "connect with TLS to <endpoint>.<domain>, or add options=endpoint=NAME to the connection string"
+                    .into()
+            }
+            Self::Contradiction { .. } => "name the endpoint once".into(),
+        })
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Client
+    }
+}
+
+#[cfg(test)]
+mod tests;
