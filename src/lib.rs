@@ -24,3 +24,5 @@ pub mod tls;
 
 pub mod compute;
 pub mod tenant;
+
+pub mod auth;

@@ -1,0 +1,128 @@
+//! Why nobody was let in: the true reason for the operator, Postgres' own words for the client.
+//!
+//! Whatever is wrong with endpoint, role or password reads the same to the client. Telling it is `wire`'s work.
+
+use std::{borrow::Cow, io};
+
+use tokio::task::JoinError;
+
+use super::scram::ScramError;
+use crate::error::{ClientError, Fault, SqlState};
+
+/// Why a client was not let in that spoke the protocol well. For the log only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// No endpoint has the name that the client said.
+    #[error("no such endpoint")]
+    UnknownEndpoint,
+    /// Neither configured nor read from Postgres.
+    #[error("no such role is known")]
+    UnknownRole,
+    /// `NOLOGIN`.
+    #[error("the role may not log in")]
+    MayNotLogIn,
+    /// `rolpassword` is null.
+    #[error("the role has no password")]
+    NoPassword,
+    /// `rolpassword` is nothing that can be checked; why not.
+    #[error("the role's verifier cannot be checked: {0}")]
+    UnusableVerifier(&'static str),
+    /// An MD5 verifier where clients log in by SCRAM.
+    #[error(
+        "the role has an MD5 verifier, which cannot log in by SCRAM: set login = \"password\" for this endpoint, \
+         or set the role's password anew with password_encryption = scram-sha-256"
+    )]
+    Md5Verifier,
+    /// The password is another one.
+    #[error("wrong password")]
+    WrongPassword,
+    /// `VALID UNTIL` has passed; the password was right.
+    #[error("the role's password has expired")]
+    Expired,
+}
+
+/// Why a client has not proved who it is. [`std::fmt::Display`] is for the operator's log: what a stranger said is
+/// escaped in it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthError {
+    /// The client has left: there is nobody to tell.
+    #[error("the client left before it had proved who it is: {0}")]
+    Left(#[source] io::Error),
+    /// Endpoint, role or password is wrong: one text for all of them.
+    #[error("password authentication failed for user {role:?}: {refusal}")]
+    Refused {
+        /// As the client said it; what is not UTF-8 is replaced.
+        role: String,
+        /// The true reason.
+        refusal: Refusal,
+    },
+    /// The client sent what does not belong here.
+    #[error("{0}")]
+    Protocol(Cow<'static, str>),
+    /// The SCRAM exchange was not one.
+    #[error(transparent)]
+    Scram(#[from] ScramError),
+    /// The endpoint takes passwords in clear, and the connection is not private.
+    #[error("this endpoint takes passwords, and only over TLS")]
+    PasswordNeedsTls,
+    /// The password was not hashed, because pgwake is ending.
+    #[error("the password could not be checked: {0}")]
+    NotChecked(#[source] JoinError),
+}
+
+impl ClientError for AuthError {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Left(_) => SqlState::SERVER_LOST,
+            Self::Refused { .. } | Self::Scram(ScramError::WrongProof) => SqlState::INVALID_PASSWORD,
+            Self::Scram(ScramError::BindingRemoved | ScramError::BindingOther) => {
+                SqlState::INVALID_AUTHORIZATION
+            }
+            Self::Scram(ScramError::AuthorizationIdentity | ScramError::Extension) => SqlState::NOT_SUPPORTED,
+            Self::Protocol(_) | Self::Scram(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::PasswordNeedsTls => SqlState::REJECTED,
+            Self::NotChecked(_) => SqlState::INTERNAL,
+        }
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Left(_) => "the connection was lost".into(),
+            Self::Refused { role, .. } => {
+                format!("password authentication failed for user \"{role}\"").into()
+            }
+            Self::Protocol(message) => message.clone(),
+            Self::Scram(ScramError::WrongProof) => "password authentication failed".into(),
+            Self::Scram(error) => error.to_string().into(),
+            Self::PasswordNeedsTls => "this endpoint takes passwords, and only over TLS".into(),
+            Self::NotChecked(_) => "the password could not be checked".into(),
+        }
+    }
+
+    fn detail(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Scram(ScramError::Malformed(detail)) => Some((*detail).into()),
+            Self::Scram(ScramError::Nonce) => Some("Nonce does not match.".into()),
+            Self::Scram(ScramError::BindingRemoved) => Some(
+                "The client supports SCRAM channel binding but thinks the server does not.  \
+                 However, this server does support channel binding."
+                    .into(),
+            ),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::PasswordNeedsTls => Some("connect with sslmode=require or stronger".into()),
+            _ => None,
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NotChecked(_) => Fault::Pgwake,
+            _ => Fault::Client,
+        }
+    }
+}

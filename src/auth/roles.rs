@@ -1,0 +1,325 @@
+//! What is known of every endpoint's roles: those the configuration lists, and those read from its Postgres.
+//!
+//! Configured roles win. What was read is kept in the [`Store`], so that a role is known while its Postgres
+//! sleeps. Nothing here wakes anything or speaks to a server: [`RoleSource`] reads, where the compute is awake.
+//! Who calls: `authenticate` looks roles up and tells of logins that failed; `server` and `session` refresh when a
+//! compute became ready, after statements about roles, and before a suspend.
+
+mod reading;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+use futures_util::future::BoxFuture;
+use tokio::time;
+use tokio_util::task::TaskTracker;
+
+use super::{refusal::Refusal, secrets::ITERATIONS_DEFAULT};
+use crate::config::{Endpoint, LoginMethod, RolesFrom};
+use crate::ids::{EndpointName, Secret, Verifier};
+pub(crate) use crate::store::ReadRole;
+use crate::store::{MockSecret, Store, StoreError};
+use reading::Readings;
+pub(crate) use reading::Refreshed;
+
+/// Logins that fail begin a reading only where the last one ended longer ago than this.
+const ROLES_FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// A login waits this long for a reading that was asked for because something has changed: what is known is known
+/// to be old. One reading ends by itself within this time; one that stands behind another may take longer.
+const ASKED_READING_WAIT: Duration = Duration::from_secs(5);
+
+/// Most roles of one endpoint; a Postgres that has more is not read.
+pub(crate) const ROLES_MAX: usize = 10_000;
+
+/// Longest salt of a verifier that is offered to clients. Postgres' own have 16 bytes.
+const SALT_BYTES_MAX: usize = 1024;
+
+/// A verifier that was read and is none.
+const UNKNOWN_FORM: Refusal =
+    Refusal::UnusableVerifier("it is neither SCRAM-SHA-256 of up to 10,000,000 rounds nor MD5");
+
+/// Reads the roles of an endpoint's Postgres: on a session of its own with
+/// `search_path=pg_catalog,pg_temp`, over `pg_authid`.
+pub(crate) trait RoleSource: Send + Sync + 'static {
+    /// All roles, in any order. `None`: the compute is not awake, and must not be woken for this. `Err`: why it
+    /// could not be read, in one sentence. Cancel safe: dropped where it takes too long.
+    fn read(&self, endpoint: &EndpointName) -> BoxFuture<'_, Option<Result<Vec<ReadRole>, String>>>;
+}
+
+/// How the clients of an endpoint log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// SCRAM-SHA-256 and SCRAM-SHA-256-PLUS.
+    Scram,
+    /// The password, over TLS.
+    Password,
+}
+
+/// A role that may log in, if it can prove who it is.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) verifier: Verifier,
+    pub(crate) server_password: Option<Secret>,
+    valid_until: Option<i64>,
+}
+
+impl Known {
+    /// Whether `VALID UNTIL` has passed.
+    pub(crate) fn is_expired(&self, now: SystemTime) -> bool {
+        let now = match now.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            Err(_) => 0,
+        };
+        self.valid_until.is_some_and(|until| until < now)
+    }
+}
+
+/// What is known of all endpoints' roles.
+pub struct RoleBook {
+    endpoints: DashMap<EndpointName, Arc<Page>>,
+    source: Arc<dyn RoleSource>,
+    store: Arc<Store>,
+    mock_secret: MockSecret,
+    tasks: TaskTracker,
+}
+
+/// What is known of one endpoint's roles.
+struct Page {
+    readings: Arc<Readings>,
+    summary: ArcSwapOption<Summary>,
+}
+
+/// What configured and read roles come to together. Made anew when either of them changes.
+struct Summary {
+    endpoint: Arc<Endpoint>,
+    read: Option<Arc<[ReadRole]>>,
+    login: Login,
+    mock_iterations: u32,
+}
+
+impl RoleBook {
+    /// A book with what the store remembers of these endpoints. Blocking.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(crate) fn load<'e>(
+        store: Arc<Store>,
+        source: Arc<dyn RoleSource>,
+        endpoints: impl IntoIterator<Item = &'e EndpointName>,
+    ) -> Result<Self, StoreError> {
+        let book = Self {
+            endpoints: DashMap::new(),
+            source,
+            mock_secret: store.mock_secret(),
+            store,
+            tasks: TaskTracker::new(),
+        };
+        for name in endpoints {
+            if let Some(remembered) = book.store.remembered_roles(name)? {
+                book.page(name).readings.start_with(remembered.roles);
+            }
+        }
+        Ok(book)
+    }
+
+    /// Whether this endpoint's roles were ever read, by this pgwake or an earlier one.
+    pub fn was_read(&self, endpoint: &EndpointName) -> bool {
+        self.page(endpoint).readings.latest().is_some()
+    }
+
+    /// Reads the roles anew, where they come from Postgres and the compute is awake; whoever asks while a
+    /// reading is under way gets one that begins after it. What was read is in the store when this returns.
+    /// Bounded by the time-outs of two readings. Cancel safe: the reading goes on.
+    pub(crate) async fn refresh(&self, endpoint: &Endpoint) -> Refreshed {
+        if endpoint.roles_from == RolesFrom::Config {
+            return Refreshed::Configured;
+        }
+        let readings = Arc::clone(&self.page(&endpoint.name).readings);
+        let number = readings.ask(&self.tasks);
+        readings.ended(number).await
+    }
+
+    /// A statement may have changed the roles: they are read anew, beside the caller, and whoever logs in from
+    /// now on waits for it. Needs a running tokio runtime.
+    pub(crate) fn changed(&self, endpoint: &Endpoint) {
+        if endpoint.roles_from != RolesFrom::Config {
+            self.page(&endpoint.name).readings.ask(&self.tasks);
+        }
+    }
+
+    /// How clients of this endpoint log in, as far as its roles are known now.
+    pub(crate) fn login_method(&self, endpoint: &Arc<Endpoint>) -> Login {
+        self.summary(endpoint).login
+    }
+
+    /// Waits for the readings under way, which are bounded. Cancel safe.
+    pub(crate) async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The PBKDF2 rounds that most known roles of this endpoint have: what an unknown one shows.
+    pub(crate) fn mock_iterations(&self, endpoint: &Arc<Endpoint>) -> u32 {
+        self.summary(endpoint).mock_iterations
+    }
+
+    pub(crate) fn mock_secret(&self) -> &MockSecret {
+        &self.mock_secret
+    }
+
+    /// What a role is checked against. A reading that [`Self::refresh`] or [`Self::changed`] asked for is waited
+    /// for first, no longer than [`ASKED_READING_WAIT`], for known and unknown roles alike; one that a failed login
+    /// began never is: strangers could make an endpoint that exists take longer than one that does not. Cancel
+    /// safe: the reading goes on.
+    pub(crate) async fn look_up(&self, endpoint: &Arc<Endpoint>, role: &[u8]) -> Result<Known, Refusal> {
+        if endpoint.roles_from != RolesFrom::Config {
+            let readings = Arc::clone(&self.page(&endpoint.name).readings);
+            if let Some(number) = readings.asked() {
+                // Too late is not an error: what is known is good enough.
+                let _ = time::timeout(ASKED_READING_WAIT, readings.ended(number)).await;
+            }
+        }
+        let known = self.known(endpoint, role);
+        if known.is_err() {
+            self.suspect(endpoint);
+        }
+        known
+    }
+
+    /// For a login that failed: perhaps the role has changed, and nobody has said so. Where roles come from an
+    /// awake Postgres they are read behind the login's back, at most once in [`ROLES_FRESH_FOR`], so that the next
+    /// try finds them as they are.
+    pub(crate) fn suspect(&self, endpoint: &Endpoint) {
+        if endpoint.roles_from != RolesFrom::Config {
+            self.page(&endpoint.name).readings.suspect(&self.tasks);
+        }
+    }
+
+    /// What is known of a role now.
+    fn known(&self, endpoint: &Endpoint, role: &[u8]) -> Result<Known, Refusal> {
+        let role = str::from_utf8(role).map_err(|_| Refusal::UnknownRole)?;
+        let known = match endpoint.roles.get(role) {
+            Some(configured) => Known {
+                verifier: configured.verifier.clone(),
+                server_password: configured.server_password.clone(),
+                valid_until: None,
+            },
+            None => self.known_by_reading(endpoint, role)?,
+        };
+        match &known.verifier {
+            Verifier::Scram(verifier) if verifier.salt.len() > SALT_BYTES_MAX => {
+                Err(Refusal::UnusableVerifier("its salt is longer than 1024 bytes"))
+            }
+            _ => Ok(known),
+        }
+    }
+
+    fn known_by_reading(&self, endpoint: &Endpoint, role: &str) -> Result<Known, Refusal> {
+        let read = self.read_roles(endpoint).ok_or(Refusal::UnknownRole)?;
+        let place = read.binary_search_by(|read| read.name.as_str().cmp(role));
+        let found = &read[place.map_err(|_| Refusal::UnknownRole)?];
+        if !found.can_login {
+            return Err(Refusal::MayNotLogIn);
+        }
+        let verifier = found.verifier.as_ref().ok_or(Refusal::NoPassword)?;
+        let verifier = Verifier::parse(verifier.reveal()).map_err(|_| UNKNOWN_FORM)?;
+        Ok(Known {
+            verifier,
+            server_password: None,
+            valid_until: found.valid_until,
+        })
+    }
+
+    /// What was read, unless the configuration alone counts (now; the store may remember another time).
+    fn read_roles(&self, endpoint: &Endpoint) -> Option<Arc<[ReadRole]>> {
+        match endpoint.roles_from {
+            RolesFrom::Config => None,
+            RolesFrom::Postgres(_) => self.page(&endpoint.name).readings.latest(),
+        }
+    }
+
+    fn summary(&self, endpoint: &Arc<Endpoint>) -> Arc<Summary> {
+        let page = self.page(&endpoint.name);
+        let read = self.read_roles(endpoint);
+        let made = page.summary.load_full();
+        if let Some(made) = made.filter(|made| made.is_of(endpoint, read.as_ref())) {
+            return made;
+        }
+        let made = Arc::new(Summary::of(endpoint, read));
+        page.summary.store(Some(Arc::clone(&made)));
+        made
+    }
+
+    fn page(&self, name: &EndpointName) -> Arc<Page> {
+        if let Some(page) = self.endpoints.get(name) {
+            return Arc::clone(&page);
+        }
+        let new = || {
+            let readings = Readings::new(name.clone(), Arc::clone(&self.source), Arc::clone(&self.store));
+            Arc::new(Page {
+                readings: Arc::new(readings),
+                summary: ArcSwapOption::empty(),
+            })
+        };
+        Arc::clone(&self.endpoints.entry(name.clone()).or_insert_with(new))
+    }
+}
+
+impl Summary {
+    fn is_of(&self, endpoint: &Arc<Endpoint>, read: Option<&Arc<[ReadRole]>>) -> bool {
+        let same_read = match (&self.read, read) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_read && Arc::ptr_eq(&self.endpoint, endpoint)
+    }
+
+    fn of(endpoint: &Arc<Endpoint>, read: Option<Arc<[ReadRole]>>) -> Self {
+        let mut rounds = BTreeMap::<u32, usize>::new();
+        let mut count = |verifier: &Verifier| match verifier {
+            Verifier::Scram(verifier) => *rounds.entry(verifier.iterations).or_default() += 1,
+            Verifier::Md5(_) => (),
+        };
+        let configured = || endpoint.roles.values().map(|role| &role.verifier);
+        configured().for_each(&mut count);
+        let is_md5 = |verifier: &Verifier| matches!(verifier, Verifier::Md5(_));
+        let (mut read_ones, mut read_md5_ones) = (0_usize, 0_usize);
+        for role in read
+            .iter()
+            .flat_map(|read| read.iter())
+            .filter(|role| role.can_login)
+        {
+            let Some(text) = &role.verifier else { continue };
+            let verifier = Verifier::parse(text.reveal()).ok();
+            read_ones += 1;
+            read_md5_ones += usize::from(verifier.as_ref().is_some_and(is_md5));
+            if !endpoint.roles.contains_key(&role.name) {
+                verifier.iter().for_each(&mut count);
+            }
+        }
+        let md5_server = read_ones > 0 && read_md5_ones == read_ones;
+        let most = rounds.into_iter().max_by_key(|(_, roles)| *roles);
+        Self {
+            login: match endpoint.login {
+                LoginMethod::Scram => Login::Scram,
+                LoginMethod::Password => Login::Password,
+                // One role that was read is not enough: every role may set its own password as MD5, and would make
+                // all others send theirs in clear.
+                LoginMethod::Auto if md5_server || configured().any(is_md5) => Login::Password,
+                LoginMethod::Auto => Login::Scram,
+            },
+            mock_iterations: most.map_or(ITERATIONS_DEFAULT, |(iterations, _)| iterations),
+            endpoint: Arc::clone(endpoint),
+            read,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
