@@ -26,3 +26,5 @@ pub mod compute;
 pub mod tenant;
 
 pub mod auth;
+
+pub mod wake;

@@ -1,0 +1,162 @@
+//! Wakes computes for clients who proved who they are, holds those clients meanwhile, and lets computes sleep.
+//!
+//! `state` decides (a pure machine per endpoint, with `waiting`, `idle` and `backoff` as its parts), `driver`
+//! does, `lease` is what a session holds. It does not know Postgres sessions, pools or clients: what must happen
+//! in the rest of the house when a compute wakes or sleeps is wired by `server` through [`WakeWatcher`]. Who
+//! calls: `session` asks for leases, `server` registers endpoints and stops everything at the end.
+
+mod backoff;
+mod driver;
+mod error;
+mod idle;
+mod lease;
+mod state;
+mod waiting;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use futures_util::{StreamExt, future::BoxFuture, stream};
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    error::{WakeError, WakeId},
+    lease::{AwakeLease, LeaseSignal, Waiting},
+};
+
+use self::driver::{Driver, Wiring};
+use crate::auth::WakeRight;
+use crate::compute::{Address, Compute};
+use crate::ids::{EndpointName, Generation};
+
+/// How many computes are looked at, or stopped at the end, at the same time: a clean stop writes what is dirty
+/// to disk, and more of them at once only makes each slower.
+const AT_ONCE_MAX: usize = 32;
+
+/// How an endpoint's compute wakes and sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// How long nothing is open until it is suspended; `None`: never.
+    pub suspend_after: Option<Duration>,
+    /// Whether idle sessions are ended so that it can be suspended.
+    pub suspend_idle_sessions: bool,
+    /// How long a start may take in all.
+    pub start_timeout: Duration,
+}
+
+/// The rest of the house, as far as it must know. Called without any lock held, in the order of events for an
+/// endpoint; `ready` and `suspended` must not block, since a client may be waiting on the thread they run on.
+pub trait WakeWatcher: Send + Sync + 'static {
+    /// It takes logins.
+    fn ready(&self, endpoint: &EndpointName, address: &Address, generation: Generation);
+
+    /// It is about to be suspended: what must be read from it is read now, what rests on it is closed. Dropped
+    /// after two seconds. A client that arrives meanwhile is served, and the suspend is called off.
+    fn before_suspend(&self, endpoint: &EndpointName, address: &Address) -> BoxFuture<'static, ()>;
+
+    /// It was stopped, and nothing of that generation is left.
+    fn suspended(&self, endpoint: &EndpointName, generation: Generation);
+}
+
+/// All endpoints, each with its own machine and its own lock. Cheap to clone.
+#[derive(Clone)]
+pub struct Wakes {
+    drivers: Arc<DashMap<EndpointName, Arc<Driver>>>,
+    wiring: Arc<Wiring>,
+}
+
+impl Wakes {
+    /// No endpoints yet. Starts, stops and timers run on `runtime`, all tracked by `tracker`; leases may be asked
+    /// for and held on any thread.
+    pub fn new(runtime: Handle, tracker: TaskTracker, watcher: Arc<dyn WakeWatcher>) -> Self {
+        let wiring = Wiring {
+            runtime,
+            tracker,
+            watcher,
+        };
+        Self {
+            drivers: Arc::default(),
+            wiring: Arc::new(wiring),
+        }
+    }
+
+    /// Registers an endpoint and touches nothing. One that is registered already stays as it is.
+    pub fn add(&self, endpoint: EndpointName, policy: Policy, compute: Arc<dyn Compute>) {
+        let wiring = self.wiring.clone();
+        let make = |name: &EndpointName| Arc::new(Driver::new(name.clone(), policy, compute, wiring));
+        self.drivers
+            .entry(endpoint.clone())
+            .or_insert_with(|| make(&endpoint));
+    }
+
+    /// Looks at every compute that nobody looked at yet, and adopts those that run: they are suspended like any
+    /// other. Cancel safe: looking goes on.
+    pub async fn inspect_all(&self) {
+        let look = |driver: Arc<Driver>| async move { driver.inspect().await };
+        stream::iter(self.all())
+            .for_each_concurrent(AT_ONCE_MAX, look)
+            .await;
+    }
+
+    /// Asks for a lease: wakes the compute where it sleeps. The answer comes by `deadline`.
+    pub fn lease(&self, endpoint: &EndpointName, _right: &WakeRight, deadline: Instant) -> Waiting {
+        self.driver(endpoint).ask(deadline)
+    }
+
+    /// Where the compute is reached if it takes logins now. No lease, no activity, wakes nothing.
+    pub fn awake(&self, endpoint: &EndpointName) -> Option<(Address, Generation)> {
+        self.driver(endpoint).awake()
+    }
+
+    /// A leaseholder could not connect at the address of `generation`. A compute that pgwake starts is taken for
+    /// lost: its leases are told so, it is looked at, and the next lease wakes it unless it runs after all. A
+    /// fixed server stays as it is.
+    pub fn unreachable(&self, endpoint: &EndpointName, generation: Generation) {
+        self.driver(endpoint).unreachable(generation);
+    }
+
+    /// The end: refuses leases from now on, those waiting included, and stops every compute that runs or is about
+    /// to. Leases that are still out are told [`LeaseSignal::Lost`]. Cancel safe: stopping goes on for those that
+    /// it reached.
+    pub async fn suspend_all(&self) {
+        let drivers = self.all();
+        for driver in &drivers {
+            driver.close();
+        }
+        let stop = |driver: Arc<Driver>| async move { driver.stop().await };
+        stream::iter(drivers).for_each_concurrent(AT_ONCE_MAX, stop).await;
+    }
+
+    /// What is going on at an endpoint, for a client that waits: "compute is starting".
+    pub fn phase(&self, endpoint: &EndpointName) -> &'static str {
+        self.driver(endpoint).phase()
+    }
+
+    /// How often a start was asked of the endpoint's compute.
+    pub fn wakes_started(&self, endpoint: &EndpointName) -> u64 {
+        self.driver(endpoint).wakes_started()
+    }
+
+    fn driver(&self, endpoint: &EndpointName) -> Arc<Driver> {
+        self.drivers
+            .get(endpoint)
+            .expect("only registered endpoints are routed to")
+            .clone()
+    }
+
+    fn all(&self) -> Vec<Arc<Driver>> {
+        self.drivers.iter().map(|entry| entry.value().clone()).collect()
+    }
+}
+
+impl fmt::Debug for Wakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakes")
+            .field("endpoints", &self.drivers.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+//! Runs one endpoint's machine: gives it events under the endpoint's lock, and does what it says afterwards.
+//!
+//! Whoever causes an event does the work that follows from it, on its own thread and without the lock; if
+//! somebody is at work already, it is left to them. So work is done in exactly the order in which the machine
+//! said it, whatever threads the events come from. `tasks` has what takes time. It decides nothing: `state` does.
+//!
+//! **Invariant:** the lock never meets an await, a waker of a client or the drop of a lease.
+
+mod inner;
+mod tasks;
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+
+use self::inner::{Held, Inner, Verdict, Work};
+use super::{
+    Policy, WakeWatcher,
+    error::{WakeError, WakeId},
+    idle::{Holding, IdleRule},
+    lease::{AwakeLease, Waiting},
+    state::{Event, Machine, Refusal, Rules, State},
+    waiting::Ticket,
+};
+use crate::compute::{Address, Compute};
+use crate::ids::{EndpointName, Generation};
+
+/// What all endpoints share.
+pub(super) struct Wiring {
+    pub(super) runtime: Handle,
+    pub(super) tracker: TaskTracker,
+    pub(super) watcher: Arc<dyn WakeWatcher>,
+}
+
+/// One endpoint: its machine, and what carries the machine's decisions out.
+pub(super) struct Driver {
+    name: EndpointName,
+    compute: Arc<dyn Compute>,
+    wiring: Arc<Wiring>,
+    /// The machine's state became another one.
+    changed: Notify,
+    /// The timer is to ring earlier than it was set to.
+    rearmed: Notify,
+    inner: Mutex<Inner>,
+}
+
+impl Driver {
+    /// An endpoint that nobody looked at yet.
+    pub(super) fn new(
+        name: EndpointName,
+        policy: Policy,
+        compute: Arc<dyn Compute>,
+        wiring: Arc<Wiring>,
+    ) -> Self {
+        let idle = match policy.suspend_after {
+            None => IdleRule::Never,
+            Some(after) if policy.suspend_idle_sessions => IdleRule::EndsResting(after),
+            Some(after) => IdleRule::KeptByResting(after),
+        };
+        let rules = Rules {
+            idle,
+            start_timeout: policy.start_timeout,
+            suspendable: compute.can_suspend(),
+        };
+        Self {
+            name,
+            compute,
+            wiring,
+            changed: Notify::new(),
+            rearmed: Notify::new(),
+            inner: Mutex::new(Inner::new(rules)),
+        }
+    }
+
+    /// Asks for a lease. Where the compute is awake this is a lock, a step and nothing else.
+    pub(super) fn ask(self: &Arc<Self>, deadline: Instant) -> Waiting {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let ticket = inner.next_ticket();
+        match inner.ask(ticket, deadline, now) {
+            Verdict::Granted(awake) => {
+                self.finish(inner);
+                let lease = AwakeLease::warm(self.clone(), awake);
+                Waiting::answered(self.clone(), Ok(lease))
+            }
+            Verdict::Refused(refusal) => {
+                let wake = inner.wake;
+                self.finish(inner);
+                let error = self.error(refusal, Duration::ZERO, wake);
+                Waiting::answered(self.clone(), Err(error))
+            }
+            Verdict::Held => {
+                let (sender, answer) = oneshot::channel();
+                inner.held.insert(
+                    ticket,
+                    Held {
+                        since: now,
+                        answer: sender,
+                    },
+                );
+                self.finish(inner);
+                Waiting::held(self.clone(), ticket, answer)
+            }
+        }
+    }
+
+    /// One who waited left, or has its answer.
+    pub(super) fn leave(self: &Arc<Self>, ticket: Ticket) {
+        let mut inner = self.lock();
+        let held = inner.held.remove(&ticket);
+        if held.is_some() {
+            inner.step(Event::Left { ticket });
+        }
+        self.finish(inner);
+        drop(held);
+    }
+
+    /// A lease is held otherwise from now on.
+    pub(super) fn change_holding(self: &Arc<Self>, lease: &AwakeLease, holding: Holding) {
+        let mut inner = self.lock();
+        if lease.replace_holding(holding) == holding {
+            return;
+        }
+        let generation = lease.generation();
+        inner.step(match holding {
+            Holding::Active => Event::Resumed { generation },
+            Holding::Resting => Event::Rested { generation },
+        });
+        self.finish(inner);
+    }
+
+    /// A lease was dropped.
+    pub(super) fn take_back(self: &Arc<Self>, generation: Generation, holding: Holding) {
+        self.apply(Event::Returned { generation, holding });
+    }
+
+    /// A leaseholder could not connect.
+    pub(super) fn unreachable(self: &Arc<Self>, generation: Generation) {
+        self.apply(Event::Unreachable { generation });
+    }
+
+    /// Where it is reached, if it takes logins.
+    pub(super) fn awake(&self) -> Option<(Address, Generation)> {
+        let inner = self.lock();
+        let generation = inner.machine.awake()?;
+        inner
+            .awake
+            .as_ref()
+            .map(|awake| (awake.address.clone(), generation))
+    }
+
+    /// What is going on, for a client that waits.
+    pub(super) fn phase(&self) -> &'static str {
+        match self.lock().machine.state() {
+            State::Unknown | State::Asleep | State::Waking { .. } => "compute is starting",
+            State::Inspecting => "compute is being looked at",
+            State::Ready(_) | State::Emptying { .. } | State::Settling { .. } => "compute is ready",
+            State::Suspending => "compute is going to sleep and will be woken again",
+            State::Failed => "compute could not be started",
+        }
+    }
+
+    /// How often a start was asked for.
+    pub(super) fn wakes_started(&self) -> u64 {
+        self.lock().wakes_started
+    }
+
+    /// How many are held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.lock().held.len()
+    }
+
+    /// Looks whether it runs, where nobody looked yet. Cancel safe: looking goes on.
+    pub(super) async fn inspect(self: Arc<Self>) {
+        self.apply(Event::InspectOrdered);
+        self.until(|machine| !matches!(machine.state(), State::Inspecting))
+            .await;
+    }
+
+    /// Refuses leases from now on.
+    pub(super) fn close(self: &Arc<Self>) {
+        self.apply(Event::Closed);
+    }
+
+    /// Stops what runs, and returns once nothing does. Cancel safe: stopping goes on.
+    pub(super) async fn stop(self: Arc<Self>) {
+        self.apply(Event::StopOrdered);
+        self.until(Machine::is_at_rest).await;
+    }
+
+    async fn until(&self, reached: impl Fn(&Machine) -> bool) {
+        loop {
+            // Made before looking: a change in between is not missed.
+            let changed = self.changed.notified();
+            if reached(&self.lock().machine) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn apply(self: &Arc<Self>, event: Event) {
+        let mut inner = self.lock();
+        inner.step(event);
+        self.finish(inner);
+    }
+
+    /// Gives the lock back and does the work there is.
+    fn finish(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
+        if inner.working || inner.work.is_empty() {
+            return;
+        }
+        inner.working = true;
+        drop(inner);
+        let worker = Worker(self);
+        while let Some(work) = self.next_work() {
+            self.perform(work);
+        }
+        mem::forget(worker);
+    }
+
+    fn next_work(&self) -> Option<Work> {
+        let mut inner = self.lock();
+        let work = inner.work.pop_front();
+        inner.working = work.is_some();
+        work
+    }
+
+    fn perform(self: &Arc<Self>, work: Work) {
+        match work {
+            Work::Grant(held, awake) => {
+                let lease = AwakeLease::cold(self.clone(), awake);
+                // Whoever left in this very moment gives it back by this.
+                drop(held.answer.send(Ok(lease)));
+            }
+            Work::Refuse(held, refusal, wake) => {
+                let error = self.error(refusal, held.since.elapsed(), wake);
+                drop(held.answer.send(Err(error)));
+            }
+            Work::Inspect(generation) => self.look(generation),
+            Work::Start(generation, wake) => self.start(generation, wake),
+            Work::Stop(generation, awake) => self.stop_compute(generation, awake),
+            Work::Settle(round, awake) => self.settle(round, awake),
+            Work::Announce(awake, arrival) => self.announce(&awake, arrival),
+            Work::Signal(awake, signal) => {
+                awake
+                    .signal
+                    .send_if_modified(|present| mem::replace(present, signal.clone()) != signal);
+            }
+            Work::StartTimer => self.run_timer(),
+            Work::RearmTimer => self.rearmed.notify_one(),
+            Work::TellChange => self.changed.notify_waiters(),
+        }
+    }
+
+    fn error(&self, refusal: Refusal, waited: Duration, wake: Option<WakeId>) -> WakeError {
+        let endpoint = self.name.clone();
+        match refusal {
+            Refusal::TimedOut => WakeError::TimedOut {
+                endpoint,
+                waited,
+                wake,
+            },
+            Refusal::Failed(reason) => WakeError::Failed {
+                endpoint,
+                reason,
+                wake,
+            },
+            Refusal::Closed => WakeError::ShuttingDown,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// At work for an endpoint. Dropped only by a panic (in the watcher): then somebody else must do the rest.
+struct Worker<'a>(&'a Driver);
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        self.0.lock().working = false;
+    }
+}

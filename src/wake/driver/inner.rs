@@ -1,0 +1,185 @@
+//! What the endpoint's lock guards: the machine, those who are held, and the work that its decisions make.
+//!
+//! Turns actions into [`Work`] at the moment of the decision, so that doing it later needs no second look at a
+//! state that has moved on.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+
+use super::super::{
+    error::WakeId,
+    lease::{Answer, Awake, LeaseSignal},
+    state::{Action, Event, Machine, Refusal, Rules, State},
+    waiting::Ticket,
+};
+use crate::ids::Generation;
+
+pub(super) struct Inner {
+    pub(super) machine: Machine,
+    pub(super) work: VecDeque<Work>,
+    /// Whether somebody is doing `work`.
+    pub(super) working: bool,
+    tickets: u64,
+    pub(super) held: HashMap<Ticket, Held>,
+    /// The generation that takes logins, or took them last.
+    pub(super) awake: Option<Arc<Awake>>,
+    /// What is to be announced of it.
+    pub(super) arrival: Option<Arrival>,
+    pub(super) wake: Option<WakeId>,
+    pub(super) wakes_started: u64,
+    /// The task of the last start.
+    pub(super) starting: Option<JoinHandle<()>>,
+    /// When the timer's task looks next; `None`: there is no task.
+    pub(super) timer: Option<Instant>,
+}
+
+pub(super) struct Held {
+    pub(super) since: Instant,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// A compute that came up, as it is told to the log and watched.
+pub(super) struct Arrival {
+    pub(super) died: BoxFuture<'static, String>,
+    pub(super) adopted: bool,
+    pub(super) wake: Option<WakeId>,
+    pub(super) took: Duration,
+    pub(super) phases: Vec<(&'static str, Duration)>,
+}
+
+/// The machine's actions, with what they need.
+pub(super) enum Work {
+    Grant(Held, Arc<Awake>),
+    Refuse(Held, Refusal, Option<WakeId>),
+    Inspect(Generation),
+    Start(Generation, WakeId),
+    Stop(Generation, Option<Arc<Awake>>),
+    Settle(u64, Arc<Awake>),
+    Announce(Arc<Awake>, Arrival),
+    Signal(Arc<Awake>, LeaseSignal),
+    StartTimer,
+    RearmTimer,
+    TellChange,
+}
+
+/// What an arrival meets.
+pub(super) enum Verdict {
+    Granted(Arc<Awake>),
+    Refused(Refusal),
+    Held,
+}
+
+impl Inner {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            machine: Machine::new(rules),
+            work: VecDeque::new(),
+            working: false,
+            tickets: 0,
+            held: HashMap::new(),
+            awake: None,
+            arrival: None,
+            wake: None,
+            wakes_started: 0,
+            starting: None,
+            timer: None,
+        }
+    }
+
+    /// A place in the order of arrival.
+    pub(super) fn next_ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    pub(super) fn ask(&mut self, ticket: Ticket, deadline: Instant, now: Instant) -> Verdict {
+        let before = mem::discriminant(self.machine.state());
+        let mut verdict = Verdict::Held;
+        let mut further = Vec::new();
+        for action in self.machine.step(Event::Asked { ticket, deadline }, now) {
+            match action {
+                Action::Grant { .. } => {
+                    let awake = self
+                        .awake
+                        .clone()
+                        .expect("only a compute that takes logins is granted");
+                    verdict = Verdict::Granted(awake);
+                }
+                Action::Refuse { refusal, .. } => verdict = Verdict::Refused(refusal),
+                action => further.push(action),
+            }
+        }
+        self.after_step(before, further);
+        verdict
+    }
+
+    pub(super) fn step(&mut self, event: Event) {
+        let before = mem::discriminant(self.machine.state());
+        let actions = self.machine.step(event, Instant::now()).collect();
+        self.after_step(before, actions);
+    }
+
+    fn after_step(&mut self, before: mem::Discriminant<State>, actions: Vec<Action>) {
+        for action in actions {
+            let work = self.work_of(action);
+            self.work.extend(work);
+        }
+        if mem::discriminant(self.machine.state()) != before {
+            self.work.push_back(Work::TellChange);
+        }
+        match (self.machine.due(), self.timer) {
+            (Some(due), None) => {
+                self.timer = Some(due);
+                self.work.push_back(Work::StartTimer);
+            }
+            (Some(due), Some(set)) if due < set => {
+                self.timer = Some(due);
+                self.work.push_back(Work::RearmTimer);
+            }
+            // So that its task ends. A timer that is set too early while something runs is left alone: it looks
+            // again when it rings, and a busy endpoint does not touch it with every statement.
+            (None, Some(_)) if self.machine.is_at_rest() => self.work.push_back(Work::RearmTimer),
+            _ => (),
+        }
+    }
+
+    /// The action with what it needs; none where who is to be answered has left.
+    fn work_of(&mut self, action: Action) -> Option<Work> {
+        Some(match action {
+            Action::Grant { ticket } => Work::Grant(self.held.remove(&ticket)?, self.awake.clone()?),
+            Action::Refuse { ticket, refusal } => {
+                let no_wake =
+                    refusal == Refusal::TimedOut && !matches!(self.machine.state(), State::Waking { .. });
+                let wake = self.wake.filter(|_| !no_wake);
+                Work::Refuse(self.held.remove(&ticket)?, refusal, wake)
+            }
+            Action::Inspect { generation } => Work::Inspect(generation),
+            Action::Start { generation } => {
+                let wake = WakeId(random_bits() as u32);
+                self.wake = Some(wake);
+                self.wakes_started += 1;
+                Work::Start(generation, wake)
+            }
+            Action::Stop { generation } => {
+                let awake = self.awake.clone().filter(|awake| awake.generation == generation);
+                Work::Stop(generation, awake)
+            }
+            Action::Settle { round } => Work::Settle(round, self.awake.clone()?),
+            Action::Announce => Work::Announce(self.awake.clone()?, self.arrival.take()?),
+            Action::Signal(signal) => Work::Signal(self.awake.clone()?, signal),
+        })
+    }
+}
+
+/// Chance that nobody has to guard: for log ids and jitter.
+pub(super) fn random_bits() -> u64 {
+    RandomState::new().hash_one(())
+}

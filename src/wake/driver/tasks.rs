@@ -1,0 +1,250 @@
+//! What takes time for one endpoint: looking, starting, settling, stopping, watching and the timer, each a
+//! tracked task that ends in an event. And what the log says about them, one line each.
+
+use std::{fmt::Write, future::Future, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    super::{
+        backoff::Jitter,
+        error::WakeId,
+        lease::{Awake, LeaseSignal},
+        state::Event,
+    },
+    Driver,
+    inner::{Arrival, random_bits},
+};
+use crate::compute::{ComputeError, Running};
+use crate::ids::Generation;
+
+/// What may be done before a suspend: reading roles takes milliseconds, closing sessions a round trip.
+const BEFORE_SUSPEND_MAX: Duration = Duration::from_secs(2);
+
+/// Looking reads a few small files, or asks a local program once.
+const INSPECT_MAX: Duration = Duration::from_secs(10);
+
+impl Driver {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.wiring.tracker.spawn_on(task, &self.wiring.runtime)
+    }
+
+    pub(super) fn look(self: &Arc<Self>, generation: Generation) {
+        let driver = self.clone();
+        self.spawn(async move {
+            let began = Instant::now();
+            let look = unpanicked(driver.compute.inspect());
+            let found = timeout(INSPECT_MAX, look).await;
+            match found.unwrap_or_else(|_| Err(ComputeError::new("looking took too long"))) {
+                Ok(Some(running)) => {
+                    let came = Came {
+                        running,
+                        wake: None,
+                        took: began.elapsed(),
+                    };
+                    driver.came_up(generation, came, Event::FoundRunning { generation });
+                }
+                Ok(None) => driver.apply(Event::FoundAsleep { generation }),
+                Err(error) => {
+                    warn!(endpoint = %driver.name, reason = error.reason, detail = error.detail,
+                        "cannot tell whether it runs; taken for asleep");
+                    driver.apply(Event::FoundAsleep { generation });
+                }
+            }
+        });
+    }
+
+    pub(super) fn start(self: &Arc<Self>, generation: Generation, wake: WakeId) {
+        info!(endpoint = %self.name, %wake, "woken");
+        let driver = self.clone();
+        let task = self.spawn(async move {
+            let began = Instant::now();
+            match unpanicked(driver.compute.start()).await {
+                Ok(running) => {
+                    let came = Came { running, wake: Some(wake), took: began.elapsed() };
+                    driver.came_up(generation, came, Event::Started { generation });
+                }
+                Err(error) => {
+                    warn!(endpoint = %driver.name, %wake, took_ms = millis(began.elapsed()), reason = error.reason,
+                        detail = error.detail, "could not be started");
+                    driver.apply(Event::StartFailed {
+                        generation,
+                        reason: error.reason.into(),
+                        jitter: Jitter::from_bits(random_bits()),
+                    });
+                }
+            }
+        });
+        self.lock().starting = Some(task);
+    }
+
+    fn came_up(self: &Arc<Self>, generation: Generation, came: Came, event: Event) {
+        let mut awake = Some(Arc::new(Awake {
+            address: came.running.address,
+            generation,
+            since: Instant::now(),
+            signal: watch::Sender::new(LeaseSignal::Steady),
+        }));
+        let mut arrival = Some(Arrival {
+            died: came.running.died,
+            adopted: came.running.adopted,
+            wake: came.wake,
+            took: came.took,
+            phases: came.running.phases,
+        });
+        let mut inner = self.lock();
+        // Otherwise it is the late answer of a wake that was given up, and nobody may reach it by this.
+        if inner.machine.expects(generation) {
+            mem::swap(&mut inner.awake, &mut awake);
+            mem::swap(&mut inner.arrival, &mut arrival);
+        }
+        inner.step(event);
+        self.finish(inner);
+    }
+
+    pub(super) fn announce(self: &Arc<Self>, awake: &Awake, arrival: Arrival) {
+        let wake = arrival.wake.map(tracing::field::display);
+        let took_ms = millis(arrival.took);
+        if arrival.adopted {
+            info!(endpoint = %self.name, wake, took_ms, "found running");
+        } else {
+            info!(endpoint = %self.name, wake, took_ms, phases = phases_text(&arrival.phases), "ready");
+        }
+        if self.compute.can_suspend() {
+            self.watch_death(awake, arrival.died);
+        }
+        self.wiring
+            .watcher
+            .ready(&self.name, &awake.address, awake.generation);
+    }
+
+    fn watch_death(self: &Arc<Self>, awake: &Awake, died: BoxFuture<'static, String>) {
+        let driver = self.clone();
+        let generation = awake.generation;
+        let mut signal = awake.signal.subscribe();
+        self.spawn(async move {
+            let reason = tokio::select! {
+                // First, because a stop that pgwake ordered is no death.
+                biased;
+                _ = signal.wait_for(|signal| matches!(signal, LeaseSignal::Lost(_))) => return,
+                reason = died => reason,
+            };
+            warn!(endpoint = %driver.name, reason, "died");
+            let reason = reason.into();
+            driver.apply(Event::Died { generation, reason });
+        });
+    }
+
+    pub(super) fn settle(self: &Arc<Self>, round: u64, awake: Arc<Awake>) {
+        let driver = self.clone();
+        self.spawn(async move {
+            let watcher = &driver.wiring.watcher;
+            let hook = async { watcher.before_suspend(&driver.name, &awake.address).await };
+            let hook = AssertUnwindSafe(hook).catch_unwind();
+            if !matches!(timeout(BEFORE_SUSPEND_MAX, hook).await, Ok(Ok(()))) {
+                warn!(endpoint = %driver.name, "not everything could be done before the suspend");
+            }
+            driver.apply(Event::Settled { round });
+        });
+    }
+
+    /// `awake`: what is suspended; none after a start that was given up.
+    pub(super) fn stop_compute(self: &Arc<Self>, generation: Generation, awake: Option<Arc<Awake>>) {
+        let starting = self.lock().starting.take();
+        let driver = self.clone();
+        self.spawn(async move {
+            if let Some(starting) = starting {
+                starting.abort();
+                // Ended by this, or long since: either way no start is under way afterwards.
+                let _ = starting.await;
+            }
+            let began = Instant::now();
+            let stopped = match driver.compute.can_suspend() {
+                true => unpanicked(driver.compute.stop()).await,
+                false => Ok(()),
+            };
+            let took_ms = millis(began.elapsed());
+            match stopped {
+                Ok(()) => {
+                    driver.tell_stopped(awake.as_deref(), began, took_ms);
+                    driver.apply(Event::Stopped { generation });
+                }
+                Err(error) => {
+                    warn!(endpoint = %driver.name, took_ms, reason = error.reason, detail = error.detail,
+                        "could not be stopped");
+                    driver.apply(Event::StopFailed { generation });
+                }
+            }
+        });
+    }
+
+    fn tell_stopped(&self, awake: Option<&Awake>, began: Instant, took_ms: u64) {
+        let Some(awake) = awake else {
+            return warn!(endpoint = %self.name, took_ms, "was not ready in time; stopped");
+        };
+        let awake_s = (began - awake.since).as_secs();
+        info!(endpoint = %self.name, took_ms, awake_s, "suspended");
+        let tell = || self.wiring.watcher.suspended(&self.name, awake.generation);
+        // The machine must hear of the stop, whatever becomes of this.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(tell));
+    }
+
+    /// Lives while something is due; at rest there is no task.
+    pub(super) fn run_timer(self: &Arc<Self>) {
+        let driver = self.clone();
+        self.spawn(async move {
+            while let Some(at) = driver.ring() {
+                tokio::select! {
+                    () = sleep_until(at) => (),
+                    () = driver.rearmed.notified() => (),
+                }
+            }
+        });
+    }
+
+    /// Tells the machine that time passed where that is due, and returns when to look next.
+    fn ring(self: &Arc<Self>) -> Option<Instant> {
+        let mut inner = self.lock();
+        if inner.machine.due().is_some_and(|due| due <= Instant::now()) {
+            let jitter = Jitter::from_bits(random_bits());
+            inner.step(Event::TimePassed { jitter });
+        }
+        inner.timer = inner.machine.due();
+        let next = inner.timer;
+        self.finish(inner);
+        next
+    }
+}
+
+/// A compute that was found or started.
+struct Came {
+    running: Running,
+    wake: Option<WakeId>,
+    took: Duration,
+}
+
+/// A compute's answer; a panic in its code is an error like others, so that its endpoint does not wait for ever.
+async fn unpanicked<T>(work: BoxFuture<'_, Result<T, ComputeError>>) -> Result<T, ComputeError> {
+    let caught = AssertUnwindSafe(work).catch_unwind().await;
+    caught.unwrap_or_else(|_| Err(ComputeError::new("an error in pgwake itself; its log says where")))
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// `spawn 3 ms, recovery 41 ms`.
+fn phases_text(phases: &[(&'static str, Duration)]) -> String {
+    let mut text = String::new();
+    for (name, took) in phases {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{separator}{name} {} ms", took.as_millis());
+    }
+    text
+}

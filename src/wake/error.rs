@@ -1,0 +1,127 @@
+//! Why a client that may wake a compute got no lease on it, in the words that it reads.
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use crate::error::{ClientError, Fault, SqlState};
+use crate::ids::EndpointName;
+
+/// One start of a compute, as the log and the DETAIL of errors call it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WakeId(pub(super) u32);
+
+impl fmt::Display for WakeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// Why there is no lease.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WakeError {
+    /// The caller's deadline came first. The wake goes on.
+    #[error("compute for endpoint \"{endpoint}\" is still starting")]
+    TimedOut {
+        /// Whose compute.
+        endpoint: EndpointName,
+        /// How long the caller was held.
+        waited: Duration,
+        /// The wake that was waited for, if it had begun.
+        wake: Option<WakeId>,
+    },
+    /// The wake failed, now or a moment ago.
+    #[error("compute for endpoint \"{endpoint}\" could not be started")]
+    Failed {
+        /// Whose compute.
+        endpoint: EndpointName,
+        /// What the compute says.
+        reason: Arc<str>,
+        /// The wake that failed.
+        wake: Option<WakeId>,
+    },
+    /// pgwake ends, and wakes nothing any more.
+    #[error("pgwake is shutting down")]
+    ShuttingDown,
+}
+
+impl ClientError for WakeError {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::CANNOT_CONNECT_NOW
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        self.to_string().into()
+    }
+
+    fn detail(&self) -> Option<Cow<'static, str>> {
+        let (text, wake) = match self {
+            Self::TimedOut { waited, wake, .. } => (format!("waited {:.1} s", waited.as_secs_f64()), wake),
+            Self::Failed { reason, wake, .. } => (reason.to_string(), wake),
+            Self::ShuttingDown => return None,
+        };
+        Some(match wake {
+            Some(wake) => format!("{text} (wake {wake})").into(),
+            None => text.into(),
+        })
+    }
+
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Self::TimedOut { waited, .. } => {
+                let seconds = waited.as_secs_f64().round();
+                format!("try again; raise connect_timeout above {seconds}").into()
+            }
+            Self::Failed { .. } => {
+                "try again in a few seconds; the operator's log says more under this wake".into()
+            }
+            Self::ShuttingDown => "try again in a moment".into(),
+        })
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::TimedOut { .. } | Self::Failed { .. } => Fault::Compute,
+            Self::ShuttingDown => Fault::Pgwake,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acme() -> EndpointName {
+        EndpointName::parse("acme-main").unwrap()
+    }
+
+    #[test]
+    fn deadline_is_told_with_how_long_it_was_and_what_to_raise() {
+        let error = WakeError::TimedOut {
+            endpoint: acme(),
+            waited: Duration::from_millis(30_004),
+            wake: Some(WakeId(0x7f3a_0001)),
+        };
+        assert_eq!(error.sqlstate(), SqlState("57P03"));
+        assert_eq!(
+            error.message(),
+            "compute for endpoint \"acme-main\" is still starting"
+        );
+        assert_eq!(error.detail().unwrap(), "waited 30.0 s (wake 7f3a0001)");
+        assert_eq!(error.hint().unwrap(), "try again; raise connect_timeout above 30");
+    }
+
+    #[test]
+    fn failure_is_told_with_its_reason() {
+        let error = WakeError::Failed {
+            endpoint: acme(),
+            reason: "the disk is full".into(),
+            wake: None,
+        };
+        assert_eq!(error.sqlstate(), SqlState("57P03"));
+        assert_eq!(
+            error.message(),
+            "compute for endpoint \"acme-main\" could not be started"
+        );
+        assert_eq!(error.detail().unwrap(), "the disk is full");
+        assert_eq!(error.fault(), Fault::Compute);
+    }
+}

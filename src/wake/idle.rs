@@ -1,0 +1,91 @@
+//! When to suspend: which leases are out on an awake compute, and since when nothing happened on it.
+//!
+//! Plain data for `state`, which acts on it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Whether a leaseholder works or rests between statements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Holding {
+    /// A statement or transaction is open: keeps the compute awake.
+    Active,
+    /// Nothing is open: keeps it awake unless idle sessions are ended.
+    Resting,
+}
+
+/// When an awake compute may be suspended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum IdleRule {
+    /// It stays awake.
+    Never,
+    /// So long after the last activity, and only while nobody rests.
+    KeptByResting(Duration),
+    /// So long after the last activity; those who rest are ended then.
+    EndsResting(Duration),
+}
+
+/// The leases of one generation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leases {
+    pub(super) active: usize,
+    pub(super) resting: usize,
+    last_activity: Instant,
+}
+
+impl Leases {
+    /// None yet.
+    pub(super) fn none(now: Instant) -> Self {
+        Self {
+            active: 0,
+            resting: 0,
+            last_activity: now,
+        }
+    }
+
+    /// One more was granted.
+    pub(super) fn grant(&mut self, now: Instant) {
+        self.active += 1;
+        self.last_activity = now;
+    }
+
+    /// One ended its statement.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.active -= 1;
+        self.resting += 1;
+        self.last_activity = now;
+    }
+
+    /// One began a statement.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.resting -= 1;
+        self.active += 1;
+        self.last_activity = now;
+    }
+
+    /// One was given back.
+    pub(super) fn give_back(&mut self, holding: Holding, rule: IdleRule, now: Instant) {
+        match holding {
+            Holding::Active => self.active -= 1,
+            Holding::Resting => self.resting -= 1,
+        }
+        // Who kept it awake until now starts the clock by leaving; who would have been ended does not.
+        if holding == Holding::Active || matches!(rule, IdleRule::KeptByResting(_)) {
+            self.last_activity = now;
+        }
+    }
+
+    /// When these leases alone would let it be suspended.
+    pub(super) fn suspend_at(&self, rule: IdleRule) -> Option<Instant> {
+        let after = match rule {
+            IdleRule::KeptByResting(after) if self.resting == 0 => after,
+            IdleRule::EndsResting(after) => after,
+            IdleRule::Never | IdleRule::KeptByResting(_) => return None,
+        };
+        if self.active > 0 {
+            return None;
+        }
+        self.last_activity.checked_add(after)
+    }
+}

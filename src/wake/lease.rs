@@ -1,0 +1,196 @@
+//! What a session holds: a place in the waiting room, then a promise that the compute stays awake.
+//!
+//! Both give back what they hold by being dropped. Neither decides anything: they tell the endpoint's `driver`.
+//! Who calls: `session`.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+use super::{driver::Driver, error::WakeError, idle::Holding, waiting::Ticket};
+use crate::compute::Address;
+use crate::ids::Generation;
+
+/// What the holders of leases are told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LeaseSignal {
+    /// Nothing to do.
+    Steady,
+    /// The compute is about to be suspended: whoever has nothing open should end its session and drop the lease.
+    /// Going on with a statement (`set_active`) is fine, too, and keeps the compute awake.
+    EndIfIdle,
+    /// The compute is gone, with the reason. The lease is worthless; drop it.
+    Lost(Arc<str>),
+}
+
+/// One generation of a compute that takes logins.
+#[derive(Debug)]
+pub(super) struct Awake {
+    pub(super) address: Address,
+    pub(super) generation: Generation,
+    pub(super) since: Instant,
+    pub(super) signal: watch::Sender<LeaseSignal>,
+}
+
+/// A held promise that a compute stays awake. Dropping it gives it back.
+pub struct AwakeLease {
+    driver: Arc<Driver>,
+    awake: Arc<Awake>,
+    resting: AtomicBool,
+    was_cold: bool,
+}
+
+impl AwakeLease {
+    /// For somebody who found it awake.
+    pub(super) fn warm(driver: Arc<Driver>, awake: Arc<Awake>) -> Self {
+        Self {
+            driver,
+            awake,
+            resting: AtomicBool::new(false),
+            was_cold: false,
+        }
+    }
+
+    /// For somebody who was held.
+    pub(super) fn cold(driver: Arc<Driver>, awake: Arc<Awake>) -> Self {
+        let mut lease = Self::warm(driver, awake);
+        lease.was_cold = true;
+        lease
+    }
+
+    /// Where the server is reached.
+    pub fn address(&self) -> &Address {
+        &self.awake.address
+    }
+
+    /// Server sessions of another generation are worthless under this lease.
+    pub fn generation(&self) -> Generation {
+        self.awake.generation
+    }
+
+    /// Whether the compute was not awake when the lease was asked for.
+    pub fn was_cold(&self) -> bool {
+        self.was_cold
+    }
+
+    /// Nothing is open any more. Without `suspend_idle_sessions` the lease keeps the compute awake all the same.
+    pub fn set_idle(&self) {
+        self.driver.change_holding(self, Holding::Resting);
+    }
+
+    /// Something is open again: a suspend that was about to begin is called off. Where it has already begun the
+    /// signal says [`LeaseSignal::Lost`].
+    pub fn set_active(&self) {
+        self.driver.change_holding(self, Holding::Active);
+    }
+
+    /// What its holder should know; the present value counts as seen.
+    pub fn signal(&self) -> watch::Receiver<LeaseSignal> {
+        self.awake.signal.subscribe()
+    }
+
+    /// Notes how it is held and tells how it was held before. Only under the driver's lock, so that the machine
+    /// hears of changes in the order in which they are noted.
+    pub(super) fn replace_holding(&self, holding: Holding) -> Holding {
+        let resting = self.resting.swap(holding == Holding::Resting, Ordering::Relaxed);
+        if resting {
+            Holding::Resting
+        } else {
+            Holding::Active
+        }
+    }
+}
+
+impl Drop for AwakeLease {
+    fn drop(&mut self) {
+        let holding = if *self.resting.get_mut() {
+            Holding::Resting
+        } else {
+            Holding::Active
+        };
+        self.driver.take_back(self.awake.generation, holding);
+    }
+}
+
+impl fmt::Debug for AwakeLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwakeLease")
+            .field("awake", &self.awake)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in the waiting room: resolves to the lease, or to why there is none, by its deadline. Dropping it
+/// leaves, also after the lease was granted; the wake goes on. Do not poll it again after it was ready.
+#[must_use = "dropping it leaves the waiting room"]
+pub struct Waiting {
+    driver: Arc<Driver>,
+    place: Place,
+}
+
+/// What a held waiter will receive.
+pub(super) type Answer = Result<AwakeLease, WakeError>;
+
+enum Place {
+    Answered(Option<Answer>),
+    Held {
+        ticket: Ticket,
+        answer: oneshot::Receiver<Answer>,
+    },
+}
+
+impl Waiting {
+    /// Answered on arrival.
+    pub(super) fn answered(driver: Arc<Driver>, answer: Answer) -> Self {
+        let place = Place::Answered(Some(answer));
+        Self { driver, place }
+    }
+
+    /// To be answered later.
+    pub(super) fn held(driver: Arc<Driver>, ticket: Ticket, answer: oneshot::Receiver<Answer>) -> Self {
+        let place = Place::Held { ticket, answer };
+        Self { driver, place }
+    }
+}
+
+impl Future for Waiting {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let answer = match &mut self.place {
+            Place::Answered(answer) => {
+                return Poll::Ready(answer.take().expect("not polled after it was ready"));
+            }
+            Place::Held { answer, .. } => std::task::ready!(Pin::new(answer).poll(context)),
+        };
+        self.place = Place::Answered(None);
+        // The driver answers everyone whom it holds; it is gone only when pgwake is.
+        Poll::Ready(answer.unwrap_or(Err(WakeError::ShuttingDown)))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Place::Held { ticket, .. } = self.place {
+            self.driver.leave(ticket);
+        }
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}

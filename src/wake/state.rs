@@ -1,0 +1,290 @@
+//! The wake machine of one endpoint: `(state, event, now) → (state, actions)`.
+//!
+//! Pure: no I/O, no clock, no chance (jitter comes in as a number), no Postgres. It decides; `driver` calls it
+//! under the endpoint's lock, does what it says, and is the only caller.
+//!
+//! ```text
+//!    Unknown ──inspect──▶ Inspecting ──found running──▶ Ready
+//!       │                     │ not running
+//!       │ asked               ▼
+//!       └──────────────▶ Asleep, or asked: Waking
+//!
+//!    Asleep ──asked──▶ Waking ──started──▶ Ready ◀───────────────┐ asked, resumed:
+//!      ▲                 │ │                 │ idle              │ nothing restarts
+//!      │          failed │ │ start_timeout   ▼                   │
+//!      │                 ▼ │              Emptying (some rest) ──┤
+//!      │             Failed│                 │ all gone, or 5 s  │
+//!      │  asked later:     │                 ▼                   │
+//!      │  Waking           │              Settling (hook runs) ──┘
+//!      │                   │                 │ settled
+//!      │                   ▼                 ▼
+//!      └──stopped────── Suspending ◀─────────┘
+//!           asked meanwhile: held, and Waking after the stop; stop failed: Inspecting
+//!
+//!    Ready, Emptying, Settling ──died──▶ Asleep; ──unreachable──▶ Inspecting
+//! ```
+//!
+//! **Invariant:** at most one of Start, Inspect and Stop is under way, and the state says which (Waking,
+//! Inspecting, Suspending). The one exception: a Stop after a start that timed out ends that start first.
+//! **Invariant:** somebody waits only in these three states, so every waiter has an answer under way.
+//! **Invariant:** leases exist in Ready, Emptying and Settling; leaving these three tells them
+//! [`LeaseSignal::Lost`], and what they say afterwards carries an old generation and is ignored.
+
+mod clients;
+mod computes;
+mod event;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(super) use self::event::{Action, Event, Refusal};
+
+use super::{
+    backoff::{Failure, Jitter},
+    idle::{IdleRule, Leases},
+    lease::LeaseSignal,
+    waiting::WaitingRoom,
+};
+use crate::ids::Generation;
+
+/// How long resting leaseholders get to end their sessions: a goodbye to each client, no more.
+pub(super) const EMPTYING_MAX: Duration = Duration::from_secs(5);
+
+/// What does not change while the endpoint exists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) idle: IdleRule,
+    pub(super) start_timeout: Duration,
+    /// Whether it can be stopped at all.
+    pub(super) suspendable: bool,
+}
+
+/// Where the compute is.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// Nobody looked yet.
+    Unknown,
+    /// Somebody is looking.
+    Inspecting,
+    /// It does not run.
+    Asleep,
+    /// It is being started.
+    Waking { until: Instant },
+    /// It takes logins.
+    Ready(Leases),
+    /// Nothing was done for long enough; those who rest are told to end.
+    Emptying { leases: Leases, until: Instant },
+    /// Nobody is left; the hook before the suspend runs.
+    Settling { leases: Leases, round: u64 },
+    /// It is being stopped.
+    Suspending,
+    /// It does not run, and the last try to start it failed.
+    Failed,
+}
+
+/// How far the end of this process has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Door {
+    Open,
+    Closed,
+    StopOrdered,
+}
+
+/// One endpoint's machine.
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    rules: Rules,
+    state: State,
+    /// Of the last start or inspection; late answers and old leases carry an older one.
+    generation: Generation,
+    /// How often settling began.
+    round: u64,
+    waiting: WaitingRoom,
+    failure: Option<Failure>,
+    door: Door,
+    actions: Vec<Action>,
+}
+
+impl Machine {
+    /// An endpoint that nobody looked at yet.
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            state: State::Unknown,
+            generation: Generation::default(),
+            round: 0,
+            waiting: WaitingRoom::default(),
+            failure: None,
+            door: Door::Open,
+            actions: Vec::new(),
+        }
+    }
+
+    /// One step. What is to be done comes out in the order in which it is to be done; an arrival that is
+    /// answered at once is answered by the last action.
+    pub(super) fn step(&mut self, event: Event, now: Instant) -> std::vec::Drain<'_, Action> {
+        match event {
+            Event::Asked { ticket, deadline } => self.asked(ticket, deadline, now),
+            Event::Left { ticket } => self.waiting.leave(ticket),
+            Event::Rested { generation } => self.change_leases(generation, |leases, _| leases.rest(now)),
+            Event::Resumed { generation } => self.resumed(generation, now),
+            Event::Returned { generation, holding } => self.returned(generation, holding, now),
+            Event::InspectOrdered => self.inspect_ordered(),
+            Event::FoundRunning { generation } => self.found_running(generation, now),
+            Event::Started { generation } => self.started(generation, now),
+            Event::FoundAsleep { generation } => self.found_asleep(generation, now),
+            Event::StartFailed {
+                generation,
+                reason,
+                jitter,
+            } => self.start_failed(generation, reason, jitter, now),
+            Event::Died { generation, reason } => self.died(generation, reason),
+            Event::Unreachable { generation } => self.unreachable(generation),
+            Event::Settled { round } => self.settled(round),
+            Event::Stopped { generation } => self.stopped(generation, now),
+            Event::StopFailed { generation } => self.stop_failed(generation, now),
+            Event::TimePassed { jitter } => self.time_passed(jitter, now),
+            Event::Closed => self.close(Door::Closed),
+            Event::StopOrdered => self.stop_ordered(),
+        }
+        self.actions.drain(..)
+    }
+
+    /// When [`Event::TimePassed`] is to come, if nothing else does before.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let state = match &self.state {
+            State::Waking { until } | State::Emptying { until, .. } => Some(*until),
+            State::Ready(leases) => leases.suspend_at(self.idle_rule()),
+            _ => None,
+        };
+        [self.waiting.next_deadline(), state].into_iter().flatten().min()
+    }
+
+    /// Where it is.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The generation that takes logins now.
+    pub(super) fn awake(&self) -> Option<Generation> {
+        self.leases().map(|_| self.generation)
+    }
+
+    /// Whether a compute that came up under this generation is the one that is waited for.
+    pub(super) fn expects(&self, generation: Generation) -> bool {
+        self.is_inspecting(generation) || self.is_waking(generation)
+    }
+
+    /// Whether nothing runs and nothing is under way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Unknown | State::Asleep | State::Failed)
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn leases(&self) -> Option<&Leases> {
+        match &self.state {
+            State::Ready(leases) | State::Emptying { leases, .. } | State::Settling { leases, .. } => {
+                Some(leases)
+            }
+            _ => None,
+        }
+    }
+
+    fn idle_rule(&self) -> IdleRule {
+        if self.rules.suspendable {
+            self.rules.idle
+        } else {
+            IdleRule::Never
+        }
+    }
+}
+
+/// What time and the end of the process do.
+impl Machine {
+    fn time_passed(&mut self, jitter: Jitter, now: Instant) {
+        while let Some(ticket) = self.waiting.take_expired(now) {
+            let refusal = Refusal::TimedOut;
+            self.act(Action::Refuse { ticket, refusal });
+        }
+        match self.state {
+            State::Waking { until } if until <= now => {
+                let seconds = self.rules.start_timeout.as_secs_f64();
+                self.fail(
+                    format!("it was not ready after {seconds:.1} s").into(),
+                    jitter,
+                    now,
+                );
+                self.stop();
+            }
+            State::Ready(leases) if leases.suspend_at(self.idle_rule()).is_some_and(|at| at <= now) => {
+                self.empty(leases, now);
+            }
+            State::Emptying { leases, until } if until <= now => self.settle(leases),
+            _ => (),
+        }
+    }
+
+    fn empty(&mut self, leases: Leases, now: Instant) {
+        if leases.resting == 0 {
+            return self.settle(leases);
+        }
+        let until = now + EMPTYING_MAX;
+        self.state = State::Emptying { leases, until };
+        self.act(Action::Signal(LeaseSignal::EndIfIdle));
+    }
+
+    fn settle(&mut self, leases: Leases) {
+        self.round += 1;
+        let round = self.round;
+        self.state = State::Settling { leases, round };
+        self.act(Action::Settle { round });
+    }
+
+    fn settled(&mut self, round: u64) {
+        if matches!(self.state, State::Settling { round: current, .. } if current == round) {
+            self.lose("the compute was suspended");
+            self.stop();
+        }
+    }
+
+    fn lose(&mut self, reason: &str) {
+        self.act(Action::Signal(LeaseSignal::Lost(reason.into())));
+    }
+
+    fn close(&mut self, door: Door) {
+        self.door = door;
+        self.refuse_all(&Refusal::Closed);
+    }
+
+    fn stop_ordered(&mut self) {
+        self.close(Door::StopOrdered);
+        match self.state {
+            State::Ready(leases) | State::Emptying { leases, .. } if self.rules.suspendable => {
+                self.settle(leases)
+            }
+            State::Ready(_) => self.end_now(),
+            // A start may take long, and nobody waits for it any more.
+            State::Waking { .. } if self.rules.suspendable => self.stop(),
+            _ => (),
+        }
+    }
+
+    /// The end of a compute that nobody uses any more.
+    fn end_now(&mut self) {
+        self.lose("pgwake is shutting down");
+        if self.rules.suspendable {
+            self.stop();
+        } else {
+            self.state = State::Asleep;
+        }
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod table;

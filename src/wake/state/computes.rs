@@ -1,0 +1,152 @@
+//! What a compute does to the machine: it is looked at, comes up, fails, dies and stops. Answers of an older
+//! generation than the machine's are late, and ignored.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        backoff::{Failure, Jitter},
+        idle::Leases,
+        lease::LeaseSignal,
+    },
+    Action, Door, Machine, Refusal, State,
+};
+use crate::ids::Generation;
+
+impl Machine {
+    pub(super) fn inspect_ordered(&mut self) {
+        if matches!(self.state, State::Unknown) && self.door == Door::Open {
+            self.inspect();
+        }
+    }
+
+    pub(super) fn inspect(&mut self) {
+        self.generation = self.generation.next();
+        self.state = State::Inspecting;
+        let generation = self.generation;
+        self.act(Action::Inspect { generation });
+    }
+
+    pub(super) fn start(&mut self, now: Instant) {
+        self.generation = self.generation.next();
+        let until = now + self.rules.start_timeout;
+        self.state = State::Waking { until };
+        let generation = self.generation;
+        self.act(Action::Start { generation });
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.state = State::Suspending;
+        let generation = self.generation;
+        self.act(Action::Stop { generation });
+    }
+
+    pub(super) fn found_running(&mut self, generation: Generation, now: Instant) {
+        if self.is_inspecting(generation) {
+            self.serve(now);
+        }
+    }
+
+    pub(super) fn started(&mut self, generation: Generation, now: Instant) {
+        if self.is_waking(generation) {
+            self.serve(now);
+        }
+    }
+
+    /// It takes logins: everyone has a lease now, in the order of arrival.
+    fn serve(&mut self, now: Instant) {
+        self.failure = None;
+        if self.door == Door::StopOrdered {
+            return self.end_now();
+        }
+        let mut leases = Leases::none(now);
+        for ticket in self.waiting.take_all() {
+            leases.grant(now);
+            self.act(Action::Grant { ticket });
+        }
+        self.state = State::Ready(leases);
+        self.act(Action::Announce);
+    }
+
+    pub(super) fn found_asleep(&mut self, generation: Generation, now: Instant) {
+        if self.is_inspecting(generation) {
+            self.sleep_or_start(now);
+        }
+    }
+
+    pub(super) fn start_failed(
+        &mut self,
+        generation: Generation,
+        reason: Arc<str>,
+        jitter: Jitter,
+        now: Instant,
+    ) {
+        if self.is_waking(generation) {
+            self.fail(reason, jitter, now);
+            self.state = State::Failed;
+        }
+    }
+
+    pub(super) fn fail(&mut self, reason: Arc<str>, jitter: Jitter, now: Instant) {
+        self.failure = Some(Failure::after(self.failure.as_ref(), reason.clone(), jitter, now));
+        self.refuse_all(&Refusal::Failed(reason));
+    }
+
+    pub(super) fn died(&mut self, generation: Generation, reason: Arc<str>) {
+        if self.awake() == Some(generation) {
+            self.act(Action::Signal(LeaseSignal::Lost(reason)));
+            self.state = State::Asleep;
+        }
+    }
+
+    pub(super) fn stopped(&mut self, generation: Generation, now: Instant) {
+        if self.is_stopping(generation) {
+            self.sleep_or_start(now);
+        }
+    }
+
+    pub(super) fn stop_failed(&mut self, generation: Generation, now: Instant) {
+        if !self.is_stopping(generation) {
+            return;
+        }
+        if !self.waiting.is_empty() {
+            // A start adopts or clears away what is left.
+            self.start(now);
+        } else if self.door == Door::StopOrdered {
+            self.state = State::Unknown;
+        } else {
+            self.inspect();
+        }
+    }
+
+    pub(super) fn is_inspecting(&self, generation: Generation) -> bool {
+        generation == self.generation && matches!(self.state, State::Inspecting)
+    }
+
+    pub(super) fn is_waking(&self, generation: Generation) -> bool {
+        generation == self.generation && matches!(self.state, State::Waking { .. })
+    }
+
+    fn is_stopping(&self, generation: Generation) -> bool {
+        generation == self.generation && matches!(self.state, State::Suspending)
+    }
+
+    fn sleep_or_start(&mut self, now: Instant) {
+        if !self.waiting.is_empty() {
+            self.start(now);
+        } else if self.failure.is_some() {
+            self.state = State::Failed;
+        } else {
+            self.state = State::Asleep;
+        }
+    }
+
+    pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
+        for ticket in self.waiting.take_all() {
+            let refusal = refusal.clone();
+            self.act(Action::Refuse { ticket, refusal });
+        }
+    }
+}

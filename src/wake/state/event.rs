@@ -1,0 +1,94 @@
+//! What the wake machine hears and what it says.
+//!
+//! Events are in the past tense, or orders from the rest of the house; answers carry the generation (or round)
+//! of what they answer, so that a late one is recognised.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::{backoff::Jitter, idle::Holding, lease::LeaseSignal, waiting::Ticket};
+use crate::ids::Generation;
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub(in crate::wake) enum Event {
+    /// Somebody with the right to it wants a lease.
+    Asked { ticket: Ticket, deadline: Instant },
+    /// One who waits left.
+    Left { ticket: Ticket },
+    /// An active lease has nothing open any more.
+    Rested { generation: Generation },
+    /// A resting lease has something open again.
+    Resumed { generation: Generation },
+    /// A lease was given back.
+    Returned {
+        generation: Generation,
+        holding: Holding,
+    },
+    /// Look whether it already runs.
+    InspectOrdered,
+    /// Answer to [`Action::Inspect`]: it runs, and is adopted.
+    FoundRunning { generation: Generation },
+    /// Answer to [`Action::Inspect`]: it does not run, or it cannot be told.
+    FoundAsleep { generation: Generation },
+    /// Answer to [`Action::Start`]: it takes logins.
+    Started { generation: Generation },
+    /// Answer to [`Action::Start`]: it could not be started; nothing is left running.
+    StartFailed {
+        generation: Generation,
+        reason: Arc<str>,
+        jitter: Jitter,
+    },
+    /// It ended by itself.
+    Died {
+        generation: Generation,
+        reason: Arc<str>,
+    },
+    /// A leaseholder could not connect.
+    Unreachable { generation: Generation },
+    /// Answer to [`Action::Settle`]: what had to be done before the suspend is done.
+    Settled { round: u64 },
+    /// Answer to [`Action::Stop`].
+    Stopped { generation: Generation },
+    /// Answer to [`Action::Stop`]: something of it may still run.
+    StopFailed { generation: Generation },
+    /// `Machine::due` has come.
+    TimePassed { jitter: Jitter },
+    /// pgwake ends: no leases from now on.
+    Closed,
+    /// pgwake ends: whatever runs is to be stopped.
+    StopOrdered,
+}
+
+/// What the driver is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::wake) enum Action {
+    /// This one has its lease now.
+    Grant { ticket: Ticket },
+    /// This one gets none.
+    Refuse { ticket: Ticket, refusal: Refusal },
+    /// Look whether it runs.
+    Inspect { generation: Generation },
+    /// Start it.
+    Start { generation: Generation },
+    /// End the start where one is under way, then stop it.
+    Stop { generation: Generation },
+    /// Do what has to be done before a suspend.
+    Settle { round: u64 },
+    /// Tell the rest of the house that it is awake.
+    Announce,
+    /// Tell all leases of the present generation.
+    Signal(LeaseSignal),
+}
+
+/// Why somebody gets no lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::wake) enum Refusal {
+    /// The deadline came first.
+    TimedOut,
+    /// The wake failed.
+    Failed(Arc<str>),
+    /// pgwake is shutting down.
+    Closed,
+}

@@ -1,0 +1,684 @@
+//! Seeded simulation: clients who ask, leave, rest and vanish, and a compute that starts, fails, hangs, dies and
+//! answers late, in virtual time; after every step the invariants of the house.
+//!
+//! `WAKE_SEED=17` replays one seed, `WAKE_SEEDS=100000` runs more of them. A failure prints its seed and the
+//! last steps.
+
+use std::{collections::BTreeMap, env};
+
+use super::*;
+use crate::wake::{idle::Holding, waiting::Ticket};
+
+const SEEDS: u64 = 3000;
+const STEPS: usize = 300;
+
+#[test]
+fn invariants_hold_for_every_seed() {
+    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seeds = match number("WAKE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("WAKE_SEEDS").unwrap_or(SEEDS),
+    };
+    let mut seen = Seen::default();
+    for seed in seeds.clone() {
+        World::new(seed).run(&mut seen);
+    }
+    if seeds.end - seeds.start >= SEEDS {
+        seen.check();
+    }
+}
+
+/// What happened over all seeds: a simulation in which nothing happens proves nothing.
+#[derive(Default, Debug)]
+struct Seen {
+    granted: u64,
+    timed_out: u64,
+    refused: u64,
+    suspended: u64,
+    given_up: u64,
+    called_off: u64,
+    lost: u64,
+    left: u64,
+}
+
+impl Seen {
+    fn check(&self) {
+        let least = [
+            self.granted,
+            self.timed_out,
+            self.refused,
+            self.suspended,
+            self.given_up,
+            self.called_off,
+            self.lost,
+            self.left,
+        ];
+        assert!(least.iter().all(|count| *count > 1000), "{self:?}");
+    }
+}
+
+/// splitmix64: the same numbers on every machine and in every year.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn percent(&mut self, of_hundred: u64) -> bool {
+        self.below(100) < of_hundred
+    }
+
+    fn millis(&mut self, most: u64) -> Duration {
+        Duration::from_millis(self.below(most + 1))
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        let count = all.len() as u64;
+        (count > 0).then(|| all[self.below(count) as usize])
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operation {
+    Inspect,
+    Start,
+    Stop,
+}
+
+struct Lease {
+    generation: Generation,
+    holding: Holding,
+    lost: bool,
+}
+
+/// What will happen by itself.
+#[derive(Clone, Debug)]
+enum Coming {
+    /// The operation under way ends so.
+    Ends { event: Event, runs_afterwards: bool },
+    /// An answer that nobody waits for any more.
+    Heard(Event),
+    /// The hook of the settling with this number (counted here) is done.
+    HookDone { number: u64, round: u64 },
+    /// The compute ends by itself.
+    Dies,
+}
+
+struct World {
+    seed: u64,
+    chance: Chance,
+    machine: Machine,
+    now: Instant,
+    coming: Vec<(Instant, Coming)>,
+    under_way: Option<(Operation, Generation, Instant)>,
+    /// Whether the compute runs, in truth.
+    runs: bool,
+    /// Whether the machine was told something untrue about it and could not know.
+    misled: bool,
+    /// Nothing goes wrong any more.
+    kind: bool,
+    closed: bool,
+    stop_ordered: bool,
+    tickets: u64,
+    waiters: BTreeMap<Ticket, Instant>,
+    leases: BTreeMap<Ticket, Lease>,
+    last_activity: Instant,
+    /// How often settling began.
+    settlings: u64,
+    /// The last settling whose hook was done.
+    settled: u64,
+    seen: Seen,
+    history: Vec<(Instant, Event)>,
+    began: Instant,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let after = chance.one_of(&[0, 500, 20_000, 300_000]).unwrap();
+        let after = Duration::from_millis(after);
+        let idle = [
+            IdleRule::KeptByResting(after),
+            IdleRule::EndsResting(after),
+            IdleRule::EndsResting(after),
+            IdleRule::Never,
+        ];
+        let rules = Rules {
+            idle: chance.one_of(&idle).unwrap(),
+            start_timeout: Duration::from_secs(chance.one_of(&[2, 10, 60]).unwrap()),
+            suspendable: chance.percent(95),
+        };
+        let runs = chance.percent(20);
+        let now = Instant::now();
+        Self {
+            seed,
+            chance,
+            machine: Machine::new(rules),
+            now,
+            coming: Vec::new(),
+            under_way: None,
+            runs,
+            misled: runs,
+            kind: false,
+            closed: false,
+            stop_ordered: false,
+            tickets: 0,
+            waiters: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            last_activity: now,
+            settlings: 0,
+            settled: 0,
+            seen: Seen::default(),
+            history: Vec::new(),
+            began: now,
+        }
+    }
+
+    fn run(mut self, seen: &mut Seen) {
+        if self.chance.percent(50) {
+            self.hear(Event::InspectOrdered);
+        }
+        for _ in 0..STEPS {
+            let longest = self.chance.one_of(&[0, 10, 1000, 30_000]).unwrap();
+            let pause = self.chance.millis(longest);
+            self.pass(pause);
+            self.client_acts();
+        }
+        self.kind = true;
+        if self.chance.percent(50) {
+            self.end()
+        } else {
+            self.calm_down()
+        }
+        self.add_to(seen);
+    }
+
+    fn add_to(&self, seen: &mut Seen) {
+        seen.granted += self.seen.granted;
+        seen.timed_out += self.seen.timed_out;
+        seen.refused += self.seen.refused;
+        seen.suspended += self.seen.suspended;
+        seen.given_up += self.seen.given_up;
+        seen.called_off += self.seen.called_off;
+        seen.lost += self.seen.lost;
+        seen.left += self.seen.left;
+    }
+
+    /// Everything comes to its end, whoever still holds a lease.
+    fn end(&mut self) {
+        self.closed = true;
+        self.hear(Event::Closed);
+        let pause = self.chance.millis(100);
+        self.pass(pause);
+        self.ask();
+        self.stop_ordered = true;
+        self.hear(Event::StopOrdered);
+        self.pass(Duration::from_secs(600));
+        assert!(self.machine.is_at_rest(), "not at rest: {:?}", self.machine.state);
+        assert!(
+            self.leases.values().all(|lease| lease.lost),
+            "a lease outlived the end"
+        );
+        assert!(
+            !self.machine.rules.suspendable || !self.runs || self.misled,
+            "something is left running"
+        );
+        assert_eq!(self.machine.due(), None, "something is left to do");
+    }
+
+    /// Everybody goes; then one more comes and goes: it must be served, and the compute must get to sleep.
+    fn calm_down(&mut self) {
+        self.coming.retain(|(_, coming)| !matches!(coming, Coming::Dies));
+        for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
+            self.give_back(ticket);
+        }
+        self.pass(Duration::from_secs(200));
+        assert!(self.waiters.is_empty(), "somebody waits for ever");
+        let granted = self.seen.granted;
+        self.ask();
+        self.pass(Duration::from_secs(39));
+        assert!(
+            self.seen.granted > granted,
+            "not served by a compute that works: {:?}",
+            self.machine.state
+        );
+        for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
+            self.give_back(ticket);
+        }
+        self.pass(Duration::from_secs(400));
+        let sleeps = self.machine.rules.suspendable && !matches!(self.machine.rules.idle, IdleRule::Never);
+        assert_eq!(self.machine.is_at_rest(), sleeps, "{:?}", self.machine.state);
+        assert_eq!(self.runs, !sleeps);
+    }
+
+    /// Time passes, and with it everything that comes by itself.
+    fn pass(&mut self, pause: Duration) {
+        let end = self.now + pause;
+        let mut at_once = 0;
+        loop {
+            let due = self.machine.due();
+            let next = self.coming.iter().map(|(at, _)| *at).chain(due).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
+            at_once = if next > self.now { 0 } else { at_once + 1 };
+            assert!(at_once < 1000, "time stands still");
+            self.now = self.now.max(next);
+            let mut ready: Vec<_> = (0..self.coming.len())
+                .filter(|i| self.coming[*i].0 <= self.now)
+                .map(Some)
+                .collect();
+            if due.is_some_and(|due| due <= self.now) {
+                ready.push(None);
+            }
+            match self.chance.one_of(&ready).unwrap() {
+                Some(index) => {
+                    let (_, coming) = self.coming.swap_remove(index);
+                    self.comes(coming);
+                }
+                None => self.time_passed(),
+            }
+        }
+        self.now = end;
+    }
+
+    fn time_passed(&mut self) {
+        let jitter = Jitter::from_bits(self.chance.next());
+        self.hear(Event::TimePassed { jitter });
+    }
+
+    fn comes(&mut self, coming: Coming) {
+        match coming {
+            Coming::Ends {
+                event,
+                runs_afterwards,
+            } => {
+                self.under_way = None;
+                self.runs = runs_afterwards;
+                match event {
+                    Event::Started { .. } | Event::FoundRunning { .. } => {
+                        self.misled = false;
+                        self.may_die();
+                    }
+                    _ => self.misled |= self.runs,
+                }
+                self.hear(event);
+            }
+            Coming::Heard(event) => self.hear(event),
+            Coming::HookDone { number, round } => {
+                self.settled = self.settled.max(number);
+                self.hear(Event::Settled { round });
+            }
+            Coming::Dies => self.dies(),
+        }
+    }
+
+    fn may_die(&mut self) {
+        if !self.kind && self.chance.percent(30) {
+            let at = self.now + self.chance.millis(60_000);
+            self.coming.retain(|(_, coming)| !matches!(coming, Coming::Dies));
+            self.coming.push((at, Coming::Dies));
+        }
+    }
+
+    /// The news of it comes a little later, sometimes to an older generation.
+    fn dies(&mut self) {
+        if !self.runs || self.under_way.is_some() {
+            return;
+        }
+        self.runs = false;
+        let generation = self.machine.generation;
+        let reason: std::sync::Arc<str> = "died".into();
+        let at = self.now + self.chance.millis(20);
+        self.coming
+            .push((at, Coming::Heard(Event::Died { generation, reason })));
+    }
+
+    fn client_acts(&mut self) {
+        let ended = matches!(self.machine.state, State::Emptying { .. });
+        match self.chance.below(100) {
+            0..30 => self.ask(),
+            30..40 => self.one_leaves(),
+            40..55 => self.one_changes(Holding::Active, Holding::Resting),
+            // Those who are told to end mostly do.
+            55..57 => self.one_changes(Holding::Resting, Holding::Active),
+            57..65 if !ended => self.one_changes(Holding::Resting, Holding::Active),
+            57..95 => {
+                let all: Vec<_> = self.leases.keys().copied().collect();
+                if let Some(ticket) = self.chance.one_of(&all) {
+                    self.give_back(ticket);
+                }
+            }
+            95..97 => {
+                let generations: Vec<_> = self.leases.values().map(|lease| lease.generation).collect();
+                if let Some(generation) = self.chance.one_of(&generations) {
+                    self.hear(Event::Unreachable { generation });
+                }
+            }
+            97 => self.hear(Event::InspectOrdered),
+            _ => {
+                for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
+                    self.give_back(ticket);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let deadline = self.now
+            + self
+                .chance
+                .millis(40_000)
+                .max(Duration::from_secs(if self.kind { 40 } else { 0 }));
+        self.waiters.insert(ticket, deadline);
+        self.hear(Event::Asked { ticket, deadline });
+    }
+
+    fn one_leaves(&mut self) {
+        let all: Vec<_> = self.waiters.keys().copied().collect();
+        if let Some(ticket) = self.chance.one_of(&all) {
+            self.waiters.remove(&ticket);
+            self.seen.left += 1;
+            self.hear(Event::Left { ticket });
+        }
+    }
+
+    fn one_changes(&mut self, from: Holding, to: Holding) {
+        let all: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.holding == from)
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        let Some(ticket) = self.chance.one_of(&all) else {
+            return;
+        };
+        let lease = self.leases.get_mut(&ticket).unwrap();
+        lease.holding = to;
+        let (generation, lost) = (lease.generation, lease.lost);
+        if !lost {
+            self.last_activity = self.now;
+        }
+        self.hear(match to {
+            Holding::Active => Event::Resumed { generation },
+            Holding::Resting => Event::Rested { generation },
+        });
+    }
+
+    fn give_back(&mut self, ticket: Ticket) {
+        let Lease {
+            generation,
+            holding,
+            lost,
+        } = self.leases.remove(&ticket).unwrap();
+        if !lost && holding == Holding::Active {
+            self.last_activity = self.now;
+        }
+        self.hear(Event::Returned { generation, holding });
+    }
+
+    /// One step of the machine, and what it says.
+    fn hear(&mut self, event: Event) {
+        self.history.push((self.now, event.clone()));
+        let in_use = self.held(Holding::Active) > 0;
+        let may_end = self.stop_ordered || matches!(event, Event::Died { .. } | Event::Unreachable { .. });
+        let actions: Vec<_> = self.machine.step(event, self.now).collect();
+        let ends = actions
+            .iter()
+            .any(|action| matches!(action, Action::Signal(LeaseSignal::Lost(_))));
+        assert!(!ends || !in_use || may_end, "suspended under an open statement");
+        for action in actions {
+            self.obey(action);
+        }
+        self.check();
+    }
+
+    fn obey(&mut self, action: Action) {
+        match action {
+            Action::Grant { ticket } => self.granted(ticket),
+            Action::Refuse { ticket, refusal } => self.refused(ticket, &refusal),
+            Action::Inspect { generation } => self.inspect(generation),
+            Action::Start { generation } => self.start(generation),
+            Action::Stop { generation } => self.stop(generation),
+            Action::Settle { round } => self.settle(round),
+            Action::Announce => assert!(self.machine.awake().is_some()),
+            Action::Signal(LeaseSignal::Lost(_)) => {
+                for lease in self.leases.values_mut().filter(|lease| !lease.lost) {
+                    lease.lost = true;
+                    self.seen.lost += 1;
+                }
+            }
+            Action::Signal(LeaseSignal::EndIfIdle) => {
+                assert!(matches!(self.machine.rules.idle, IdleRule::EndsResting(_)));
+                assert_eq!(self.held(Holding::Active), 0, "ended under an open statement");
+            }
+            Action::Signal(LeaseSignal::Steady) => self.seen.called_off += 1,
+        }
+    }
+
+    fn granted(&mut self, ticket: Ticket) {
+        let asked = self.waiters.remove(&ticket);
+        assert!(asked.is_some(), "{ticket:?} was answered twice, or never asked");
+        assert!(!self.closed, "{ticket:?} was granted after the end");
+        let generation = self
+            .machine
+            .awake()
+            .expect("granted on a compute that is not ready");
+        let holding = Holding::Active;
+        self.leases.insert(
+            ticket,
+            Lease {
+                generation,
+                holding,
+                lost: false,
+            },
+        );
+        self.last_activity = self.now;
+        self.seen.granted += 1;
+    }
+
+    fn refused(&mut self, ticket: Ticket, refusal: &Refusal) {
+        let deadline = self
+            .waiters
+            .remove(&ticket)
+            .expect("answered twice, or never asked");
+        match refusal {
+            Refusal::TimedOut => {
+                assert!(
+                    deadline <= self.now,
+                    "{ticket:?} was sent away before its deadline"
+                );
+                self.seen.timed_out += 1;
+            }
+            Refusal::Failed(_) => self.seen.refused += 1,
+            Refusal::Closed => assert!(self.closed),
+        }
+    }
+
+    fn begin(&mut self, operation: Operation, generation: Generation, outcome: (Duration, Event, bool)) {
+        let (takes, event, runs_afterwards) = outcome;
+        self.under_way = Some((operation, generation, self.now));
+        let coming = Coming::Ends {
+            event,
+            runs_afterwards,
+        };
+        self.coming.push((self.now + takes, coming));
+    }
+
+    fn inspect(&mut self, generation: Generation) {
+        assert_eq!(self.under_way, None, "two things at once");
+        let takes = self.chance.millis(500);
+        let blind = !self.kind && self.chance.percent(5);
+        let event = match self.runs && !blind {
+            true => Event::FoundRunning { generation },
+            false => Event::FoundAsleep { generation },
+        };
+        self.begin(Operation::Inspect, generation, (takes, event, self.runs));
+    }
+
+    fn start(&mut self, generation: Generation) {
+        assert_eq!(self.under_way, None, "two things at once");
+        assert!(!self.stop_ordered, "woken after the end");
+        let luck = if self.kind { 0 } else { self.chance.below(100) };
+        let jitter = Jitter::from_bits(self.chance.next());
+        let takes = match luck {
+            0..75 => self.chance.millis(1500),
+            75..85 => self.chance.millis(100_000),
+            _ => Duration::from_secs(1_000_000),
+        };
+        let fails = !self.kind && self.chance.percent(25);
+        let outcome = match fails {
+            true => Event::StartFailed {
+                generation,
+                reason: "failed".into(),
+                jitter,
+            },
+            false => Event::Started { generation },
+        };
+        self.begin(Operation::Start, generation, (takes, outcome, !fails));
+    }
+
+    fn stop(&mut self, generation: Generation) {
+        match self.under_way {
+            None => {
+                let settled = self.settled == self.settlings;
+                assert!(settled || self.stop_ordered, "stopped without having settled");
+                self.seen.suspended += 1;
+            }
+            Some((operation, of, since)) => {
+                assert_eq!(
+                    (operation, of),
+                    (Operation::Start, generation),
+                    "two things at once"
+                );
+                let too_late = since + self.machine.rules.start_timeout == self.now;
+                assert!(too_late || self.stop_ordered, "given up at another time");
+                self.given_up(generation);
+            }
+        }
+        assert!(
+            self.leases.values().all(|lease| lease.lost),
+            "stopped under a lease that was not told"
+        );
+        let luck = if self.kind { 0 } else { self.chance.below(100) };
+        let takes = self.chance.millis(if luck < 80 { 300 } else { 30_000 });
+        let fails = luck >= 90;
+        let still_runs = fails && self.runs && self.chance.percent(50);
+        let event = match fails {
+            true => Event::StopFailed { generation },
+            false => Event::Stopped { generation },
+        };
+        self.begin(Operation::Stop, generation, (takes, event, still_runs));
+    }
+
+    /// The start ends here; its answer may have been on its way already, and comes late.
+    fn given_up(&mut self, generation: Generation) {
+        self.seen.given_up += 1;
+        self.coming
+            .retain(|(_, coming)| !matches!(coming, Coming::Ends { .. }));
+        if self.chance.percent(50) {
+            let at = self.now + self.chance.millis(40_000);
+            self.coming
+                .push((at, Coming::Heard(Event::Started { generation })));
+        }
+        self.runs |= self.chance.percent(50);
+    }
+
+    fn settle(&mut self, round: u64) {
+        if !self.stop_ordered {
+            assert_eq!(self.held(Holding::Active), 0, "suspended under an open statement");
+            let after = match self.machine.rules.idle {
+                IdleRule::KeptByResting(after) => {
+                    assert_eq!(
+                        self.held(Holding::Resting),
+                        0,
+                        "suspended under a session that keeps it awake"
+                    );
+                    after
+                }
+                IdleRule::EndsResting(after) => after,
+                IdleRule::Never => panic!("suspended although it never should be"),
+            };
+            assert!(self.now >= self.last_activity + after, "suspended too early");
+        }
+        let at = self.now + self.chance.millis(2000);
+        self.settlings += 1;
+        let number = self.settlings;
+        self.coming.push((at, Coming::HookDone { number, round }));
+    }
+
+    fn held(&self, holding: Holding) -> usize {
+        self.leases
+            .values()
+            .filter(|lease| !lease.lost && lease.holding == holding)
+            .count()
+    }
+
+    fn check(&self) {
+        let machine = &self.machine;
+        assert_eq!(machine.waiting.len(), self.waiters.len(), "a waiter was lost");
+        assert!(
+            self.waiters.values().all(|deadline| *deadline >= self.now),
+            "somebody waits beyond its deadline"
+        );
+        assert!(
+            self.waiters.is_empty() || self.under_way.is_some(),
+            "somebody waits for nothing"
+        );
+        let expected = match &machine.state {
+            State::Inspecting => Some(Operation::Inspect),
+            State::Waking { .. } => Some(Operation::Start),
+            State::Suspending => Some(Operation::Stop),
+            _ => None,
+        };
+        let (operation, generation) = match self.under_way {
+            Some((operation, generation, _)) => (Some(operation), generation),
+            None => (None, machine.generation),
+        };
+        assert_eq!(
+            (operation, generation),
+            (expected, machine.generation),
+            "the state does not say what is done"
+        );
+        match machine.leases() {
+            Some(leases) => {
+                let held = (self.held(Holding::Active), self.held(Holding::Resting));
+                assert_eq!((leases.active, leases.resting), held, "leases are miscounted");
+                let current = |lease: &Lease| lease.lost || lease.generation == machine.generation;
+                assert!(
+                    self.leases.values().all(current),
+                    "a lease of a generation that is gone"
+                );
+            }
+            None => assert!(
+                self.leases.values().all(|lease| lease.lost),
+                "a lease on nothing, and not told"
+            ),
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "failed with WAKE_SEED={}; rules {:?}; the last steps:",
+                self.seed, self.machine.rules
+            );
+            for (at, event) in self.history.iter().rev().take(30).rev() {
+                eprintln!("  {:>12.3?} {event:?}", *at - self.began);
+            }
+            eprintln!("  now {:?}", self.machine.state);
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The transition table: every kind of state, every event, what becomes of it. Read the snapshot to review a
+//! change of the machine.
+
+use std::fmt::Write;
+
+use super::*;
+use crate::wake::{idle::Holding, waiting::Ticket};
+
+const NOW: Duration = Duration::from_secs(1000);
+
+/// A machine on its way to a state, at a time that only this test moves.
+struct Case {
+    machine: Machine,
+    start: Instant,
+    now: Instant,
+}
+
+fn case(idle: IdleRule) -> Case {
+    let rules = Rules {
+        idle,
+        start_timeout: Duration::from_secs(60),
+        suspendable: true,
+    };
+    let start = Instant::now();
+    Case {
+        machine: Machine::new(rules),
+        start,
+        now: start + NOW,
+    }
+}
+
+fn keeps() -> Case {
+    case(IdleRule::KeptByResting(Duration::from_secs(300)))
+}
+
+fn ends() -> Case {
+    case(IdleRule::EndsResting(Duration::from_secs(300)))
+}
+
+impl Case {
+    fn then(mut self, event: impl FnOnce(&Self) -> Event) -> Self {
+        let event = event(&self);
+        drop(self.machine.step(event, self.now));
+        self
+    }
+
+    fn generation(&self) -> Generation {
+        self.machine.generation
+    }
+
+    fn asked(self, ticket: u64) -> Self {
+        self.then(|case| asked(case, ticket))
+    }
+
+    fn started(self) -> Self {
+        self.then(|case| Event::Started {
+            generation: case.generation(),
+        })
+    }
+
+    fn rested(self) -> Self {
+        self.then(|case| Event::Rested {
+            generation: case.generation(),
+        })
+    }
+
+    fn returned(self, holding: Holding) -> Self {
+        self.then(|case| Event::Returned {
+            generation: case.generation(),
+            holding,
+        })
+    }
+
+    fn due(mut self) -> Self {
+        self.now = self.machine.due().unwrap();
+        self.then(|_| time_passed())
+    }
+
+    fn settled(self) -> Self {
+        self.then(|case| Event::Settled {
+            round: case.machine.round,
+        })
+    }
+
+    fn failed(self) -> Self {
+        self.asked(1).then(start_failed)
+    }
+
+    fn later(mut self, seconds: u64) -> Self {
+        self.now += Duration::from_secs(seconds);
+        self
+    }
+}
+
+fn asked(case: &Case, ticket: u64) -> Event {
+    Event::Asked {
+        ticket: Ticket(ticket),
+        deadline: case.now + Duration::from_secs(30),
+    }
+}
+
+fn start_failed(case: &Case) -> Event {
+    Event::StartFailed {
+        generation: case.generation(),
+        reason: "no space".into(),
+        jitter: Jitter::from_bits(0),
+    }
+}
+
+fn time_passed() -> Event {
+    Event::TimePassed {
+        jitter: Jitter::from_bits(0),
+    }
+}
+
+fn states() -> Vec<(&'static str, Case)> {
+    let emptying = || {
+        ends()
+            .asked(1)
+            .started()
+            .asked(2)
+            .rested()
+            .returned(Holding::Active)
+            .due()
+    };
+    let settling = || keeps().asked(1).started().returned(Holding::Active).due();
+    vec![
+        ("unknown", keeps()),
+        (
+            "inspecting, one waits",
+            keeps().then(|_| Event::InspectOrdered).asked(1),
+        ),
+        (
+            "inspecting, nobody waits",
+            keeps().then(|_| Event::InspectOrdered),
+        ),
+        ("asleep", settling().settled().then(stopped)),
+        ("waking, two wait", keeps().asked(1).asked(2)),
+        (
+            "waking, nobody waits",
+            keeps().asked(1).then(|_| Event::Left { ticket: Ticket(1) }),
+        ),
+        ("waking, closed", keeps().asked(1).then(|_| Event::Closed)),
+        (
+            "waking, stop ordered",
+            keeps().asked(1).then(|_| Event::StopOrdered),
+        ),
+        ("ready, one active", keeps().asked(1).started()),
+        (
+            "ready, one rests and keeps it awake",
+            keeps().asked(1).started().rested().later(1000),
+        ),
+        (
+            "ready, one rests and will be ended",
+            ends().asked(1).started().rested(),
+        ),
+        (
+            "ready, closed, one active",
+            keeps().asked(1).started().then(|_| Event::Closed),
+        ),
+        ("emptying, one rests", emptying()),
+        ("settling, nobody rests", settling()),
+        ("settling, one rests", emptying().due()),
+        (
+            "settling, stop ordered, one active",
+            keeps().asked(1).started().then(|_| Event::StopOrdered),
+        ),
+        ("suspending, nobody waits", settling().settled()),
+        ("suspending, one waits", settling().settled().asked(1)),
+        (
+            "suspending, stop ordered",
+            settling().settled().then(|_| Event::StopOrdered),
+        ),
+        (
+            "suspending after a start that timed out",
+            keeps().asked(1).then(|_| Event::Left { ticket: Ticket(1) }).due(),
+        ),
+        ("failed, remembered", keeps().failed()),
+        ("failed, some time ago", keeps().failed().later(6)),
+    ]
+}
+
+fn stopped(case: &Case) -> Event {
+    Event::Stopped {
+        generation: case.generation(),
+    }
+}
+
+/// Every event; of a lease's events those that its holders can cause.
+fn events(case: &Case) -> Vec<(&'static str, Event)> {
+    let generation = case.generation();
+    let old = Generation(99);
+    let round = case.machine.round;
+    let leases = case.machine.leases();
+    let mut events = vec![
+        ("asked", asked(case, 9)),
+        ("left", Event::Left { ticket: Ticket(1) }),
+        ("inspect ordered", Event::InspectOrdered),
+        ("found running", Event::FoundRunning { generation }),
+        ("found asleep", Event::FoundAsleep { generation }),
+        ("started", Event::Started { generation }),
+        ("start failed", start_failed(case)),
+        (
+            "died",
+            Event::Died {
+                generation,
+                reason: "signal 9".into(),
+            },
+        ),
+        ("unreachable", Event::Unreachable { generation }),
+        ("settled", Event::Settled { round }),
+        ("stopped", stopped(case)),
+        ("stop failed", Event::StopFailed { generation }),
+        ("time passed", time_passed()),
+        ("closed", Event::Closed),
+        ("stop ordered", Event::StopOrdered),
+        ("late: started", Event::Started { generation: old }),
+        (
+            "late: start failed",
+            Event::StartFailed {
+                generation: old,
+                reason: "x".into(),
+                jitter: Jitter::from_bits(0),
+            },
+        ),
+        ("late: found running", Event::FoundRunning { generation: old }),
+        ("late: found asleep", Event::FoundAsleep { generation: old }),
+        (
+            "late: died",
+            Event::Died {
+                generation: old,
+                reason: "x".into(),
+            },
+        ),
+        ("late: unreachable", Event::Unreachable { generation: old }),
+        ("late: settled", Event::Settled { round: 99 }),
+        ("late: stopped", Event::Stopped { generation: old }),
+        ("late: stop failed", Event::StopFailed { generation: old }),
+        ("late: rested", Event::Rested { generation: old }),
+        ("late: resumed", Event::Resumed { generation: old }),
+        (
+            "late: returned",
+            Event::Returned {
+                generation: old,
+                holding: Holding::Active,
+            },
+        ),
+    ];
+    if leases.is_some_and(|leases| leases.active > 0) {
+        events.push(("rested", Event::Rested { generation }));
+        let holding = Holding::Active;
+        events.push(("returned, active", Event::Returned { generation, holding }));
+    }
+    if leases.is_some_and(|leases| leases.resting > 0) {
+        events.push(("resumed", Event::Resumed { generation }));
+        let holding = Holding::Resting;
+        events.push(("returned, resting", Event::Returned { generation, holding }));
+    }
+    events
+}
+
+fn describe(machine: &Machine, now: Instant) -> String {
+    let leases = |leases: &Leases| format!("{} active, {} resting", leases.active, leases.resting);
+    let mut text = match &machine.state {
+        State::Ready(held) => format!("Ready ({})", leases(held)),
+        State::Emptying { leases: held, .. } => format!("Emptying ({})", leases(held)),
+        State::Settling { leases: held, .. } => format!("Settling ({})", leases(held)),
+        State::Waking { .. } => "Waking".into(),
+        other => format!("{other:?}"),
+    };
+    if !machine.waiting.is_empty() {
+        write!(text, ", {} waiting", machine.waiting.len()).unwrap();
+    }
+    match machine.due() {
+        Some(due) if due <= now => text.push_str(", due"),
+        Some(due) => write!(text, ", due in {} s", (due - now).as_secs()).unwrap(),
+        None => (),
+    }
+    text
+}
+
+fn describe_action(action: &Action) -> String {
+    match action {
+        Action::Grant { ticket } => format!("grant #{}", ticket.0),
+        Action::Refuse { ticket, refusal } => format!("refuse #{}: {refusal:?}", ticket.0),
+        Action::Inspect { generation } => format!("inspect as {generation}"),
+        Action::Start { generation } => format!("start as {generation}"),
+        Action::Stop { generation } => format!("stop {generation}"),
+        Action::Settle { round } => format!("settle, round {round}"),
+        Action::Announce => "announce".into(),
+        Action::Signal(signal) => format!("signal {signal:?}"),
+    }
+}
+
+/// One state's rows, the events that change nothing in one line at the end. Late answers never change anything.
+fn rows(title: &str, case: &Case) -> String {
+    let from = describe(&case.machine, case.now);
+    let mut text = format!("{title}: {from}\n");
+    let mut ignored = Vec::new();
+    for (name, event) in events(case) {
+        let mut machine = case.machine.clone();
+        let actions: Vec<_> = machine
+            .step(event, case.now)
+            .map(|action| describe_action(&action))
+            .collect();
+        let to = describe(&machine, case.now);
+        if to == from && actions.is_empty() {
+            ignored.push(name);
+            continue;
+        }
+        assert!(
+            !name.starts_with("late"),
+            "{title}: a late answer or an old lease changed something"
+        );
+        writeln!(text, "    {name:<18} → {to}").unwrap();
+        for action in actions {
+            writeln!(text, "    {:<22} {action}", "").unwrap();
+        }
+    }
+    ignored.retain(|name| !name.starts_with("late"));
+    writeln!(text, "    no change: {}\n", ignored.join("; ")).unwrap();
+    text
+}
+
+#[test]
+fn transition_table() {
+    let table: String = states().iter().map(|(title, case)| rows(title, case)).collect();
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn fixed_server_is_never_suspended_and_never_given_up() {
+    let mut case = keeps();
+    case.machine.rules.suspendable = false;
+    let case = case.asked(1).started().returned(Holding::Active);
+    let generation = case.generation();
+    assert_eq!(case.machine.due(), None);
+    let case = case.then(|_| Event::Unreachable { generation });
+    assert_eq!(case.machine.awake(), Some(generation));
+    let case = case.then(|_| Event::StopOrdered);
+    assert!(case.machine.is_at_rest());
+}
+
+#[test]
+fn failures_in_a_row_are_remembered_longer_and_a_success_forgets_them() {
+    let refused = |case: &Case| {
+        case.machine
+            .failure
+            .as_ref()
+            .unwrap()
+            .reason_at(case.now)
+            .is_some()
+    };
+    let twice = keeps().failed().later(1).failed();
+    assert!(refused(&twice));
+    let twice = twice.later(1);
+    assert!(
+        !refused(&twice),
+        "the second failure is remembered for one second"
+    );
+    let healed = twice.asked(3).started();
+    assert!(healed.machine.failure.is_none());
+    assert!(healed.now > healed.start);
+}
