@@ -27,4 +27,6 @@ pub mod tenant;
 
 pub mod auth;
 
+pub mod cancel;
+pub mod pool;
 pub mod wake;

@@ -1,0 +1,226 @@
+//! One connection to a server, from dialling it to its first ReadyForQuery.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::login::{Login, LoginError, Privacy};
+use crate::auth::Credential;
+use crate::compute::Address;
+use crate::tls::{SocketSettings, Stream, dial};
+use crate::wire::message::{Message, take_message};
+use crate::wire::reply::{LOGIN_MESSAGE_BYTES_MAX, error_fields};
+use crate::wire::say;
+use crate::wire::startup::{CANCEL_SECRET_BYTES_MAX, CancelKey};
+use crate::wire::{WireError, cursor::Cursor};
+
+/// Longest greeting (ParameterStatus and notices) that is taken from a server.
+const GREETING_BYTES_MAX: usize = 256 * 1024;
+/// How long a Terminate may take on its way; the socket is closed in any case.
+const TERMINATE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// A session that a server has greeted.
+#[derive(Debug)]
+pub struct ServerSession {
+    /// The connection.
+    pub stream: Stream,
+    /// ParameterStatus and NoticeResponse messages as the server sent them.
+    pub greeting: Bytes,
+    /// The key that the server gave; `None` where it gave none.
+    pub key: Option<CancelKey>,
+    /// What the server sent behind its first ReadyForQuery.
+    pub early: Bytes,
+}
+
+/// As whom to log in, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// The role.
+    pub role: &'a str,
+    /// `None` for a server that lets the operating system's user in.
+    pub credential: Option<&'a Credential>,
+    /// The startup parameters, `user` among them.
+    pub parameters: &'a [(Bytes, Bytes)],
+}
+
+/// Dials and logs in. Not cancel safe: dropping it closes the connection.
+///
+/// # Errors
+/// [`LoginError`]; what the server itself said is in it, whole.
+pub async fn connect(
+    address: &Address,
+    identity: Identity<'_>,
+    sockets: &SocketSettings,
+) -> Result<ServerSession, LoginError> {
+    let dialed = dial(&address.server, &address.tls, sockets).await?;
+    address.check_server(&dialed.stream)?;
+    let mut conversation = Conversation {
+        stream: dialed.stream,
+        read: BytesMut::with_capacity(4096),
+    };
+    let mut hello = BytesMut::new();
+    say::startup(identity.parameters, &mut hello);
+    conversation.send(&hello).await?;
+    let mut login = Login::new(
+        identity.role,
+        identity.credential,
+        dialed.end_point.as_deref(),
+        Privacy::of(address),
+    );
+    loop {
+        let message = conversation.next().await?;
+        match message.tag {
+            b'R' => {
+                let answer = login.answer(&message.body).await?;
+                if login.is_done() {
+                    return greeted(conversation).await;
+                }
+                conversation.send(&answer).await?;
+            }
+            b'N' => (),
+            b'E' => return Err(refused(&message)),
+            _ => return Err(WireError::Violation("the server sent something else than its login").into()),
+        }
+    }
+}
+
+impl ServerSession {
+    /// Says Terminate and closes. Cancel safe.
+    pub async fn close(mut self) {
+        let goodbye = async {
+            self.stream.write_all(say::TERMINATE).await?;
+            self.stream.shutdown().await
+        };
+        // A server that does not take it sees the connection close all the same.
+        let _ = tokio::time::timeout(TERMINATE_TIMEOUT, goodbye).await;
+    }
+}
+
+/// After AuthenticationOk: what the server tells about itself, up to ReadyForQuery.
+async fn greeted(mut conversation: Conversation) -> Result<ServerSession, LoginError> {
+    let mut greeting = BytesMut::new();
+    let mut key = None;
+    loop {
+        let message = conversation.next().await?;
+        match message.tag {
+            b'S' | b'N' if greeting.len() + message.body.len() < GREETING_BYTES_MAX => {
+                message.put(&mut greeting)
+            }
+            b'K' => key = Some(key_data(&message)?),
+            b'E' => return Err(refused(&message)),
+            b'Z' => break,
+            _ => return Err(WireError::Violation("the server's greeting is not one").into()),
+        }
+    }
+    let early = conversation.read.freeze();
+    Ok(ServerSession {
+        stream: conversation.stream,
+        greeting: greeting.freeze(),
+        key,
+        early,
+    })
+}
+
+fn key_data(message: &Message) -> Result<CancelKey, WireError> {
+    let mut cursor = Cursor::new(&message.body);
+    let pid = cursor
+        .i32()
+        .map_err(|_| WireError::Violation("the server's BackendKeyData is too short"))?;
+    let secret = cursor.rest();
+    if !(4..=CANCEL_SECRET_BYTES_MAX).contains(&secret.len()) {
+        return Err(WireError::Violation(
+            "the server's cancel key has an impossible length",
+        ));
+    }
+    // A copy: it outlives the buffer that the greeting was read into.
+    Ok(CancelKey {
+        pid,
+        secret: Bytes::copy_from_slice(secret),
+    })
+}
+
+fn refused(message: &Message) -> LoginError {
+    let mut whole = BytesMut::new();
+    message.put(&mut whole);
+    LoginError::Refused {
+        fields: error_fields(&message.body),
+        message: whole.freeze(),
+    }
+}
+
+/// Messages with a server, before anything is relayed.
+pub(super) struct Conversation {
+    pub(super) stream: Stream,
+    pub(super) read: BytesMut,
+}
+
+impl Conversation {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        self.stream.write_all(bytes).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// The next message; reads as much as comes, since nobody else reads this connection yet.
+    pub(super) async fn next(&mut self) -> Result<Message, WireError> {
+        loop {
+            if let Some(message) = take_message(&mut self.read, LOGIN_MESSAGE_BYTES_MAX)? {
+                return Ok(message);
+            }
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                return Err(WireError::Gone(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::config::{Limits, ServerAddress, ServerTls};
+    use crate::error::{ClientError, SqlState};
+
+    /// What a listener of our own user is sent, and what comes of it, where a server of user `uid` is expected.
+    async fn login_where_expected(uid: impl FnOnce(u32) -> u32) -> (usize, LoginError) {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let ours = place.path().metadata().unwrap().uid();
+        let address = Address {
+            server: ServerAddress::Unix(socket),
+            tls: ServerTls::Disable,
+            server_uid: Some(uid(ours)),
+        };
+        let identity = Identity {
+            role: "postgres",
+            credential: None,
+            parameters: &[],
+        };
+        let received = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 64]).await.unwrap()
+        };
+        let sockets = SocketSettings::from(&Limits::default());
+        let (received, session) = tokio::join!(received, connect(&address, identity, &sockets));
+        (received, session.unwrap_err())
+    }
+
+    /// A tenant could replace its server's socket by a link to another tenant's, and read that one's roles.
+    #[tokio::test]
+    async fn nothing_is_said_to_a_server_of_another_user() {
+        let (received, error) = login_where_expected(|ours| ours + 1).await;
+        assert_eq!(received, 0);
+        assert!(matches!(error, LoginError::Impostor(_)), "{error}");
+        assert!(!error.is_unreachable());
+        assert_eq!(error.sqlstate(), SqlState::SERVER_LOST);
+        assert_eq!(error.message(), "pgwake does not trust the server");
+
+        let (received, error) = login_where_expected(|ours| ours).await;
+        assert!(received > 0);
+        assert!(matches!(error, LoginError::Wire(_)), "{error}");
+    }
+}
