@@ -30,3 +30,7 @@ pub mod auth;
 pub mod cancel;
 pub mod pool;
 pub mod wake;
+
+pub mod session;
+
+pub mod listener;

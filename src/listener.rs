@@ -1,0 +1,115 @@
+//! Accepts clients and hands each to a worker, one task per client.
+//!
+//! It reads nothing from a client and knows nothing of what follows. An error of `accept` (usually: no file
+//! descriptors left) is waited out; it never ends the process.
+
+mod bind;
+mod workers;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use crate::session::{Arrived, Door, House, Socket};
+use crate::shutdown::{Phase, ShutdownWatch};
+use crate::tls::settle_client;
+
+pub use bind::{BindError, Bound, bind};
+pub use workers::Workers;
+
+/// First pause after an error of `accept`; doubled with each further one.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Longest pause after an error of `accept`.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How often closed clients are told of.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a listener can be reached, as bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundAddress {
+    /// With the port that the system chose.
+    Tcp(SocketAddr),
+    /// The socket's path.
+    Unix(PathBuf),
+}
+
+/// Accepts on one listener until pgwake drains. Cancel safe.
+pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, mut shutdown: ShutdownWatch) {
+    let door = bound.door().clone();
+    let mut pause = PAUSE_MIN;
+    let mut refusals = Refusals::default();
+    loop {
+        let accepted = tokio::select! { biased;
+            () = shutdown.reached(Phase::Draining) => return,
+            accepted = bound.accept() => accepted,
+        };
+        match accepted {
+            Ok(socket) => {
+                pause = PAUSE_MIN;
+                if workers.clients() < house.limits.clients_max {
+                    hand_over(socket, &door, &house, &workers);
+                } else {
+                    // Closed without a word: a word would cost what the limit saves.
+                    refusals.count(house.limits.clients_max);
+                }
+            }
+            Err(error) if is_about_one_client(&error) => (),
+            Err(error) => {
+                tracing::error!(%error, pause_ms = pause.as_millis(), "cannot accept clients; trying again");
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+fn hand_over(socket: Socket, door: &Arc<Door>, house: &Arc<House>, workers: &Workers) {
+    if let Socket::Tcp(stream, _) = &socket
+        && settle_client(stream, &house.sockets).is_err()
+    {
+        // Gone already.
+        return;
+    }
+    workers.serve(
+        Arrived {
+            socket,
+            at: Instant::now(),
+            door: door.clone(),
+        },
+        house.clone(),
+    );
+}
+
+/// Clients that were closed because there are too many, told once in a while.
+#[derive(Default)]
+struct Refusals {
+    untold: u64,
+    told_at: Option<Instant>,
+}
+
+impl Refusals {
+    fn count(&mut self, clients_max: usize) {
+        self.untold += 1;
+        if self
+            .told_at
+            .is_none_or(|told_at| told_at.elapsed() >= REFUSALS_TOLD_EVERY)
+        {
+            tracing::warn!(
+                clients_max,
+                closed = self.untold,
+                "too many clients: connections are closed"
+            );
+            *self = Self {
+                untold: 0,
+                told_at: Some(Instant::now()),
+            };
+        }
+    }
+}
+
+/// Errors that a client which left early leaves behind (accept(2)).
+fn is_about_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

@@ -1,0 +1,152 @@
+//! Sockets to listen on.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::BoundAddress;
+use crate::config::{Listen, ListenAddress};
+use crate::session::{Door, Socket};
+
+/// Connections that the system holds for us until they are accepted: a thousand clients may come at once.
+const BACKLOG: i32 = 4096;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A TCP address.
+    #[error("cannot listen on {address}: {error}")]
+    Tcp {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A Unix socket.
+    #[error("cannot listen on {}: {error}", path.display())]
+    Unix {
+        /// As configured.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Somebody answers on that Unix socket.
+    #[error("cannot listen on {}: another program does", .0.display())]
+    Taken(PathBuf),
+}
+
+/// A listener that accepts.
+pub struct Bound {
+    socket: Listening,
+    address: BoundAddress,
+    door: Arc<Door>,
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    /// Removes its file when dropped.
+    Unix(UnixListener, PathBuf),
+}
+
+/// Binds one configured address, on the runtime that will accept.
+///
+/// # Errors
+/// [`BindError`] names the address.
+pub fn bind(listen: &Listen) -> Result<Bound, BindError> {
+    let door = Arc::new(Door {
+        tls: listen.tls,
+        default_endpoint: listen.default_endpoint.clone(),
+    });
+    let (socket, address) = match &listen.address {
+        ListenAddress::Tcp(address) => {
+            let failed = |error| BindError::Tcp {
+                address: *address,
+                error,
+            };
+            let listener = bind_tcp(*address).map_err(failed)?;
+            let bound = listener.local_addr().map_err(failed)?;
+            (Listening::Tcp(listener), BoundAddress::Tcp(bound))
+        }
+        ListenAddress::Unix(path) => {
+            let listener = bind_unix(path)?;
+            (
+                Listening::Unix(listener, path.clone()),
+                BoundAddress::Unix(path.clone()),
+            )
+        }
+    };
+    Ok(Bound {
+        socket,
+        address,
+        door,
+    })
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // What is written is what is bound: `[::]` takes IPv6 alone, so that `0.0.0.0` can stand beside it.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+    let failed = |error| BindError::Unix {
+        path: path.to_owned(),
+        error,
+    };
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(BindError::Taken(path.to_owned()));
+        }
+        fs::remove_file(path).map_err(failed)?;
+    }
+    UnixListener::bind(path).map_err(failed)
+}
+
+impl Bound {
+    /// Where it can be reached.
+    pub fn address(&self) -> &BoundAddress {
+        &self.address
+    }
+
+    /// What it asks of its clients.
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// The next client. Cancel safe.
+    ///
+    /// # Errors
+    /// What the system says; see accept(2).
+    pub async fn accept(&self) -> io::Result<Socket> {
+        match &self.socket {
+            Listening::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Socket::Tcp(stream, peer))
+            }
+            Listening::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Somebody may have removed it already.
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! One client's stay, from its socket to its access line: the whole path, top to bottom, in [`serve`].
+//!
+//! The only place where `wake`, `pool` and `cancel` meet for a client. One task owns the client and the server
+//! session lent to it. `listener` calls; nothing here accepts, starts or configures anything.
+
+mod buffers;
+mod checkout;
+mod entrance;
+mod error;
+mod hold;
+mod login;
+mod owed;
+mod pump;
+mod record;
+mod relay;
+mod turn;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    time::{Instant, timeout},
+};
+
+use crate::auth::RoleBook;
+use crate::cancel::Cancels;
+use crate::config::{Limits, ListenTls};
+use crate::error::{ClientError, Fault, SqlState};
+use crate::ids::{EndpointName, SessionId};
+use crate::shutdown::ShutdownWatch;
+use crate::tenant::directory::Directory;
+use crate::tls::{CertificateStore, SocketSettings, Stream};
+use crate::wake::Wakes;
+use crate::wire::refuse;
+use entrance::{Entered, Entrance, EntranceError};
+use error::SessionError;
+use login::{LoggedIn, Patience};
+use record::{Outcome, Peer, SessionRecord, Step};
+use turn::Turn;
+
+/// How long a client may take to take a greeting or the last words.
+const SAYING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client that was told goodbye may take to close.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(250);
+/// What is read from it meanwhile, at most.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// A client's socket, just accepted.
+pub struct Arrived {
+    /// The connection.
+    pub socket: Socket,
+    /// When it was accepted: the login deadline starts here.
+    pub at: Instant,
+    /// The listener's rules.
+    pub door: Arc<Door>,
+}
+
+/// A client's connection.
+pub enum Socket {
+    /// TCP, and where from.
+    Tcp(TcpStream, SocketAddr),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+/// What a listener asks of its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// Whether TCP clients must speak TLS.
+    pub tls: ListenTls,
+    /// The endpoint of clients that name none.
+    pub default_endpoint: Option<EndpointName>,
+}
+
+/// The parts that a stay needs, built and wired by `server`.
+pub struct House {
+    /// Who owns which endpoint.
+    pub directory: Directory,
+    /// Our certificates.
+    pub certificates: Arc<CertificateStore>,
+    /// Verifiers.
+    pub roles: Arc<RoleBook>,
+    /// Computes.
+    pub wakes: Wakes,
+    /// Keys given to clients.
+    pub cancels: Cancels,
+    /// What is set on sockets.
+    pub sockets: SocketSettings,
+    /// Limits of the process.
+    pub limits: Limits,
+    /// The end of everything.
+    pub shutdown: ShutdownWatch,
+}
+
+/// Serves one client. Errors end here: told to the client, written to its access line.
+pub async fn serve(arrived: Arrived, house: Arc<House>) {
+    let mut id = [0; 8];
+    aws_lc_rs::rand::fill(&mut id).expect("the system's random source does not fail once it is seeded");
+    let peer = match &arrived.socket {
+        Socket::Tcp(_, address) => Peer::Tcp(*address),
+        Socket::Unix(_) => Peer::Local,
+    };
+    let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer);
+    let patience = Patience::new(&house, arrived.at);
+    let door = arrived.door.clone();
+    let entering = Box::pin(entrance::enter(arrived, &house.certificates));
+    let outcome = match patience.bound(entering).await {
+        Ok(Ok(Entered::Client(entrance))) => stay(*entrance, &door, &patience, &house, &mut record).await,
+        Ok(Ok(Entered::Cancel { key, client })) => {
+            house.cancels.cancel(key).await;
+            // Only now: clients wait for this end, and take it to mean that their next statement is safe.
+            drop(client);
+            return;
+        }
+        Ok(Ok(Entered::Probe)) => return,
+        Ok(Err(error)) => turned_away(error, &record).await,
+        Err(error) => Outcome::of(&error),
+    };
+    record.close(&outcome);
+}
+
+/// A client at the door, until it has left.
+async fn stay(
+    entrance: Entrance,
+    door: &Door,
+    patience: &Patience,
+    house: &Arc<House>,
+    record: &mut SessionRecord,
+) -> Outcome {
+    record.step_ended(Step::Tls);
+    let logging_in = Box::pin(login::log_in(entrance, door, patience, house, record));
+    let LoggedIn {
+        mut stream,
+        who,
+        parameters,
+        secret_length,
+    } = match logging_in.await {
+        Ok(logged_in) => logged_in,
+        Err(outcome) => return outcome,
+    };
+    record.step_ended(Step::Auth);
+    record.tenant = who.endpoint.tenant.to_string();
+    let turn = Turn {
+        house,
+        who: &who,
+        secret_length,
+    };
+    turn.take(&mut stream, parameters, record).await
+}
+
+/// Nobody came in: what can be told is told.
+async fn turned_away(error: EntranceError, record: &SessionRecord) -> Outcome {
+    let text = error.to_string();
+    match error {
+        EntranceError::Refused { mut stream, reason } => {
+            say_goodbye(&mut stream, &reason, record.id).await;
+            Outcome::of(&reason)
+        }
+        EntranceError::Gone(_) => Outcome::of(&SessionError::ClientGone),
+        EntranceError::Tls(_) | EntranceError::Smuggled => Outcome {
+            sqlstate: SqlState::PROTOCOL_VIOLATION.0.into(),
+            what: text,
+            fault: Some(Fault::Client),
+        },
+    }
+}
+
+/// Writes to a client that may not be reading. `false`: it does not take it, and is given up.
+async fn say_to(stream: &mut Stream, bytes: &[u8]) -> bool {
+    let saying = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    matches!(timeout(SAYING_TIMEOUT, saying).await, Ok(Ok(())))
+}
+
+/// Tells the client why its stay ends, and closes. A client that does not take it is left.
+fn say_goodbye<'s>(
+    stream: &'s mut Stream,
+    error: &dyn ClientError,
+    session: SessionId,
+) -> impl Future<Output = ()> + Send + use<'s> {
+    let mut message = BytesMut::new();
+    refuse::fatal(error, session, &mut message);
+    async move { end_with(stream, &message).await }
+}
+
+/// The same with an ErrorResponse that is written already.
+async fn end_with(stream: &mut Stream, message: &[u8]) {
+    let goodbye = async { say_to(stream, message).await && stream.shutdown().await.is_ok() };
+    if let Ok(true) = timeout(SAYING_TIMEOUT, goodbye).await {
+        linger(stream).await;
+    }
+}
+
+/// Reads on until the client closes, for a moment: a socket that is closed with unread bytes in it resets the
+/// connection, and the client might never read why.
+async fn linger(stream: &mut Stream) {
+    let mut bytes = [0; 1024];
+    let reading = async {
+        let mut left = LINGER_BYTES_MAX;
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            left = left.saturating_sub(count);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = timeout(LINGER_TIMEOUT, reading).await;
+}

@@ -1,0 +1,126 @@
+//! A server session for a client: a lease on an awake compute, and a login under that lease.
+//!
+//! The client is held meanwhile. A server that is still starting (57P03) is waited for until the hold ends; one
+//! that is not where it should be is reported, and waked again, since nothing of the client's was sent yet.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    House,
+    error::SessionError,
+    hold::{Held, HoldEnd},
+    record::{SessionRecord, Step},
+};
+use crate::auth::Authenticated;
+use crate::pool::{Identity, LoginError, ServerSession, connect};
+use crate::wake::{AwakeLease, WakeError};
+
+/// How often a server that says 57P03 is asked again: its recovery takes seconds, not milliseconds, and each
+/// question costs it a fork.
+const STARTING_RETRY: Duration = Duration::from_millis(50);
+/// How often a compute that said it was ready, and was not there, is waked again for one client.
+const REWAKES_MAX: usize = 2;
+
+/// What a checkout needs to know of a client.
+pub(super) struct Checkout<'a> {
+    pub(super) house: &'a House,
+    pub(super) who: &'a Authenticated,
+    /// What the server gets as startup parameters.
+    pub(super) parameters: &'a [(Bytes, Bytes)],
+}
+
+/// Why there is no server session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CheckoutError {
+    #[error(transparent)]
+    Wake(#[from] WakeError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl From<HoldEnd> for CheckoutError {
+    fn from(end: HoldEnd) -> Self {
+        Self::Session(match end {
+            HoldEnd::ClientGone => SessionError::ClientGone,
+            HoldEnd::ShutDown => SessionError::ShuttingDownBefore,
+        })
+    }
+}
+
+impl Checkout<'_> {
+    /// Waits for the compute and logs in. Not cancel safe: see [`Held::wait`].
+    pub(super) async fn run(
+        &self,
+        held: &mut Held<'_>,
+        record: &mut SessionRecord,
+    ) -> Result<(AwakeLease, ServerSession), CheckoutError> {
+        let endpoint = &self.who.endpoint;
+        let since = Instant::now();
+        let deadline = since + endpoint.hold_timeout;
+        let mut rewakes = 0;
+        loop {
+            let waiting = self.house.wakes.lease(&endpoint.name, &self.who.right, deadline);
+            let waited = held
+                .wait(waiting, || self.house.wakes.phase(&endpoint.name))
+                .await;
+            record.step_ended(Step::Hold);
+            let lease = waited??;
+            record.cold |= lease.was_cold();
+            let session = self.log_in(held, &lease, since).await;
+            record.step_ended(Step::Connect);
+            match session {
+                Err(CheckoutError::Login(error)) if error.is_unreachable() && rewakes < REWAKES_MAX => {
+                    tracing::debug!(endpoint = %endpoint.name, %error, "compute was ready and is not there");
+                    self.house.wakes.unreachable(&endpoint.name, lease.generation());
+                    rewakes += 1;
+                }
+                session => return session.map(|session| (lease, session)),
+            }
+        }
+    }
+
+    async fn log_in(
+        &self,
+        held: &mut Held<'_>,
+        lease: &AwakeLease,
+        since: Instant,
+    ) -> Result<ServerSession, CheckoutError> {
+        let what = || "server is starting";
+        let hold_timeout = self.who.endpoint.hold_timeout;
+        let identity = Identity {
+            role: &self.who.role,
+            credential: Some(&self.who.credential),
+            parameters: self.parameters,
+        };
+        loop {
+            let connecting = timeout(
+                self.house.limits.connect_timeout,
+                connect(lease.address(), identity, &self.house.sockets),
+            );
+            match held.wait(Box::pin(connecting), what).await? {
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(error)) if error.is_starting() => {
+                    if since.elapsed() + STARTING_RETRY > hold_timeout {
+                        return Err(self.still_starting(since, &error).into());
+                    }
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(LoginError::Timeout.into()),
+            }
+            held.wait(sleep(STARTING_RETRY), what).await?;
+        }
+    }
+
+    fn still_starting(&self, since: Instant, error: &LoginError) -> SessionError {
+        SessionError::StillStarting {
+            endpoint: self.who.endpoint.name.clone(),
+            waited: since.elapsed(),
+            said: error.to_string(),
+        }
+    }
+}

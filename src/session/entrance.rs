@@ -1,0 +1,196 @@
+//! From a socket to a startup packet over a secured stream: TLS by SSLRequest or directly, GSSENCRequest, the
+//! refusal of plaintext, cancel requests.
+//!
+//! It decides nothing about names or people. The caller bounds it with a deadline that starts at accept.
+
+use std::sync::Arc;
+
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use super::{Arrived, Door, Socket, error::SessionError};
+use crate::config::ListenTls;
+use crate::tls::{CertificateStore, Opening, Secured, Stream, TlsError, accept, has_pending_bytes};
+use crate::wire::WireError;
+use crate::wire::say;
+use crate::wire::startup::{CancelKey, Packet, Startup, read_packet};
+
+/// First byte of a TLS handshake record; no startup packet begins with it, its length would be too large.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// SSLRequest and GSSENCRequest, each once at most.
+const ENCRYPTION_REQUESTS_MAX: usize = 2;
+
+/// What came in.
+pub(super) enum Entered {
+    /// A client that wants a session.
+    Client(Box<Entrance>),
+    /// A cancel request, answered by closing `client` once it has been passed on.
+    Cancel { key: CancelKey, client: Box<Stream> },
+    /// It closed before its first byte.
+    Probe,
+}
+
+/// A client at the door.
+pub(super) struct Entrance {
+    pub(super) stream: Stream,
+    pub(super) startup: Startup,
+    /// TLS server name.
+    pub(super) server_name: Option<String>,
+    /// Channel binding of the certificate that was served.
+    pub(super) end_point: Option<Arc<[u8]>>,
+    /// `TLSv1.3`, or `off`.
+    pub(super) tls: &'static str,
+}
+
+/// Why nobody came in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EntranceError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Bytes came with an encryption request, before its answer.
+    #[error("bytes came before the encryption request was answered")]
+    Smuggled,
+    /// Broken or refused; `stream` still takes the reason.
+    #[error("{reason}")]
+    Refused {
+        stream: Box<Stream>,
+        reason: SessionError,
+    },
+    #[error("connection lost: {0}")]
+    Gone(#[from] std::io::Error),
+}
+
+/// Takes a client in as far as its startup packet. Not cancel safe: the connection is given up with it.
+pub(super) async fn enter(
+    arrived: Arrived,
+    certificates: &CertificateStore,
+) -> Result<Entered, EntranceError> {
+    match arrived.socket {
+        Socket::Unix(stream) => plain(Stream::Unix(stream), None).await,
+        Socket::Tcp(stream, _) => enter_tcp(stream, &arrived.door, certificates).await,
+    }
+}
+
+async fn enter_tcp(
+    mut stream: TcpStream,
+    door: &Door,
+    certificates: &CertificateStore,
+) -> Result<Entered, EntranceError> {
+    let Some(first) = first_byte(&stream).await else {
+        return Ok(Entered::Probe);
+    };
+    if first == TLS_HANDSHAKE {
+        return secured(accept(stream, certificates, Opening::Direct).await?).await;
+    }
+    for _ in 0..=ENCRYPTION_REQUESTS_MAX {
+        let packet = match read_packet(&mut stream).await {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return Ok(Entered::Probe),
+            Err(error) => return Err(refused(Stream::Tcp(stream), error)),
+        };
+        let encryption = match packet {
+            Packet::Cancel(key) => return Ok(cancel(key, Stream::Tcp(stream))),
+            Packet::Start(startup) => return plaintext(stream, startup, door).await,
+            Packet::SslRequest if !certificates.is_empty() => say::TLS_YES,
+            Packet::SslRequest | Packet::GssEncRequest => say::ENCRYPTION_NO,
+        };
+        if has_pending_bytes(&stream) {
+            return Err(EntranceError::Smuggled);
+        }
+        stream.write_all(encryption).await?;
+        if encryption == say::TLS_YES {
+            return secured(accept(stream, certificates, Opening::AfterSslRequest).await?).await;
+        }
+    }
+    let error = WireError::Violation("too many encryption requests");
+    Err(refused(Stream::Tcp(stream), error))
+}
+
+/// The first byte without taking it; `None` where there never is one: it closed, or the connection was reset.
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut byte = [0];
+    match stream.peek(&mut byte).await {
+        Ok(1..) => Some(byte[0]),
+        _ => None,
+    }
+}
+
+async fn plaintext(stream: TcpStream, startup: Startup, door: &Door) -> Result<Entered, EntranceError> {
+    let stream = Stream::Tcp(stream);
+    if door.tls == ListenTls::Required {
+        return Err(EntranceError::Refused {
+            stream: Box::new(stream),
+            reason: SessionError::PlaintextRefused,
+        });
+    }
+    Ok(client(stream, startup, None))
+}
+
+async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
+    let tls = Tls {
+        server_name: secured.server_name,
+        end_point: secured.end_point,
+        protocol: secured.protocol,
+    };
+    plain(secured.stream, Some(tls)).await
+}
+
+struct Tls {
+    server_name: Option<String>,
+    end_point: Option<Arc<[u8]>>,
+    protocol: &'static str,
+}
+
+/// A stream that is as secure as it will be.
+async fn plain(mut stream: Stream, tls: Option<Tls>) -> Result<Entered, EntranceError> {
+    for _ in 0..=ENCRYPTION_REQUESTS_MAX {
+        match read_packet(&mut stream).await {
+            Ok(None) => return Ok(Entered::Probe),
+            Ok(Some(Packet::Cancel(key))) => return Ok(cancel(key, stream)),
+            Ok(Some(Packet::Start(startup))) => return Ok(client(stream, startup, tls)),
+            // On a Unix socket libpq may ask for GSSAPI or TLS first; within TLS it is a violation.
+            Ok(Some(Packet::SslRequest | Packet::GssEncRequest)) if tls.is_none() => {
+                stream.write_all(say::ENCRYPTION_NO).await?;
+            }
+            Ok(Some(_)) => {
+                return Err(refused(
+                    stream,
+                    WireError::Violation("encryption was asked for twice"),
+                ));
+            }
+            Err(error) => return Err(refused(stream, error)),
+        }
+    }
+    Err(refused(
+        stream,
+        WireError::Violation("too many encryption requests"),
+    ))
+}
+
+fn client(stream: Stream, startup: Startup, tls: Option<Tls>) -> Entered {
+    let protocol = tls.as_ref().map_or("off", |tls| tls.protocol);
+    let (server_name, end_point) = tls.map_or((None, None), |tls| (tls.server_name, tls.end_point));
+    Entered::Client(Box::new(Entrance {
+        stream,
+        startup,
+        server_name,
+        end_point,
+        tls: protocol,
+    }))
+}
+
+fn cancel(key: CancelKey, client: Stream) -> Entered {
+    Entered::Cancel {
+        key,
+        client: Box::new(client),
+    }
+}
+
+fn refused(stream: Stream, error: WireError) -> EntranceError {
+    match error {
+        WireError::Gone(error) => EntranceError::Gone(error),
+        error => EntranceError::Refused {
+            stream: Box::new(stream),
+            reason: SessionError::Wire(error),
+        },
+    }
+}

@@ -1,0 +1,136 @@
+//! The errors that a session itself ends with, in the words that the client reads.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::owed::Loss;
+use crate::error::{ClientError, Fault, SqlState};
+use crate::ids::EndpointName;
+use crate::wire::WireError;
+
+/// Why a session ends that neither the client nor its server ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("plaintext where TLS is required")]
+    PlaintextRefused,
+    #[error("not logged in within {0:?}")]
+    LoginTimeout(Duration),
+    #[error("client left")]
+    ClientGone,
+    #[error("unknown message type {0:#04x} from the client")]
+    UnknownMessage(u8),
+    #[error("message with an impossible length from the client")]
+    BadLength,
+    #[error("server lost: {reason}")]
+    ServerLost { reason: String, loss: Loss },
+    #[error("server of endpoint {endpoint} still starting after {waited:?}: {said}")]
+    StillStarting {
+        endpoint: EndpointName,
+        waited: Duration,
+        said: String,
+    },
+    #[error("idle session ended so that the compute can be suspended")]
+    IdleEnded { endpoint: EndpointName },
+    #[error("pgwake shuts down")]
+    ShuttingDown,
+    #[error("pgwake shuts down before the session began")]
+    ShuttingDownBefore,
+}
+
+impl SessionError {
+    /// Whether pgwake meant it so: there is nothing for an operator to look into.
+    pub(super) fn is_planned(&self) -> bool {
+        matches!(
+            self,
+            Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore
+        )
+    }
+}
+
+impl ClientError for SessionError {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Wire(error) => error.sqlstate(),
+            Self::PlaintextRefused => SqlState::REJECTED,
+            Self::LoginTimeout(_) => SqlState::CANCELLED,
+            Self::ClientGone => SqlState::SERVER_LOST,
+            Self::UnknownMessage(_) | Self::BadLength => SqlState::PROTOCOL_VIOLATION,
+            Self::ServerLost {
+                loss: Loss::Unknown, ..
+            } => SqlState::OUTCOME_UNKNOWN,
+            Self::ServerLost {
+                loss: Loss::RolledBack,
+                ..
+            } => SqlState::SERVER_LOST,
+            Self::StillStarting { .. } | Self::ShuttingDownBefore => SqlState::CANNOT_CONNECT_NOW,
+            Self::IdleEnded { .. } => SqlState::IDLE_SESSION_TIMEOUT,
+            Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
+        }
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Wire(error) => error.message(),
+            Self::PlaintextRefused => "TLS is required".into(),
+            Self::LoginTimeout(_) => "login took too long".into(),
+            Self::ClientGone => "connection lost".into(),
+            Self::UnknownMessage(tag) => format!("invalid frontend message type {tag}").into(),
+            Self::BadLength => "invalid message length".into(),
+            Self::ServerLost { .. } => "the connection to the server was lost".into(),
+            Self::StillStarting { endpoint, .. } => {
+                format!("compute for endpoint \"{endpoint}\" is still starting").into()
+            }
+            Self::IdleEnded { endpoint } => {
+                format!("idle session ended: the compute of endpoint \"{endpoint}\" is being suspended")
+                    .into()
+            }
+            Self::ShuttingDown | Self::ShuttingDownBefore => "pgwake is shutting down".into(),
+        }
+    }
+
+    fn detail(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::ServerLost {
+                reason,
+                loss: Loss::Unknown,
+            } => Some(format!("{reason}; whether the last statement took effect is unknown").into()),
+            Self::ServerLost {
+                reason,
+                loss: Loss::RolledBack,
+            } => Some(reason.clone().into()),
+            Self::StillStarting { waited, said, .. } => {
+                Some(format!("waited {:.1} s, the server says: {said}", waited.as_secs_f64()).into())
+            }
+            Self::LoginTimeout(limit) => Some(format!("the limit is {:.0} s", limit.as_secs_f64()).into()),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::PlaintextRefused => Some("connect with sslmode=require or stricter".into()),
+            Self::ServerLost { loss: Loss::Unknown, .. } => {
+                Some("connect again and look before the statement is repeated".into())
+            }
+            Self::ServerLost { .. } | Self::ShuttingDown => Some("connect again".into()),
+            Self::StillStarting { waited, .. } => {
+                Some(format!("try again; raise connect_timeout above {:.0}", waited.as_secs_f64()).into())
+            }
+            Self::IdleEnded { .. } => Some(
+                "connect again when needed: that wakes the compute; suspend_idle_sessions = false keeps idle sessions"
+                    .into(),
+            ),
+            Self::ShuttingDownBefore => Some("try again in a moment".into()),
+            _ => None,
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
+            Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore => Fault::Pgwake,
+            _ => Fault::Client,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A wait for someone else, on behalf of a client: it ends with the answer, when the client leaves, or when
+//! pgwake stops. The client is told by NOTICE what it waits for.
+//!
+//! Deadlines are the waited-for's own affair: a lease ends by the client's deadline, a connect by its limit.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at},
+};
+
+use super::House;
+use crate::ids::{EndpointName, SessionId};
+use crate::shutdown::{Phase, ShutdownWatch};
+use crate::tls::Stream;
+use crate::wire::refuse;
+
+/// A held client hears first after this long.
+const NOTICE_AFTER: Duration = Duration::from_secs(2);
+/// And then this often.
+const NOTICE_EVERY: Duration = Duration::from_secs(10);
+/// What a held client may send ahead; beyond, it waits in the socket.
+const EARLY_BYTES_MAX: usize = 16 * 1024;
+/// A client that has sent so much ahead is no longer read; whether it has left is asked this often.
+const HANG_UP_CHECK: Duration = Duration::from_millis(250);
+/// A client that does not even take a notice within this time counts as gone.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that is held.
+pub(super) struct Held<'a> {
+    client: &'a mut Stream,
+    early: &'a mut BytesMut,
+    session: SessionId,
+    endpoint: EndpointName,
+    shutdown: ShutdownWatch,
+    notices: Interval,
+    since: Instant,
+    /// Asks a client that is no longer read whether it is still there; made when it is first needed.
+    hang_up_check: Option<Interval>,
+}
+
+/// Why a wait ended without its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HoldEnd {
+    /// Nobody waits any more.
+    ClientGone,
+    /// pgwake stops or drains.
+    ShutDown,
+}
+
+impl<'a> Held<'a> {
+    /// Begins to hold `client`, which has had its AuthenticationOk. What it sends ahead is put into `early`.
+    pub(super) fn new(
+        client: &'a mut Stream,
+        early: &'a mut BytesMut,
+        session: SessionId,
+        house: &House,
+        endpoint: &EndpointName,
+    ) -> Self {
+        let since = Instant::now();
+        let mut notices = interval_at(since + NOTICE_AFTER, NOTICE_EVERY);
+        notices.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            client,
+            early,
+            session,
+            endpoint: endpoint.clone(),
+            shutdown: house.shutdown.clone(),
+            notices,
+            since,
+            hang_up_check: None,
+        }
+    }
+
+    /// Waits for `answer`; `what` says what for, in a notice. Not cancel safe: a notice may be half written.
+    pub(super) async fn wait<F: Future>(
+        &mut self,
+        answer: F,
+        what: impl Fn() -> &'static str,
+    ) -> Result<F::Output, HoldEnd> {
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            // The answer first: one that came in the same instant is not thrown away.
+            tokio::select! { biased;
+                answer = &mut answer => return Ok(answer),
+                () = poll_fn(|cx| poll_leaving(cx, self.client, self.early, &mut self.hang_up_check)) => {
+                    return Err(HoldEnd::ClientGone);
+                }
+                () = self.shutdown.reached(Phase::Draining) => return Err(HoldEnd::ShutDown),
+                _ = self.notices.tick() => (),
+            }
+            self.tell(what()).await?;
+        }
+    }
+
+    async fn tell(&mut self, what: &str) -> Result<(), HoldEnd> {
+        let waited = self.since.elapsed().as_secs_f64();
+        let text = format!("endpoint \"{}\": {what}, waited {waited:.0} s", self.endpoint);
+        let mut notice = BytesMut::new();
+        refuse::notice(&text, self.session, &mut notice);
+        let client = &mut *self.client;
+        let write = async {
+            client.write_all(&notice).await?;
+            client.flush().await
+        };
+        // A notice that was written in part has broken the stream: either way the client is given up.
+        match tokio::time::timeout(NOTICE_TIMEOUT, write).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(HoldEnd::ClientGone),
+        }
+    }
+}
+
+/// `Ready` once the client has left. Reads what it sends meanwhile, up to a limit.
+fn poll_leaving(
+    cx: &mut Context<'_>,
+    client: &mut Stream,
+    early: &mut BytesMut,
+    check: &mut Option<Interval>,
+) -> Poll<()> {
+    while early.len() < EARLY_BYTES_MAX {
+        let mut bytes = [0; 1024];
+        let room = bytes.len().min(EARLY_BYTES_MAX - early.len());
+        let mut read = ReadBuf::new(&mut bytes[..room]);
+        match Pin::new(&mut *client).poll_read(cx, &mut read) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) if !read.filled().is_empty() => early.extend_from_slice(read.filled()),
+            Poll::Ready(_) => return Poll::Ready(()),
+        }
+    }
+    let check = check.get_or_insert_with(|| interval(HANG_UP_CHECK));
+    while check.poll_tick(cx).is_ready() {
+        if client.has_hung_up() {
+            return Poll::Ready(());
+        }
+    }
+    Poll::Pending
+}

@@ -1,0 +1,179 @@
+//! From a startup packet to a client that has proved who it is: the names it gives, its proof, the deadline and
+//! the end of pgwake on the way.
+//!
+//! `tenant` resolves and `auth` proves; here they meet for a client, and what it must know it is told.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Door, House,
+    entrance::Entrance,
+    error::SessionError,
+    record::{Outcome, SessionRecord, shortened},
+    say_goodbye,
+};
+use crate::auth::{AuthError, Authenticated, Claim, RoleBook, TlsUse, authenticate};
+use crate::cancel::SecretLength;
+use crate::error::ClientError;
+use crate::shutdown::{Phase, ShutdownWatch};
+use crate::tenant::directory::Said;
+use crate::tls::Stream;
+use crate::wire::options::take_endpoint;
+use crate::wire::say;
+use crate::wire::startup::Startup;
+
+/// A client that has proved who it is.
+pub(super) struct LoggedIn {
+    pub(super) stream: Stream,
+    pub(super) who: Authenticated,
+    /// What the server gets as startup parameters.
+    pub(super) parameters: Vec<(Bytes, Bytes)>,
+    /// How long the secret of its cancel key is.
+    pub(super) secret_length: SecretLength,
+}
+
+/// How long pgwake waits for a client that has not proved who it is: until its deadline, and not beyond the
+/// beginning of a drain.
+pub(super) struct Patience {
+    deadline: Instant,
+    limit: Duration,
+    shutdown: ShutdownWatch,
+}
+
+impl Patience {
+    /// For a client that was accepted at `since`.
+    pub(super) fn new(house: &House, since: Instant) -> Self {
+        let limit = house.limits.login_timeout;
+        Self {
+            deadline: since + limit,
+            limit,
+            shutdown: house.shutdown.clone(),
+        }
+    }
+
+    /// Waits for `work`. Not cancel safe where `work` is not.
+    pub(super) async fn bound<F: Future>(&self, work: F) -> Result<F::Output, SessionError> {
+        let mut shutdown = self.shutdown.clone();
+        // Done is done: what has come in the same instant is not thrown away.
+        tokio::select! { biased;
+            done = timeout_at(self.deadline, work) => done.map_err(|_| SessionError::LoginTimeout(self.limit)),
+            () = shutdown.reached(Phase::Draining) => Err(SessionError::ShuttingDownBefore),
+        }
+    }
+}
+
+/// Lets a client prove who it is. The error has been told to it. Not cancel safe: the stream is given up with it.
+pub(super) async fn log_in(
+    entrance: Entrance,
+    door: &Door,
+    patience: &Patience,
+    house: &Arc<House>,
+    record: &mut SessionRecord,
+) -> Result<LoggedIn, Outcome> {
+    let Entrance {
+        mut stream,
+        startup,
+        server_name,
+        end_point,
+        tls,
+    } = entrance;
+    record.tls = tls;
+    let application = startup.parameter("application_name").unwrap_or_default();
+    record.note(startup.role(), startup.database(), application);
+    let (parameters, option) = parameters_for_server(&startup);
+    let said = Said {
+        server_name: server_name.as_deref(),
+        option: option.as_deref(),
+        default: door.default_endpoint.as_ref(),
+    };
+    let resolved = match house.directory.resolve(said) {
+        Ok(resolved) => resolved,
+        Err(error) => return Err(refuse(&mut stream, &error, record).await),
+    };
+    record.endpoint = shortened(resolved.said.as_bytes());
+    let claim = Claim {
+        endpoint: resolved.endpoint.as_ref(),
+        endpoint_said: &resolved.said,
+        role: startup.role(),
+        end_point: end_point.as_deref(),
+        over_tls: tls_use(&stream),
+    };
+    let proving = Box::pin(prove(&mut stream, &startup, claim, &house.roles));
+    let who = match patience.bound(proving).await {
+        Ok(Ok(who)) => who,
+        Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
+        Ok(Err(error)) => return Err(refuse(&mut stream, &error, record).await),
+        Err(error) => {
+            say_goodbye(&mut stream, &error, record.id).await;
+            return Err(Outcome::of(&error));
+        }
+    };
+    let secret_length = if startup.minor >= 2 {
+        SecretLength::ThirtyTwo
+    } else {
+        SecretLength::Four
+    };
+    Ok(LoggedIn {
+        stream,
+        who,
+        parameters,
+        secret_length,
+    })
+}
+
+async fn refuse(stream: &mut Stream, error: &(impl ClientError + Sync), record: &SessionRecord) -> Outcome {
+    say_goodbye(stream, error, record.id).await;
+    Outcome::failed(error)
+}
+
+fn tls_use(stream: &Stream) -> TlsUse {
+    match stream {
+        Stream::TlsFromClient(_) => TlsUse::Tls,
+        Stream::Unix(_) => TlsUse::UnixSocket,
+        Stream::Tcp(_) | Stream::TlsToServer(_) => TlsUse::Plaintext,
+    }
+}
+
+/// Says what is not supported, then lets the client prove who it is.
+async fn prove(
+    stream: &mut Stream,
+    startup: &Startup,
+    claim: Claim<'_>,
+    roles: &RoleBook,
+) -> Result<Authenticated, AuthError> {
+    let mut negotiation = BytesMut::new();
+    say::negotiation(startup, &mut negotiation);
+    if !negotiation.is_empty() {
+        stream.write_all(&negotiation).await.map_err(AuthError::Left)?;
+    }
+    authenticate(stream, claim, roles).await
+}
+
+/// Everything that the client asked for but pgwake's own words: `endpoint=` in `options`, protocol options. Also
+/// the endpoint that was named there.
+fn parameters_for_server(startup: &Startup) -> (Vec<(Bytes, Bytes)>, Option<String>) {
+    let mut endpoint = None;
+    let mut parameters = Vec::with_capacity(startup.parameters.len());
+    for (name, value) in &startup.parameters {
+        if name.starts_with(b"_pq_.") {
+            continue;
+        }
+        if &name[..] != b"options" {
+            parameters.push((name.clone(), value.clone()));
+            continue;
+        }
+        let options = take_endpoint(value);
+        let named = options.endpoint.is_some();
+        endpoint = options.endpoint.or(endpoint);
+        if !named || !options.rest.is_empty() {
+            parameters.push((name.clone(), options.rest.into()));
+        }
+    }
+    (parameters, endpoint)
+}

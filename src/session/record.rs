@@ -1,0 +1,202 @@
+//! What is known of one client's stay, written once at its end: the access line.
+//!
+//! Everything on the way only fills it in. No secret gets here.
+
+use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
+
+use tokio::time::Instant;
+
+use super::error::SessionError;
+use crate::error::{ClientError, Fault, SqlState};
+use crate::ids::SessionId;
+
+/// How much of a name that a client says gets into a log line.
+const SAID_BYTES_MAX: usize = 128;
+
+/// Where a client comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// Over a Unix socket.
+    Local,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Local => f.write_str("local"),
+        }
+    }
+}
+
+/// How a stay ended.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// What the client was told last, or the nearest code where it was told nothing.
+    pub(super) sqlstate: Cow<'static, str>,
+    /// What happened, for the operator.
+    pub(super) what: String,
+    /// `None`: it ended as it should.
+    pub(super) fault: Option<Fault>,
+}
+
+impl Outcome {
+    /// The client left when it wanted to.
+    pub(super) fn ended() -> Self {
+        Self {
+            sqlstate: SqlState::SUCCESS.0.into(),
+            what: "ended".into(),
+            fault: None,
+        }
+    }
+
+    /// pgwake ended the stay itself.
+    pub(super) fn of(error: &SessionError) -> Self {
+        let fault = if error.is_planned() {
+            None
+        } else {
+            Some(error.fault())
+        };
+        Self {
+            fault,
+            ..Self::failed(error)
+        }
+    }
+
+    /// Something went wrong; `error` says what, to the operator in its own words.
+    pub(super) fn failed(error: &impl ClientError) -> Self {
+        Self {
+            sqlstate: error.sqlstate().0.into(),
+            what: error.to_string(),
+            fault: Some(error.fault()),
+        }
+    }
+}
+
+/// One client's stay.
+#[derive(Debug)]
+pub(super) struct SessionRecord {
+    pub(super) id: SessionId,
+    peer: Peer,
+    since: Instant,
+    phase_since: Instant,
+    pub(super) endpoint: String,
+    pub(super) tenant: String,
+    pub(super) role: String,
+    pub(super) database: String,
+    pub(super) application: String,
+    pub(super) tls: &'static str,
+    /// Whether it was held while its compute woke.
+    pub(super) cold: bool,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    phases: Phases,
+}
+
+/// How long each step on the way in took.
+#[derive(Debug, Default, Clone, Copy)]
+struct Phases {
+    tls: Duration,
+    auth: Duration,
+    hold: Duration,
+    connect: Duration,
+}
+
+/// A step on the way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Tls,
+    Auth,
+    Hold,
+    Connect,
+}
+
+impl SessionRecord {
+    pub(super) fn new(id: SessionId, peer: Peer) -> Self {
+        let now = Instant::now();
+        Self {
+            id,
+            peer,
+            since: now,
+            phase_since: now,
+            endpoint: String::new(),
+            tenant: String::new(),
+            role: String::new(),
+            database: String::new(),
+            application: String::new(),
+            tls: "off",
+            cold: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            phases: Phases::default(),
+        }
+    }
+
+    /// The time since the last step ended belongs to `step`.
+    pub(super) fn step_ended(&mut self, step: Step) {
+        let now = Instant::now();
+        let phase = match step {
+            Step::Tls => &mut self.phases.tls,
+            Step::Auth => &mut self.phases.auth,
+            Step::Hold => &mut self.phases.hold,
+            Step::Connect => &mut self.phases.connect,
+        };
+        *phase += now - self.phase_since;
+        self.phase_since = now;
+    }
+
+    /// Notes what the client says of itself, shortened to what is worth a line.
+    pub(super) fn note(&mut self, role: &[u8], database: &[u8], application: &[u8]) {
+        self.role = shortened(role);
+        self.database = shortened(database);
+        self.application = shortened(application);
+    }
+
+    /// Writes the access line, and the error where pgwake, the compute or its configuration are at fault. What
+    /// clients say stands in it quoted and escaped: fields are strings, and none of them is part of a message.
+    pub(super) fn close(self, outcome: &Outcome) {
+        let (endpoint, role) = (self.endpoint.as_str(), self.role.as_str());
+        let (sqlstate, what) = (&*outcome.sqlstate, outcome.what.as_str());
+        if matches!(
+            outcome.fault,
+            Some(Fault::Compute | Fault::Pgwake | Fault::Tenant)
+        ) {
+            tracing::warn!(session = %self.id, endpoint, role, sqlstate, error = what, "session failed");
+        }
+        tracing::info!(
+            target: "pgwake::access",
+            session = %self.id,
+            peer = %self.peer,
+            tls = self.tls,
+            tenant = self.tenant.as_str(),
+            endpoint,
+            role,
+            database = self.database.as_str(),
+            application = self.application.as_str(),
+            pooling = "session",
+            sqlstate,
+            outcome = what,
+            cold = self.cold,
+            bytes_in = self.bytes_in,
+            bytes_out = self.bytes_out,
+            tls_ms = milliseconds(self.phases.tls),
+            auth_ms = milliseconds(self.phases.auth),
+            hold_ms = milliseconds(self.phases.hold),
+            connect_ms = milliseconds(self.phases.connect),
+            stay_ms = milliseconds(self.since.elapsed()),
+            "session ended"
+        );
+    }
+}
+
+/// The beginning of what a client says: Postgres' own names have at most 63 bytes.
+pub(super) fn shortened(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(SAID_BYTES_MAX)]).into_owned()
+}
+
+/// With one decimal: logs are read by people.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}

@@ -1,0 +1,323 @@
+//! Bytes both ways between a client and the server session lent to it, until one of them ends or pgwake must.
+//!
+//! One task polls both directions, always both, so that neither side can block the other. It decides when a
+//! session may be ended without harm; why, and what the client is told, is the turn's business.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    owed::{FromClient, FromServer, Owed},
+    pump::{Pump, PumpEnd},
+};
+use crate::shutdown::{Phase, ShutdownWatch};
+use crate::tls::Stream;
+use crate::wake::{AwakeLease, LeaseSignal};
+use crate::wire::scan::Broken;
+
+/// How often a client whose bytes the server does not take is looked at: it may have left.
+const HANG_UP_CHECK: Duration = Duration::from_secs(1);
+/// How long a statement may go on after its client has said Terminate and left.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a relay ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client said Terminate.
+    Terminated,
+    /// The client is gone without a word.
+    ClientGone,
+    /// The client's bytes are no messages.
+    ClientBroken(Broken),
+    /// The server closed the connection.
+    ServerClosed,
+    /// The server's bytes are no messages.
+    ServerBroken,
+    /// The compute is gone, as `wake` knows.
+    ComputeLost(Arc<str>),
+    /// The compute is to be suspended and the session was idle.
+    IdleEnded,
+    /// pgwake drains and the session was idle, or its time is over.
+    ShutDown,
+}
+
+impl End {
+    /// Whether the server may still be working for the client that has gone.
+    pub(super) fn leaves_server_behind(&self) -> bool {
+        matches!(
+            self,
+            Self::ClientGone | Self::ClientBroken(_) | Self::ShutDown | Self::Terminated
+        )
+    }
+}
+
+/// The two streams and what is on its way between them.
+pub(super) struct Relay<'a> {
+    client: &'a mut Stream,
+    server: &'a mut Stream,
+    up: Pump,
+    down: Pump,
+    owed: Owed,
+    roles_touched: &'a (dyn Fn() + Sync),
+    /// Set where the lease wants to know whether the session is idle.
+    reported_idle: Option<bool>,
+    hang_up_check: Option<Pin<Box<Sleep>>>,
+    client_closed: bool,
+    /// The client takes no more answers, and has said Terminate before: nobody waits for them.
+    discarding: bool,
+    finish_by: Option<Pin<Box<Sleep>>>,
+}
+
+/// Whether the lease is told when the session becomes idle or active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IdleReports {
+    /// The compute sleeps only when its last session has ended: nobody needs to know.
+    No,
+    /// Idle sessions are ended for a suspend.
+    Yes,
+}
+
+/// Bytes that came before the relay.
+pub(super) struct Early<'a> {
+    pub(super) from_client: &'a [u8],
+    pub(super) from_server: &'a [u8],
+}
+
+impl<'a> Relay<'a> {
+    /// A relay between a greeted client and its server. `roles_touched` is called when statements that may change
+    /// roles were committed.
+    pub(super) fn new(
+        client: &'a mut Stream,
+        server: &'a mut Stream,
+        early: &Early<'_>,
+        reports: IdleReports,
+        roles_touched: &'a (dyn Fn() + Sync),
+    ) -> Self {
+        let mut owed = Owed::default();
+        let (mut up, mut down) = (Pump::new(), Pump::new());
+        up.begin_with(early.from_client, &mut FromClient(&mut owed));
+        let mut observer = FromServer {
+            owed: &mut owed,
+            roles_touched,
+        };
+        down.begin_with(early.from_server, &mut observer);
+        let reported_idle = (reports == IdleReports::Yes).then_some(false);
+        Self {
+            client,
+            server,
+            up,
+            down,
+            owed,
+            roles_touched,
+            reported_idle,
+            hang_up_check: None,
+            client_closed: false,
+            discarding: false,
+            finish_by: None,
+        }
+    }
+
+    /// What is still owed, for the words to the client and the cancel to the server.
+    pub(super) fn owed(&self) -> &Owed {
+        &self.owed
+    }
+
+    /// Bytes passed on from the client and from the server.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.up.bytes(), self.down.bytes())
+    }
+
+    /// Whether a message of pgwake's own may be written to the client now.
+    pub(super) fn client_takes_messages(&self) -> bool {
+        self.down.is_between_messages()
+    }
+
+    /// Whether a Terminate of pgwake's own may be written to the server now. Inside a message that its client
+    /// will never end it would be read as the end of that message.
+    pub(super) fn server_takes_messages(&self) -> bool {
+        self.up.is_between_messages()
+    }
+
+    /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
+    pub(super) async fn run(&mut self, lease: &AwakeLease, mut shutdown: ShutdownWatch) -> End {
+        let mut signal = lease.signal();
+        loop {
+            let phase = shutdown.phase();
+            if phase == Phase::Stopping {
+                return End::ShutDown;
+            }
+            let ending = match &*signal.borrow_and_update() {
+                LeaseSignal::Steady if phase == Phase::Draining => Some(End::ShutDown),
+                LeaseSignal::Steady => None,
+                LeaseSignal::EndIfIdle => Some(End::IdleEnded),
+                LeaseSignal::Lost(reason) => Some(End::ComputeLost(reason.clone())),
+            };
+            if let Some(End::ComputeLost(reason)) = ending {
+                return self
+                    .last_words_of_server()
+                    .await
+                    .unwrap_or(End::ComputeLost(reason));
+            }
+            let next_phase = if phase == Phase::Running {
+                Phase::Draining
+            } else {
+                Phase::Stopping
+            };
+            // Traffic first: a statement that has already come makes the session active.
+            tokio::select! { biased;
+                end = poll_fn(|cx| self.poll(cx, lease, ending.is_some())) => {
+                    return end.or(ending).unwrap_or(End::ShutDown);
+                }
+                Ok(()) = signal.changed() => (),
+                () = shutdown.reached(next_phase) => (),
+            }
+        }
+    }
+
+    /// `Ready(None)`: the session is idle and was to end when it is.
+    fn poll(&mut self, cx: &mut Context<'_>, lease: &AwakeLease, end_when_idle: bool) -> Poll<Option<End>> {
+        // Answers first: they make room for further requests.
+        if let Poll::Ready(end) = self.poll_down(cx) {
+            return Poll::Ready(Some(end));
+        }
+        if let Poll::Ready(end) = self.poll_up(cx) {
+            return Poll::Ready(Some(end));
+        }
+        let idle = self.owed.is_idle() && self.up.is_at_rest() && self.down.is_at_rest();
+        self.report(lease, idle);
+        if idle && end_when_idle {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.poll_finish(cx).is_ready() {
+            return Poll::Ready(End::Terminated);
+        }
+        if self.client_closed {
+            return Poll::Pending;
+        }
+        if self.owed.is_full() && !self.up.is_blocked() {
+            return self.poll_hang_up(cx);
+        }
+        let end = self
+            .up
+            .poll_pass(cx, self.client, self.server, &mut FromClient(&mut self.owed));
+        match end {
+            Poll::Pending if self.up.is_blocked() => self.poll_hang_up(cx),
+            // The server does not take the last bytes yet; without a Terminate among them nobody needs it to.
+            Poll::Pending if self.up.has_seen_the_end() && !self.owed.is_terminated() => {
+                Poll::Ready(End::ClientGone)
+            }
+            Poll::Pending => {
+                self.hang_up_check = None;
+                Poll::Pending
+            }
+            Poll::Ready(PumpEnd::Broken(broken)) => Poll::Ready(End::ClientBroken(broken)),
+            // The other direction says why: the server's last words may still be unread.
+            Poll::Ready(PumpEnd::WriteFailed) => self.poll_hang_up(cx),
+            Poll::Ready(PumpEnd::ReadClosed) if !self.owed.is_terminated() => Poll::Ready(End::ClientGone),
+            Poll::Ready(PumpEnd::ReadClosed) => {
+                self.client_closed = true;
+                self.begin_to_finish();
+                self.poll_finish(cx)
+            }
+        }
+    }
+
+    /// The client has left behind a Terminate: what it asked for is done without it.
+    fn begin_to_finish(&mut self) {
+        self.finish_by
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + FINISH_TIMEOUT)));
+    }
+
+    /// The server ends by itself once it has done what was asked; if not, its time is over some day.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match &mut self.finish_by {
+            Some(sleep) => sleep.as_mut().poll(cx).map(|()| End::Terminated),
+            None => Poll::Pending,
+        }
+    }
+
+    /// A client whose bytes nobody takes is not read: its leaving shows in no read.
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let check = self
+                .hang_up_check
+                .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + HANG_UP_CHECK)));
+            std::task::ready!(check.as_mut().poll(cx));
+            self.hang_up_check = None;
+            if self.client.has_hung_up() {
+                if !self.owed.is_terminated() {
+                    return Poll::Ready(End::ClientGone);
+                }
+                self.begin_to_finish();
+            }
+        }
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut observer = FromServer {
+            owed: &mut self.owed,
+            roles_touched: self.roles_touched,
+        };
+        if !self.discarding {
+            match self.down.poll_pass(cx, self.server, self.client, &mut observer) {
+                Poll::Ready(PumpEnd::WriteFailed) if self.owed.is_terminated() => {
+                    self.discarding = true;
+                    self.begin_to_finish();
+                }
+                passed => return passed.map(|end| self.end_of_down(&end)),
+            }
+        }
+        let mut observer = FromServer {
+            owed: &mut self.owed,
+            roles_touched: self.roles_touched,
+        };
+        let end = self.down.poll_discard(cx, self.server, &mut observer);
+        end.map(|end| self.end_of_down(&end))
+    }
+
+    fn end_of_down(&self, end: &PumpEnd) -> End {
+        match end {
+            PumpEnd::WriteFailed => End::ClientGone,
+            PumpEnd::ReadClosed if self.owed.is_terminated() => End::Terminated,
+            PumpEnd::ReadClosed => End::ServerClosed,
+            PumpEnd::Broken(_) => End::ServerBroken,
+        }
+    }
+
+    fn report(&mut self, lease: &AwakeLease, idle: bool) {
+        if let Some(reported) = &mut self.reported_idle
+            && *reported != idle
+        {
+            *reported = idle;
+            if idle {
+                lease.set_idle()
+            } else {
+                lease.set_active()
+            }
+        }
+    }
+
+    /// The compute is gone; what its server still managed to say goes to the client first.
+    async fn last_words_of_server(&mut self) -> Option<End> {
+        let words = poll_fn(|cx| self.poll_down(cx));
+        // The socket of a dead server is at its end at once; one that is not says nothing worth waiting for.
+        tokio::time::timeout(LAST_WORDS_TIMEOUT, words)
+            .await
+            .ok()
+            .filter(|_| self.owed.fatal().is_some())
+    }
+}
+
+/// How long a lost compute's socket may take to show its end.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);

@@ -1,0 +1,211 @@
+//! One turn: a server session is borrowed for a client, relayed with until it may be given back, and given
+//! back. In session pooling there is one turn per stay, and giving back is closing.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    House,
+    checkout::{Checkout, CheckoutError},
+    end_with,
+    error::SessionError,
+    hold::Held,
+    owed::Loss,
+    record::{Outcome, SessionRecord},
+    relay::{Early, End, IdleReports, Relay},
+    say_goodbye, say_to,
+};
+use crate::auth::Authenticated;
+use crate::cancel::{Registration, SecretLength, Target};
+use crate::error::{ClientError, Fault};
+use crate::pool::{LoginError, ServerSession};
+use crate::shutdown::Phase;
+use crate::tls::Stream;
+use crate::wake::AwakeLease;
+use crate::wire::reply::ErrorFields;
+use crate::wire::say;
+use crate::wire::scan::Broken;
+
+/// A client that may be served.
+pub(super) struct Turn<'a> {
+    pub(super) house: &'a House,
+    pub(super) who: &'a Authenticated,
+    /// How long the secret of its cancel key is.
+    pub(super) secret_length: SecretLength,
+}
+
+impl Turn<'_> {
+    /// Serves the client until its stay is over. The server gets `parameters` at its startup. Not cancel safe: the
+    /// stream is given up with it.
+    pub(super) async fn take(
+        &self,
+        client: &mut Stream,
+        parameters: Vec<(Bytes, Bytes)>,
+        record: &mut SessionRecord,
+    ) -> Outcome {
+        let mut early = BytesMut::new();
+        let mut held = Held::new(client, &mut early, record.id, self.house, &self.who.endpoint.name);
+        let checkout = Checkout {
+            house: self.house,
+            who: self.who,
+            parameters: &parameters,
+        };
+        let (lease, server) = match Box::pin(checkout.run(&mut held, record)).await {
+            Ok(lent) => lent,
+            Err(error) => return refuse(client, record, error).await,
+        };
+        drop(parameters);
+        self.serve(client, early, &lease, server, record).await
+    }
+
+    async fn serve(
+        &self,
+        client: &mut Stream,
+        early: BytesMut,
+        lease: &AwakeLease,
+        mut server: ServerSession,
+        record: &mut SessionRecord,
+    ) -> Outcome {
+        let target = server.key.take().map(|server_key| Target {
+            address: lease.address().clone(),
+            server_key,
+        });
+        let cancels = &self.house.cancels;
+        let registration = target
+            .as_ref()
+            .map(|target| cancels.register(target, self.secret_length));
+        if !greet(client, &mut server, registration.as_ref()).await {
+            server.close().await;
+            return Outcome::of(&SessionError::ClientGone);
+        }
+        let reports = if self.who.endpoint.suspend_idle_sessions {
+            IdleReports::Yes
+        } else {
+            IdleReports::No
+        };
+        let from_server = std::mem::take(&mut server.early);
+        let first = Early {
+            from_client: &early,
+            from_server: &from_server,
+        };
+        let touched = || self.house.roles.changed(&self.who.endpoint);
+        let mut relay = Relay::new(client, &mut server.stream, &first, reports, &touched);
+        drop((early, from_server));
+        let end = relay.run(lease, self.house.shutdown.clone()).await;
+
+        (record.bytes_in, record.bytes_out) = relay.bytes();
+        let last = Last {
+            loss: relay.owed().loss(),
+            fatal: relay.owed().fatal().cloned(),
+            is_running: relay.owed().is_running(),
+            client_takes_messages: relay.client_takes_messages(),
+        };
+        drop(registration);
+        let abandoned = end.leaves_server_behind() && last.is_running;
+        let server_takes_messages = relay.server_takes_messages();
+        let outcome = self.finish(client, end, last, record).await;
+        if let Some(target) = target.filter(|_| abandoned) {
+            self.abandon(&target).await;
+        }
+        if server_takes_messages {
+            server.close().await;
+        }
+        outcome
+    }
+
+    /// Cancels what still runs for a client that has left; not beyond the end of pgwake.
+    async fn abandon(&self, target: &Target) {
+        let mut shutdown = self.house.shutdown.clone();
+        tokio::select! {
+            () = self.house.cancels.deliver(target) => (),
+            () = shutdown.reached(Phase::Stopping) => (),
+        }
+    }
+
+    async fn finish(&self, client: &mut Stream, end: End, last: Last, record: &SessionRecord) -> Outcome {
+        let endpoint = &self.who.endpoint;
+        let lost = |reason: String| SessionError::ServerLost {
+            reason,
+            loss: last.loss,
+        };
+        let error = match (end, last.fatal) {
+            (End::Terminated, _) => return Outcome::ended(),
+            (End::ServerClosed | End::ComputeLost(_), Some(fatal)) => {
+                // Passed on already: the client need only be given the time to read it.
+                end_with(client, &[]).await;
+                return said_by_server(&fatal);
+            }
+            (End::ServerClosed, None) => lost("the server closed the connection".into()),
+            (End::ServerBroken, _) => lost("the server sent what is no message".into()),
+            (End::ComputeLost(reason), None) => lost(reason.to_string()),
+            (End::ClientGone, _) => return Outcome::of(&SessionError::ClientGone),
+            (End::ClientBroken(Broken::Tag(tag)), _) => SessionError::UnknownMessage(tag),
+            (End::ClientBroken(Broken::Length), _) => SessionError::BadLength,
+            (End::IdleEnded, _) => SessionError::IdleEnded {
+                endpoint: endpoint.name.clone(),
+            },
+            (End::ShutDown, _) => SessionError::ShuttingDown,
+        };
+        if last.client_takes_messages {
+            say_goodbye(client, &error, record.id).await;
+        }
+        Outcome::of(&error)
+    }
+}
+
+/// How things stood when the relay ended.
+struct Last {
+    loss: Loss,
+    fatal: Option<ErrorFields>,
+    is_running: bool,
+    client_takes_messages: bool,
+}
+
+/// Passes on what the server has said, with a cancel key of our own. `false`: the client does not take it.
+async fn greet(client: &mut Stream, server: &mut ServerSession, key: Option<&Registration>) -> bool {
+    let mut greeting = BytesMut::from(std::mem::take(&mut server.greeting));
+    if let Some(registration) = key {
+        say::backend_key_data(registration.key(), &mut greeting);
+    }
+    say::ready_idle(&mut greeting);
+    say_to(client, &greeting).await
+}
+
+/// The server ended the session itself, and the client has read why.
+fn said_by_server(fatal: &ErrorFields) -> Outcome {
+    Outcome {
+        sqlstate: fatal.sqlstate.clone().into(),
+        what: format!("server ended the session: {} {}", fatal.sqlstate, fatal.message),
+        fault: None,
+    }
+}
+
+/// There is no server session: the client is told why, in the server's own words where it had any.
+async fn refuse(client: &mut Stream, record: &SessionRecord, error: CheckoutError) -> Outcome {
+    match error {
+        CheckoutError::Session(SessionError::ClientGone) => Outcome::of(&SessionError::ClientGone),
+        CheckoutError::Session(error) => {
+            say_goodbye(client, &error, record.id).await;
+            Outcome::of(&error)
+        }
+        CheckoutError::Wake(error) => refuse_with(client, record, &error).await,
+        CheckoutError::Login(LoginError::Refused { fields, message }) => {
+            end_with(client, &message).await;
+            // pgwake let it in and the server did not: their rules differ, which is the operator's to repair.
+            let fault = fields.sqlstate.starts_with("28").then_some(Fault::Tenant);
+            Outcome {
+                fault,
+                ..said_by_server(&fields)
+            }
+        }
+        CheckoutError::Login(error) => refuse_with(client, record, &error).await,
+    }
+}
+
+async fn refuse_with(
+    client: &mut Stream,
+    record: &SessionRecord,
+    error: &(impl ClientError + Sync),
+) -> Outcome {
+    say_goodbye(client, error, record.id).await;
+    Outcome::failed(error)
+}
