@@ -34,3 +34,6 @@ pub mod wake;
 pub mod session;
 
 pub mod listener;
+
+pub mod cli;
+pub mod server;

@@ -1,3 +1,7 @@
 //! The `pgwake` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgwake::cli::run()
+}

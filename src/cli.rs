@@ -1,0 +1,169 @@
+//! Arguments and exit codes. Each command is a file of its own; this one chooses.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong arguments, 64 wrong configuration.
+
+pub mod check;
+mod demo;
+pub mod dev_ca;
+pub mod hash_password;
+mod serve;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::auth::ITERATIONS_DEFAULT;
+use crate::config::parse_duration;
+use crate::telemetry::{self, LogFormat};
+
+/// The configuration is wrong (EX_USAGE of sysexits.h).
+const EXIT_CONFIG: u8 = 64;
+
+const EXAMPLES: &str = "\
+Try it:
+  pgwake demo                                  two sleeping Postgres, and lines to paste
+Run it:
+  pgwake hash-password --role app              what a configuration knows of a password
+  pgwake check /etc/pgwake/pgwake.toml         all problems at once, or what holds and why
+  pgwake serve --config /etc/pgwake/pgwake.toml
+
+Signals: SIGTERM or Ctrl-C drains (transactions may finish) and stops the computes; a second one does not wait.";
+
+/// The address that applications connect to when their Postgres is serverless.
+///
+/// pgwake terminates TLS, finds the endpoint by the server name, proves who the client is, wakes the Postgres
+/// behind it, relays, and lets it go back to sleep.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+#[derive(Debug, Args)]
+struct Logging {
+    /// Log more: -v every session's line in the demo and debug elsewhere, -vv everything. RUST_LOG wins.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Form of the log lines on standard error.
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    log_format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start two sleeping Postgres of its own to try pgwake with; Ctrl-C ends it, the data stays.
+    Demo(DemoArguments),
+    /// Serve what a configuration file says.
+    Serve {
+        /// The configuration; config/reference.toml lists every key.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration: all of its problems, or the values that hold and where each comes from.
+    Check {
+        /// The configuration.
+        file: PathBuf,
+        /// Show this endpoint alone, with all of its values.
+        #[arg(long, value_name = "NAME")]
+        endpoint: Option<String>,
+    },
+    /// Turn a password into what pgwake and Postgres know of it. Asks without echo, or reads a line of stdin.
+    HashPassword {
+        /// The role, for the ALTER ROLE statement.
+        #[arg(long, value_name = "NAME")]
+        role: Option<String>,
+        /// Rounds of PBKDF2; what Postgres itself would use.
+        #[arg(long, value_name = "N", default_value_t = ITERATIONS_DEFAULT)]
+        iterations: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// Where the demo keeps its databases and its password.
+    #[arg(long, value_name = "DIR", default_value = ".demo")]
+    data: PathBuf,
+    /// Where clients connect; port 0 lets the system choose. [default: 127.0.0.1:6432, or a free port]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// How long after its last client a Postgres is suspended, e.g. 20s or 5m.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    suspend_after: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// Runs the program with the arguments of the process.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let format = match arguments.logging.log_format {
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    };
+    let filter = filter(
+        arguments.logging.verbose,
+        matches!(arguments.command, Command::Demo(_)),
+    );
+    let _logging = match telemetry::begin(format, filter) {
+        Ok(logging) => logging,
+        Err(error) => return fail(&error, 1),
+    };
+    match arguments.command {
+        Command::Demo(demo) => demo::run(&demo),
+        Command::Serve { config } => serve::run(&config),
+        Command::Check { file, endpoint } => check_file(&file, endpoint.as_deref()),
+        Command::HashPassword { role, iterations } => {
+            match hash_password::run(role.as_deref(), iterations, &mut io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, 1),
+            }
+        }
+    }
+}
+
+fn filter(verbose: u8, demo: bool) -> &'static str {
+    match (verbose, demo) {
+        // The demo is about waking and sleeping; a line per session would hide it.
+        (0, true) => "warn,pgwake=info,pgwake::access=warn",
+        (0, false) | (1, true) => "warn,pgwake=info",
+        (1, false) | (2, _) => "info,pgwake=debug",
+        _ => "debug,pgwake=trace",
+    }
+}
+
+fn check_file(file: &std::path::Path, endpoint: Option<&str>) -> ExitCode {
+    match check::run(file, endpoint, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(check::CheckError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error @ check::CheckError::Output(_)) => fail(&error, 1),
+        Err(error) => fail(&error, EXIT_CONFIG),
+    }
+}
+
+/// Says why on standard error.
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    // Nobody may be reading; the exit code says it in any case.
+    let _ = writeln!(io::stderr().lock(), "pgwake: {error}");
+    ExitCode::from(code)
+}

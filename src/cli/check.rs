@@ -1,0 +1,370 @@
+//! `pgwake check FILE [--endpoint NAME]`: what a configuration comes to, and where each value comes from.
+//!
+//! Starts nothing and connects to nothing. Secrets print as `…`. The exit code is its caller's work.
+
+use std::{io, path::Path};
+
+use crate::config::{
+    Compute, Config, DurationText, Endpoint, FixedCompute, Level, Listen, ListenAddress, ListenTls, Loaded,
+    LoginMethod, OriginsByKey, Problems, ProcessCompute, RolesFrom, ServerAddress, ServerTls, load, nearest,
+};
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// It is right, and has no endpoint of the name that was asked for.
+    #[error("there is no endpoint {name:?}{}", .near.as_ref().map(|near| format!(": did you mean {near:?}?")).unwrap_or_default())]
+    UnknownEndpoint {
+        /// What was asked for.
+        name: String,
+        /// The endpoint that may have been meant.
+        near: Option<String>,
+    },
+    /// The output could not be written.
+    #[error("the result cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Loads `file` and writes what holds: for the whole process, or for one endpoint.
+///
+/// # Errors
+/// [`CheckError::Problems`] and [`CheckError::UnknownEndpoint`] before anything is written.
+pub fn run(file: &Path, endpoint: Option<&str>, out: &mut dyn io::Write) -> Result<(), CheckError> {
+    let loaded = load(file)?;
+    match endpoint {
+        Some(name) => write_endpoint(&loaded, name, out),
+        None => Ok(write_process(&loaded, file, out)?),
+    }
+}
+
+fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::Result<()> {
+    let Loaded { config, origins } = loaded;
+    let endpoints = counted(config.endpoints.len(), "endpoint");
+    writeln!(
+        out,
+        "{} is right: {endpoints} in {}\n",
+        file.display(),
+        counted(origins.files.len(), "file")
+    )?;
+    for pattern in &origins.includes_unmatched {
+        writeln!(out, "note: include = [{pattern:?}] matches no file\n")?;
+    }
+    write_values(&process_values(config), &origins.process, out)?;
+    if config.endpoints.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nendpoints (more of one with --endpoint NAME):")?;
+    let width = config
+        .endpoints
+        .keys()
+        .map(|name| name.as_str().len())
+        .max()
+        .unwrap_or(0);
+    for endpoint in config.endpoints.values() {
+        let compute = match &endpoint.compute {
+            Compute::Process(process) => format!("process {}", process.data_dir.display()),
+            Compute::Fixed(fixed) => format!("fixed {}", server(&fixed.address)),
+        };
+        let name = endpoint.name.as_str();
+        writeln!(out, "  {name:width$}  tenant {}, {compute}", endpoint.tenant)?;
+    }
+    Ok(())
+}
+
+fn write_endpoint(loaded: &Loaded, name: &str, out: &mut dyn io::Write) -> Result<(), CheckError> {
+    let Loaded { config, origins } = loaded;
+    let Some(endpoint) = config.endpoint(name) else {
+        let names = config.endpoints.keys().map(|name| name.as_str());
+        return Err(CheckError::UnknownEndpoint {
+            name: name.to_owned(),
+            near: nearest(name, names).map(str::to_owned),
+        });
+    };
+    let none = OriginsByKey::new();
+    let origins = origins.endpoints.get(name).unwrap_or(&none);
+    let place = origins.get("").map(|origin| format!(" ({})", origin.place));
+    writeln!(
+        out,
+        "endpoint {name} of tenant {}{}\n",
+        endpoint.tenant,
+        place.unwrap_or_default()
+    )?;
+    Ok(write_values(&endpoint_values(endpoint), origins, out)?)
+}
+
+/// Keys with their values, as TOML would have them.
+type Values = Vec<(String, String)>;
+
+fn write_values(values: &Values, origins: &OriginsByKey, out: &mut dyn io::Write) -> io::Result<()> {
+    let key_width = values
+        .iter()
+        .map(|(key, _)| key.chars().count())
+        .max()
+        .unwrap_or(0);
+    let widths = values.iter().map(|(_, value)| value.chars().count());
+    // A long list does not push every origin to the right.
+    let value_width = widths.filter(|width| *width <= 40).max().unwrap_or(0);
+    for (key, value) in values {
+        let origin = match origins.get(key) {
+            Some(origin) => match origin.level {
+                Level::Own => origin.place.to_string(),
+                Level::Tenant => format!("{} (from the tenant)", origin.place),
+                Level::Defaults => format!("{} (from [defaults])", origin.place),
+            },
+            None => "built-in".to_owned(),
+        };
+        writeln!(out, "  {key:key_width$}  {value:value_width$}  {origin}")?;
+    }
+    Ok(())
+}
+
+fn process_values(config: &Config) -> Values {
+    let mut values = Values::new();
+    let mut add = |key: &str, value: String| values.push((key.to_owned(), value));
+    add("state_dir", quoted(config.state_dir.display()));
+    add(
+        "socket_dir",
+        config
+            .socket_dir
+            .as_ref()
+            .map_or("a short folder is chosen".to_owned(), |dir| quoted(dir.display())),
+    );
+    add("listen.postgres", list(config.listen.iter().map(listen)));
+    add("routing.domains", list(config.domains.iter().map(quoted)));
+    let certificates = config.certificates.iter();
+    add(
+        "tls.certificates",
+        list(certificates.map(|files| quoted(files.certificate.display()))),
+    );
+    let limits = &config.limits;
+    add("limits.clients_max", limits.clients_max.to_string());
+    for (key, duration) in [
+        ("limits.login_timeout", limits.login_timeout),
+        ("limits.drain_timeout", limits.drain_timeout),
+        ("limits.connect_timeout", limits.connect_timeout),
+        ("limits.tcp_user_timeout", limits.tcp_user_timeout),
+        ("limits.tcp_keepalive", limits.tcp_keepalive),
+    ] {
+        add(key, quoted(DurationText(duration)));
+    }
+    values
+}
+
+fn endpoint_values(endpoint: &Endpoint) -> Values {
+    let mut values = Values::new();
+    let mut add = |key: &str, value: String| values.push((key.to_owned(), value));
+    let suspend_after = endpoint
+        .suspend_after
+        .map_or("\"never\"".to_owned(), |d| quoted(DurationText(d)));
+    add("suspend_after", suspend_after);
+    add(
+        "suspend_idle_sessions",
+        endpoint.suspend_idle_sessions.to_string(),
+    );
+    add("hold_timeout", quoted(DurationText(endpoint.hold_timeout)));
+    add("start_timeout", quoted(DurationText(endpoint.start_timeout)));
+    add("stop_timeout", quoted(DurationText(endpoint.stop_timeout)));
+    let login = match endpoint.login {
+        LoginMethod::Auto => "auto",
+        LoginMethod::Scram => "scram",
+        LoginMethod::Password => "password",
+    };
+    add("login", quoted(login));
+    add("roles_from", roles_from(&endpoint.roles_from));
+    add("hosts", list(endpoint.hosts.iter().map(quoted)));
+    for (name, role) in &endpoint.roles {
+        add(&format!("roles.{name}.verifier"), "…".to_owned());
+        if role.server_password.is_some() {
+            add(&format!("roles.{name}.server_password"), "…".to_owned());
+        }
+    }
+    match &endpoint.compute {
+        Compute::Process(process) => values.extend(process_compute(process)),
+        Compute::Fixed(fixed) => values.extend(fixed_compute(fixed)),
+    }
+    values
+}
+
+fn process_compute(process: &ProcessCompute) -> Values {
+    let or = |value: Option<String>, otherwise: &str| value.map_or(otherwise.to_owned(), quoted);
+    let programs = process.programs.as_ref().map(|path| path.display().to_string());
+    let values = [
+        ("kind", quoted("process")),
+        ("data_dir", quoted(process.data_dir.display())),
+        ("programs", or(programs, "those of the data directory's version")),
+        ("run_as", or(process.run_as.clone(), "the data directory's owner")),
+        ("database", or(process.database.clone(), "none is made")),
+        ("owner", or(process.owner.clone(), "none")),
+    ];
+    values
+        .map(|(key, value)| (format!("compute.{key}"), value))
+        .into()
+}
+
+fn fixed_compute(fixed: &FixedCompute) -> Values {
+    let (tls, ca) = match &fixed.tls {
+        ServerTls::Disable => ("disable", None),
+        ServerTls::Require => ("require", None),
+        ServerTls::VerifyCa { ca } => ("verify-ca", Some(ca)),
+        ServerTls::VerifyFull { ca } => ("verify-full", Some(ca)),
+    };
+    let values = [
+        ("kind", quoted("fixed")),
+        ("address", quoted(server(&fixed.address))),
+        ("tls", quoted(tls)),
+    ];
+    let ca = ca.map(|ca| ("ca", quoted(ca.display())));
+    let values = values.into_iter().chain(ca);
+    values
+        .map(|(key, value)| (format!("compute.{key}"), value))
+        .collect()
+}
+
+fn roles_from(roles_from: &RolesFrom) -> String {
+    let RolesFrom::Postgres(reading) = roles_from else {
+        return quoted("config");
+    };
+    let password = match reading.password {
+        Some(_) => "password = …, ",
+        None => "",
+    };
+    format!(
+        "{{ role = {:?}, {password}database = {:?} }}",
+        reading.role, reading.database
+    )
+}
+
+fn listen(listen: &Listen) -> String {
+    let address = match &listen.address {
+        ListenAddress::Tcp(address) => format!("address = \"{address}\""),
+        ListenAddress::Unix(path) => format!("unix = {:?}", path.display().to_string()),
+    };
+    let tls = match (&listen.address, listen.tls) {
+        (ListenAddress::Unix(_), _) => "",
+        (_, ListenTls::Required) => ", tls = \"required\"",
+        (_, ListenTls::Optional) => ", tls = \"optional\"",
+    };
+    let default = listen.default_endpoint.as_ref();
+    let default = default
+        .map(|name| format!(", default_endpoint = \"{name}\""))
+        .unwrap_or_default();
+    format!("{{ {address}{tls}{default} }}")
+}
+
+fn server(address: &ServerAddress) -> String {
+    match address {
+        ServerAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+        ServerAddress::Tcp { host, port } => format!("{host}:{port}"),
+        ServerAddress::Unix(path) => path.display().to_string(),
+    }
+}
+
+fn quoted(value: impl std::fmt::Display) -> String {
+    format!("\"{value}\"")
+}
+
+fn list(values: impl Iterator<Item = String>) -> String {
+    format!("[{}]", values.collect::<Vec<_>>().join(", "))
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const TEXT: &str = r#"
+include = ["tenants.d/*.toml"]
+[listen]
+postgres = { address = "127.0.0.1:6432", tls = "optional", default_endpoint = "demo-main" }
+[limits]
+clients_max = 20
+[defaults]
+hold_timeout = "45s"
+[tenants.demo]
+suspend_after = "never"
+roles.app.verifier = "md50123456789abcdef0123456789abcdef"
+endpoints.demo-main.compute = { kind = "fixed", address = "[::1]:5432" }
+endpoints.demo-main.stop_timeout = "1m30s"
+"#;
+
+    fn checked(text: &str, endpoint: Option<&str>) -> (Result<(), CheckError>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pgwake.toml");
+        fs::write(&file, text).unwrap();
+        let mut out = Vec::new();
+        let result = run(&file, endpoint, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let text = text.replace(&format!("{}/", folder.path().display()), "");
+        (result, text)
+    }
+
+    /// Words separated by one space, to compare lines whatever their columns.
+    fn has_line(text: &str, line: &str) -> bool {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.lines().any(|candidate| words(candidate) == line)
+    }
+
+    #[test]
+    fn an_endpoint_is_shown_with_the_origin_of_every_value() {
+        let (result, text) = checked(TEXT, Some("demo-main"));
+        result.unwrap();
+        for line in [
+            "endpoint demo-main of tenant demo (pgwake.toml:12)",
+            "suspend_after \"never\" pgwake.toml:10 (from the tenant)",
+            "hold_timeout \"45s\" pgwake.toml:8 (from [defaults])",
+            "stop_timeout \"1m30s\" pgwake.toml:13",
+            "start_timeout \"1m\" built-in",
+            "roles.app.verifier … pgwake.toml:11 (from the tenant)",
+            "compute.address \"[::1]:5432\" pgwake.toml:12",
+            "compute.tls \"disable\" built-in",
+        ] {
+            assert!(has_line(&text, line), "{line}\n{text}");
+        }
+        assert!(!text.contains("0123456789abcdef"), "a secret is shown");
+    }
+
+    #[test]
+    fn the_whole_is_shown_with_its_endpoints_and_what_matched_nothing() {
+        let (result, text) = checked(TEXT, None);
+        result.unwrap();
+        for line in [
+            "pgwake.toml is right: 1 endpoint in 1 file",
+            "note: include = [\"tenants.d/*.toml\"] matches no file",
+            "limits.clients_max 20 pgwake.toml:6",
+            "limits.login_timeout \"15s\" built-in",
+            "state_dir \"/var/lib/pgwake\" built-in",
+            "demo-main tenant demo, fixed [::1]:5432",
+        ] {
+            assert!(has_line(&text, line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_endpoint_is_told_its_likely_name_and_nothing_is_written() {
+        let (result, text) = checked(TEXT, Some("demo-mian"));
+        let message = result.unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "there is no endpoint \"demo-mian\": did you mean \"demo-main\"?"
+        );
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn problems_are_returned_not_written() {
+        let (result, text) = checked("[listen]\n", None);
+        assert!(matches!(result, Err(CheckError::Problems(_))));
+        assert_eq!(text, "");
+    }
+}

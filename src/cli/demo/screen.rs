@@ -1,0 +1,64 @@
+//! What the demo shows: what runs, what to paste, what to look for.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::Path,
+};
+
+use crate::config::DurationText;
+use crate::ids::Secret;
+
+/// The demo's one screen.
+pub(super) struct Screen<'a> {
+    pub(super) address: SocketAddr,
+    pub(super) endpoints: &'a [&'a str],
+    pub(super) password: &'a Secret,
+    pub(super) ca: &'a Path,
+    pub(super) suspend_after: DurationText,
+}
+
+impl Screen<'_> {
+    /// Writes it. The password is on it: it guards a demo on this machine.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let (ip, port) = (self.address.ip(), self.address.port());
+        writeln!(
+            out,
+            "\n  pgwake listens on {}. Every Postgres behind it sleeps until it is asked for.\n",
+            self.address
+        )?;
+        writeln!(out, "  Paste a line into another terminal, from this folder:\n")?;
+        for name in self.endpoints {
+            writeln!(
+                out,
+                "    psql \"host={name}.db.localhost hostaddr={ip} port={port} dbname=app user=app password={} \
+                 sslmode=verify-full sslrootcert={} channel_binding=require\"\n",
+                self.password.reveal(),
+                self.ca.display(),
+            )?;
+        }
+        writeln!(out, "  What to look for:")?;
+        writeln!(
+            out,
+            "    - the prompt comes in well under a second, though no Postgres was running;"
+        )?;
+        writeln!(
+            out,
+            "    - this log says when each is woken, ready and suspended, and how long that took;"
+        )?;
+        writeln!(
+            out,
+            "    - {} after the last psql has ended, no postgres process is left;",
+            self.suspend_after
+        )?;
+        writeln!(
+            out,
+            "    - the next psql wakes it again, with its data. A wrong password wakes nothing.\n"
+        )?;
+        writeln!(
+            out,
+            "  Ctrl-C ends everything. The data stays for the next time.\n"
+        )?;
+        out.flush()
+    }
+}

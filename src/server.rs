@@ -1,0 +1,250 @@
+//! Builds all parts, wires them to one another, binds ports, drains: the only place that does.
+//!
+//! It holds no logic of the path itself. `cli` and the tests call it.
+
+mod limits;
+mod roles;
+mod wiring;
+
+use std::{io, sync::Arc, thread, time::Duration};
+
+use tokio::{runtime::Handle, time::timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::auth::RoleBook;
+use crate::cancel::Cancels;
+use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
+use crate::compute::{Compute, ComputeError, fixed::FixedCompute};
+use crate::config::{self, Config, Endpoint};
+use crate::ids::EndpointName;
+use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
+use crate::session::House;
+use crate::shutdown::{Phase, Shutdown};
+use crate::store::{Store, StoreError};
+use crate::tenant::directory::Directory;
+use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
+use crate::wake::{Policy, Wakes};
+use wiring::{Connected, Wiring};
+
+pub use limits::raise_file_limit;
+
+/// After `drain_timeout` every session is told to end; how long they may take for that.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why pgwake does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A compute that cannot be served.
+    #[error("endpoint {endpoint}: {error}{}", error.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default())]
+    Compute {
+        /// Whose.
+        endpoint: EndpointName,
+        /// Why.
+        error: ComputeError,
+    },
+    /// Threads or folders.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// A pgwake that serves.
+pub struct Server {
+    addresses: Vec<BoundAddress>,
+    house: Arc<House>,
+    workers: Arc<Workers>,
+    shutdown: Shutdown,
+    tasks: TaskTracker,
+    drain_timeout: Duration,
+    _certificates: Watching,
+    _connected: Connected,
+}
+
+impl Server {
+    /// Builds everything and begins to accept. Runs on the current runtime, which must be multi-threaded or
+    /// be driven on; clients have threads of their own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left behind.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let certificates = CertificateStore::load(&config.certificates)?;
+        let watching = certificates.watch()?;
+        let store = Arc::new(Store::open(&config.state_dir)?);
+        let (shutdown, watch) = Shutdown::new();
+        let tasks = TaskTracker::new();
+        let sockets = SocketSettings::from(&config.limits);
+        let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone()));
+        let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
+        let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
+        let connected = wiring.connect(&roles, &wakes);
+        add_computes(&config, &wakes)?;
+        let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let house = Arc::new(House {
+            directory: Directory::new(&config),
+            certificates,
+            roles,
+            wakes,
+            cancels: Cancels::new(sockets),
+            sockets,
+            limits: config.limits.clone(),
+            shutdown: watch,
+        });
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let workers = Workers::start(workers).map_err(|error| StartError::System {
+            what: "cannot start threads".into(),
+            error,
+        })?;
+        let server = Self {
+            addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
+            house,
+            workers: Arc::new(workers),
+            shutdown,
+            tasks,
+            drain_timeout: config.limits.drain_timeout,
+            _certificates: watching,
+            _connected: connected,
+        };
+        server.house.wakes.inspect_all().await;
+        server.open(bound);
+        Ok(server)
+    }
+
+    fn open(&self, bound: Vec<Bound>) {
+        for bound in bound {
+            let (house, workers) = (self.house.clone(), self.workers.clone());
+            let shutdown = self.house.shutdown.clone();
+            self.tasks.spawn(accept_all(bound, house, workers, shutdown));
+        }
+        self.tasks.spawn(roles::learn_all(self.house.clone()));
+    }
+
+    /// Where clients come in, in the order of the configuration, with the ports that the system chose.
+    pub fn addresses(&self) -> &[BoundAddress] {
+        &self.addresses
+    }
+
+    /// The parts, for whoever looks from outside.
+    pub fn house(&self) -> &House {
+        &self.house
+    }
+
+    /// How many clients are being served.
+    pub fn clients(&self) -> usize {
+        self.workers.clients()
+    }
+
+    /// Ends without a client losing a transaction that ends in time: accepts nobody, tells idle clients goodbye,
+    /// lets transactions finish within `drain_timeout`, then stops the computes. Returns when nothing is left.
+    pub async fn drain(&self) {
+        self.shutdown.advance(Phase::Draining);
+        if timeout(self.drain_timeout, self.workers.drained()).await.is_err() {
+            tracing::warn!(
+                clients = self.clients(),
+                "drain_timeout is over: remaining sessions are ended"
+            );
+        }
+        self.stop().await;
+    }
+
+    /// Ends every session at once, then stops the computes. A drain that is under way comes to its end, too.
+    pub async fn stop(&self) {
+        self.shutdown.advance(Phase::Stopping);
+        if timeout(STOPPING_TIMEOUT, self.workers.drained()).await.is_err() {
+            tracing::warn!(clients = self.clients(), "sessions did not end in time");
+        }
+        self.house.wakes.suspend_all().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.house.roles.drain().await;
+    }
+}
+
+/// Whether every local compute could be started: its user, its folders, its programs. Starts nothing.
+///
+/// # Errors
+/// [`StartError::Compute`] about the first that could not, with what to do.
+pub fn check_computes(config: &Config) -> Result<(), StartError> {
+    let places = places(config);
+    for endpoint in config.endpoints.values() {
+        if let config::Compute::Process(process) = &endpoint.compute {
+            let checked = process_compute(endpoint, process, &places)?.check();
+            checked.map_err(|error| StartError::Compute {
+                endpoint: endpoint.name.clone(),
+                error,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn places(config: &Config) -> Places {
+    Places {
+        socket_base: sockets::choose_base(config.socket_dir.as_deref(), &config.state_dir),
+        log_dir: config.state_dir.join("log"),
+    }
+}
+
+fn add_computes(config: &Config, wakes: &Wakes) -> Result<(), StartError> {
+    let places = places(config);
+    for endpoint in config.endpoints.values() {
+        let policy = Policy {
+            suspend_after: endpoint.suspend_after,
+            suspend_idle_sessions: endpoint.suspend_idle_sessions,
+            start_timeout: endpoint.start_timeout,
+        };
+        wakes.add(endpoint.name.clone(), policy, compute(endpoint, &places)?);
+    }
+    Ok(())
+}
+
+fn compute(endpoint: &Endpoint, places: &Places) -> Result<Arc<dyn Compute>, StartError> {
+    let process = match &endpoint.compute {
+        config::Compute::Fixed(fixed) => return Ok(Arc::new(FixedCompute::new(fixed))),
+        config::Compute::Process(process) => process,
+    };
+    let compute = process_compute(endpoint, process, places)?;
+    if let Err(error) = compute.check() {
+        // The others are served all the same, and it may be mended before this one is woken.
+        tracing::warn!(endpoint = %endpoint.name, reason = error.reason, "could not be started now");
+    }
+    Ok(Arc::new(compute))
+}
+
+fn process_compute(
+    endpoint: &Endpoint,
+    process: &config::ProcessCompute,
+    places: &Places,
+) -> Result<ProcessCompute, StartError> {
+    let roles = endpoint
+        .roles
+        .iter()
+        .map(|(name, role)| (name.clone(), role.verifier.clone()));
+    let creation = Creation {
+        roles: roles.collect(),
+    };
+    let name = endpoint.name.clone();
+    ProcessCompute::new(
+        name.clone(),
+        process,
+        creation,
+        places.clone(),
+        endpoint.stop_timeout,
+    )
+    .map_err(|error| StartError::Compute {
+        endpoint: name,
+        error,
+    })
+}
