@@ -1,0 +1,44 @@
+# What people type. The work is done by cargo and by the scripts in .ci/.
+
+# Where cargo builds: CARGO_TARGET_DIR where it is set, else target/ in this checkout.
+target := $(or $(CARGO_TARGET_DIR),target)
+# The version that `make lint` installs where there is no cargo-deny.
+cargo_deny := 0.20.2
+# Further arguments for `pgwake demo`, for example: make demo DEMO="--suspend-after 5s"
+DEMO ?=
+
+.PHONY: help demo setup test test-quick test-demo lint clean
+
+help: ## Print this
+	@echo "make <target>, where <target> is one of"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## Start pgwake with two sleeping Postgres to try; Ctrl-C ends it, its data stays in .demo/
+	@.ci/setup demo
+	cargo build --release --locked
+	@exec "$(target)/release/pgwake" demo $(DEMO)
+
+setup: ## Install what the tests need and say what that is: a Postgres (as root), .tools/
+	@.ci/setup tests
+
+test: setup ## Run all tests (a few minutes; Postgres, psql and drivers are real)
+	cargo test --locked --workspace
+
+test-quick: ## Run the tests that need no Postgres
+	cargo test --locked --workspace --lib --bins
+	cargo test --locked --test main architecture
+
+test-demo: ## Run `make demo` as a user would, and look whether it keeps its promises
+	@.ci/demo
+
+lint: ## Check format, lints, documentation and dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	@cargo deny --version >/dev/null 2>&1 || { echo "Installing cargo-deny $(cargo_deny)"; \
+	  cargo install cargo-deny --locked --version $(cargo_deny); }
+	cargo deny --locked check bans licenses sources
+
+clean: ## Remove what was built; .tools/ and the demo's data stay
+	cargo clean
+	rm -rf "/tmp/pgwake-tests-$$(id -u)"
