@@ -2,4 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architecture;
+mod cancelling;
+mod coming_in;
+mod command_line;
+mod ending;
 mod harness;
+mod serving;
+mod sleeping;
+mod waking;
+mod who_it_is;

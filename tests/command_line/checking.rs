@@ -1,0 +1,174 @@
+//! `pgwake check`, and `pgwake serve` on what it would refuse.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::pgwake;
+use crate::harness::{directories::Directory, gateway::Setup, programs::Finished};
+
+/// Writes a configuration and checks it.
+async fn check(directory: &Directory, text: &str, more: &[&str]) -> (PathBuf, Finished) {
+    let file = directory.path().join("pgwake.toml");
+    fs::write(&file, text).unwrap();
+    let finished = pgwake(&[&["check", file.to_str().unwrap()], more].concat())
+        .run()
+        .await;
+    (file, finished)
+}
+
+#[tokio::test]
+async fn check_shows_what_holds_and_where_it_comes_from() {
+    let setup = Setup::new().tenants(
+        "[tenants.acme]\nsuspend_after = \"1m30s\"\n\
+         [tenants.acme.endpoints.chk-one]\nhold_timeout = \"7s\"\n\
+         roles.app = { verifier = \"SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$\
+         AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\", \
+         server_password = \"chk-secret\" }\n\
+         compute = { kind = \"fixed\", address = \"127.0.0.1:5432\" }\n",
+    );
+    let file = setup.write();
+    let file = file.to_str().unwrap();
+    let all = pgwake(&["check", file]).run().await.succeeded();
+    assert!(all.contains("chk-one"), "{all}");
+    let one = pgwake(&["check", file, "--endpoint", "chk-one"])
+        .run()
+        .await
+        .succeeded();
+    for (key, value, from) in [
+        ("suspend_after", "1m30s", "pgwake.toml:"),
+        ("hold_timeout", "7s", "pgwake.toml:"),
+        ("start_timeout", "1m", "built-in"),
+    ] {
+        let line = one.lines().find(|line| line.contains(key));
+        let line = line.unwrap_or_else(|| panic!("no {key}:\n{one}"));
+        assert!(line.contains(from), "{line}");
+        assert!(line.contains(value), "{line} {value}");
+    }
+    for text in [&all, &one] {
+        assert!(
+            !text.contains("chk-secret") && !text.contains("c2FsdHNh"),
+            "{text}"
+        );
+    }
+    let unknown = pgwake(&["check", file, "--endpoint", "chk-onee"]).run().await;
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(unknown.errors.contains("did you mean"), "{unknown:?}");
+    assert!(!setup.path().join("state").exists(), "check has made something");
+}
+
+const WRONG: &str = "\
+[listen]
+postgres = { address = \"127.0.0.1:0\", tls = \"optional\" }
+[defaults]
+suspend_after = 300
+hold_timout = \"30s\"
+[tenants.demo.endpoints.demo-main]
+roles.app.verifier = \"secret\"
+compute = { kind = \"fixed\" }
+";
+
+#[tokio::test]
+async fn all_problems_are_told_at_once_with_line_key_and_fix() {
+    let directory = Directory::new();
+    let (file, finished) = check(&directory, WRONG, &[]).await;
+    assert_eq!(finished.status.code(), Some(64));
+    assert_eq!(finished.output, "");
+    for (place, fix) in [
+        ("pgwake.toml:4: defaults.suspend_after", "300s"),
+        ("pgwake.toml:5: defaults.hold_timout", "hold_timeout"),
+        (
+            "pgwake.toml:7: tenants.demo.endpoints.demo-main.roles.app.verifier",
+            "pgwake hash-password",
+        ),
+        (
+            "pgwake.toml:8: tenants.demo.endpoints.demo-main.compute",
+            "address",
+        ),
+    ] {
+        let mut lines = finished.errors.lines();
+        let problem = lines.any(|line| line.contains(place));
+        assert!(problem, "{place} is missing:\n{}", finished.errors);
+        assert!(finished.errors.contains(fix), "{fix}:\n{}", finished.errors);
+    }
+
+    let served = pgwake(&["serve", "--config", file.to_str().unwrap()]).run().await;
+    assert_eq!(served.status.code(), Some(64));
+    assert_eq!(served.errors, finished.errors);
+}
+
+#[tokio::test]
+async fn a_key_set_twice_names_both_places() {
+    let directory = Directory::new();
+    let include = |name: &str| {
+        let text = "[defaults]\nsuspend_after = \"1m\"\n";
+        fs::write(directory.path().join(name), text).unwrap();
+    };
+    include("a.toml");
+    include("b.toml");
+    let text = "include = [\"?.toml\"]\n[listen]\npostgres = \"127.0.0.1:0\"\n";
+    let (_, finished) = check(&directory, text, &[]).await;
+    assert_eq!(finished.status.code(), Some(64));
+    for place in ["a.toml:2", "b.toml:2"] {
+        assert!(finished.errors.contains(place), "{}", finished.errors);
+    }
+}
+
+#[tokio::test]
+async fn secrets_come_from_private_files_and_the_environment() {
+    let directory = Directory::new();
+    let secret = directory.path().join("app.secret");
+    fs::write(&secret, "pw\n").unwrap();
+    let text = "\
+        [listen]\npostgres = { address = \"127.0.0.1:0\", tls = \"optional\" }\n\
+        [tenants.demo.endpoints.chk-secrets]\n\
+        roles_from = { role = \"postgres\", password = { file = \"app.secret\" } }\n\
+        roles.app = { verifier = \"md5b6e9ff5d1a6b3c3e2a5a5d9bb4e7fa55\", server_password = { env = \"CHK_PASSWORD\" } }\n\
+        compute = { kind = \"fixed\", address = \"127.0.0.1:5432\" }\n";
+    let file = directory.path().join("pgwake.toml");
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+
+    fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+    let open = pgwake(&["check", file]).run().await;
+    assert_eq!(open.status.code(), Some(64));
+    assert!(open.errors.contains("chmod 600"), "{}", open.errors);
+    assert!(open.errors.contains("CHK_PASSWORD is not set"), "{}", open.errors);
+
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    let private = pgwake(&["check", file])
+        .variable("CHK_PASSWORD", "pw")
+        .run()
+        .await;
+    private.succeeded();
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_a_wrong_configuration() {
+    for command in [&["check"][..], &["serve", "--config"]] {
+        let missing = Path::new("/nonexistent/pgwake.toml").to_str().unwrap();
+        let finished = pgwake(&[command, &[missing]].concat()).run().await;
+        assert_eq!(finished.status.code(), Some(64));
+        assert!(finished.errors.contains(missing), "{finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn three_thousand_endpoints_are_loaded_at_once() {
+    let directory = Directory::new();
+    let mut text = String::from("[listen]\npostgres = { address = \"127.0.0.1:0\", tls = \"optional\" }\n");
+    for number in 0..3000 {
+        text.push_str(&format!(
+            "[tenants.t{number}.endpoints.chk-{number}]\nroles_from = \"postgres\"\n\
+             compute = {{ kind = \"process\", data_dir = \"/var/lib/pgwake/chk-{number}\" }}\n"
+        ));
+    }
+    let began = Instant::now();
+    let (_, finished) = check(&directory, &text, &[]).await;
+    assert!(finished.succeeded().contains("3000 endpoints"));
+    // One second in a release build on a quiet machine; this is neither, and a square of 3,000 takes minutes.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
