@@ -175,9 +175,6 @@ fn serve(demo: &Demo, arguments: &DemoArguments) -> ExitCode {
             Ok(signals) => signals,
             Err(error) => return fail(&error, 1),
         };
-        if demo.is_new {
-            tracing::info!("first start: each Postgres is made and started once");
-        }
         let server = match Server::start(demo.config.clone()).await {
             Ok(server) => server,
             Err(error) => return fail(&error, 1),
@@ -191,6 +188,7 @@ fn serve(demo: &Demo, arguments: &DemoArguments) -> ExitCode {
             password: &demo.password,
             ca: &demo.certificates.ca,
             suspend_after: DurationText(arguments.suspend_after),
+            is_new: demo.is_new,
         };
         // Nobody may be reading; the demo runs all the same.
         let _ = screen.write(&mut io::stdout().lock());

@@ -16,6 +16,8 @@ pub(super) struct Screen<'a> {
     pub(super) password: &'a Secret,
     pub(super) ca: &'a Path,
     pub(super) suspend_after: DurationText,
+    /// Whether the databases are only being made.
+    pub(super) is_new: bool,
 }
 
 impl Screen<'_> {
@@ -27,6 +29,12 @@ impl Screen<'_> {
             "\n  pgwake listens on {}. Every Postgres behind it sleeps until it is asked for.\n",
             self.address
         )?;
+        if self.is_new {
+            writeln!(
+                out,
+                "  This is the first start: each is made now, runs once, and goes to sleep.\n"
+            )?;
+        }
         writeln!(out, "  Paste a line into another terminal, from this folder:\n")?;
         for name in self.endpoints {
             writeln!(
