@@ -49,7 +49,7 @@ pub struct Policy {
 }
 
 /// The rest of the house, as far as it must know. Called without any lock held, in the order of events for an
-/// endpoint; `ready` and `suspended` must not block, since a client may be waiting on the thread they run on.
+/// endpoint; `ready` must not block, since a client may be waiting on the thread it runs on.
 pub trait WakeWatcher: Send + Sync + 'static {
     /// It takes logins.
     fn ready(&self, endpoint: &EndpointName, address: &Address, generation: Generation);
@@ -57,9 +57,6 @@ pub trait WakeWatcher: Send + Sync + 'static {
     /// It is about to be suspended: what must be read from it is read now, what rests on it is closed. Dropped
     /// after two seconds. A client that arrives meanwhile is served, and the suspend is called off.
     fn before_suspend(&self, endpoint: &EndpointName, address: &Address) -> BoxFuture<'static, ()>;
-
-    /// It was stopped, and nothing of that generation is left.
-    fn suspended(&self, endpoint: &EndpointName, generation: Generation);
 }
 
 /// All endpoints, each with its own machine and its own lock. Cheap to clone.

@@ -18,13 +18,14 @@ use super::{
     DemoArguments,
     dev_ca::{self, DevCertificates},
     fail,
-    serve::{Signals, control_runtime, end_with_signal},
+    serve::serve,
 };
 use crate::auth::{ITERATIONS_DEFAULT, verifier_for};
 use crate::config::{Config, DurationText, load};
 use crate::ids::Secret;
 use crate::listener::BoundAddress;
-use crate::server::{Server, check_computes, raise_file_limit};
+use crate::server::check_computes;
+use screen::Screen;
 
 /// Where clients connect unless the arguments say otherwise.
 const PORT: u16 = 6432;
@@ -36,7 +37,7 @@ const ENDPOINTS: [&str; 2] = ["demo-main", "demo-preview"];
 /// Sets everything up and serves until Ctrl-C.
 pub(super) fn run(arguments: &DemoArguments) -> ExitCode {
     match prepare(arguments) {
-        Ok(demo) => serve(&demo, arguments),
+        Ok(demo) => serve_and_show(demo, arguments),
         Err(error) => fail(&error, 1),
     }
 }
@@ -164,35 +165,26 @@ compute = {{ kind = "process", data_dir = {data_dir}, database = "app", owner = 
     Ok(text)
 }
 
-fn serve(demo: &Demo, arguments: &DemoArguments) -> ExitCode {
-    let runtime = match control_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error, 1),
-    };
-    runtime.block_on(async {
-        raise_file_limit();
-        let mut signals = match Signals::watch() {
-            Ok(signals) => signals,
-            Err(error) => return fail(&error, 1),
-        };
-        let server = match Server::start(demo.config.clone()).await {
-            Ok(server) => server,
-            Err(error) => return fail(&error, 1),
-        };
+fn serve_and_show(demo: Demo, arguments: &DemoArguments) -> ExitCode {
+    let Demo {
+        config,
+        password,
+        certificates,
+        is_new,
+    } = demo;
+    serve(config, |server| {
         let BoundAddress::Tcp(address) = &server.addresses()[0] else {
             unreachable!("the demo listens on TCP");
         };
-        let screen = screen::Screen {
+        let screen = Screen {
             address: *address,
             endpoints: &ENDPOINTS,
-            password: &demo.password,
-            ca: &demo.certificates.ca,
+            password: &password,
+            ca: &certificates.ca,
             suspend_after: DurationText(arguments.suspend_after),
-            is_new: demo.is_new,
+            is_new,
         };
         // Nobody may be reading; the demo runs all the same.
         let _ = screen.write(&mut io::stdout().lock());
-        end_with_signal(&server, &mut signals).await;
-        ExitCode::SUCCESS
     })
 }

@@ -8,42 +8,44 @@ use tokio::{
 };
 
 use super::{EXIT_CONFIG, fail};
-use crate::config::load;
+use crate::config::{Config, load};
 use crate::listener::BoundAddress;
 use crate::server::{Server, raise_file_limit};
 
-/// Serves until SIGTERM or Ctrl-C.
+/// Serves what a file says until SIGTERM or Ctrl-C.
 pub(super) fn run(file: &Path) -> ExitCode {
     let config = match load(file) {
         Ok(loaded) => loaded.config,
         Err(problems) => return fail(&problems, EXIT_CONFIG),
     };
-    let runtime = match control_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error, 1),
-    };
-    runtime.block_on(async {
-        raise_file_limit();
-        let mut signals = match Signals::watch() {
-            Ok(signals) => signals,
-            Err(error) => return fail(&error, 1),
-        };
-        let endpoints = config.endpoints.len();
-        let server = match Server::start(config).await {
-            Ok(server) => server,
-            Err(error) => return fail(&error, 1),
-        };
+    let endpoints = config.endpoints.len();
+    serve(config, |server| {
         for address in server.addresses() {
             tracing::info!(address = %shown(address), "listening");
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoints, "pgwake serves");
-        end_with_signal(&server, &mut signals).await;
-        ExitCode::SUCCESS
     })
 }
 
+/// Serves until SIGTERM or Ctrl-C; says `begun` once clients may come.
+pub(super) fn serve(config: Config, begun: impl FnOnce(&Server)) -> ExitCode {
+    let served = control_runtime()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                raise_file_limit();
+                let mut signals = Signals::watch().map_err(|error| error.to_string())?;
+                let server = Server::start(config).await.map_err(|error| error.to_string())?;
+                begun(&server);
+                end_with_signal(&server, &mut signals).await;
+                Ok(())
+            })
+        });
+    served.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
+}
+
 /// The runtime of everything but clients: they have threads of their own.
-pub(super) fn control_runtime() -> std::io::Result<Runtime> {
+fn control_runtime() -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("control")
@@ -51,7 +53,7 @@ pub(super) fn control_runtime() -> std::io::Result<Runtime> {
         .build()
 }
 
-pub(super) fn shown(address: &BoundAddress) -> String {
+fn shown(address: &BoundAddress) -> String {
     match address {
         BoundAddress::Tcp(address) => address.to_string(),
         BoundAddress::Unix(path) => path.display().to_string(),
@@ -59,13 +61,13 @@ pub(super) fn shown(address: &BoundAddress) -> String {
 }
 
 /// SIGTERM and SIGINT.
-pub(super) struct Signals {
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    pub(super) fn watch() -> std::io::Result<Self> {
+    fn watch() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -81,7 +83,7 @@ impl Signals {
 }
 
 /// Drains at the first signal; a second one does not wait for transactions. Either way the computes are stopped.
-pub(super) async fn end_with_signal(server: &Server, signals: &mut Signals) {
+async fn end_with_signal(server: &Server, signals: &mut Signals) {
     signals.next().await;
     tracing::info!(
         clients = server.clients(),

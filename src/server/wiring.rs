@@ -81,8 +81,6 @@ impl WakeWatcher for Wiring {
             _ => Box::pin(std::future::ready(())),
         }
     }
-
-    fn suspended(&self, _: &EndpointName, _: Generation) {}
 }
 
 impl RoleSource for Wiring {

@@ -190,9 +190,6 @@ impl Driver {
         };
         let awake_s = (began - awake.since).as_secs();
         info!(endpoint = %self.name, took_ms, awake_s, "suspended");
-        let tell = || self.wiring.watcher.suspended(&self.name, awake.generation);
-        // The machine must hear of the stop, whatever becomes of this.
-        let _ = std::panic::catch_unwind(AssertUnwindSafe(tell));
     }
 
     /// Lives while something is due; at rest there is no task.

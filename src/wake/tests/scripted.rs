@@ -201,8 +201,4 @@ impl WakeWatcher for Watching {
         let takes = *self.0.hook_takes.lock().unwrap();
         sleep(takes).boxed()
     }
-
-    fn suspended(&self, _: &EndpointName, generation: Generation) {
-        self.0.note(format!("suspended {generation}"));
-    }
 }

@@ -34,8 +34,6 @@ impl WakeWatcher for Meddler {
     fn before_suspend(&self, _: &EndpointName, _: &Address) -> BoxFuture<'static, ()> {
         async {}.boxed()
     }
-
-    fn suspended(&self, _: &EndpointName, _: Generation) {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,10 +70,6 @@ impl WakeWatcher for Panicker {
     }
 
     fn before_suspend(&self, _: &EndpointName, _: &Address) -> BoxFuture<'static, ()> {
-        panic!("scripted");
-    }
-
-    fn suspended(&self, _: &EndpointName, _: Generation) {
         panic!("scripted");
     }
 }
