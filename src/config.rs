@@ -14,6 +14,7 @@ mod origin;
 mod problem;
 mod read;
 mod secret;
+mod size;
 mod sources;
 mod tree;
 mod value;
@@ -23,18 +24,20 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use crate::ids::{EndpointName, Secret, TenantName, Verifier};
+use crate::ids::{EndpointName, POOLER_SUFFIX, Secret, TenantName, Verifier};
 
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
 pub use problem::{Place, Problem, Problems};
 pub(crate) use read::nearest;
+pub use size::SizeText;
 
 /// A configuration and where it comes from.
 #[derive(Debug, Clone)]
@@ -102,7 +105,27 @@ pub struct Listen {
     /// What is asked of clients. A Unix socket is never refused for lack of TLS.
     pub tls: ListenTls,
     /// The endpoint of clients that name none.
-    pub default_endpoint: Option<EndpointName>,
+    pub default_endpoint: Option<DefaultEndpoint>,
+}
+
+/// The endpoint of clients that name none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultEndpoint {
+    /// Its name.
+    pub name: EndpointName,
+    /// Transaction pooling where it was written as `<endpoint>-pooler`; `None`: the endpoint's own mode.
+    pub pooling: Option<PoolMode>,
+}
+
+impl fmt::Display for DefaultEndpoint {
+    /// As it is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = match self.pooling {
+            Some(PoolMode::Transaction) => POOLER_SUFFIX,
+            Some(PoolMode::Session) | None => "",
+        };
+        write!(f, "{}{suffix}", self.name)
+    }
 }
 
 /// A TCP address or the path of a Unix socket (`….s.PGSQL.5432` for libpq to find it).
@@ -174,8 +197,80 @@ pub struct Endpoint {
     pub start_timeout: Duration,
     /// How long a clean stop may take before it is forced.
     pub stop_timeout: Duration,
+    /// How server sessions are lent to its clients.
+    pub pool: Pool,
     /// What runs the server.
     pub compute: Compute,
+}
+
+/// How server sessions are lent to an endpoint's clients. All but `mode` and `wake_on` is for transaction pooling
+/// alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// For clients that do not ask for the other one.
+    pub mode: PoolMode,
+    /// Most server sessions that exist for transaction pooling.
+    pub size: usize,
+    /// How long a client waits for one before its statement fails (53300).
+    pub wait_timeout: Duration,
+    /// Most of them that log in to the server at the same time.
+    pub connects_at_once: usize,
+    /// A session that is older is closed when it comes back.
+    pub lifetime: Duration,
+    /// A session that rests for longer is closed.
+    pub idle_time: Duration,
+    /// Most sessions that clients may pin; never more than `size`.
+    pub pinned_max: usize,
+    /// Most different startup settings that clients may come with.
+    pub startup_variants_max: usize,
+    /// How long a session stays with its client after an INSERT where sequences have been asked for their values.
+    pub sequence_grace: Duration,
+    /// Most prepared statements of one client.
+    pub statements_max: usize,
+    /// Longest text of a prepared statement that is remembered.
+    pub statement_bytes_max: usize,
+    /// What wakes a compute for a client that may be greeted without it.
+    pub wake_on: WakeOn,
+}
+
+/// When a server session is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    /// When the client leaves.
+    Session,
+    /// At the end of each transaction.
+    Transaction,
+}
+
+impl PoolMode {
+    /// Every mode.
+    pub const ALL: [Self; 2] = [Self::Session, Self::Transaction];
+
+    /// The word for it in configurations, in `options` and in access lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+        }
+    }
+
+    /// The endpoint that a name means, and the pooling that it asks for: `<endpoint>-pooler` is transaction
+    /// pooling of `<endpoint>`. Whether there is such an endpoint makes no difference.
+    pub fn split_name(name: &str) -> (&str, Option<Self>) {
+        match name.strip_suffix(POOLER_SUFFIX) {
+            Some(endpoint) => (endpoint, Some(Self::Transaction)),
+            None => (name, None),
+        }
+    }
+}
+
+/// What wakes a compute for a client that may be greeted without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WakeOn {
+    /// Its login.
+    Connect,
+    /// Its first statement.
+    Query,
 }
 
 /// What a role's password is checked against, and how pgwake logs in for it.

@@ -31,6 +31,8 @@ sqlstates! {
     PROTOCOL_VIOLATION = "08P01";
     /// feature_not_supported.
     NOT_SUPPORTED = "0A000";
+    /// invalid_parameter_value.
+    INVALID_PARAMETER = "22023";
     /// invalid_authorization_specification: channel binding does not hold.
     INVALID_AUTHORIZATION = "28000";
     /// invalid_password: also for unknown roles and unknown endpoints.

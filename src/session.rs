@@ -26,9 +26,9 @@ use tokio::{
 
 use crate::auth::RoleBook;
 use crate::cancel::Cancels;
-use crate::config::{Limits, ListenTls};
+use crate::config::{DefaultEndpoint, Limits, ListenTls};
 use crate::error::{ClientError, Fault, SqlState};
-use crate::ids::{EndpointName, SessionId};
+use crate::ids::SessionId;
 use crate::shutdown::ShutdownWatch;
 use crate::tenant::directory::Directory;
 use crate::tls::{CertificateStore, SocketSettings, Stream};
@@ -71,7 +71,7 @@ pub struct Door {
     /// Whether TCP clients must speak TLS.
     pub tls: ListenTls,
     /// The endpoint of clients that name none.
-    pub default_endpoint: Option<EndpointName>,
+    pub default_endpoint: Option<DefaultEndpoint>,
 }
 
 /// The parts that a stay needs, built and wired by `server`.
@@ -136,12 +136,14 @@ async fn stay(
         who,
         parameters,
         secret_length,
+        pool_mode,
     } = match logging_in.await {
         Ok(logged_in) => logged_in,
         Err(outcome) => return outcome,
     };
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
+    record.pooling = Some(pool_mode);
     let turn = Turn {
         house,
         who: &who,

@@ -5,6 +5,7 @@ mod encryption;
 mod limits;
 mod names;
 mod parameters;
+mod pooling;
 mod protocol;
 mod sockets;
 

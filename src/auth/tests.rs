@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use super::{scram::ScramClient, *};
-use crate::config::{Compute, FixedCompute, LoginMethod, Role, RolesFrom, ServerAddress, ServerTls};
+use crate::config::{Compute, FixedCompute, LoginMethod, Pool, Role, RolesFrom, ServerAddress, ServerTls};
 use crate::error::{ClientError, SqlState};
 use crate::ids::{EndpointName, Secret, TenantName};
 use crate::store::Store;
@@ -38,6 +38,7 @@ pub(super) fn endpoint() -> Endpoint {
         hold_timeout: second,
         start_timeout: second,
         stop_timeout: second,
+        pool: Pool::default(),
         compute: Compute::Fixed(FixedCompute {
             address: ServerAddress::Unix("/nowhere".into()),
             tls: ServerTls::Disable,

@@ -6,7 +6,8 @@ use std::{io, path::Path};
 
 use crate::config::{
     Compute, Config, DurationText, Endpoint, FixedCompute, Level, Listen, ListenAddress, ListenTls, Loaded,
-    LoginMethod, OriginsByKey, Problems, ProcessCompute, RolesFrom, ServerAddress, ServerTls, load, nearest,
+    LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RolesFrom, ServerAddress, ServerTls, SizeText,
+    WakeOn, load, nearest,
 };
 
 /// Why there is nothing to show.
@@ -181,11 +182,35 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
             add(&format!("roles.{name}.server_password"), "…".to_owned());
         }
     }
+    values.extend(pool(&endpoint.pool));
     match &endpoint.compute {
         Compute::Process(process) => values.extend(process_compute(process)),
         Compute::Fixed(fixed) => values.extend(fixed_compute(fixed)),
     }
     values
+}
+
+fn pool(pool: &Pool) -> Values {
+    let wake_on = match pool.wake_on {
+        WakeOn::Connect => "connect",
+        WakeOn::Query => "query",
+    };
+    let duration = |duration| quoted(DurationText(duration));
+    let values = [
+        ("mode", quoted(pool.mode.as_str())),
+        ("size", pool.size.to_string()),
+        ("wait_timeout", duration(pool.wait_timeout)),
+        ("connects_at_once", pool.connects_at_once.to_string()),
+        ("lifetime", duration(pool.lifetime)),
+        ("idle_time", duration(pool.idle_time)),
+        ("pinned_max", pool.pinned_max.to_string()),
+        ("startup_variants_max", pool.startup_variants_max.to_string()),
+        ("sequence_grace", duration(pool.sequence_grace)),
+        ("statements_max", pool.statements_max.to_string()),
+        ("statement_bytes_max", quoted(SizeText(pool.statement_bytes_max))),
+        ("wake_on", quoted(wake_on)),
+    ];
+    values.map(|(key, value)| (format!("pool.{key}"), value)).into()
 }
 
 fn process_compute(process: &ProcessCompute) -> Values {
@@ -249,7 +274,7 @@ fn listen(listen: &Listen) -> String {
     };
     let default = listen.default_endpoint.as_ref();
     let default = default
-        .map(|name| format!(", default_endpoint = \"{name}\""))
+        .map(|default| format!(", default_endpoint = \"{default}\""))
         .unwrap_or_default();
     format!("{{ {address}{tls}{default} }}")
 }
@@ -286,16 +311,19 @@ mod tests {
     const TEXT: &str = r#"
 include = ["tenants.d/*.toml"]
 [listen]
-postgres = { address = "127.0.0.1:6432", tls = "optional", default_endpoint = "demo-main" }
+postgres = { address = "127.0.0.1:6432", tls = "optional", default_endpoint = "demo-main-pooler" }
 [limits]
 clients_max = 20
 [defaults]
 hold_timeout = "45s"
+pool.size = 8
 [tenants.demo]
+pool = { mode = "transaction", statement_bytes_max = 65536 }
 suspend_after = "never"
 roles.app.verifier = "md50123456789abcdef0123456789abcdef"
 endpoints.demo-main.compute = { kind = "fixed", address = "[::1]:5432" }
 endpoints.demo-main.stop_timeout = "1m30s"
+endpoints.demo-main.pool.wait_timeout = "5s"
 "#;
 
     fn checked(text: &str, endpoint: Option<&str>) -> (Result<(), CheckError>, String) {
@@ -320,14 +348,20 @@ endpoints.demo-main.stop_timeout = "1m30s"
         let (result, text) = checked(TEXT, Some("demo-main"));
         result.unwrap();
         for line in [
-            "endpoint demo-main of tenant demo (pgwake.toml:12)",
-            "suspend_after \"never\" pgwake.toml:10 (from the tenant)",
+            "endpoint demo-main of tenant demo (pgwake.toml:14)",
+            "suspend_after \"never\" pgwake.toml:12 (from the tenant)",
             "hold_timeout \"45s\" pgwake.toml:8 (from [defaults])",
-            "stop_timeout \"1m30s\" pgwake.toml:13",
+            "stop_timeout \"1m30s\" pgwake.toml:15",
             "start_timeout \"1m\" built-in",
-            "roles.app.verifier … pgwake.toml:11 (from the tenant)",
-            "compute.address \"[::1]:5432\" pgwake.toml:12",
+            "roles.app.verifier … pgwake.toml:13 (from the tenant)",
+            "compute.address \"[::1]:5432\" pgwake.toml:14",
             "compute.tls \"disable\" built-in",
+            "pool.mode \"transaction\" pgwake.toml:11 (from the tenant)",
+            "pool.size 8 pgwake.toml:9 (from [defaults])",
+            "pool.wait_timeout \"5s\" pgwake.toml:16",
+            "pool.pinned_max 4 built-in",
+            "pool.statement_bytes_max \"64KiB\" pgwake.toml:11 (from the tenant)",
+            "pool.wake_on \"connect\" built-in",
         ] {
             assert!(has_line(&text, line), "{line}\n{text}");
         }
@@ -344,6 +378,7 @@ endpoints.demo-main.stop_timeout = "1m30s"
             "limits.clients_max 20 pgwake.toml:6",
             "limits.login_timeout \"15s\" built-in",
             "state_dir \"/var/lib/pgwake\" built-in",
+            "listen.postgres [{ address = \"127.0.0.1:6432\", tls = \"optional\", default_endpoint = \"demo-main-pooler\" }] pgwake.toml:4",
             "demo-main tenant demo, fixed [::1]:5432",
         ] {
             assert!(has_line(&text, line), "{line}\n{text}");

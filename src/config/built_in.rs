@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Limits, LoginMethod, RolesFrom};
+use super::{Limits, LoginMethod, Pool, PoolMode, RolesFrom, WakeOn};
 
 /// `state_dir`
 pub(crate) fn state_dir() -> &'static Path {
@@ -36,4 +36,29 @@ impl Default for Limits {
             tcp_keepalive: Duration::from_secs(60),
         }
     }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let size = 20;
+        Self {
+            mode: PoolMode::Session,
+            size,
+            wait_timeout: Duration::from_secs(30),
+            connects_at_once: 4,
+            lifetime: Duration::from_secs(3600),
+            idle_time: Duration::from_secs(10 * 60),
+            pinned_max: pinned_max(size),
+            startup_variants_max: 32,
+            sequence_grace: Duration::from_secs(1),
+            statements_max: 1_000,
+            statement_bytes_max: 1024 * 1024,
+            wake_on: WakeOn::Connect,
+        }
+    }
+}
+
+/// `pool.pinned_max`: half of the sessions stay for those who pin none.
+pub(crate) fn pinned_max(size: usize) -> usize {
+    (size / 2).max(1)
 }

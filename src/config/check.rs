@@ -6,6 +6,7 @@
 mod compute;
 mod endpoint;
 mod listen;
+mod pool;
 mod roles;
 
 use std::{
@@ -21,7 +22,6 @@ use super::{
     problem::{Report, Spot, Wrong},
     read::{At, Setting},
     secret,
-    value::Count,
 };
 
 /// The shortest wait that makes sense where zero would refuse everyone.
@@ -132,10 +132,7 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
     let keepalive = Duration::from_secs(1)..=Duration::from_secs(9 * 3600);
     let user_timeout = MOMENT..=Duration::from_secs(24 * 86_400);
     Limits {
-        clients_max: clients_max.given().map_or(default.clients_max, |at| {
-            let Count(count) = at.value;
-            count
-        }),
+        clients_max: clients_max.given().map_or(default.clients_max, |at| at.value.0),
         login_timeout: duration(
             "login_timeout",
             |t| &t.login_timeout,

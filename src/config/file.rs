@@ -8,11 +8,12 @@ use std::{path::PathBuf, time::Duration};
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 
 use super::{
-    ListenTls, LoginMethod, RoleReading,
+    DefaultEndpoint, ListenTls, LoginMethod, PoolMode, RoleReading, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
     problem::{Report, Spot, Wrong},
     read::{At, List, Named, Opened, Read, Setting, table},
+    size::Size,
     tree::{Node, Value},
     value::{Count, RoleName, ServerTlsMode, read_word},
 };
@@ -59,7 +60,7 @@ table! {
         /// Whether TLS is asked of TCP clients.
         tls: ListenTls,
         /// The endpoint of clients that name none.
-        default_endpoint: EndpointName,
+        default_endpoint: DefaultEndpoint,
     }
 }
 
@@ -93,7 +94,7 @@ table! {
     /// `[limits]`
     LimitsTable {
         /// Most clients at once.
-        clients_max: Count,
+        clients_max: Count<1, 1_000_000>,
         /// From accept until the client has proved who it is.
         login_timeout: Duration,
         /// For transactions after SIGTERM.
@@ -124,6 +125,38 @@ table! {
         login: LoginMethod,
         /// Where further verifiers come from.
         roles_from: RolesFromSource,
+        /// How server sessions are lent to clients.
+        pool: PoolTable,
+    }
+}
+
+table! {
+    /// `pool = { … }`; inherited key by key.
+    PoolTable {
+        /// When a server session is given back.
+        mode: PoolMode,
+        /// Most server sessions that are lent.
+        size: Count<1, 10_000>,
+        /// How long a client waits for one.
+        wait_timeout: Duration,
+        /// Most logins to the server at once.
+        connects_at_once: Count<1, 1_000>,
+        /// How old a server session gets.
+        lifetime: Duration,
+        /// How long one may rest.
+        idle_time: Duration,
+        /// Most server sessions that clients may pin.
+        pinned_max: Count<0, 10_000>,
+        /// Most different startup settings.
+        startup_variants_max: Count<1, 10_000>,
+        /// How long an INSERT keeps its session where sequences are asked for.
+        sequence_grace: Duration,
+        /// Most prepared statements of a client.
+        statements_max: Count<1, 100_000>,
+        /// Longest text of a statement that is remembered.
+        statement_bytes_max: Size<1_024, 1_073_741_824>,
+        /// What wakes a compute.
+        wake_on: WakeOn,
     }
 }
 

@@ -98,8 +98,9 @@ mod reference {
         file::Root::keys("", &mut accepted);
         let mut written = BTreeSet::new();
         keys_written("", &parse(&text_with_examples()), &mut written);
-        // A table of roles_from stands once; it may stand wherever roles_from may.
-        let missing = |key: &&String| !written.contains(*key) && !key.contains("roles_from.");
+        // The tables of roles_from and pool stand in full once; they may stand wherever roles_from and pool may.
+        let stands_once = |key: &str| key.contains("roles_from.") || key.contains(".pool.");
+        let missing = |key: &&String| !written.contains(*key) && !stands_once(key);
         assert_eq!(
             accepted.iter().filter(missing).collect::<Vec<_>>(),
             Vec::<&String>::new()
@@ -108,6 +109,10 @@ mod reference {
         let reading = "tenants.<tenant>.endpoints.<endpoint>.roles_from";
         for key in ["role", "password", "database"] {
             assert!(written.contains(&join_keys(reading, key)), "{key}");
+        }
+        for level in ["tenants.<tenant>", "tenants.<tenant>.endpoints.<endpoint>"] {
+            let key = format!("{level}.pool.size");
+            assert!(written.contains(&key) && accepted.contains(&key), "{key}");
         }
     }
 
@@ -119,6 +124,11 @@ mod reference {
             .iter()
             .map(|key| format!("defaults.{key}"))
             .collect();
+        expected.extend(
+            file::PoolTable::KEYS
+                .iter()
+                .map(|key| format!("defaults.pool.{key}")),
+        );
         expected.extend(file::LimitsTable::KEYS.iter().map(|key| format!("limits.{key}")));
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));
         let missing: Vec<_> = expected.iter().filter(|key| !written.contains(*key)).collect();
@@ -201,7 +211,7 @@ fn every_mistake_gives_the_problems_that_it_must_give_and_no_other() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-const INVALID_FILES_MIN: usize = 34;
+const INVALID_FILES_MIN: usize = 36;
 
 fn compare(file: &Path) -> Result<(), String> {
     let name = file.file_name().unwrap().to_str().unwrap();
@@ -247,10 +257,13 @@ mod inheritance {
         hold_timeout = "1s"
         start_timeout = "2s"
         login = "password"
+        pool = { mode = "transaction", size = 3, lifetime = "2h", pinned_max = 3 }
         [tenants.t]
         hold_timeout = "3s"
         start_timeout = "4s"
         suspend_idle_sessions = true
+        pool.size = 4
+        pool.wake_on = "query"
         [tenants.t.roles.app]
         verifier = "$VERIFIER"
         server_password = "of-the-tenant"
@@ -261,6 +274,7 @@ mod inheritance {
         roles_from = "postgres"
         roles.app.server_password = "its-own"
         compute = { kind = "process", data_dir = "data", database = "app" }
+        pool = { size = 2, statement_bytes_max = "64KiB" }
         [tenants.t.endpoints.plain]
         compute = { kind = "fixed", address = "127.0.0.1:5432" }
     "#;
@@ -285,6 +299,46 @@ mod inheritance {
     }
 
     #[test]
+    fn a_pool_is_inherited_key_by_key() {
+        let loaded = levels();
+        let own = Pool {
+            mode: PoolMode::Transaction,
+            size: 2,
+            lifetime: Duration::from_secs(7200),
+            // Three in the defaults, and no more than there are.
+            pinned_max: 2,
+            statement_bytes_max: 65_536,
+            wake_on: WakeOn::Query,
+            ..Pool::default()
+        };
+        assert_eq!(endpoint(&loaded, "own").pool, own);
+        let plain = Pool {
+            size: 4,
+            pinned_max: 3,
+            statement_bytes_max: Pool::default().statement_bytes_max,
+            ..own
+        };
+        assert_eq!(endpoint(&loaded, "plain").pool, plain);
+        let origin = |endpoint: &str, key: &str| loaded.origins.endpoints[endpoint].get(key).map(|o| o.level);
+        assert_eq!(origin("own", "pool.size"), Some(Level::Own));
+        assert_eq!(origin("plain", "pool.size"), Some(Level::Tenant));
+        assert_eq!(origin("own", "pool.mode"), Some(Level::Defaults));
+        assert_eq!(origin("own", "pool.idle_time"), None);
+    }
+
+    #[test]
+    fn half_of_a_pool_may_be_pinned_and_at_least_one_session() {
+        for (size, pinned_max) in [(1, 1), (2, 1), (3, 1), (9, 4), (40, 20)] {
+            let text = format!(
+                "{LISTEN}[tenants.t.endpoints.one]\nroles_from = \"postgres\"\npool.size = {size}\n\
+                 compute = {{ kind = \"process\", data_dir = \"one\" }}\n"
+            );
+            let loaded = load_text(&text).unwrap();
+            assert_eq!(endpoint(&loaded, "one").pool.pinned_max, pinned_max, "{size}");
+        }
+    }
+
+    #[test]
     fn roles_are_joined_key_by_key() {
         let loaded = levels();
         let password = |name: &str| {
@@ -305,10 +359,10 @@ mod inheritance {
             (origin.level, origin.place.line - LISTEN.lines().count())
         };
         assert_eq!(line_of("suspend_after"), (Level::Defaults, 3));
-        assert_eq!(line_of("hold_timeout"), (Level::Tenant, 8));
-        assert_eq!(line_of("start_timeout"), (Level::Own, 17));
-        assert_eq!(line_of("roles.app.verifier"), (Level::Tenant, 12));
-        assert_eq!(line_of("roles.app.server_password"), (Level::Own, 19));
+        assert_eq!(line_of("hold_timeout"), (Level::Tenant, 9));
+        assert_eq!(line_of("start_timeout"), (Level::Own, 20));
+        assert_eq!(line_of("roles.app.verifier"), (Level::Tenant, 15));
+        assert_eq!(line_of("roles.app.server_password"), (Level::Own, 22));
         assert!(
             !origins.contains_key("stop_timeout"),
             "built-in values have no origin"

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::ids::{EndpointName, NameError, TenantName};
 
 use super::{
-    ListenTls, LoginMethod,
+    DefaultEndpoint, ListenTls, LoginMethod, PoolMode, WakeOn,
     problem::{Report, Spot, Wrong},
     read::{Name, Read, nearest},
     tree::{Node, Value},
@@ -93,22 +93,17 @@ impl Read for PathBuf {
     }
 }
 
-/// A number of things, at least one.
+/// A number of things, from `LEAST` to `MOST`; a number beyond that is a slip.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Count(pub(crate) usize);
+pub(crate) struct Count<const LEAST: usize, const MOST: usize>(pub(crate) usize);
 
-impl Count {
-    /// More than any process can hold; a number beyond it is a slip.
-    const MAX: usize = 1_000_000;
-}
-
-impl Read for Count {
+impl<const LEAST: usize, const MOST: usize> Read for Count<LEAST, MOST> {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
-        let fix = "write a whole number from 1 to 1000000, without quotes";
+        let fix = format!("write a whole number from {LEAST} to {MOST}, without quotes");
         let message = match &node.value {
             Value::Integer(text) => match text.parse() {
-                Ok(count @ 1..=Self::MAX) => return Some(Self(count)),
-                _ => format!("{text} is not a number from 1 to {}", Self::MAX),
+                Ok(count) if (LEAST..=MOST).contains(&count) => return Some(Self(count)),
+                _ => format!("{text} is not a number from {LEAST} to {MOST}"),
             },
             other => format!("expected an integer, found {}", other.kind()),
         };
@@ -137,10 +132,12 @@ impl Name for EndpointName {
     }
 }
 
-impl Read for EndpointName {
+impl Read for DefaultEndpoint {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let text = read_text(node, spot, "the name of an endpoint in quotes", report)?;
-        report.note(spot, Self::parse_name(text))
+        let (name, pooling) = PoolMode::split_name(text);
+        let name = report.note(spot, EndpointName::parse_name(name))?;
+        Some(Self { name, pooling })
     }
 }
 
@@ -178,6 +175,20 @@ impl Read for LoginMethod {
             ("scram", Self::Scram),
             ("password", Self::Password),
         ];
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for PoolMode {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = Self::ALL.map(|mode| (mode.as_str(), mode));
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for WakeOn {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [("connect", Self::Connect), ("query", Self::Query)];
         read_word(node, spot, words, report)
     }
 }

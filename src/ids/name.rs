@@ -2,6 +2,9 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+/// What turns the name of an endpoint into a request for transaction pooling; no endpoint's name ends so.
+pub const POOLER_SUFFIX: &str = "-pooler";
+
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -35,7 +38,7 @@ impl EndpointName {
     /// [`NameError`] tells which rule the text breaks.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         check_alphabet(text, 3)?;
-        if text.ends_with("-pooler") {
+        if text.ends_with(POOLER_SUFFIX) {
             return Err(NameError::Pooler);
         }
         Ok(Self(text.into()))

@@ -6,6 +6,7 @@ use super::owed::Loss;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 use crate::wire::WireError;
+use crate::wire::options::POOL_SETTING;
 
 /// Why a session ends that neither the client nor its server ended.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,8 @@ pub(super) enum SessionError {
     PlaintextRefused,
     #[error("not logged in within {0:?}")]
     LoginTimeout(Duration),
+    #[error("unknown way of pooling {0:?} asked for")]
+    UnknownPooling(String),
     #[error("client left")]
     ClientGone,
     #[error("unknown message type {0:#04x} from the client")]
@@ -54,6 +57,7 @@ impl ClientError for SessionError {
             Self::Wire(error) => error.sqlstate(),
             Self::PlaintextRefused => SqlState::REJECTED,
             Self::LoginTimeout(_) => SqlState::CANCELLED,
+            Self::UnknownPooling(_) => SqlState::INVALID_PARAMETER,
             Self::ClientGone => SqlState::SERVER_LOST,
             Self::UnknownMessage(_) | Self::BadLength => SqlState::PROTOCOL_VIOLATION,
             Self::ServerLost {
@@ -74,6 +78,9 @@ impl ClientError for SessionError {
             Self::Wire(error) => error.message(),
             Self::PlaintextRefused => "TLS is required".into(),
             Self::LoginTimeout(_) => "login took too long".into(),
+            Self::UnknownPooling(said) => {
+                format!("invalid value for parameter \"{POOL_SETTING}\": \"{said}\"").into()
+            }
             Self::ClientGone => "connection lost".into(),
             Self::UnknownMessage(tag) => format!("invalid frontend message type {tag}").into(),
             Self::BadLength => "invalid message length".into(),
@@ -110,6 +117,9 @@ impl ClientError for SessionError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::PlaintextRefused => Some("connect with sslmode=require or stricter".into()),
+            Self::UnknownPooling(_) => Some(
+                "write \"session\" or \"transaction\", such as options='-c pgwake.pool=transaction'".into(),
+            ),
             Self::ServerLost { loss: Loss::Unknown, .. } => {
                 Some("connect again and look before the statement is repeated".into())
             }

@@ -20,11 +20,12 @@ use super::{
 };
 use crate::auth::{AuthError, Authenticated, Claim, RoleBook, TlsUse, authenticate};
 use crate::cancel::SecretLength;
+use crate::config::PoolMode;
 use crate::error::ClientError;
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tenant::directory::Said;
 use crate::tls::Stream;
-use crate::wire::options::take_endpoint;
+use crate::wire::options::{OwnWords, take_own_words};
 use crate::wire::say;
 use crate::wire::startup::Startup;
 
@@ -36,6 +37,8 @@ pub(super) struct LoggedIn {
     pub(super) parameters: Vec<(Bytes, Bytes)>,
     /// How long the secret of its cancel key is.
     pub(super) secret_length: SecretLength,
+    /// When its server session is given back.
+    pub(super) pool_mode: PoolMode,
 }
 
 /// How long pgwake waits for a client that has not proved who it is: until its deadline, and not beyond the
@@ -86,10 +89,10 @@ pub(super) async fn log_in(
     record.tls = tls;
     let application = startup.parameter("application_name").unwrap_or_default();
     record.note(startup.role(), startup.database(), application);
-    let (parameters, option) = parameters_for_server(&startup);
+    let (parameters, own_words) = parameters_for_server(&startup);
     let said = Said {
         server_name: server_name.as_deref(),
-        option: option.as_deref(),
+        option: own_words.endpoint.as_deref(),
         default: door.default_endpoint.as_ref(),
     };
     let resolved = match house.directory.resolve(said) {
@@ -114,6 +117,13 @@ pub(super) async fn log_in(
             return Err(Outcome::of(&error));
         }
     };
+    // Only now: a refusal before the login would have libpq try again in plaintext.
+    let asked = own_words.pool.as_deref();
+    let of_name = resolved.pooling.unwrap_or(who.endpoint.pool.mode);
+    let pool_mode = match pool_mode(&startup, asked, of_name) {
+        Ok(pool_mode) => pool_mode,
+        Err(error) => return Err(refuse(&mut stream, &error, record).await),
+    };
     let secret_length = if startup.minor >= 2 {
         SecretLength::ThirtyTwo
     } else {
@@ -124,6 +134,23 @@ pub(super) async fn log_in(
         who,
         parameters,
         secret_length,
+        pool_mode,
+    })
+}
+
+/// What `options` ask for goes first, then `of_name`: what the name asks for, or the endpoint's own mode. Replication
+/// has no transactions to give a session back between.
+fn pool_mode(startup: &Startup, asked: Option<&str>, of_name: PoolMode) -> Result<PoolMode, SessionError> {
+    let mode = match asked {
+        None => of_name,
+        Some(asked) => PoolMode::ALL
+            .into_iter()
+            .find(|mode| mode.as_str().eq_ignore_ascii_case(asked))
+            .ok_or_else(|| SessionError::UnknownPooling(shortened(asked.as_bytes())))?,
+    };
+    Ok(match startup.asks_for_replication() {
+        true => PoolMode::Session,
+        false => mode,
     })
 }
 
@@ -155,10 +182,10 @@ async fn prove(
     authenticate(stream, claim, roles).await
 }
 
-/// Everything that the client asked for but pgwake's own words: `endpoint=` in `options`, protocol options. Also
-/// the endpoint that was named there.
-fn parameters_for_server(startup: &Startup) -> (Vec<(Bytes, Bytes)>, Option<String>) {
-    let mut endpoint = None;
+/// Everything that the client asked for but pgwake's own words in `options`, and protocol options. Also what those
+/// words say.
+fn parameters_for_server(startup: &Startup) -> (Vec<(Bytes, Bytes)>, OwnWords) {
+    let mut own_words = OwnWords::default();
     let mut parameters = Vec::with_capacity(startup.parameters.len());
     for (name, value) in &startup.parameters {
         if name.starts_with(b"_pq_.") {
@@ -168,12 +195,11 @@ fn parameters_for_server(startup: &Startup) -> (Vec<(Bytes, Bytes)>, Option<Stri
             parameters.push((name.clone(), value.clone()));
             continue;
         }
-        let options = take_endpoint(value);
-        let named = options.endpoint.is_some();
-        endpoint = options.endpoint.or(endpoint);
-        if !named || !options.rest.is_empty() {
+        let options = take_own_words(value);
+        if options.own.is_empty() || !options.rest.is_empty() {
             parameters.push((name.clone(), options.rest.into()));
         }
+        own_words.add(options.own);
     }
-    (parameters, endpoint)
+    (parameters, own_words)
 }

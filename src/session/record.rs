@@ -7,6 +7,7 @@ use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 
 use super::error::SessionError;
+use crate::config::PoolMode;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::SessionId;
 
@@ -88,6 +89,8 @@ pub(super) struct SessionRecord {
     pub(super) database: String,
     pub(super) application: String,
     pub(super) tls: &'static str,
+    /// Known once it has proved who it is.
+    pub(super) pooling: Option<PoolMode>,
     /// Whether it was held while its compute woke.
     pub(super) cold: bool,
     pub(super) bytes_in: u64,
@@ -127,6 +130,7 @@ impl SessionRecord {
             database: String::new(),
             application: String::new(),
             tls: "off",
+            pooling: None,
             cold: false,
             bytes_in: 0,
             bytes_out: 0,
@@ -175,7 +179,7 @@ impl SessionRecord {
             role,
             database = self.database.as_str(),
             application = self.application.as_str(),
-            pooling = "session",
+            pooling = self.pooling.map_or("", PoolMode::as_str),
             sqlstate,
             outcome = what,
             cold = self.cold,

@@ -2,7 +2,7 @@
 //!
 //! The first label of the TLS server name under a listed domain is the endpoint, or the whole name where an
 //! endpoint lists it as a host. A server name that names none leaves it to `options=endpoint=NAME`, then to the
-//! listener's default. A name that nobody owns is not an error here: it goes on to a mock login, so that a
+//! listener's default. `-pooler` behind a name asks for transaction pooling and is no part of it. A name that nobody owns is not an error here: it goes on to a mock login, so that a
 //! stranger cannot tell which names exist.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, DefaultEndpoint, Endpoint, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 
@@ -31,16 +31,18 @@ pub struct Said<'a> {
     /// `endpoint=` in `options`.
     pub option: Option<&'a str>,
     /// The listener's default.
-    pub default: Option<&'a EndpointName>,
+    pub default: Option<&'a DefaultEndpoint>,
 }
 
 /// What the names mean.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// The endpoint's name as the client said it.
+    /// The endpoint's name as the client said it, without `-pooler`.
     pub said: String,
     /// `None`: nobody has that name.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// What the name asks for; `None`: nothing, so that the endpoint's own mode holds.
+    pub pooling: Option<PoolMode>,
 }
 
 /// Why names mean nothing.
@@ -91,20 +93,31 @@ impl Directory {
         // As in DNS, case does not matter; a name has one spelling from here on, so that every spelling of it has
         // the same mock login.
         let option = said.option.map(str::to_ascii_lowercase);
-        let name = match (by_server_name, option) {
-            (Some(by_server_name), Some(option)) if by_server_name != option => {
+        // For the same reason, names that nobody has lose their suffix as well.
+        let by_server_name = by_server_name.as_deref().map(PoolMode::split_name);
+        let by_option = option.as_deref().map(PoolMode::split_name);
+        let (name, pooling) = match (by_server_name, by_option) {
+            (Some((by_server_name, _)), Some((by_option, _))) if by_server_name != by_option => {
                 // Repeats what was said: which endpoint a host belongs to is not told to strangers.
                 let server_name = said.server_name.unwrap_or_default().to_owned();
+                let option = option.unwrap_or_default();
                 return Err(ResolveError::Contradiction { server_name, option });
             }
-            (Some(name), _) | (None, Some(name)) => name,
-            (None, None) => said.default.ok_or(ResolveError::Nothing)?.as_str().to_owned(),
+            (Some((name, pooling)), Some((_, also))) => (name, pooling.or(also)),
+            (Some(named), None) | (None, Some(named)) => named,
+            (None, None) => {
+                let default = said.default.ok_or(ResolveError::Nothing)?;
+                (default.name.as_str(), default.pooling)
+            }
         };
-        let endpoint = self.by_name.get(name.as_str()).cloned();
-        Ok(Resolved { said: name, endpoint })
+        Ok(Resolved {
+            said: name.to_owned(),
+            endpoint: self.by_name.get(name).cloned(),
+            pooling,
+        })
     }
 
-    /// The endpoint's name in a server name; `None` where it names no endpoint.
+    /// The endpoint's name in a server name, suffix included; `None` where it names no endpoint.
     fn named_by(&self, server_name: &str) -> Option<String> {
         if let Some(name) = self.by_host.get(server_name) {
             return Some(name.as_str().to_owned());

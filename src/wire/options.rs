@@ -1,36 +1,76 @@
-//! The `options` startup parameter: finds `endpoint=NAME` in it and takes it out.
+//! The `options` startup parameter: finds pgwake's own words in it, `endpoint=NAME` and `pgwake.pool=MODE`, and takes
+//! them out.
 //!
 //! Postgres splits `options` at whitespace, with backslash as escape
 //! (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS>). Only whole words are
-//! taken out; everything else reaches the server byte for byte.
+//! taken out; everything else reaches the server byte for byte. What the words mean is not decided here.
+
+/// The setting that asks for a way of pooling.
+pub const POOL_SETTING: &str = "pgwake.pool";
 
 /// `options` without pgwake's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// What the server gets.
     pub rest: Vec<u8>,
-    /// The endpoint that was named, as it was said; the last one counts.
-    pub endpoint: Option<String>,
+    /// What was said to pgwake.
+    pub own: OwnWords,
 }
 
-/// Takes `endpoint=NAME`, `endpoint%3DNAME` (a connection string whose escape was not undone) and
-/// `-c endpoint=NAME` out of `options`.
-pub fn take_endpoint(options: &[u8]) -> Options {
+/// What is said to pgwake in `options`, as it was said. Where a word stands twice, the last one counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnWords {
+    /// The endpoint.
+    pub endpoint: Option<String>,
+    /// The way of pooling.
+    pub pool: Option<String>,
+}
+
+impl OwnWords {
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.endpoint.is_none() && self.pool.is_none()
+    }
+
+    /// Adds what was said later.
+    pub fn add(&mut self, later: Self) {
+        self.endpoint = later.endpoint.or(self.endpoint.take());
+        self.pool = later.pool.or(self.pool.take());
+    }
+
+    /// `NAME=VALUE` where it is one of ours; `=` may be `%3D` (a connection string whose escape was not undone).
+    fn of_word(word: &[u8]) -> Option<Self> {
+        let mut own = Self::default();
+        if let Some(endpoint) = word.strip_prefix(b"endpoint").and_then(value) {
+            own.endpoint = Some(endpoint);
+        } else {
+            let (name, rest) = word.split_at_checked(POOL_SETTING.len())?;
+            // Postgres knows settings in any case.
+            if !name.eq_ignore_ascii_case(POOL_SETTING.as_bytes()) {
+                return None;
+            }
+            own.pool = Some(value(rest)?);
+        }
+        Some(own)
+    }
+}
+
+/// Takes pgwake's own words out of `options`: `endpoint=NAME` and `pgwake.pool=MODE`, alone or behind `-c`, and
+/// `--pgwake.pool=MODE`, as Postgres' own settings may be written.
+pub fn take_own_words(options: &[u8]) -> Options {
     let words = words(options);
     let mut rest = Vec::with_capacity(options.len());
-    let mut endpoint = None;
+    let mut own = OwnWords::default();
     let mut index = 0;
     while let Some(word) = words.get(index) {
-        let name = named(word).or_else(|| named(word.strip_prefix(b"-c")?));
-        let next_name = if *word == b"-c" {
-            words.get(index + 1).and_then(|next| named(next))
-        } else {
-            None
-        };
-        match (name, next_name) {
-            (Some(name), _) => endpoint = Some(name),
-            (None, Some(name)) => {
-                endpoint = Some(name);
+        let next = words.get(index + 1).filter(|_| *word == b"-c");
+        let said = OwnWords::of_word(word)
+            .or_else(|| OwnWords::of_word(word.strip_prefix(b"-c")?))
+            .or_else(|| OwnWords::of_word(word.strip_prefix(b"--")?).filter(|said| said.pool.is_some()));
+        match (said, next.and_then(|next| OwnWords::of_word(next))) {
+            (Some(said), _) => own.add(said),
+            (None, Some(said)) => {
+                own.add(said);
                 index += 1;
             }
             (None, None) => {
@@ -42,18 +82,17 @@ pub fn take_endpoint(options: &[u8]) -> Options {
         }
         index += 1;
     }
-    if endpoint.is_none() {
+    if own.is_empty() {
         rest = options.to_vec();
     }
-    Options { rest, endpoint }
+    Options { rest, own }
 }
 
-fn named(word: &[u8]) -> Option<String> {
-    let name = word
-        .strip_prefix(b"endpoint=")
-        .or_else(|| word.strip_prefix(b"endpoint%3D"));
-    let name = name.or_else(|| word.strip_prefix(b"endpoint%3d"))?;
-    Some(String::from_utf8_lossy(name).into_owned())
+/// What stands behind the `=`.
+fn value(rest: &[u8]) -> Option<String> {
+    let equals = [&b"="[..], b"%3D", b"%3d"];
+    let value = equals.iter().find_map(|equals| rest.strip_prefix(*equals))?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// The words as they stand, escapes included.
@@ -77,9 +116,15 @@ fn words(options: &[u8]) -> Vec<&[u8]> {
 mod tests {
     use super::*;
 
+    fn all_taken(options: &str) -> (String, OwnWords) {
+        let Options { rest, own } = take_own_words(options.as_bytes());
+        (String::from_utf8(rest).unwrap(), own)
+    }
+
     fn taken(options: &str) -> (String, Option<String>) {
-        let Options { rest, endpoint } = take_endpoint(options.as_bytes());
-        (String::from_utf8(rest).unwrap(), endpoint)
+        let (rest, own) = all_taken(options);
+        assert_eq!(own.pool, None, "{options:?}");
+        (rest, own.endpoint)
     }
 
     #[test]
@@ -99,7 +144,38 @@ mod tests {
     }
 
     #[test]
-    fn options_without_an_endpoint_stay_byte_for_byte() {
+    fn the_way_of_pooling_is_taken_out_however_a_setting_may_be_written() {
+        for (options, rest) in [
+            ("pgwake.pool=session", ""),
+            ("pgwake.pool%3Dsession", ""),
+            ("-c pgwake.pool=session", ""),
+            ("-cpgwake.pool=session", ""),
+            ("--pgwake.pool=session", ""),
+            ("-c PGWake.Pool=session -c geqo=off", "-c geqo=off"),
+            ("-c a=b\\ c --pgwake.pool=session -d 3", "-c a=b\\ c -d 3"),
+            (
+                "-c pgwake.pool=transaction -c x=y --pgwake.pool=session",
+                "-c x=y",
+            ),
+        ] {
+            let (left, own) = all_taken(options);
+            assert_eq!(
+                (&*left, own.pool.as_deref()),
+                (rest, Some("session")),
+                "{options:?}"
+            );
+            assert_eq!(own.endpoint, None, "{options:?}");
+        }
+        let (rest, own) = all_taken("endpoint=a -c pgwake.pool= -c geqo=off endpoint=b");
+        let expected = OwnWords {
+            endpoint: Some("b".into()),
+            pool: Some(String::new()),
+        };
+        assert_eq!((&*rest, own), ("-c geqo=off", expected));
+    }
+
+    #[test]
+    fn options_without_own_words_stay_byte_for_byte() {
         for options in [
             "",
             " ",
@@ -107,6 +183,10 @@ mod tests {
             "-c search_path=a,\\ endpoint=b",
             "--endpoint=x",
             "-c",
+            "-c pgwake.pools=session",
+            "-c pgwake.pool",
+            "-c my.pgwake.pool=session",
+            "pgwake",
         ] {
             assert_eq!(taken(options), (options.to_owned(), None), "{options:?}");
         }

@@ -80,6 +80,18 @@ impl Startup {
             .unwrap_or_else(|| self.role())
     }
 
+    /// Whether the client comes to replicate: `replication` says anything but no
+    /// (<https://www.postgresql.org/docs/current/protocol-replication.html>). What it says wrongly is for Postgres to
+    /// refuse.
+    pub fn asks_for_replication(&self) -> bool {
+        // Postgres takes every beginning of these that is not also one of "on".
+        let no = ["f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0"];
+        let says_no = |value: &[u8]| no.iter().any(|no| value.eq_ignore_ascii_case(no.as_bytes()));
+        self.parameters
+            .iter()
+            .any(|(name, value)| &name[..] == b"replication" && !says_no(value))
+    }
+
     /// Names of protocol options (`_pq_.…`) that the client asks for; pgwake supports none.
     pub fn protocol_options(&self) -> impl Iterator<Item = &[u8]> {
         self.parameters

@@ -73,7 +73,7 @@ pub(super) struct Written<'a> {
 impl Written<'_> {
     fn check(&mut self, shared: &mut Shared<'_>) -> Option<Endpoint> {
         let waits = MOMENT..=YEAR;
-        let mut duration = |key, pick, default| match self.inherit(key, pick) {
+        let mut duration = |key, pick: fn(&Inherited) -> &Setting<_>, default| match self.inherit(key, pick) {
             Some(at) => within(&at, &waits, self.report),
             None => default,
         };
@@ -82,6 +82,7 @@ impl Written<'_> {
         let stop_timeout = duration("stop_timeout", |i| &i.stop_timeout, built_in::STOP_TIMEOUT);
         let suspend_after = self.inherit("suspend_after", |i| &i.suspend_after);
         let suspend_idle_sessions = self.inherit("suspend_idle_sessions", |i| &i.suspend_idle_sessions);
+        let pool = self.check_pool();
         let hosts = self.check_hosts(shared);
         let roles = self.check_roles();
         let login = self.check_login(&roles);
@@ -100,6 +101,7 @@ impl Written<'_> {
             hold_timeout,
             start_timeout,
             stop_timeout,
+            pool,
             compute: compute?,
         })
     }
@@ -108,7 +110,7 @@ impl Written<'_> {
     pub(super) fn inherit<T: Clone>(
         &mut self,
         key: &str,
-        pick: fn(&Inherited) -> &Setting<T>,
+        pick: impl Fn(&Inherited) -> &Setting<T>,
     ) -> Option<At<T>> {
         let levels = [
             (Level::Own, Some(&self.own.value.inherited)),

@@ -89,7 +89,7 @@ fn check_default(root: &Root, listener: &Listener, report: &mut Report) {
         return;
     };
     let names = endpoint_names(root);
-    let name = at.value.as_str();
+    let name = at.value.name.as_str();
     if names.contains(name) {
         return;
     }

@@ -101,3 +101,85 @@ fn a_contradiction_repeats_only_what_was_said() {
         "{detail}"
     );
 }
+
+/// The endpoint's name as it was said, whether it exists, and the pooling that it asks for.
+fn pooled(said: Said<'_>) -> (String, bool, Option<PoolMode>) {
+    let resolved = directory().resolve(said).unwrap();
+    (resolved.said, resolved.endpoint.is_some(), resolved.pooling)
+}
+
+#[test]
+fn a_name_with_pooler_behind_it_asks_for_transaction_pooling_of_the_same_endpoint() {
+    let transaction = Some(PoolMode::Transaction);
+    for (server_name, option, pooling) in [
+        (Some("demo-main.db.localhost"), None, None),
+        (Some("pg.acme.example"), None, None),
+        (Some("demo-main-pooler.db.localhost"), None, transaction),
+        (Some("demo-main-pooler.eu.db.localhost"), None, transaction),
+        (None, Some("demo-main"), None),
+        (None, Some("Demo-Main-POOLER"), transaction),
+        // Both name one endpoint: whoever asks for transaction pooling gets it.
+        (
+            Some("demo-main.db.localhost"),
+            Some("demo-main-pooler"),
+            transaction,
+        ),
+        (
+            Some("demo-main-pooler.db.localhost"),
+            Some("demo-main"),
+            transaction,
+        ),
+        (Some("pg.acme.example"), Some("demo-main-pooler"), transaction),
+    ] {
+        let said = Said {
+            server_name,
+            option,
+            default: None,
+        };
+        assert_eq!(pooled(said), ("demo-main".to_owned(), true, pooling), "{said:?}");
+    }
+}
+
+#[test]
+fn the_listeners_default_asks_for_what_its_name_says() {
+    for pooling in [None, Some(PoolMode::Transaction)] {
+        let default = DefaultEndpoint {
+            name: EndpointName::parse("demo-main").unwrap(),
+            pooling,
+        };
+        let said = Said {
+            default: Some(&default),
+            ..Said::default()
+        };
+        assert_eq!(pooled(said), ("demo-main".to_owned(), true, pooling));
+    }
+}
+
+#[test]
+fn an_unknown_name_with_pooler_behind_it_is_the_unknown_name() {
+    // Both have one mock login, as both names of an endpoint that exists have one login.
+    let said = |option| Said {
+        option: Some(option),
+        ..Said::default()
+    };
+    let transaction = Some(PoolMode::Transaction);
+    assert_eq!(pooled(said("nobody")), ("nobody".to_owned(), false, None));
+    assert_eq!(
+        pooled(said("nobody-pooler")),
+        ("nobody".to_owned(), false, transaction)
+    );
+    assert_eq!(
+        pooled(said("demo-main-pooler-pooler")),
+        ("demo-main-pooler".to_owned(), false, transaction)
+    );
+}
+
+#[test]
+fn a_contradiction_repeats_the_suffix_too() {
+    let server_name = "demo-main.db.localhost".to_owned();
+    let option = "demo-preview-pooler".to_owned();
+    assert_eq!(
+        resolved(Some(&server_name), Some(&option)),
+        Err(ResolveError::Contradiction { server_name, option })
+    );
+}

@@ -130,3 +130,25 @@ proptest! {
         prop_assert!(at_once.1 <= usize::try_from(length.max(4)).unwrap());
     }
 }
+
+#[test]
+fn whoever_says_anything_but_no_comes_to_replicate() {
+    let asks = |values: &[&'static str]| {
+        let parameters = values
+            .iter()
+            .map(|value| (Bytes::from("replication"), Bytes::from(*value)));
+        Startup {
+            minor: 0,
+            parameters: parameters.collect(),
+        }
+        .asks_for_replication()
+    };
+    for yes in ["true", "database", "on", "1", "YES", "t", "o", "", "nonsense"] {
+        assert!(asks(&[yes]), "{yes:?}");
+    }
+    for no in ["false", "off", "no", "0", "F", "Of"] {
+        assert!(!asks(&[no]), "{no:?}");
+    }
+    assert!(asks(&["database", "false"]));
+    assert!(!asks(&[]));
+}
