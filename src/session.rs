@@ -14,6 +14,8 @@ mod pump;
 mod record;
 mod relay;
 mod turn;
+#[expect(dead_code, reason = "the turn of transaction pooling calls it")]
+mod words;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,0 +1,92 @@
+//! The functions of a database that can change the state of a session, as trigger words.
+//!
+//! Which they are, `profile::functions` asks Postgres; here they are only looked up.
+
+use std::collections::HashMap;
+
+use super::{CustomNames, Words};
+
+/// Postgres cuts identifiers to this many bytes, or a few less within a character of several.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+
+/// What calling a function does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct Effect {
+    /// The words of its source and of those that it calls.
+    pub(in crate::session) words: Words,
+    /// The custom settings that its source names.
+    pub(in crate::session) names: CustomNames,
+}
+
+/// Functions' names in lower case, each with what it does. Names that are not one plain word of ASCII are not in
+/// it: a scan could not find them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::session) struct FunctionWords {
+    by_name: HashMap<Box<[u8]>, Effect>,
+    /// As in `keyword`.
+    lengths: [u64; 32],
+}
+
+impl FunctionWords {
+    /// All functions that matter; names that differ in case only share what they do.
+    pub(in crate::session) fn new(functions: impl IntoIterator<Item = (Box<[u8]>, Effect)>) -> Self {
+        let mut words = Self {
+            by_name: HashMap::new(),
+            lengths: [0; 32],
+        };
+        for (name, effect) in functions {
+            words.add(&name, effect);
+        }
+        words
+    }
+
+    /// Whether a scan can find this name.
+    pub(in crate::session) fn can_be_found(name: &[u8]) -> bool {
+        name.len() <= IDENTIFIER_BYTES_MAX
+            && name
+                .first()
+                .is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_')
+            && name
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    }
+
+    fn add(&mut self, name: &[u8], effect: Effect) {
+        if !Self::can_be_found(name) {
+            return;
+        }
+        self.lengths[usize::from(name[0] & 31)] |= 1 << name.len();
+        let known = self.by_name.entry(name.to_ascii_lowercase().into()).or_default();
+        known.words |= effect.words;
+        known.names.extend(&effect.names);
+    }
+
+    /// What the function of this name does; a name that is too long is cut as Postgres cuts it.
+    #[inline]
+    pub(super) fn look_up(&self, word: &[u8]) -> Option<&Effect> {
+        let word = &word[..word.len().min(IDENTIFIER_BYTES_MAX)];
+        if self.lengths[usize::from(word[0] & 31)] >> word.len() & 1 == 0 {
+            return None;
+        }
+        self.find(word)
+    }
+
+    #[cold]
+    fn find(&self, word: &[u8]) -> Option<&Effect> {
+        let mut lower = [0; IDENTIFIER_BYTES_MAX];
+        let lower = &mut lower[..word.len()];
+        lower.copy_from_slice(word);
+        lower.make_ascii_lowercase();
+        self.by_name.get(&*lower)
+    }
+
+    /// How many there are.
+    pub(in crate::session) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Names, in no order.
+    pub(in crate::session) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.by_name.keys().map(|name| &**name)
+    }
+}

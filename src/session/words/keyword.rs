@@ -1,0 +1,258 @@
+//! The words that mean something, alone or together with the word before them.
+
+use super::Words;
+
+/// The longest word that is looked up.
+pub(super) const KEYWORD_BYTES_MAX: usize = 40;
+
+/// What a word means to the words behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum Key {
+    /// Nothing.
+    #[default]
+    Other,
+    /// `set`, not of an UPDATE.
+    Set,
+    /// `reset`.
+    Reset,
+    /// `session`, `local`, `global`: between `set` or `create` and what it is about.
+    Scope,
+    /// `create`, `replace`.
+    Create,
+    /// `alter`, `drop`.
+    Change,
+    /// `into`.
+    Into,
+    /// `with`.
+    With,
+    /// `commit`.
+    Commit,
+    /// `constraint`, `event`: kinds of triggers.
+    TriggerKind,
+    /// A statement begins behind it: `begin`, `then`, `else`, `loop`, `execute`, `format`.
+    Opener,
+    /// `u`: behind it may come an identifier in Unicode escapes.
+    Unicode,
+    /// `set_config`.
+    SetConfig,
+}
+
+/// What a word is, alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// It counts wherever it is.
+    Word(Words),
+    /// It counts where a statement begins.
+    First(Words),
+    /// It tells something about the words behind it.
+    Key(Key),
+    /// Both.
+    Both(Words, Key),
+    /// It counts behind one of certain words.
+    After(After),
+    /// `local`.
+    Local,
+    /// `transaction` or `constraints`: not about the session where `set` stands before it.
+    Exempt,
+    /// A SET behind it is not the statement: `update`, `alter`, `merge`.
+    Updates,
+    /// The view over settings: an update of it is a SET.
+    SettingsView,
+}
+
+/// Words that count behind others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum After {
+    /// `temp`.
+    Temp,
+    /// `hold`.
+    Hold,
+    /// `database`.
+    Database,
+    /// `function` and its like.
+    Function,
+    /// `role` and its like.
+    Role,
+    /// `system`.
+    System,
+}
+
+/// Looks up a word in lower case.
+pub(super) fn look_up(word: &[u8]) -> Option<Found> {
+    Some(match word {
+        b"set" => Found::Key(Key::Set),
+        b"reset" => Found::Both(Words::RESET, Key::Reset),
+        b"session" | b"global" => Found::Key(Key::Scope),
+        b"local" => Found::Local,
+        b"transaction" | b"constraints" => Found::Exempt,
+        b"update" | b"merge" => Found::Updates,
+        b"alter" | b"drop" => Found::Key(Key::Change),
+        b"create" | b"replace" => Found::Key(Key::Create),
+        b"into" => Found::Key(Key::Into),
+        b"with" => Found::Key(Key::With),
+        b"commit" => Found::Key(Key::Commit),
+        b"constraint" | b"event" => Found::Key(Key::TriggerKind),
+        b"begin" | b"then" | b"else" | b"loop" | b"format" => Found::Key(Key::Opener),
+        b"execute" => Found::Both(Words::EXECUTE, Key::Opener),
+        b"u" => Found::Key(Key::Unicode),
+        b"set_config" => Found::Key(Key::SetConfig),
+        // Of pg_trgm: it sets one of that extension's settings.
+        b"set_limit" => Found::Word(Words::SET_CONFIG),
+        b"pg_settings" => Found::SettingsView,
+        b"temp" | b"temporary" => Found::After(After::Temp),
+        b"hold" => Found::After(After::Hold),
+        b"database" => Found::After(After::Database),
+        b"function" | b"procedure" | b"routine" | b"aggregate" | b"extension" | b"trigger" | b"rule" => {
+            Found::After(After::Function)
+        }
+        b"role" | b"user" | b"group" => Found::After(After::Role),
+        b"system" => Found::After(After::System),
+        b"listen" => Found::First(Words::LISTEN),
+        b"unlisten" => Found::First(Words::UNLISTEN),
+        b"load" => Found::First(Words::LOAD),
+        b"do" => Found::First(Words::DO),
+        b"call" => Found::First(Words::CALL),
+        b"grant" | b"revoke" | b"reassign" => Found::First(Words::GRANT),
+        b"discard" => Found::First(Words::DISCARD),
+        b"prepare" => Found::First(Words::PREPARE),
+        b"deallocate" => Found::First(Words::DEALLOCATE),
+        b"pg_advisory_lock"
+        | b"pg_advisory_lock_shared"
+        | b"pg_try_advisory_lock"
+        | b"pg_try_advisory_lock_shared" => Found::Word(Words::ADVISORY),
+        b"pg_advisory_unlock" | b"pg_advisory_unlock_shared" | b"pg_advisory_unlock_all" => {
+            Found::Word(Words::ADVISORY_UNLOCK)
+        }
+        b"lastval" | b"currval" => Found::Word(Words::SEQUENCE_READ),
+        b"nextval" | b"setval" => Found::Word(Words::NEXTVAL),
+        b"setseed" => Found::Word(Words::SETSEED),
+        b"seed" => Found::Word(Words::SEED),
+        b"query_to_xml"
+        | b"query_to_xmlschema"
+        | b"query_to_xml_and_xmlschema"
+        | b"cursor_to_xml"
+        | b"cursor_to_xmlschema"
+        | b"ts_stat"
+        | b"ts_rewrite" => Found::Word(Words::OBSCURE),
+        b"pg_backup_start" | b"pg_start_backup" => Found::Word(Words::BACKUP),
+        b"pg_backup_stop" | b"pg_stop_backup" => Found::Word(Words::BACKUP_END),
+        b"pg_replication_origin_session_setup" => Found::Word(Words::ORIGIN),
+        b"pg_create_physical_replication_slot"
+        | b"pg_create_logical_replication_slot"
+        | b"pg_copy_physical_replication_slot"
+        | b"pg_copy_logical_replication_slot" => Found::Word(Words::SLOT),
+        b"dynamic_library_path" | b"session_preload_libraries" => Found::Word(Words::HIDDEN_SETTING),
+        word if word.starts_with(b"pg_temp") => Found::Word(Words::PG_TEMP),
+        word if word.starts_with(b"dblink_connect") => Found::Word(Words::DBLINK),
+        _ => return None,
+    })
+}
+
+/// For each first letter (its low five bits) the lengths that a word of [`look_up`] may have. Most words of most
+/// statements are turned away here.
+const LENGTHS: [u64; 32] = {
+    const WORDS: &[&str] = &[
+        "set",
+        "reset",
+        "session",
+        "global",
+        "local",
+        "transaction",
+        "constraints",
+        "update",
+        "merge",
+        "alter",
+        "drop",
+        "create",
+        "replace",
+        "into",
+        "with",
+        "commit",
+        "constraint",
+        "event",
+        "begin",
+        "then",
+        "else",
+        "loop",
+        "format",
+        "execute",
+        "u",
+        "set_config",
+        "set_limit",
+        "pg_settings",
+        "temp",
+        "temporary",
+        "hold",
+        "database",
+        "function",
+        "procedure",
+        "routine",
+        "aggregate",
+        "extension",
+        "trigger",
+        "rule",
+        "role",
+        "user",
+        "group",
+        "system",
+        "listen",
+        "unlisten",
+        "load",
+        "do",
+        "call",
+        "grant",
+        "revoke",
+        "reassign",
+        "discard",
+        "prepare",
+        "deallocate",
+        "pg_advisory_lock",
+        "pg_advisory_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_try_advisory_lock_shared",
+        "pg_advisory_unlock",
+        "pg_advisory_unlock_shared",
+        "pg_advisory_unlock_all",
+        "lastval",
+        "currval",
+        "nextval",
+        "setval",
+        "setseed",
+        "seed",
+        "query_to_xml",
+        "query_to_xmlschema",
+        "query_to_xml_and_xmlschema",
+        "cursor_to_xml",
+        "cursor_to_xmlschema",
+        "ts_stat",
+        "ts_rewrite",
+        "pg_backup_start",
+        "pg_start_backup",
+        "pg_backup_stop",
+        "pg_stop_backup",
+        "pg_replication_origin_session_setup",
+        "pg_create_physical_replication_slot",
+        "pg_create_logical_replication_slot",
+        "pg_copy_physical_replication_slot",
+        "pg_copy_logical_replication_slot",
+        "dynamic_library_path",
+        "session_preload_libraries",
+    ];
+    let mut lengths = [0; 32];
+    let mut at = 0;
+    while at < WORDS.len() {
+        let word = WORDS[at].as_bytes();
+        lengths[(word[0] & 31) as usize] |= 1_u64 << word.len();
+        at += 1;
+    }
+    // What begins with `pg_temp` and `dblink_connect`.
+    lengths[(b'p' & 31) as usize] |= !0 << 7;
+    lengths[(b'd' & 31) as usize] |= !0 << 14;
+    lengths
+};
+
+/// Whether a word of this first letter and length may be one that means something.
+#[inline]
+pub(super) fn may_mean(word: &[u8]) -> bool {
+    word.len() <= KEYWORD_BYTES_MAX && LENGTHS[usize::from(word[0] & 31)] >> word.len() & 1 == 1
+}

@@ -1,0 +1,355 @@
+//! One pass over a statement's bytes, in whatever pieces they come.
+//!
+//! A word is a letter, `_` or a byte of a character beyond ASCII, and what follows of these and of digits. Everything
+//! else is a gap; also `$`, so that the words behind `$$` and `$tag$` are seen. Quotes and comments are not
+//! followed, because they cannot be without knowing the session's settings: words in them count, but for those of
+//! a comment that the statement begins with.
+
+use super::Words;
+use super::arguments::Arguments;
+use super::functions::FunctionWords;
+use super::keyword::{After, Found, KEYWORD_BYTES_MAX, Key, look_up, may_mean};
+use super::names::CustomNames;
+use super::naming::{Naming, Short};
+
+/// Longest part of a word that is kept from one piece to the next: longer than any name in Postgres.
+const WORD_BYTES_MAX: usize = 64;
+
+/// What a byte is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Class {
+    /// Between words, and of no interest.
+    Plain,
+    /// Between words.
+    Special,
+    /// Only inside a word.
+    Digit,
+    /// Of a word.
+    Letter,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Plain; 256];
+    let mut byte = 0_u8;
+    loop {
+        classes[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => Class::Letter,
+            b'0'..=b'9' => Class::Digit,
+            b';' | b'-' | b'/' | b'*' | b'\n' | b'&' => Class::Special,
+            _ => Class::Plain,
+        };
+        if byte == u8::MAX {
+            break classes;
+        }
+        byte += 1;
+    }
+};
+
+/// What is looked at byte by byte.
+#[derive(Clone, Copy, Debug)]
+enum Watch {
+    Nothing,
+    Name(Naming),
+    Call(Arguments),
+}
+
+/// A comment that may stand before a statement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Comment {
+    None,
+    Line,
+    Block,
+}
+
+/// The state between two pieces.
+#[derive(Debug)]
+pub(in crate::session) struct Scan {
+    words: Words,
+    names: CustomNames,
+    /// A word whose end has not come yet.
+    cut: Short<WORD_BYTES_MAX>,
+    is_cut: bool,
+    /// What the word before means.
+    before: Key,
+    /// What the word before the last comment means: it may be the one before.
+    before_comment: Key,
+    /// The last gap byte of interest, directly before.
+    last: u8,
+    /// No word of this statement has come.
+    at_start: bool,
+    /// No word at all has come: what looks like a comment is one.
+    untouched: bool,
+    comment: Comment,
+    /// The SET of an UPDATE may come.
+    updates: bool,
+    watch: Watch,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self {
+            words: Words::NONE,
+            names: CustomNames::default(),
+            cut: Short::EMPTY,
+            is_cut: false,
+            before: Key::Other,
+            before_comment: Key::Other,
+            last: 0,
+            at_start: true,
+            untouched: true,
+            comment: Comment::None,
+            updates: false,
+            watch: Watch::Nothing,
+        }
+    }
+}
+
+impl Scan {
+    /// Looks at the next piece of a statement. `functions` are the same for all pieces.
+    pub(in crate::session) fn feed(&mut self, bytes: &[u8], functions: Option<&FunctionWords>) {
+        let mut at = 0;
+        if self.is_cut {
+            at = self.word_end(bytes, 0);
+            bytes[..at].iter().for_each(|byte| self.cut.push(*byte));
+            if at == bytes.len() {
+                return;
+            }
+            self.end_cut(functions);
+        }
+        loop {
+            at = self.word_start(bytes, at);
+            if at == bytes.len() {
+                return;
+            }
+            let start = at;
+            at = self.word_end(bytes, start);
+            if at == bytes.len() {
+                self.is_cut = true;
+                bytes[start..].iter().for_each(|byte| self.cut.push(*byte));
+                return;
+            }
+            self.word(&bytes[start..at], functions);
+        }
+    }
+
+    /// The statement has ended. The scan is then as new, but for [`Self::take_names`].
+    pub(in crate::session) fn finish(&mut self, functions: Option<&FunctionWords>) -> Words {
+        if self.is_cut {
+            self.end_cut(functions);
+        }
+        self.resolve_set();
+        self.end_watch();
+        let fresh = Self {
+            names: std::mem::take(&mut self.names),
+            ..Self::default()
+        };
+        std::mem::replace(self, fresh).words
+    }
+
+    /// The custom settings that the statements since the last call name behind SET or RESET, or as the literal first
+    /// argument of `set_config`; with [`Words::NAME_BOUND`] others come with Bind.
+    pub(in crate::session) fn take_names(&mut self) -> CustomNames {
+        std::mem::take(&mut self.names)
+    }
+
+    fn end_cut(&mut self, functions: Option<&FunctionWords>) {
+        let cut = std::mem::replace(&mut self.cut, Short::EMPTY);
+        self.is_cut = false;
+        self.word(cut.beginning(), functions);
+    }
+
+    /// Where the next word begins; sees the gap before it.
+    fn word_start(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        while let Some(byte) = bytes.get(at) {
+            match CLASSES[usize::from(*byte)] {
+                Class::Letter => break,
+                Class::Special => self.special(*byte),
+                _ => (),
+            }
+            if !matches!(self.watch, Watch::Nothing) {
+                self.watched(*byte);
+            }
+            at += 1;
+        }
+        at
+    }
+
+    /// Where the word ends that goes on at `at`.
+    fn word_end(&mut self, bytes: &[u8], at: usize) -> usize {
+        let is_inside = |byte: &u8| CLASSES[usize::from(*byte)] >= Class::Digit;
+        let rest = &bytes[at..];
+        let len = rest
+            .iter()
+            .position(|byte| !is_inside(byte))
+            .unwrap_or(rest.len());
+        if !matches!(self.watch, Watch::Nothing) {
+            rest[..len].iter().for_each(|byte| self.watched(*byte));
+        }
+        at + len
+    }
+
+    /// A gap's byte that may mean something.
+    fn special(&mut self, byte: u8) {
+        match (self.last, byte) {
+            (_, b';') => {
+                self.resolve_set();
+                self.at_start = true;
+                self.updates = false;
+                self.before = Key::Other;
+                self.before_comment = Key::Other;
+            }
+            (_, b'\n') if self.comment == Comment::Line => self.comment = Comment::None,
+            (b'*', b'/') if self.comment == Comment::Block => self.comment = Comment::None,
+            (b'-', b'-') | (b'/', b'*') => {
+                if self.at_start && self.comment == Comment::None {
+                    self.comment = if byte == b'-' {
+                        Comment::Line
+                    } else {
+                        Comment::Block
+                    };
+                }
+                if self.before != Key::Other {
+                    self.before_comment = self.before;
+                }
+            }
+            (_, b'&') if self.before == Key::Unicode => self.words |= Words::OBSCURE,
+            _ => (),
+        }
+        self.last = byte;
+    }
+
+    #[inline]
+    fn word(&mut self, word: &[u8], functions: Option<&FunctionWords>) {
+        self.last = 0;
+        let in_comment = self.comment != Comment::None;
+        if in_comment && self.untouched {
+            return;
+        }
+        if let Some(effect) = functions.and_then(|functions| functions.look_up(word)) {
+            self.words |= effect.words;
+            self.names.extend(&effect.names);
+        }
+        if may_mean(word) {
+            self.keyword(word);
+        } else {
+            if self.before == Key::Set {
+                self.words |= Words::SET_SESSION;
+            }
+            self.before = Key::Other;
+        }
+        if !in_comment {
+            self.at_start = false;
+            self.untouched = false;
+        }
+    }
+
+    fn keyword(&mut self, word: &[u8]) {
+        let mut lower = [0; KEYWORD_BYTES_MAX];
+        let lower = &mut lower[..word.len()];
+        lower.copy_from_slice(word);
+        lower.make_ascii_lowercase();
+        let found = look_up(lower);
+        let before = std::mem::take(&mut self.before);
+        if before == Key::Set {
+            match found {
+                Some(Found::Local) => {
+                    self.words |= Words::SET_LOCAL;
+                    // One statement sets once: the word in its value is no other SET.
+                    self.updates = true;
+                }
+                Some(Found::Exempt) => self.updates = true,
+                _ => self.words |= Words::SET_SESSION,
+            }
+        }
+        let opens = self.at_start || before == Key::Opener;
+        match found {
+            None | Some(Found::Exempt) => (),
+            Some(Found::Local) => self.before = Key::Scope,
+            Some(Found::Word(words)) => self.words |= words,
+            Some(Found::First(words)) if opens => self.words |= words,
+            Some(Found::First(_)) => (),
+            Some(Found::Key(key)) => self.key(key, before),
+            Some(Found::Both(words, key)) => {
+                self.words |= words;
+                self.key(key, before);
+            }
+            Some(Found::After(after)) => self.after(after, before),
+            Some(Found::Updates) => self.updates = true,
+            Some(Found::SettingsView) if self.updates => self.words |= Words::SET_CONFIG,
+            Some(Found::SettingsView) => (),
+        }
+    }
+
+    fn key(&mut self, key: Key, before: Key) {
+        match key {
+            // Where a statement begins it is one, whatever stands in a comment before it.
+            Key::Set if self.updates && !self.at_start => return,
+            Key::Set | Key::Reset => {
+                self.end_watch();
+                self.watch = Watch::Name(Naming::START);
+            }
+            Key::SetConfig if matches!(self.watch, Watch::Call(_)) => {
+                self.words |= Words::SET_CONFIG | Words::NAME_UNSEEN
+            }
+            Key::SetConfig => {
+                self.end_watch();
+                self.watch = Watch::Call(Arguments::START);
+            }
+            Key::Change if before == Key::Commit => self.words |= Words::ON_COMMIT_DROP,
+            Key::Change => self.updates = true,
+            _ => (),
+        }
+        self.before = key;
+    }
+
+    fn after(&mut self, after: After, before: Key) {
+        let is_behind = |keys: &[Key]| keys.contains(&before) || keys.contains(&self.before_comment);
+        let defines = is_behind(&[Key::Create, Key::Change]);
+        self.words |= match after {
+            After::Temp if is_behind(&[Key::Create, Key::Into, Key::Scope]) => Words::TEMP,
+            After::Hold if is_behind(&[Key::With]) => Words::HOLD,
+            After::Database if defines => Words::DATABASE,
+            After::Function if defines || is_behind(&[Key::TriggerKind]) => Words::FUNCTION_DDL,
+            After::Role if defines => Words::ROLE_DDL,
+            After::System if is_behind(&[Key::Change]) => Words::ALTER_SYSTEM,
+            _ => Words::NONE,
+        };
+    }
+
+    /// `set` was the last word of a statement.
+    fn resolve_set(&mut self) {
+        if self.before == Key::Set {
+            self.words |= Words::SET_SESSION;
+            self.before = Key::Other;
+        }
+    }
+
+    fn watched(&mut self, byte: u8) {
+        let goes_on = match &mut self.watch {
+            Watch::Nothing => return,
+            Watch::Name(naming) => naming.goes_on(byte),
+            Watch::Call(arguments) => arguments.goes_on(byte),
+        };
+        if !goes_on {
+            self.end_watch();
+        }
+    }
+
+    #[cold]
+    fn end_watch(&mut self) {
+        match std::mem::replace(&mut self.watch, Watch::Nothing) {
+            Watch::Nothing => (),
+            Watch::Name(naming) => match naming.name() {
+                Some(name) => self.names.insert(name),
+                None => self.words |= Words::NAME_UNSEEN,
+            },
+            Watch::Call(arguments) => {
+                let (words, name) = arguments.result();
+                self.words |= words;
+                if let Some(name) = name {
+                    self.names.insert(name);
+                }
+            }
+        }
+    }
+}
