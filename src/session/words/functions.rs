@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::keyword::Filter;
 use super::{CustomNames, Words};
 
 /// Postgres cuts identifiers to this many bytes, or a few less within a character of several.
@@ -23,8 +24,7 @@ pub(in crate::session) struct Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::session) struct FunctionWords {
     by_name: HashMap<Box<[u8]>, Effect>,
-    /// As in `keyword`.
-    lengths: [u64; 32],
+    filter: Filter,
 }
 
 impl FunctionWords {
@@ -32,7 +32,7 @@ impl FunctionWords {
     pub(in crate::session) fn new(functions: impl IntoIterator<Item = (Box<[u8]>, Effect)>) -> Self {
         let mut words = Self {
             by_name: HashMap::new(),
-            lengths: [0; 32],
+            filter: Filter::EMPTY,
         };
         for (name, effect) in functions {
             words.add(&name, effect);
@@ -55,20 +55,21 @@ impl FunctionWords {
         if !Self::can_be_found(name) {
             return;
         }
-        self.lengths[usize::from(name[0] & 31)] |= 1 << name.len();
+        self.filter.add(name);
         let known = self.by_name.entry(name.to_ascii_lowercase().into()).or_default();
         known.words |= effect.words;
         known.names.extend(&effect.names);
     }
 
-    /// What the function of this name does; a name that is too long is cut as Postgres cuts it.
+    /// What the function of this name does, which stands at `place`; a name that is too long is cut as Postgres
+    /// cuts it.
     #[inline]
-    pub(super) fn look_up(&self, word: &[u8]) -> Option<&Effect> {
-        let word = &word[..word.len().min(IDENTIFIER_BYTES_MAX)];
-        if self.lengths[usize::from(word[0] & 31)] >> word.len() & 1 == 0 {
-            return None;
+    pub(super) fn look_up(&self, word: &[u8], place: usize) -> Option<&Effect> {
+        match word.get(..IDENTIFIER_BYTES_MAX) {
+            Some(cut) => self.find(cut),
+            None if self.filter.may_have(place) => self.find(word),
+            None => None,
         }
-        self.find(word)
     }
 
     #[cold]

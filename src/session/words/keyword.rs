@@ -148,111 +148,166 @@ pub(super) fn look_up(word: &[u8]) -> Option<Found> {
     })
 }
 
-/// For each first letter (its low five bits) the lengths that a word of [`look_up`] may have. Most words of most
-/// statements are turned away here.
-const LENGTHS: [u64; 32] = {
-    const WORDS: &[&str] = &[
-        "set",
-        "reset",
-        "session",
-        "global",
-        "local",
-        "transaction",
-        "constraints",
-        "update",
-        "merge",
-        "alter",
-        "drop",
-        "create",
-        "replace",
-        "into",
-        "with",
-        "commit",
-        "constraint",
-        "event",
-        "begin",
-        "then",
-        "else",
-        "loop",
-        "format",
-        "execute",
-        "u",
-        "set_config",
-        "set_limit",
-        "pg_settings",
-        "temp",
-        "temporary",
-        "hold",
-        "database",
-        "function",
-        "procedure",
-        "routine",
-        "aggregate",
-        "extension",
-        "trigger",
-        "rule",
-        "role",
-        "user",
-        "group",
-        "system",
-        "listen",
-        "unlisten",
-        "load",
-        "do",
-        "call",
-        "grant",
-        "revoke",
-        "reassign",
-        "discard",
-        "prepare",
-        "deallocate",
-        "pg_advisory_lock",
-        "pg_advisory_lock_shared",
-        "pg_try_advisory_lock",
-        "pg_try_advisory_lock_shared",
-        "pg_advisory_unlock",
-        "pg_advisory_unlock_shared",
-        "pg_advisory_unlock_all",
-        "lastval",
-        "currval",
-        "nextval",
-        "setval",
-        "setseed",
-        "seed",
-        "query_to_xml",
-        "query_to_xmlschema",
-        "query_to_xml_and_xmlschema",
-        "cursor_to_xml",
-        "cursor_to_xmlschema",
-        "ts_stat",
-        "ts_rewrite",
-        "pg_backup_start",
-        "pg_start_backup",
-        "pg_backup_stop",
-        "pg_stop_backup",
-        "pg_replication_origin_session_setup",
-        "pg_create_physical_replication_slot",
-        "pg_create_logical_replication_slot",
-        "pg_copy_physical_replication_slot",
-        "pg_copy_logical_replication_slot",
-        "dynamic_library_path",
-        "session_preload_libraries",
-    ];
-    let mut lengths = [0; 32];
+/// Where a word stands in a [`Filter`]: by its length and three of its letters, whatever their case.
+#[inline]
+pub(super) const fn place(word: &[u8]) -> usize {
+    let len = word.len();
+    // Letters differ from capitals in this bit; what it does to other bytes is the same on both sides.
+    let letters = [word[0] | 32, word[len / 2] | 32, word[len - 1] | 32, len as u8];
+    (u32::from_le_bytes(letters).wrapping_mul(0x9e37_79b1) >> 20) as usize
+}
+
+/// Says of most words that they are not among those that were added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Filter([u64; 64]);
+
+impl Filter {
+    pub(super) const EMPTY: Self = Self([0; 64]);
+
+    pub(super) const fn add(&mut self, word: &[u8]) {
+        let place = place(word);
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    /// Whether a word of this place may be among them.
+    #[inline]
+    pub(super) fn may_have(&self, place: usize) -> bool {
+        self.0[place / 64] >> (place % 64) & 1 == 1
+    }
+}
+
+/// Every word of [`look_up`] but those that are told by their beginning.
+const KEYWORDS: &[&str] = &[
+    "set",
+    "reset",
+    "session",
+    "global",
+    "local",
+    "transaction",
+    "constraints",
+    "update",
+    "merge",
+    "alter",
+    "drop",
+    "create",
+    "replace",
+    "into",
+    "with",
+    "commit",
+    "constraint",
+    "event",
+    "begin",
+    "then",
+    "else",
+    "loop",
+    "format",
+    "execute",
+    "u",
+    "set_config",
+    "set_limit",
+    "pg_settings",
+    "temp",
+    "temporary",
+    "hold",
+    "database",
+    "function",
+    "procedure",
+    "routine",
+    "aggregate",
+    "extension",
+    "trigger",
+    "rule",
+    "role",
+    "user",
+    "group",
+    "system",
+    "listen",
+    "unlisten",
+    "load",
+    "do",
+    "call",
+    "grant",
+    "revoke",
+    "reassign",
+    "discard",
+    "prepare",
+    "deallocate",
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+    "pg_advisory_unlock",
+    "pg_advisory_unlock_shared",
+    "pg_advisory_unlock_all",
+    "lastval",
+    "currval",
+    "nextval",
+    "setval",
+    "setseed",
+    "seed",
+    "query_to_xml",
+    "query_to_xmlschema",
+    "query_to_xml_and_xmlschema",
+    "cursor_to_xml",
+    "cursor_to_xmlschema",
+    "ts_stat",
+    "ts_rewrite",
+    "pg_backup_start",
+    "pg_start_backup",
+    "pg_backup_stop",
+    "pg_stop_backup",
+    "pg_replication_origin_session_setup",
+    "pg_create_physical_replication_slot",
+    "pg_create_logical_replication_slot",
+    "pg_copy_physical_replication_slot",
+    "pg_copy_logical_replication_slot",
+    "dynamic_library_path",
+    "session_preload_libraries",
+];
+
+static FILTER: Filter = {
+    let mut filter = Filter::EMPTY;
     let mut at = 0;
-    while at < WORDS.len() {
-        let word = WORDS[at].as_bytes();
-        lengths[(word[0] & 31) as usize] |= 1_u64 << word.len();
+    while at < KEYWORDS.len() {
+        filter.add(KEYWORDS[at].as_bytes());
         at += 1;
     }
-    // What begins with `pg_temp` and `dblink_connect`.
-    lengths[(b'p' & 31) as usize] |= !0 << 7;
-    lengths[(b'd' & 31) as usize] |= !0 << 14;
-    lengths
+    filter
 };
 
-/// Whether a word of this first letter and length may be one that means something.
+/// Whether a word, which stands at `place`, may be one that means something.
 #[inline]
-pub(super) fn may_mean(word: &[u8]) -> bool {
-    word.len() <= KEYWORD_BYTES_MAX && LENGTHS[usize::from(word[0] & 31)] >> word.len() & 1 == 1
+pub(super) fn may_mean(word: &[u8], place: usize) -> bool {
+    // What begins with `pg_temp` or `dblink_connect` may have any end.
+    let may_begin = |first, second| word[0] | 32 == first && word.len() >= 7 && word[1] | 32 == second;
+    word.len() <= KEYWORD_BYTES_MAX
+        && (FILTER.may_have(place) || may_begin(b'p', b'g') || may_begin(b'd', b'b'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_passes_the_filter_and_is_found() {
+        for word in KEYWORDS {
+            assert!(look_up(word.as_bytes()).is_some(), "{word}");
+            let upper = word.to_uppercase();
+            assert!(may_mean(upper.as_bytes(), place(upper.as_bytes())), "{word}");
+        }
+    }
+
+    #[test]
+    fn every_word_that_is_looked_up_is_in_the_filter() {
+        let source = include_str!("keyword.rs");
+        let table = source.split("Some(match word {").nth(1).unwrap();
+        let table = table.split("if word.starts_with").next().unwrap();
+        let words: Vec<_> = table
+            .split("b\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap())
+            .collect();
+        assert_eq!(words.len(), KEYWORDS.len(), "{words:?}");
+        assert!(words.iter().all(|word| KEYWORDS.contains(word)), "{words:?}");
+    }
 }

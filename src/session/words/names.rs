@@ -12,8 +12,8 @@ pub(super) const NAME_BYTES_MAX: usize = 127;
 /// A set of custom settings' names, in lower case as Postgres compares them. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::session) struct CustomNames {
-    /// Sorted.
-    names: Arc<Vec<Box<[u8]>>>,
+    /// Sorted; `None` where there never was one.
+    names: Option<Arc<Vec<Box<[u8]>>>>,
     overflowed: bool,
 }
 
@@ -24,37 +24,43 @@ impl CustomNames {
             return;
         }
         let name: Box<[u8]> = name.to_ascii_lowercase().into();
-        let Err(at) = self.names.binary_search(&name) else {
+        let Err(at) = self.names().binary_search(&name) else {
             return;
         };
-        if self.names.len() == NAMES_MAX || name.len() > NAME_BYTES_MAX {
+        if self.names().len() == NAMES_MAX || name.len() > NAME_BYTES_MAX {
             self.overflowed = true;
             return;
         }
-        Arc::make_mut(&mut self.names).insert(at, name);
+        Arc::make_mut(self.names.get_or_insert_default()).insert(at, name);
+    }
+
+    fn names(&self) -> &[Box<[u8]>] {
+        self.names.as_deref().map_or(&[], |names| names)
     }
 
     /// Adds all of another set.
     pub(in crate::session) fn extend(&mut self, other: &Self) {
-        if self.names.is_empty() {
-            self.names = other.names.clone();
+        if self.names.is_none() {
+            self.names.clone_from(&other.names);
         } else if !self.has_all(other) {
-            for name in other.iter() {
-                self.insert(name);
-            }
+            other.iter().for_each(|name| self.insert(name));
         }
         self.overflowed |= other.overflowed;
     }
 
     /// Whether every name of `other` is in this set, as far as they are known.
     pub(in crate::session) fn has_all(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.names, &other.names) || other.iter().all(|name| self.contains(name))
+        let is_same = match (&self.names, &other.names) {
+            (Some(names), Some(others)) => Arc::ptr_eq(names, others),
+            _ => false,
+        };
+        is_same || other.iter().all(|name| self.contains(name))
     }
 
     /// Whether this one is, in any case.
     pub(in crate::session) fn contains(&self, name: &[u8]) -> bool {
         let lower = name.to_ascii_lowercase();
-        self.names
+        self.names()
             .binary_search_by(|known| (**known).cmp(&lower[..]))
             .is_ok()
     }
@@ -66,12 +72,12 @@ impl CustomNames {
 
     /// Whether there is none.
     pub(in crate::session) fn is_empty(&self) -> bool {
-        self.names.is_empty() && !self.overflowed
+        self.names().is_empty() && !self.overflowed
     }
 
     /// In order.
     pub(in crate::session) fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.names.iter().map(|name| &**name)
+        self.names().iter().map(|name| &**name)
     }
 }
 

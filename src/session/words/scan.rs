@@ -8,7 +8,7 @@
 use super::Words;
 use super::arguments::Arguments;
 use super::functions::FunctionWords;
-use super::keyword::{After, Found, KEYWORD_BYTES_MAX, Key, look_up, may_mean};
+use super::keyword::{After, Found, KEYWORD_BYTES_MAX, Key, look_up, may_mean, place};
 use super::names::CustomNames;
 use super::naming::{Naming, Short};
 
@@ -83,6 +83,7 @@ pub(in crate::session) struct Scan {
     /// The SET of an UPDATE may come.
     updates: bool,
     watch: Watch,
+    is_watching: bool,
 }
 
 impl Default for Scan {
@@ -100,6 +101,7 @@ impl Default for Scan {
             comment: Comment::None,
             updates: false,
             watch: Watch::Nothing,
+            is_watching: false,
         }
     }
 }
@@ -139,11 +141,14 @@ impl Scan {
         }
         self.resolve_set();
         self.end_watch();
-        let fresh = Self {
-            names: std::mem::take(&mut self.names),
-            ..Self::default()
-        };
-        std::mem::replace(self, fresh).words
+        self.before_comment = Key::Other;
+        self.before = Key::Other;
+        self.at_start = true;
+        self.untouched = true;
+        self.comment = Comment::None;
+        self.updates = false;
+        self.last = 0;
+        std::mem::take(&mut self.words)
     }
 
     /// The custom settings that the statements since the last call name behind SET or RESET, or as the literal first
@@ -159,14 +164,17 @@ impl Scan {
     }
 
     /// Where the next word begins; sees the gap before it.
+    #[inline]
     fn word_start(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while let Some(byte) = bytes.get(at) {
-            match CLASSES[usize::from(*byte)] {
-                Class::Letter => break,
-                Class::Special => self.special(*byte),
-                _ => (),
+            let class = CLASSES[usize::from(*byte)];
+            if class == Class::Letter {
+                break;
             }
-            if !matches!(self.watch, Watch::Nothing) {
+            if class == Class::Special {
+                self.special(*byte);
+            }
+            if self.is_watching {
                 self.watched(*byte);
             }
             at += 1;
@@ -175,6 +183,7 @@ impl Scan {
     }
 
     /// Where the word ends that goes on at `at`.
+    #[inline]
     fn word_end(&mut self, bytes: &[u8], at: usize) -> usize {
         let is_inside = |byte: &u8| CLASSES[usize::from(*byte)] >= Class::Digit;
         let rest = &bytes[at..];
@@ -182,7 +191,7 @@ impl Scan {
             .iter()
             .position(|byte| !is_inside(byte))
             .unwrap_or(rest.len());
-        if !matches!(self.watch, Watch::Nothing) {
+        if self.is_watching {
             rest[..len].iter().for_each(|byte| self.watched(*byte));
         }
         at + len
@@ -225,11 +234,12 @@ impl Scan {
         if in_comment && self.untouched {
             return;
         }
-        if let Some(effect) = functions.and_then(|functions| functions.look_up(word)) {
+        let place = place(word);
+        if let Some(effect) = functions.and_then(|functions| functions.look_up(word, place)) {
             self.words |= effect.words;
             self.names.extend(&effect.names);
         }
-        if may_mean(word) {
+        if may_mean(word, place) {
             self.keyword(word);
         } else {
             if self.before == Key::Set {
@@ -285,16 +295,12 @@ impl Scan {
             // Where a statement begins it is one, whatever stands in a comment before it.
             Key::Set if self.updates && !self.at_start => return,
             Key::Set | Key::Reset => {
-                self.end_watch();
-                self.watch = Watch::Name(Naming::START);
+                self.begin_watch(Watch::Name(Naming::START));
             }
             Key::SetConfig if matches!(self.watch, Watch::Call(_)) => {
                 self.words |= Words::SET_CONFIG | Words::NAME_UNSEEN
             }
-            Key::SetConfig => {
-                self.end_watch();
-                self.watch = Watch::Call(Arguments::START);
-            }
+            Key::SetConfig => self.begin_watch(Watch::Call(Arguments::START)),
             Key::Change if before == Key::Commit => self.words |= Words::ON_COMMIT_DROP,
             Key::Change => self.updates = true,
             _ => (),
@@ -335,8 +341,15 @@ impl Scan {
         }
     }
 
+    fn begin_watch(&mut self, watch: Watch) {
+        self.end_watch();
+        self.watch = watch;
+        self.is_watching = true;
+    }
+
     #[cold]
     fn end_watch(&mut self) {
+        self.is_watching = false;
         match std::mem::replace(&mut self.watch, Watch::Nothing) {
             Watch::Nothing => (),
             Watch::Name(naming) => match naming.name() {
