@@ -8,6 +8,7 @@
 mod accept;
 mod dial;
 mod end_point;
+mod idle;
 mod server_check;
 mod sockets;
 mod store;

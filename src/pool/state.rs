@@ -1,0 +1,383 @@
+//! Where every server session of an endpoint is: lent, kept, resting, or on its way out.
+//!
+//! What is under the endpoint's lock. It decides, and does no I/O: sessions that are to be closed are handed back to
+//! be buried without the lock. Who calls: `endpoint_pool`, `sweep` and `closing`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    PoolKey, PoolRules,
+    closing::{Doomed, Goodbye},
+    figures::{CloseReason, Counts, KeyFigures, PoolFigures},
+    key::Startup,
+    register::{Idle, Pooled, Register},
+    rights::Slot,
+    session::{Fresh, PooledSession},
+    sweep::SweepPlan,
+};
+use crate::ids::Generation;
+
+/// How many resting sessions are looked at for one that suits. The last ones used are the likeliest.
+const LOOKS_MAX: usize = 8;
+
+/// All sessions of an endpoint.
+pub(super) struct State<C: Send + 'static> {
+    pub(super) rules: PoolRules,
+    /// How many sessions may exist now: `rules.size`, or less while the server has no room.
+    pub(super) ceiling: usize,
+    /// Until when the ceiling is lower.
+    pub(super) lowered_until: Option<Instant>,
+    /// How often all sessions were retired.
+    pub(super) epoch: u64,
+    /// When the sweeper looks again; `None`: there is none.
+    pub(super) next_sweep: Option<Instant>,
+    pub(super) counts: Counts,
+    /// Who waits for a slot.
+    slot_waiting: usize,
+    /// How many of them nobody has been closed for yet.
+    slot_unserved: usize,
+    registers: HashMap<PoolKey, Register<C>>,
+    variants: HashMap<Startup, Variant>,
+    kept: BTreeMap<u64, (Idle, Pooled<C>)>,
+    /// Sessions whose sockets are still open, by their ids.
+    closings: BTreeMap<u64, PoolKey>,
+    /// Sessions in the registers.
+    registered: usize,
+    last_number: u64,
+}
+
+/// Where a session goes that comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// To the client that used it.
+    Kept,
+    /// To anybody.
+    Resting,
+}
+
+/// What is to be done after a session came back.
+pub(super) struct Back<C> {
+    /// What it is found by if it is kept; there may be nothing behind it.
+    pub(super) number: u64,
+    pub(super) doomed: Vec<Doomed<C>>,
+    pub(super) plan: SweepPlan,
+}
+
+/// One set of startup settings.
+struct Variant {
+    /// Lower came earlier.
+    number: u64,
+    registers: usize,
+}
+
+impl<C: Send + 'static> State<C> {
+    pub(super) fn new(rules: PoolRules) -> Self {
+        Self {
+            ceiling: rules.size,
+            rules,
+            lowered_until: None,
+            epoch: 0,
+            next_sweep: None,
+            counts: Counts::default(),
+            slot_waiting: 0,
+            slot_unserved: 0,
+            registers: HashMap::new(),
+            variants: HashMap::new(),
+            kept: BTreeMap::new(),
+            closings: BTreeMap::new(),
+            registered: 0,
+            last_number: 0,
+        }
+    }
+
+    /// Takes a fresh session in and lends it.
+    pub(super) fn adopt(&mut self, key: &PoolKey, slot: Slot, fresh: Fresh<C>) -> Pooled<C> {
+        let session = Box::new(PooledSession::new(self.number(), key, slot, fresh));
+        self.counts.adopted += 1;
+        self.registered += 1;
+        if !self.registers.contains_key(key) {
+            let number = self.number();
+            let startup = key.shared_startup().clone();
+            let variant = self.variants.entry(startup);
+            variant.or_insert(Variant { number, registers: 0 }).registers += 1;
+        }
+        let register = self.registers.entry(key.clone()).or_insert_with(Register::new);
+        register.hand_in(session)
+    }
+
+    /// Takes a lent session back, unless its time is over.
+    pub(super) fn give_back(&mut self, pooled: Pooled<C>, stay: Stay, now: Instant) -> Back<C> {
+        let number = self.number();
+        if let Some(reason) = self.must_go(pooled.session(), now) {
+            return Back {
+                number,
+                doomed: self.doom(pooled, reason, Goodbye::Said).into_iter().collect(),
+                plan: SweepPlan::AsPlanned,
+            };
+        }
+        let idle = Idle {
+            number,
+            since: now,
+            age: pooled.session().facts.age,
+        };
+        let register = self.register_of(&pooled);
+        match stay {
+            Stay::Kept => {
+                register.kept += 1;
+                self.kept.insert(number, (idle, pooled));
+            }
+            Stay::Resting => register.put_to_rest(pooled, idle),
+        }
+        let due = self.due(&idle);
+        Back {
+            number,
+            doomed: self.make_room(),
+            plan: self.plan_sweep(due),
+        }
+    }
+
+    /// Puts a kept session to rest, if it is still there.
+    pub(super) fn rest_kept(&mut self, number: u64) {
+        let Some((mut idle, pooled)) = self.unkeep(number) else {
+            return;
+        };
+        idle.number = self.number();
+        self.register_of(&pooled).put_to_rest(pooled, idle);
+    }
+
+    /// Lends a kept session, if it is still there.
+    pub(super) fn take_kept(&mut self, number: u64) -> Option<Pooled<C>> {
+        let (_, pooled) = self.unkeep(number)?;
+        self.counts.kept_taken += 1;
+        Some(pooled)
+    }
+
+    /// Lends the resting session of this key that was used last and suits.
+    pub(super) fn take_resting(&mut self, key: &PoolKey, suits: &impl Fn(&C) -> bool) -> Option<Pooled<C>> {
+        let register = self.registers.get_mut(key)?;
+        let mut unsuitable = Vec::new();
+        let mut found = None;
+        while found.is_none() && unsuitable.len() < LOOKS_MAX {
+            match register.take_latest() {
+                Some((_, pooled)) if suits(&pooled.session().carried) => found = Some(pooled),
+                Some(other) => unsuitable.push(other),
+                None => break,
+            }
+        }
+        for (idle, pooled) in unsuitable.into_iter().rev() {
+            register.put_to_rest(pooled, idle);
+        }
+        self.counts.resting_taken += u64::from(found.is_some());
+        found
+    }
+
+    /// Lends the session of this key that has been kept longest and suits.
+    pub(super) fn steal(&mut self, key: &PoolKey, suits: &impl Fn(&C) -> bool) -> Option<Pooled<C>> {
+        let suits = |session: &PooledSession<C>| session.key() == key && suits(&session.carried);
+        let mut kept = self.kept.iter();
+        let (number, _) = kept.find(|(_, (_, pooled))| suits(pooled.session()))?;
+        let (_, pooled) = self.unkeep(*number)?;
+        self.counts.stolen += 1;
+        Some(pooled)
+    }
+
+    /// Takes a lent session out of the register, to be buried.
+    pub(super) fn doom(
+        &mut self,
+        mut pooled: Pooled<C>,
+        reason: CloseReason,
+        goodbye: Goodbye,
+    ) -> Option<Doomed<C>> {
+        let session = pooled.take_out()?;
+        drop(pooled);
+        self.strike(session.key(), session.generation(), reason);
+        self.closings.insert(session.facts.id, session.key().clone());
+        Some(Doomed { session, goodbye })
+    }
+
+    /// Notes that a lent session is not in the register any more.
+    pub(super) fn strike(&mut self, key: &PoolKey, generation: Generation, reason: CloseReason) {
+        self.counts.count_closed(reason);
+        // Its slot goes to who waits for one, unless the limit was lowered: then it goes.
+        if self.registered <= self.ceiling {
+            self.slot_unserved = self.slot_unserved.saturating_sub(1);
+        }
+        self.registered -= 1;
+        let Some(register) = self.registers.get_mut(key) else {
+            return;
+        };
+        register.left(generation);
+        if register.total() > 0 {
+            return;
+        }
+        self.registers.remove(key);
+        if let Some(variant) = self.variants.get_mut(key.shared_startup()) {
+            variant.registers -= 1;
+            if variant.registers == 0 {
+                self.variants.remove(key.shared_startup());
+            }
+        }
+    }
+
+    /// Takes all idle sessions that are picked, to be buried.
+    pub(super) fn doom_idle(
+        &mut self,
+        reason: CloseReason,
+        pick: impl Fn(&PoolKey, &Idle) -> bool,
+    ) -> Vec<Doomed<C>> {
+        let kept = self.kept.iter();
+        let numbers: Vec<u64> = kept
+            .filter(|(_, (idle, pooled))| pick(pooled.session().key(), idle))
+            .map(|(number, _)| *number)
+            .collect();
+        let mut lent: Vec<Pooled<C>> = Vec::new();
+        for number in numbers {
+            lent.extend(self.unkeep(number).map(|(_, pooled)| pooled));
+        }
+        for (key, register) in &mut self.registers {
+            lent.extend(register.take_where(|idle| pick(key, idle)));
+        }
+        lent.into_iter()
+            .filter_map(|pooled| self.doom(pooled, reason, Goodbye::Said))
+            .collect()
+    }
+
+    /// Takes the idle sessions that were used least recently, where there are too many or somebody waits for a slot.
+    pub(super) fn make_room(&mut self) -> Vec<Doomed<C>> {
+        let mut doomed = Vec::new();
+        while self.registered > self.ceiling || self.slot_unserved > 0 {
+            match self.evict() {
+                Some(evicted) => doomed.push(evicted),
+                None => break,
+            }
+        }
+        doomed
+    }
+
+    fn evict(&mut self) -> Option<Doomed<C>> {
+        let oldest_kept = self.kept.keys().next().copied();
+        let resting = self.registers.iter();
+        let oldest_resting = resting
+            .filter_map(|(key, register)| Some((register.resting().back()?.number, key)))
+            .min_by_key(|(number, _)| *number);
+        let pooled = match (oldest_kept, oldest_resting) {
+            (kept, Some((number, key))) if kept.is_none_or(|kept| number < kept) => {
+                let key = key.clone();
+                let register = self.registers.get_mut(&key)?;
+                register.take_where(|idle| idle.number == number).pop()?
+            }
+            (kept, _) => self.unkeep(kept?)?.1,
+        };
+        self.doom(pooled, CloseReason::Evicted, Goodbye::Said)
+    }
+
+    /// Somebody waits for a slot from now on.
+    pub(super) fn slot_wanted(&mut self) {
+        self.slot_waiting += 1;
+        self.slot_unserved += 1;
+    }
+
+    /// Somebody has got one, or has given up.
+    pub(super) fn slot_settled(&mut self) {
+        self.slot_waiting -= 1;
+        self.slot_unserved = self.slot_unserved.min(self.slot_waiting);
+    }
+
+    /// A session's socket is closed.
+    pub(super) fn closed(&mut self, id: u64) {
+        self.closings.remove(&id);
+    }
+
+    /// Whether that session's socket is still open.
+    pub(super) fn is_closing(&self, id: u64) -> bool {
+        self.closings.contains_key(&id)
+    }
+
+    /// Sessions on their way out, of one database or of all.
+    pub(super) fn closings(&self, database: Option<&Bytes>) -> Vec<u64> {
+        let wanted = |key: &PoolKey| database.is_none_or(|database| key.database() == database);
+        let closings = self.closings.iter().filter(|(_, key)| wanted(key));
+        closings.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn registered(&self) -> usize {
+        self.registered
+    }
+
+    pub(super) fn has_live(&self, key: &PoolKey, generation: Generation) -> bool {
+        self.registers
+            .get(key)
+            .is_some_and(|register| register.has(generation))
+    }
+
+    /// Everything that waits for anybody, seen from outside.
+    pub(super) fn idle(&self) -> impl Iterator<Item = &Idle> {
+        let kept = self.kept.values().map(|(idle, _)| idle);
+        kept.chain(self.registers.values().flat_map(Register::resting))
+    }
+
+    pub(super) fn figures(&self) -> PoolFigures {
+        let of_register = |(key, register): (&PoolKey, &Register<C>)| KeyFigures {
+            key: key.clone(),
+            lent: register.lent(),
+            kept: register.kept,
+            resting: register.resting().len(),
+        };
+        PoolFigures {
+            size: self.rules.size,
+            ceiling: self.ceiling,
+            closing: self.closings.len(),
+            startup_variants: self.variants.len(),
+            keys: self.registers.iter().map(of_register).collect(),
+            counts: self.counts.clone(),
+            ..PoolFigures::default()
+        }
+    }
+
+    /// Why a lent session is not to stay.
+    fn must_go(&self, session: &PooledSession<C>, now: Instant) -> Option<CloseReason> {
+        if session.facts.slot.epoch != self.epoch {
+            return Some(CloseReason::Retired);
+        }
+        if now >= session.facts.age.end(self.rules.lifetime) {
+            return Some(CloseReason::Lifetime);
+        }
+        self.is_variant_too_many(session.key())
+            .then_some(CloseReason::Variants)
+    }
+
+    /// Whether there are too many different startup settings, and these are among the youngest.
+    fn is_variant_too_many(&self, key: &PoolKey) -> bool {
+        let most = self.rules.startup_variants_max;
+        if self.variants.len() <= most {
+            return false;
+        }
+        let Some(ours) = self.variants.get(key.shared_startup()) else {
+            return true;
+        };
+        let older = self
+            .variants
+            .values()
+            .filter(|variant| variant.number < ours.number);
+        older.count() >= most
+    }
+
+    fn unkeep(&mut self, number: u64) -> Option<(Idle, Pooled<C>)> {
+        let (idle, pooled) = self.kept.remove(&number)?;
+        self.register_of(&pooled).kept -= 1;
+        Some((idle, pooled))
+    }
+
+    fn register_of(&mut self, pooled: &Pooled<C>) -> &mut Register<C> {
+        let register = self.registers.get_mut(pooled.session().key());
+        register.expect("a session that is not on its way out is in its register")
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+}
