@@ -30,3 +30,6 @@ pub use rights::{ConnectPermit, Permit, Slot};
 pub use roles::{RolesError, read_roles};
 pub use server_session::{Identity, ServerSession, connect};
 pub use session::{Fresh, PooledSession};
+
+#[cfg(test)]
+mod tests;

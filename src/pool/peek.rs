@@ -42,7 +42,7 @@ fn understand(said: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Shutdown;
+    use std::{io::Write, net::Shutdown};
 
     use proptest::prelude::*;
     use tokio::net::UnixStream;
@@ -60,7 +60,7 @@ mod tests {
             .unwrap();
         let _inside = runtime.enter();
         let (server, ours) = std::os::unix::net::UnixStream::pair().unwrap();
-        std::io::Write::write_all(&mut &server, said).unwrap();
+        (&server).write_all(said).unwrap();
         if leaves {
             server.shutdown(Shutdown::Write).unwrap();
         }

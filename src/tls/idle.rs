@@ -80,3 +80,89 @@ impl Read for Arrived<'_> {
         receive(self.0, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::config::{ServerAddress, ServerTls};
+    use crate::tls::testing::{Ca, SOCKETS, tcp_pair};
+    use crate::tls::{CertificateStore, Opening, accept, dial};
+
+    /// Both ends of a TLS connection; each is a thread of its own, so that the other end may wait for it.
+    async fn tls_pair() -> (Stream, Stream) {
+        let folder = tempdir().unwrap();
+        let files = Ca::new().issue(folder.path(), "server", &["localhost"]);
+        let store = CertificateStore::load(&[files]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = ServerAddress::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+            stream.write_all(b"S").await.unwrap();
+            let secured = accept(stream, &store, Opening::AfterSslRequest).await;
+            secured.unwrap().stream
+        };
+        let dialing = dial(&address, &ServerTls::Require, &SOCKETS);
+        let (server, dialed) = tokio::join!(serving, dialing);
+        (dialed.unwrap().stream, server)
+    }
+
+    /// What `ours` finds when `theirs` says nothing, says `hi`, and leaves.
+    async fn assert_found(mut ours: Stream, mut theirs: Stream) {
+        let mut bytes = [0; 16];
+        let nothing = ours.read_arrived(&mut bytes).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+
+        theirs.write_all(b"hi").await.unwrap();
+        theirs.flush().await.unwrap();
+        assert_eq!(ours.read_arrived(&mut bytes).unwrap(), 2);
+        assert_eq!(&bytes[..2], b"hi");
+        let nothing = ours.read_arrived(&mut bytes).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+
+        theirs.shutdown().await.unwrap();
+        assert_eq!(ours.read_arrived(&mut bytes).unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_read_without_waiting() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert_found(Stream::Unix(ours), Stream::Unix(theirs)).await;
+        let (ours, theirs) = tcp_pair().await;
+        assert_found(Stream::Tcp(ours), Stream::Tcp(theirs)).await;
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_decrypted() {
+        let (client, server) = tls_pair().await;
+        assert_found(client, server).await;
+        let (client, server) = tls_pair().await;
+        assert_found(server, client).await;
+    }
+
+    #[tokio::test]
+    async fn a_tls_stream_goes_on_after_a_look() {
+        let (mut client, mut server) = tls_pair().await;
+        let nothing = client.read_arrived(&mut [0; 16]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        server.write_all(b"first").await.unwrap();
+        assert_eq!(client.read_arrived(&mut [0; 16]).unwrap(), 5);
+
+        server.write_all(b"then").await.unwrap();
+        let mut rest = [0; 4];
+        client.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"then");
+        client.write_all(b"back").await.unwrap();
+        server.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"back");
+    }
+}

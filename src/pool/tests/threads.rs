@@ -1,0 +1,123 @@
+//! Sessions that change threads. Real time and real threads.
+
+use std::{
+    sync::{Arc, Barrier, mpsc},
+    thread,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
+
+use super::scripted::*;
+use crate::pool::{Lent, Ticket};
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn answers(lent: &mut Lent<u32>) {
+    let mut answer = [0; 4];
+    let talk = async {
+        lent.stream.write_all(b"ping").await.unwrap();
+        lent.stream.read_exact(&mut answer).await.unwrap();
+    };
+    timeout(10 * SECOND, talk).await.expect("the server answers");
+    assert_eq!(&answer, b"pong");
+}
+
+/// Answers every `ping` with `pong`.
+fn echo(server: Detached) {
+    thread::spawn(move || {
+        runtime().block_on(async {
+            let mut server = server.attached();
+            while server.hears(4).await == b"ping" {
+                server.says(b"pong").await;
+            }
+        });
+    });
+}
+
+#[test]
+fn a_session_is_polled_by_the_thread_that_borrows_it() {
+    let first = runtime();
+    let (house, ticket) = first.block_on(async {
+        let house = House::new(1);
+        let (mut lent, server) = house.open(&key("shop"), 1);
+        echo(server.detached());
+        answers(&mut lent).await;
+        let ticket = house.pool.keep(lent);
+        (Arc::new(house), ticket)
+    });
+
+    let elsewhere = house.clone();
+    let ticket = thread::spawn(move || {
+        runtime().block_on(async {
+            // Nobody runs the first runtime any more: only if the socket has moved, it is heard.
+            let mut lent = elsewhere.pool.take_kept(&ticket, FIRST).unwrap();
+            answers(&mut lent).await;
+            elsewhere.pool.keep(lent)
+        })
+    })
+    .join()
+    .unwrap();
+
+    first.block_on(async {
+        let mut lent = house.pool.take_kept(&ticket, FIRST).unwrap();
+        answers(&mut lent).await;
+    });
+}
+
+#[test]
+fn many_threads_share_few_sessions() {
+    const THREADS: u32 = 4;
+    let (done, ended) = mpsc::channel();
+    let home = runtime();
+    let house = home.block_on(async { Arc::new(House::new(2)) });
+    let start = Arc::new(Barrier::new(THREADS as usize));
+    for number in 0..THREADS {
+        let (house, start, done) = (house.clone(), start.clone(), done.clone());
+        thread::spawn(move || {
+            start.wait();
+            runtime().block_on(async {
+                let mut ticket = None;
+                for _ in 0..200 {
+                    ticket = Some(turn(&house, ticket, number).await);
+                }
+            });
+            done.send(()).unwrap();
+        });
+    }
+    for _ in 0..THREADS {
+        ended.recv_timeout(30 * SECOND).expect("every client ends");
+    }
+    let (lent, kept, resting) = house.places();
+    assert_eq!((lent, resting), (0, 0));
+    assert!(kept <= 2);
+    home.block_on(house.pool.close_idle());
+    assert_eq!(house.pool.live(), 0);
+}
+
+/// As a client does it.
+async fn turn(house: &House, ticket: Option<Ticket>, number: u32) -> Ticket {
+    let key = key(if number.is_multiple_of(2) { "shop" } else { "mail" });
+    let _permit = house.pool.permit().await;
+    let pool = &house.pool;
+    let kept = ticket.and_then(|ticket| pool.take_kept(&ticket, FIRST));
+    let found = kept.or_else(|| pool.steal(&key, FIRST, |_| true));
+    let mut lent = match found {
+        Some(lent) => lent,
+        None => {
+            let (lent, server) = house.open_in(pool.slot().await, &key, number);
+            echo(server.detached());
+            lent
+        }
+    };
+    assert_eq!(lent.key(), &key);
+    answers(&mut lent).await;
+    assert_eq!(std::mem::take(&mut lent.pending), Bytes::new());
+    pool.keep(lent)
+}
