@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
@@ -214,11 +213,9 @@ impl<C: Send + 'static> EndpointPool<C> {
     }
 
     fn give_back(&self, lent: Lent<C>, stay: Stay) -> u64 {
-        let Some(mut pooled) = lent.into_pooled() else {
+        let Some(pooled) = lent.into_pooled() else {
             return NOTHING;
         };
-        // Its borrower has seen it.
-        pooled.session_mut().pending = Bytes::new();
         let now = Instant::now();
         let back = self.0.lock().give_back(pooled, stay, now);
         self.0.bury(back.doomed);

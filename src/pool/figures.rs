@@ -64,6 +64,8 @@ pub struct PoolFigures {
     pub closing: usize,
     /// Clients that wait for the right to use a session.
     pub waiting: usize,
+    /// Clients that have it, and wait until there may be one more session.
+    pub waiting_for_slot: usize,
     /// Different startup settings among the sessions.
     pub startup_variants: usize,
     /// Every key that has a session.

@@ -330,6 +330,7 @@ impl<C: Send + 'static> State<C> {
             size: self.rules.size,
             ceiling: self.ceiling,
             closing: self.closings.len(),
+            waiting_for_slot: self.slot_waiting,
             startup_variants: self.variants.len(),
             keys: self.registers.iter().map(of_register).collect(),
             counts: self.counts.clone(),

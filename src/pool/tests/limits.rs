@@ -69,12 +69,14 @@ async fn who_needs_a_slot_gets_that_of_the_session_that_was_used_least_recently(
     house.open_resting(&key("shop"), 3);
     let (_lent, _server) = house.open(&key("shop"), 4);
 
+    let since = Instant::now();
     let first = house.pool.slot().await;
     assert_eq!(house.resting(&key("shop")), [3]);
     let second = house.pool.slot().await;
     assert!(house.pool.take_kept(&ticket, FIRST).is_none());
     let third = house.pool.slot().await;
 
+    assert_eq!(since.elapsed().as_secs(), 0);
     assert_eq!(house.places(), (1, 0, 0));
     assert_eq!(house.closed(CloseReason::Evicted), 3);
     assert!(house.pool.slot().now_or_never().is_none());
@@ -94,10 +96,51 @@ async fn where_none_is_idle_the_next_session_that_comes_back_makes_room() {
     let ticket = house.pool.keep(first);
     let kept = house.pool.keep(second);
 
+    let since = Instant::now();
     let _slot = slot.await;
+    assert_eq!(since.elapsed().as_secs(), 0);
     assert_terminated(told.await.unwrap());
     assert!(house.pool.take_kept(&ticket, FIRST).is_none());
     assert!(house.pool.take_kept(&kept, FIRST).is_some(), "one is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_client_left_was_used_then() {
+    let house = House::new(2);
+    let (kept, _server) = house.open(&key("shop"), 1);
+    let ticket = house.pool.keep(kept);
+    house.open_resting(&key("mail"), 2);
+    house.pool.rest_kept(ticket);
+
+    let _slot = house.pool.slot().await;
+
+    assert_eq!(house.resting(&key("mail")), [0; 0]);
+    assert_eq!(house.resting(&key("shop")), [1]);
+}
+
+/// The slot that comes free first ends with the lower limit; the waiter still has to be served.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_is_served_after_the_limit_was_lowered() {
+    let house = House::new(3);
+    let [first, second, third] = [1, 2, 3].map(|carried| {
+        let (lent, server) = house.open(&key("shop"), carried);
+        server.leave_when_told();
+        lent
+    });
+    let mut slot = Box::pin(house.pool.slot());
+    assert!(slot.as_mut().now_or_never().is_none());
+    assert_eq!(house.pool.figures().waiting_for_slot, 1);
+
+    house.pool.set_rules(rules(2));
+    drop(first);
+    let kept = house.pool.keep(second);
+
+    let since = Instant::now();
+    let _slot = slot.await;
+    assert_eq!(since.elapsed().as_secs(), 0);
+    assert!(house.pool.take_kept(&kept, FIRST).is_none());
+    assert_eq!(house.pool.live(), 1);
+    drop(third);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,10 @@
 //! Sessions that change threads. Real time and real threads.
 
 use std::{
-    sync::{Arc, Barrier, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -9,11 +12,14 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::{Builder, Runtime},
+    sync::Barrier,
     time::timeout,
 };
 
 use super::scripted::*;
 use crate::pool::{Lent, Ticket};
+
+const SIZE: usize = 2;
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -29,14 +35,19 @@ async fn answers(lent: &mut Lent<u32>) {
     assert_eq!(&answer, b"pong");
 }
 
-/// Answers every `ping` with `pong`.
-fn echo(server: Detached) {
+/// Answers every `ping` with `pong`. `living` counts those whose socket is open.
+fn echo(server: Detached, living: &Arc<AtomicUsize>) {
+    let living = living.clone();
+    assert!(living.fetch_add(1, Ordering::SeqCst) < SIZE, "one too many");
     thread::spawn(move || {
         runtime().block_on(async {
             let mut server = server.attached();
             while server.hears(4).await == b"ping" {
                 server.says(b"pong").await;
             }
+            // Before its socket is closed, which frees the slot.
+            living.fetch_sub(1, Ordering::SeqCst);
+            drop(server);
         });
     });
 }
@@ -47,7 +58,7 @@ fn a_session_is_polled_by_the_thread_that_borrows_it() {
     let (house, ticket) = first.block_on(async {
         let house = House::new(1);
         let (mut lent, server) = house.open(&key("shop"), 1);
-        echo(server.detached());
+        echo(server.detached(), &Arc::default());
         answers(&mut lent).await;
         let ticket = house.pool.keep(lent);
         (Arc::new(house), ticket)
@@ -73,36 +84,39 @@ fn a_session_is_polled_by_the_thread_that_borrows_it() {
 
 #[test]
 fn many_threads_share_few_sessions() {
-    const THREADS: u32 = 4;
-    let (done, ended) = mpsc::channel();
-    let home = runtime();
-    let house = home.block_on(async { Arc::new(House::new(2)) });
-    let start = Arc::new(Barrier::new(THREADS as usize));
-    for number in 0..THREADS {
-        let (house, start, done) = (house.clone(), start.clone(), done.clone());
-        thread::spawn(move || {
-            start.wait();
-            runtime().block_on(async {
-                let mut ticket = None;
-                for _ in 0..200 {
-                    ticket = Some(turn(&house, ticket, number).await);
-                }
-            });
-            done.send(()).unwrap();
-        });
+    const THREADS: usize = 4;
+    let house = Arc::new(House::new(SIZE));
+    let living = Arc::default();
+    // A thread stays until all are done: what ends with it is closed without waiting for its server.
+    let (start, end) = (Arc::new(Barrier::new(THREADS)), Arc::new(Barrier::new(THREADS)));
+    let client = |number: usize| {
+        let (house, start, end) = (house.clone(), start.clone(), end.clone());
+        let living = Arc::clone(&living);
+        let turns = async move {
+            start.wait().await;
+            let mut ticket = None;
+            for _ in 0..200 {
+                ticket = Some(turn(&house, ticket, number, &living).await);
+            }
+            end.wait().await;
+        };
+        thread::spawn(|| runtime().block_on(async { timeout(30 * SECOND, turns).await }))
+    };
+
+    let clients: Vec<_> = (0..THREADS).map(client).collect();
+    for client in clients {
+        client.join().unwrap().expect("every client ends");
     }
-    for _ in 0..THREADS {
-        ended.recv_timeout(30 * SECOND).expect("every client ends");
-    }
+
     let (lent, kept, resting) = house.places();
     assert_eq!((lent, resting), (0, 0));
-    assert!(kept <= 2);
-    home.block_on(house.pool.close_idle());
+    assert!(kept <= SIZE);
+    runtime().block_on(house.pool.close_idle());
     assert_eq!(house.pool.live(), 0);
 }
 
 /// As a client does it.
-async fn turn(house: &House, ticket: Option<Ticket>, number: u32) -> Ticket {
+async fn turn(house: &House, ticket: Option<Ticket>, number: usize, living: &Arc<AtomicUsize>) -> Ticket {
     let key = key(if number.is_multiple_of(2) { "shop" } else { "mail" });
     let _permit = house.pool.permit().await;
     let pool = &house.pool;
@@ -111,8 +125,8 @@ async fn turn(house: &House, ticket: Option<Ticket>, number: u32) -> Ticket {
     let mut lent = match found {
         Some(lent) => lent,
         None => {
-            let (lent, server) = house.open_in(pool.slot().await, &key, number);
-            echo(server.detached());
+            let (lent, server) = house.open_in(pool.slot().await, &key, 0);
+            echo(server.detached(), living);
             lent
         }
     };
