@@ -110,10 +110,11 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
     let entering = Box::pin(entrance::enter(arrived, &house.certificates));
     let outcome = match patience.bound(entering).await {
         Ok(Ok(Entered::Client(entrance))) => stay(*entrance, &door, &patience, &house, &mut record).await,
-        Ok(Ok(Entered::Cancel { key, client })) => {
+        Ok(Ok(Entered::Cancel { key, mut client })) => {
             house.cancels.cancel(key).await;
-            // Only now: clients wait for this end, and take it to mean that their next statement is safe.
-            drop(client);
+            // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it
+            // must be said: libpq takes an end that is not for an error.
+            let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
             return;
         }
         Ok(Ok(Entered::Probe)) => return,
