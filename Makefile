@@ -7,7 +7,10 @@ cargo_deny := 0.20.2
 # Further arguments for `pgwake demo`, for example: make demo DEMO="--suspend-after 5s"
 DEMO ?=
 
-.PHONY: help demo setup test test-quick test-demo lint clean
+# What `make test-drivers` and `make test-fidelity` run; all of it without, for example: make test-drivers ONLY="--place session psql"
+ONLY ?=
+
+.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo lint clean
 
 help: ## Print this
 	@echo "make <target>, where <target> is one of"
@@ -27,6 +30,10 @@ test: setup ## Run all tests (a few minutes; Postgres, psql and drivers are real
 test-quick: ## Run the tests that need no Postgres
 	cargo test --locked --workspace --lib --bins
 	cargo test --locked --test main architecture
+
+test-drivers: setup ## Run every driver's suite in full, at Postgres itself and through pgwake (20 minutes)
+	CARGO_TARGET_DIR="$(target)/sqlx-suite" cargo build --locked --manifest-path tests/drivers/sqlx/Cargo.toml
+	cargo test --locked --test matrix -- drivers $(ONLY)
 
 test-demo: ## Run `make demo` as a user would, and look whether it keeps its promises
 	@.ci/demo
