@@ -35,6 +35,10 @@ test-drivers: setup ## Run every driver's suite in full, at Postgres itself and 
 	CARGO_TARGET_DIR="$(target)/sqlx-suite" cargo build --locked --manifest-path tests/drivers/sqlx/Cargo.toml
 	cargo test --locked --test matrix -- drivers $(ONLY)
 
+test-fidelity: ## Run the drivers' and Postgres' own tests, at Postgres itself and through pgwake (long)
+	@.ci/setup fidelity
+	cargo test --locked --test matrix -- fidelity $(ONLY)
+
 test-demo: ## Run `make demo` as a user would, and look whether it keeps its promises
 	@.ci/demo
 
