@@ -37,6 +37,12 @@ sqlstates! {
     INVALID_AUTHORIZATION = "28000";
     /// invalid_password: also for unknown roles and unknown endpoints.
     INVALID_PASSWORD = "28P01";
+    /// in_failed_sql_transaction.
+    IN_FAILED_TRANSACTION = "25P02";
+    /// idle_in_transaction_session_timeout.
+    IDLE_IN_TRANSACTION = "25P03";
+    /// too_many_connections: a limit of clients or server sessions.
+    TOO_MANY_CONNECTIONS = "53300";
     /// query_canceled.
     CANCELLED = "57014";
     /// admin_shutdown: a planned end.

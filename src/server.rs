@@ -8,6 +8,7 @@ mod wiring;
 
 use std::{io, sync::Arc, thread, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +19,7 @@ use crate::compute::{Compute, ComputeError, fixed::FixedCompute};
 use crate::config::{self, Config, Endpoint};
 use crate::ids::EndpointName;
 use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
-use crate::session::House;
+use crate::session::{House, Pooling};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
 use crate::tenant::directory::Directory;
@@ -89,10 +90,14 @@ impl Server {
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone()));
         let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
-        let connected = wiring.connect(&roles, &wakes);
         add_computes(&config, &wakes)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let pooling = config.endpoints.values().map(|endpoint| {
+            let pooling = Pooling::new(&endpoint.pool, tasks.clone());
+            (endpoint.name.clone(), Arc::new(pooling))
+        });
         let house = Arc::new(House {
+            pooling: pooling.collect(),
             directory: Directory::new(&config),
             certificates,
             roles,
@@ -102,6 +107,7 @@ impl Server {
             limits: config.limits.clone(),
             shutdown: watch,
         });
+        let connected = wiring.connect(&house);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Workers::start(workers).map_err(|error| StartError::System {
             what: "cannot start threads".into(),
@@ -166,6 +172,14 @@ impl Server {
             tracing::warn!(clients = self.clients(), "sessions did not end in time");
         }
         self.house.wakes.suspend_all().await;
+        // Those of computes that stay, too: nothing of pgwake's goes on looking after them.
+        join_all(
+            self.house
+                .pooling
+                .values()
+                .map(|pooling| pooling.pool.close_idle()),
+        )
+        .await;
         self.tasks.close();
         self.tasks.wait().await;
         self.house.roles.drain().await;

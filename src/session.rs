@@ -4,20 +4,29 @@
 //! session lent to it. `listener` calls; nothing here accepts, starts or configures anything.
 
 mod buffers;
+mod carried;
 mod checkout;
 mod entrance;
 mod error;
+mod exchange;
+mod expected;
 mod hold;
+mod lane;
 mod login;
-mod owed;
-mod pump;
+mod pins;
+mod pooled;
+mod pooling;
+mod profile;
 mod record;
 mod relay;
+mod reported;
+mod sql_names;
+mod statements;
 mod turn;
 #[expect(dead_code, reason = "the turn of transaction pooling calls it")]
 mod words;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -28,9 +37,9 @@ use tokio::{
 
 use crate::auth::RoleBook;
 use crate::cancel::Cancels;
-use crate::config::{DefaultEndpoint, Limits, ListenTls};
+use crate::config::{DefaultEndpoint, Limits, ListenTls, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
-use crate::ids::SessionId;
+use crate::ids::{EndpointName, SessionId};
 use crate::shutdown::ShutdownWatch;
 use crate::tenant::directory::Directory;
 use crate::tls::{CertificateStore, SocketSettings, Stream};
@@ -39,8 +48,11 @@ use crate::wire::refuse;
 use entrance::{Entered, Entrance, EntranceError};
 use error::SessionError;
 use login::{LoggedIn, Patience};
+use pooled::{Guest, Pooled};
 use record::{Outcome, Peer, SessionRecord, Step};
 use turn::Turn;
+
+pub use pooling::Pooling;
 
 /// How long a client may take to take a greeting or the last words.
 const SAYING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,6 +98,8 @@ pub struct House {
     pub roles: Arc<RoleBook>,
     /// Computes.
     pub wakes: Wakes,
+    /// What pools each endpoint's server sessions.
+    pub pooling: HashMap<EndpointName, Arc<Pooling>>,
     /// Keys given to clients.
     pub cancels: Cancels,
     /// What is set on sockets.
@@ -147,6 +161,17 @@ async fn stay(
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
     record.pooling = Some(pool_mode);
+    if pool_mode == PoolMode::Transaction
+        && let Some(pooling) = house.pooling.get(&who.endpoint.name)
+    {
+        let guest = Guest {
+            who,
+            parameters,
+            secret_length,
+        };
+        let pooled = Box::new(Pooled::new(guest, pooling.clone(), house, record));
+        return pooled.serve(&mut stream, record).await;
+    }
     let turn = Turn {
         house,
         who: &who,

@@ -2,15 +2,16 @@
 //!
 //! What pgwake *says* is encoded with `pgwire` (`say`, `refuse`); what a stranger or a server sends is read with
 //! a bounds-checked cursor confined to one message (`startup`, `message`, `reply`) or only looked at as it
-//! passes (`scan`). Generic over byte streams: it knows neither TLS nor sessions.
+//! passes (`frame`, `extended`). Generic over byte streams: it knows neither TLS nor sessions.
 
 pub mod cursor;
+pub mod extended;
+pub mod frame;
 pub mod message;
 pub mod options;
 pub mod refuse;
 pub mod reply;
 pub mod say;
-pub mod scan;
 pub mod startup;
 
 use crate::error::{ClientError, Fault, SqlState};

@@ -62,6 +62,16 @@ impl LoginError {
         matches!(self, Self::Refused { fields, .. } if fields.sqlstate == SqlState::CANNOT_CONNECT_NOW.0)
     }
 
+    /// Whether nobody answered, or left without an answer: another try may meet a server that has come up again.
+    pub fn is_absent(&self) -> bool {
+        self.kind() == Kind::Absent
+    }
+
+    /// Whether pgwake's credential is not the server's.
+    pub fn is_mismatch(&self) -> bool {
+        self.kind() == Kind::Mismatch
+    }
+
     /// What is wrong, in a word that decides what the client reads.
     fn kind(&self) -> Kind {
         match self {

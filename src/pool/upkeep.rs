@@ -10,6 +10,7 @@ use super::{
     EndpointPool, PoolKey, PoolRules,
     endpoint_pool::Shared,
     figures::{CloseReason, PoolFigures},
+    lent::Lent,
     session::later,
     state::State,
 };
@@ -62,6 +63,12 @@ impl<C: Send + 'static> EndpointPool<C> {
         let doomed = state.doom_idle(CloseReason::Retired, |_, _| true);
         drop(state);
         self.0.bury(doomed);
+    }
+
+    /// The client that has this session has caused the change itself: the session goes on as if it had been opened
+    /// afterwards.
+    pub fn approve(&self, lent: &mut Lent<C>) {
+        lent.facts.slot.epoch = self.0.lock().epoch;
     }
 
     /// The server has no room for one more session (53300): no more than those that are there are tried for some

@@ -1,7 +1,10 @@
 //! What runs upwards in this house: wake's events to the roles' readings, the role book's questions to the
 //! address of an awake compute.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
@@ -12,6 +15,7 @@ use crate::compute::Address;
 use crate::config::{Config, Endpoint, RolesFrom};
 use crate::ids::{EndpointName, Generation};
 use crate::pool::read_roles;
+use crate::session::{House, Pooling};
 use crate::tls::SocketSettings;
 use crate::wake::{WakeWatcher, Wakes};
 
@@ -19,6 +23,7 @@ use crate::wake::{WakeWatcher, Wakes};
 struct Ends {
     roles: Arc<RoleBook>,
     wakes: Wakes,
+    pooling: HashMap<EndpointName, Arc<Pooling>>,
 }
 
 /// Knows both sides; each side knows only its own trait.
@@ -41,10 +46,11 @@ impl Wiring {
 
     /// Joins both ends for as long as what is returned lives. They hold this in their turn: without an end to it
     /// nothing of them would ever be dropped.
-    pub(super) fn connect(self: Arc<Self>, roles: &Arc<RoleBook>, wakes: &Wakes) -> Connected {
+    pub(super) fn connect(self: Arc<Self>, house: &House) -> Connected {
         self.ends.store(Some(Arc::new(Ends {
-            roles: roles.clone(),
-            wakes: wakes.clone(),
+            roles: house.roles.clone(),
+            wakes: house.wakes.clone(),
+            pooling: house.pooling.clone(),
         })));
         Connected(self)
     }
@@ -76,10 +82,17 @@ impl WakeWatcher for Wiring {
     }
 
     fn before_suspend(&self, endpoint: &EndpointName, _: &Address) -> BoxFuture<'static, ()> {
-        match (self.ends.load_full(), self.endpoint(endpoint)) {
-            (Some(ends), Some(endpoint)) => Box::pin(Self::refresh(ends.roles.clone(), endpoint.clone())),
-            _ => Box::pin(std::future::ready(())),
-        }
+        let (Some(ends), Some(endpoint)) = (self.ends.load_full(), self.endpoint(endpoint)) else {
+            return Box::pin(std::future::ready(()));
+        };
+        let refreshed = Self::refresh(ends.roles.clone(), endpoint.clone());
+        let pooling = ends.pooling.get(&endpoint.name).cloned();
+        Box::pin(async move {
+            refreshed.await;
+            if let Some(pooling) = pooling {
+                pooling.pool.close_idle().await;
+            }
+        })
     }
 }
 

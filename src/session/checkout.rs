@@ -47,7 +47,7 @@ impl From<HoldEnd> for CheckoutError {
     fn from(end: HoldEnd) -> Self {
         Self::Session(match end {
             HoldEnd::ClientGone => SessionError::ClientGone,
-            HoldEnd::ShutDown => SessionError::ShuttingDownBefore,
+            HoldEnd::ShutDown | HoldEnd::Cancelled => SessionError::ShuttingDownBefore,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::owed::Loss;
+use super::exchange::Loss;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 use crate::wire::WireError;
@@ -35,6 +35,18 @@ pub(super) enum SessionError {
     },
     #[error("idle session ended so that the compute can be suspended")]
     IdleEnded { endpoint: EndpointName },
+    #[error("no server session within {waited:?}")]
+    PoolTimeout { waited: Duration, size: usize },
+    #[error("cancelled while waiting")]
+    CancelledWhileWaiting,
+    #[error("in a failed transaction")]
+    InFailedTransaction,
+    #[error("idle in a transaction for too long")]
+    IdleInTransaction,
+    #[error("the role's password was changed")]
+    PasswordChanged,
+    #[error("too many pinned sessions")]
+    TooManyPinned { max: usize },
     #[error("pgwake shuts down")]
     ShuttingDown,
     #[error("pgwake shuts down before the session began")]
@@ -68,6 +80,11 @@ impl ClientError for SessionError {
                 ..
             } => SqlState::SERVER_LOST,
             Self::StillStarting { .. } | Self::ShuttingDownBefore => SqlState::CANNOT_CONNECT_NOW,
+            Self::TooManyPinned { .. } | Self::PoolTimeout { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::CancelledWhileWaiting => SqlState::CANCELLED,
+            Self::InFailedTransaction => SqlState::IN_FAILED_TRANSACTION,
+            Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION,
+            Self::PasswordChanged => SqlState::ADMIN_SHUTDOWN,
             Self::IdleEnded { .. } => SqlState::IDLE_SESSION_TIMEOUT,
             Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
         }
@@ -92,6 +109,15 @@ impl ClientError for SessionError {
                 format!("idle session ended: the compute of endpoint \"{endpoint}\" is being suspended")
                     .into()
             }
+            Self::PoolTimeout { .. } => "no server session came free in time".into(),
+            // As Postgres says them.
+            Self::CancelledWhileWaiting => "canceling statement due to user request".into(),
+            Self::InFailedTransaction => {
+                "current transaction is aborted, commands ignored until end of transaction block".into()
+            }
+            Self::IdleInTransaction => "terminating connection due to idle-in-transaction timeout".into(),
+            Self::PasswordChanged => "the role's password was changed".into(),
+            Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),
             Self::ShuttingDown | Self::ShuttingDownBefore => "pgwake is shutting down".into(),
         }
     }
@@ -109,6 +135,20 @@ impl ClientError for SessionError {
             Self::StillStarting { waited, said, .. } => {
                 Some(format!("waited {:.1} s, the server says: {said}", waited.as_secs_f64()).into())
             }
+            Self::PoolTimeout { waited, size } => Some(
+                format!(
+                    "waited {:.1} s; all {size} server sessions of the endpoint are in use (pool.size, pool.wait_timeout)",
+                    waited.as_secs_f64()
+                )
+                .into(),
+            ),
+            Self::TooManyPinned { max } => Some(
+                format!(
+                    "temporary tables, LISTEN, WITH HOLD cursors and session advisory locks cannot move to another \
+                     server session; pool.pinned_max allows {max} clients to have them"
+                )
+                .into(),
+            ),
             Self::LoginTimeout(limit) => Some(format!("the limit is {:.0} s", limit.as_secs_f64()).into()),
             _ => None,
         }
@@ -131,6 +171,11 @@ impl ClientError for SessionError {
                 "connect again when needed: that wakes the compute; suspend_idle_sessions = false keeps idle sessions"
                     .into(),
             ),
+            Self::PoolTimeout { .. } => Some("try again; shorter transactions, or a larger pool.size, help".into()),
+            Self::PasswordChanged => Some("connect again with the new password".into()),
+            Self::TooManyPinned { .. } => Some(
+                "try again later, do it in one transaction, or connect to the endpoint without -pooler".into(),
+            ),
             Self::ShuttingDownBefore => Some("try again in a moment".into()),
             _ => None,
         }
@@ -140,6 +185,7 @@ impl ClientError for SessionError {
         match self {
             Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
             Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore => Fault::Pgwake,
+            Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::PasswordChanged => Fault::Tenant,
             _ => Fault::Client,
         }
     }

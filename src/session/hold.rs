@@ -6,6 +6,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 use super::House;
+use crate::cancel::PooledRegistration;
 use crate::ids::{EndpointName, SessionId};
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tls::Stream;
@@ -42,6 +44,8 @@ pub(super) struct Held<'a> {
     shutdown: ShutdownWatch,
     notices: Interval,
     since: Instant,
+    /// Ends the wait where the client may cancel it.
+    cancel: Option<Arc<PooledRegistration>>,
     /// Asks a client that is no longer read whether it is still there; made when it is first needed.
     hang_up_check: Option<Interval>,
 }
@@ -53,6 +57,8 @@ pub(super) enum HoldEnd {
     ClientGone,
     /// pgwake stops or drains.
     ShutDown,
+    /// The client cancelled it.
+    Cancelled,
 }
 
 impl<'a> Held<'a> {
@@ -75,8 +81,15 @@ impl<'a> Held<'a> {
             shutdown: house.shutdown.clone(),
             notices,
             since,
+            cancel: None,
             hang_up_check: None,
         }
+    }
+
+    /// The client's key ends the wait.
+    pub(super) fn cancelled_by(mut self, key: Arc<PooledRegistration>) -> Self {
+        self.cancel = Some(key);
+        self
     }
 
     /// Waits for `answer`; `what` says what for, in a notice. Not cancel safe: a notice may be half written.
@@ -93,6 +106,7 @@ impl<'a> Held<'a> {
                 () = poll_fn(|cx| poll_leaving(cx, self.client, self.early, &mut self.hang_up_check)) => {
                     return Err(HoldEnd::ClientGone);
                 }
+                () = cancelled(self.cancel.as_deref()) => return Err(HoldEnd::Cancelled),
                 () = self.shutdown.reached(Phase::Draining) => return Err(HoldEnd::ShutDown),
                 _ = self.notices.tick() => (),
             }
@@ -115,6 +129,13 @@ impl<'a> Held<'a> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(HoldEnd::ClientGone),
         }
+    }
+}
+
+async fn cancelled(key: Option<&PooledRegistration>) {
+    match key {
+        Some(key) => key.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -14,13 +14,13 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    owed::{FromClient, FromServer, Owed},
-    pump::{Pump, PumpEnd},
+    exchange::Exchange,
+    lane::{Lane, LaneEnd},
 };
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tls::Stream;
 use crate::wake::{AwakeLease, LeaseSignal};
-use crate::wire::scan::Broken;
+use crate::wire::frame::Broken;
 
 /// How often a client whose bytes the server does not take is looked at: it may have left.
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
@@ -30,6 +30,12 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a relay ended.
 #[derive(Debug)]
 pub(super) enum End {
+    /// Everything is answered and no transaction is open: the server session may be given back.
+    Released,
+    /// The message at the front waits for something ([`Exchange::gate`]).
+    Gate,
+    /// pgwake's BEGIN failed, and the server ignores what the client sent behind it.
+    BeginFailed,
     /// The client said Terminate.
     Terminated,
     /// The client is gone without a word.
@@ -59,13 +65,13 @@ impl End {
 }
 
 /// The two streams and what is on its way between them.
-pub(super) struct Relay<'a> {
+pub(super) struct Relay<'a, 'e> {
     client: &'a mut Stream,
     server: &'a mut Stream,
-    up: Pump,
-    down: Pump,
-    owed: Owed,
-    roles_touched: &'a (dyn Fn() + Sync),
+    /// From the client; what it has sent ahead outlives the turn.
+    up: &'a mut Lane,
+    down: &'a mut Lane,
+    exchange: &'a mut Exchange<'e>,
     /// Set where the lease wants to know whether the session is idle.
     reported_idle: Option<bool>,
     hang_up_check: Option<Pin<Box<Sleep>>>,
@@ -84,65 +90,37 @@ pub(super) enum IdleReports {
     Yes,
 }
 
-/// Bytes that came before the relay.
-pub(super) struct Early<'a> {
-    pub(super) from_client: &'a [u8],
-    pub(super) from_server: &'a [u8],
+/// The streams of a relay, and what is on its way in each direction.
+pub(super) struct Sides<'a> {
+    pub(super) client: &'a mut Stream,
+    pub(super) server: &'a mut Stream,
+    pub(super) up: &'a mut Lane,
+    pub(super) down: &'a mut Lane,
 }
 
-impl<'a> Relay<'a> {
-    /// A relay between a greeted client and its server. `roles_touched` is called when statements that may change
-    /// roles were committed.
-    pub(super) fn new(
-        client: &'a mut Stream,
-        server: &'a mut Stream,
-        early: &Early<'_>,
-        reports: IdleReports,
-        roles_touched: &'a (dyn Fn() + Sync),
-    ) -> Self {
-        let mut owed = Owed::default();
-        let (mut up, mut down) = (Pump::new(), Pump::new());
-        up.begin_with(early.from_client, &mut FromClient(&mut owed));
-        let mut observer = FromServer {
-            owed: &mut owed,
-            roles_touched,
-        };
-        down.begin_with(early.from_server, &mut observer);
+impl<'a, 'e> Relay<'a, 'e> {
+    /// A relay between a greeted client and its server.
+    pub(super) fn new(sides: Sides<'a>, exchange: &'a mut Exchange<'e>, reports: IdleReports) -> Self {
+        let Sides {
+            client,
+            server,
+            up,
+            down,
+        } = sides;
         let reported_idle = (reports == IdleReports::Yes).then_some(false);
+        exchange.relay_begins();
         Self {
             client,
             server,
             up,
             down,
-            owed,
-            roles_touched,
+            exchange,
             reported_idle,
             hang_up_check: None,
             client_closed: false,
             discarding: false,
             finish_by: None,
         }
-    }
-
-    /// What is still owed, for the words to the client and the cancel to the server.
-    pub(super) fn owed(&self) -> &Owed {
-        &self.owed
-    }
-
-    /// Bytes passed on from the client and from the server.
-    pub(super) fn bytes(&self) -> (u64, u64) {
-        (self.up.bytes(), self.down.bytes())
-    }
-
-    /// Whether a message of pgwake's own may be written to the client now.
-    pub(super) fn client_takes_messages(&self) -> bool {
-        self.down.is_between_messages()
-    }
-
-    /// Whether a Terminate of pgwake's own may be written to the server now. Inside a message that its client
-    /// will never end it would be read as the end of that message.
-    pub(super) fn server_takes_messages(&self) -> bool {
-        self.up.is_between_messages()
     }
 
     /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
@@ -187,15 +165,49 @@ impl<'a> Relay<'a> {
         if let Poll::Ready(end) = self.poll_down(cx) {
             return Poll::Ready(Some(end));
         }
+        // Before more is read: a client that always has one more request does not keep its session from the others.
+        if let Some(end) = self.turn_end() {
+            return Poll::Ready(Some(end));
+        }
         if let Poll::Ready(end) = self.poll_up(cx) {
             return Poll::Ready(Some(end));
         }
-        let idle = self.owed.is_idle() && self.up.is_at_rest() && self.down.is_at_rest();
+        // What pgwake says itself waits for nothing from the server.
+        if self.exchange.expected.is_to_say()
+            && let Poll::Ready(end) = self.poll_down(cx)
+        {
+            return Poll::Ready(Some(end));
+        }
+        if let Some(end) = self.turn_end() {
+            return Poll::Ready(Some(end));
+        }
+        let idle = self.is_at_rest() && self.exchange.expected.is_idle();
         self.report(lease, idle);
         if idle && end_when_idle {
             return Poll::Ready(None);
         }
         Poll::Pending
+    }
+
+    /// What transaction pooling ends a turn for.
+    fn turn_end(&self) -> Option<End> {
+        if !self.exchange.is_pooled() || !self.is_at_rest() {
+            None
+        } else if self.exchange.has_begin_failed() {
+            Some(End::BeginFailed)
+        } else if self.exchange.gate().is_some() {
+            Some(End::Gate)
+        } else if self.exchange.is_releasable() {
+            Some(End::Released)
+        } else {
+            self.exchange.is_over().then_some(End::Terminated)
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        // What has come of a notice would be lost with its beginning.
+        let down_rests = self.discarding || self.down.is_at_rest();
+        self.up.is_at_rest() && down_rests && self.down.is_empty()
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -205,27 +217,34 @@ impl<'a> Relay<'a> {
         if self.client_closed {
             return Poll::Pending;
         }
-        if self.owed.is_full() && !self.up.is_blocked() {
+        if self.exchange.expected.is_full() && !self.up.is_blocked() {
             return self.poll_hang_up(cx);
         }
         let end = self
             .up
-            .poll_pass(cx, self.client, self.server, &mut FromClient(&mut self.owed));
+            .poll_pass(cx, self.client, self.server, &mut self.exchange.up());
         match end {
-            Poll::Pending if self.up.is_blocked() => self.poll_hang_up(cx),
+            Poll::Pending if self.up.is_blocked() || self.exchange.is_gated() => self.poll_hang_up(cx),
             // The server does not take the last bytes yet; without a Terminate among them nobody needs it to.
-            Poll::Pending if self.up.has_seen_the_end() && !self.owed.is_terminated() => {
+            Poll::Pending if self.up.has_seen_the_end() && !self.exchange.is_terminated() => {
                 Poll::Ready(End::ClientGone)
+            }
+            // Nothing more is read from it in transaction pooling, and the server does not hear of it.
+            Poll::Pending if self.exchange.is_pooled() && self.exchange.is_terminated() => {
+                self.begin_to_finish();
+                self.poll_finish(cx)
             }
             Poll::Pending => {
                 self.hang_up_check = None;
                 Poll::Pending
             }
-            Poll::Ready(PumpEnd::Broken(broken)) => Poll::Ready(End::ClientBroken(broken)),
+            Poll::Ready(LaneEnd::Broken(broken)) => Poll::Ready(End::ClientBroken(broken)),
             // The other direction says why: the server's last words may still be unread.
-            Poll::Ready(PumpEnd::WriteFailed) => self.poll_hang_up(cx),
-            Poll::Ready(PumpEnd::ReadClosed) if !self.owed.is_terminated() => Poll::Ready(End::ClientGone),
-            Poll::Ready(PumpEnd::ReadClosed) => {
+            Poll::Ready(LaneEnd::WriteFailed) => self.poll_hang_up(cx),
+            Poll::Ready(LaneEnd::ReadClosed) if !self.exchange.is_terminated() => {
+                Poll::Ready(End::ClientGone)
+            }
+            Poll::Ready(LaneEnd::ReadClosed) => {
                 self.client_closed = true;
                 self.begin_to_finish();
                 self.poll_finish(cx)
@@ -256,7 +275,7 @@ impl<'a> Relay<'a> {
             std::task::ready!(check.as_mut().poll(cx));
             self.hang_up_check = None;
             if self.client.has_hung_up() {
-                if !self.owed.is_terminated() {
+                if !self.exchange.is_terminated() {
                     return Poll::Ready(End::ClientGone);
                 }
                 self.begin_to_finish();
@@ -265,33 +284,28 @@ impl<'a> Relay<'a> {
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mut observer = FromServer {
-            owed: &mut self.owed,
-            roles_touched: self.roles_touched,
-        };
         if !self.discarding {
-            match self.down.poll_pass(cx, self.server, self.client, &mut observer) {
-                Poll::Ready(PumpEnd::WriteFailed) if self.owed.is_terminated() => {
+            let passed = self
+                .down
+                .poll_pass(cx, self.server, self.client, &mut self.exchange.down());
+            match passed {
+                Poll::Ready(LaneEnd::WriteFailed) if self.exchange.is_terminated() => {
                     self.discarding = true;
                     self.begin_to_finish();
                 }
                 passed => return passed.map(|end| self.end_of_down(&end)),
             }
         }
-        let mut observer = FromServer {
-            owed: &mut self.owed,
-            roles_touched: self.roles_touched,
-        };
-        let end = self.down.poll_discard(cx, self.server, &mut observer);
+        let end = self.down.poll_discard(cx, self.server, &mut self.exchange.down());
         end.map(|end| self.end_of_down(&end))
     }
 
-    fn end_of_down(&self, end: &PumpEnd) -> End {
+    fn end_of_down(&self, end: &LaneEnd) -> End {
         match end {
-            PumpEnd::WriteFailed => End::ClientGone,
-            PumpEnd::ReadClosed if self.owed.is_terminated() => End::Terminated,
-            PumpEnd::ReadClosed => End::ServerClosed,
-            PumpEnd::Broken(_) => End::ServerBroken,
+            LaneEnd::WriteFailed => End::ClientGone,
+            LaneEnd::ReadClosed if self.exchange.is_terminated() => End::Terminated,
+            LaneEnd::ReadClosed => End::ServerClosed,
+            LaneEnd::Broken(_) => End::ServerBroken,
         }
     }
 
@@ -315,7 +329,7 @@ impl<'a> Relay<'a> {
         tokio::time::timeout(LAST_WORDS_TIMEOUT, words)
             .await
             .ok()
-            .filter(|_| self.owed.fatal().is_some())
+            .filter(|_| self.exchange.fatal().is_some())
     }
 }
 

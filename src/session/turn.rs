@@ -8,22 +8,24 @@ use super::{
     checkout::{Checkout, CheckoutError},
     end_with,
     error::SessionError,
+    exchange::{Exchange, Loss},
     hold::Held,
-    owed::Loss,
+    lane::Lane,
     record::{Outcome, SessionRecord},
-    relay::{Early, End, IdleReports, Relay},
+    relay::{End, IdleReports, Relay, Sides},
     say_goodbye, say_to,
 };
 use crate::auth::Authenticated;
 use crate::cancel::{Registration, SecretLength, Target};
 use crate::error::{ClientError, Fault};
+use crate::ids::EndpointName;
 use crate::pool::{LoginError, ServerSession};
 use crate::shutdown::Phase;
 use crate::tls::Stream;
 use crate::wake::AwakeLease;
+use crate::wire::frame::{Broken, Sender};
 use crate::wire::reply::ErrorFields;
 use crate::wire::say;
-use crate::wire::scan::Broken;
 
 /// A client that may be served.
 pub(super) struct Turn<'a> {
@@ -82,27 +84,29 @@ impl Turn<'_> {
         } else {
             IdleReports::No
         };
-        let from_server = std::mem::take(&mut server.early);
-        let first = Early {
-            from_client: &early,
-            from_server: &from_server,
-        };
         let touched = || self.house.roles.changed(&self.who.endpoint);
-        let mut relay = Relay::new(client, &mut server.stream, &first, reports, &touched);
-        drop((early, from_server));
-        let end = relay.run(lease, self.house.shutdown.clone()).await;
-
-        (record.bytes_in, record.bytes_out) = relay.bytes();
-        let last = Last {
-            loss: relay.owed().loss(),
-            fatal: relay.owed().fatal().cloned(),
-            is_running: relay.owed().is_running(),
-            client_takes_messages: relay.client_takes_messages(),
+        let mut exchange = Exchange::new(&touched, None);
+        let (mut up, mut down) = (Lane::new(Sender::Client), Lane::new(Sender::Server));
+        up.push(&early);
+        down.push(&std::mem::take(&mut server.early));
+        drop(early);
+        let sides = Sides {
+            client,
+            server: &mut server.stream,
+            up: &mut up,
+            down: &mut down,
         };
+        let mut relay = Relay::new(sides, &mut exchange, reports);
+        let end = relay.run(lease, self.house.shutdown.clone()).await;
+        drop(relay);
+
+        (record.bytes_in, record.bytes_out) = (up.bytes(), down.bytes());
+        let last = Last::of(&exchange, &down);
         drop(registration);
         let abandoned = end.leaves_server_behind() && last.is_running;
-        let server_takes_messages = relay.server_takes_messages();
-        let outcome = self.finish(client, end, last, record).await;
+        // Inside a message that its client will never end a Terminate would be read as the end of that message.
+        let server_takes_messages = up.is_between_messages();
+        let outcome = finish(client, end, last, &self.who.endpoint.name, record).await;
         if let Some(target) = target.filter(|_| abandoned) {
             self.abandon(&target).await;
         }
@@ -120,44 +124,65 @@ impl Turn<'_> {
             () = shutdown.reached(Phase::Stopping) => (),
         }
     }
-
-    async fn finish(&self, client: &mut Stream, end: End, last: Last, record: &SessionRecord) -> Outcome {
-        let endpoint = &self.who.endpoint;
-        let lost = |reason: String| SessionError::ServerLost {
-            reason,
-            loss: last.loss,
-        };
-        let error = match (end, last.fatal) {
-            (End::Terminated, _) => return Outcome::ended(),
-            (End::ServerClosed | End::ComputeLost(_), Some(fatal)) => {
-                // Passed on already: the client need only be given the time to read it.
-                end_with(client, &[]).await;
-                return said_by_server(&fatal);
-            }
-            (End::ServerClosed, None) => lost("the server closed the connection".into()),
-            (End::ServerBroken, _) => lost("the server sent what is no message".into()),
-            (End::ComputeLost(reason), None) => lost(reason.to_string()),
-            (End::ClientGone, _) => return Outcome::of(&SessionError::ClientGone),
-            (End::ClientBroken(Broken::Tag(tag)), _) => SessionError::UnknownMessage(tag),
-            (End::ClientBroken(Broken::Length), _) => SessionError::BadLength,
-            (End::IdleEnded, _) => SessionError::IdleEnded {
-                endpoint: endpoint.name.clone(),
-            },
-            (End::ShutDown, _) => SessionError::ShuttingDown,
-        };
-        if last.client_takes_messages {
-            say_goodbye(client, &error, record.id).await;
-        }
-        Outcome::of(&error)
-    }
 }
 
 /// How things stood when the relay ended.
-struct Last {
+pub(super) struct Last {
     loss: Loss,
     fatal: Option<ErrorFields>,
     is_running: bool,
     client_takes_messages: bool,
+}
+
+impl Last {
+    /// Of an exchange whose answers went through `down`.
+    pub(super) fn of(exchange: &Exchange<'_>, down: &Lane) -> Self {
+        Self {
+            loss: exchange.loss(),
+            fatal: exchange.fatal().cloned(),
+            is_running: !exchange.expected.is_answered(),
+            client_takes_messages: down.is_between_messages(),
+        }
+    }
+}
+
+/// Tells the client why the relay ended, where that was not its own doing.
+pub(super) async fn finish(
+    client: &mut Stream,
+    end: End,
+    last: Last,
+    endpoint: &EndpointName,
+    record: &SessionRecord,
+) -> Outcome {
+    let lost = |reason: String| SessionError::ServerLost {
+        reason,
+        loss: last.loss,
+    };
+    let error = match (end, last.fatal) {
+        (End::Terminated, _) => return Outcome::ended(),
+        (End::ServerClosed | End::ComputeLost(_), Some(fatal)) => {
+            // Passed on already: the client need only be given the time to read it.
+            end_with(client, &[]).await;
+            return said_by_server(&fatal);
+        }
+        (End::ServerClosed, None) => lost("the server closed the connection".into()),
+        (End::ServerBroken, _) => lost("the server sent what is no message".into()),
+        (End::ComputeLost(reason), None) => lost(reason.to_string()),
+        (End::ClientGone, _) => return Outcome::of(&SessionError::ClientGone),
+        (End::ClientBroken(Broken::Tag(tag)), _) => SessionError::UnknownMessage(tag),
+        (End::ClientBroken(Broken::Length), _) => SessionError::BadLength,
+        (End::IdleEnded, _) => SessionError::IdleEnded {
+            endpoint: endpoint.clone(),
+        },
+        (End::ShutDown, _) => SessionError::ShuttingDown,
+        (End::Released | End::Gate | End::BeginFailed, _) => {
+            unreachable!("only a turn of transaction pooling ends so")
+        }
+    };
+    if last.client_takes_messages {
+        say_goodbye(client, &error, record.id).await;
+    }
+    Outcome::of(&error)
 }
 
 /// Passes on what the server has said, with a cancel key of our own. `false`: the client does not take it.
@@ -171,7 +196,7 @@ async fn greet(client: &mut Stream, server: &mut ServerSession, key: Option<&Reg
 }
 
 /// The server ended the session itself, and the client has read why.
-fn said_by_server(fatal: &ErrorFields) -> Outcome {
+pub(super) fn said_by_server(fatal: &ErrorFields) -> Outcome {
     Outcome {
         sqlstate: fatal.sqlstate.clone().into(),
         what: format!("server ended the session: {} {}", fatal.sqlstate, fatal.message),

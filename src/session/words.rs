@@ -14,9 +14,7 @@ mod tags;
 
 use std::ops::{BitOr, BitOrAssign};
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "`profile` makes them"))]
 pub(super) use functions::{Effect, FunctionWords};
-#[cfg_attr(not(test), expect(unused_imports, reason = "`profile` asks for them"))]
 pub(super) use names::{CustomNames, dotted_names};
 pub(super) use scan::Scan;
 pub(super) use tags::Tags;
@@ -151,6 +149,8 @@ impl Words {
             | Self::NEXTVAL.0
             | Self::SEQUENCE_READ.0,
     );
+    /// Sequences are drawn from or asked for.
+    pub(super) const SEQUENCES: Self = Self(Self::NEXTVAL.0 | Self::SEQUENCE_READ.0);
     /// The statement may give the session a custom setting's name (`app.tenant_id`), if only for a transaction:
     /// [`Scan::take_names`] has those that its text shows.
     pub(super) const NAMES: Self = Self(
@@ -173,6 +173,11 @@ impl Words {
     /// Whether any of `these` is among them.
     pub(super) fn has(self, these: Self) -> bool {
         self.0 & these.0 != 0
+    }
+
+    /// Those that are not among `these`.
+    pub(super) fn without(self, these: Self) -> Self {
+        Self(self.0 & !these.0)
     }
 
     /// Those that are among `these` too.

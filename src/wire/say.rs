@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use pgwire::messages::{
     Message,
-    response::{ReadyForQuery, TransactionStatus},
+    response::{CommandComplete, ReadyForQuery, TransactionStatus},
     startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey},
 };
 
@@ -15,6 +15,21 @@ use super::startup::{CancelKey, NEWEST_MINOR, Startup};
 pub const TLS_YES: &[u8] = b"S";
 /// Answers an SSLRequest or GSSENCRequest with no.
 pub const ENCRYPTION_NO: &[u8] = b"N";
+
+/// ParseComplete.
+pub const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+/// BindComplete.
+pub const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+/// CloseComplete.
+pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
+/// ParameterDescription without parameters.
+pub const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
+/// NoData.
+pub const NO_DATA: &[u8] = b"n\0\0\0\x04";
+/// EmptyQueryResponse.
+pub const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";
+/// Sync to a server.
+pub const SYNC: &[u8] = b"S\0\0\0\x04";
 
 fn put(message: &impl Message, out: &mut BytesMut) {
     message
@@ -38,6 +53,47 @@ pub fn backend_key_data(key: &CancelKey, out: &mut BytesMut) {
 /// ReadyForQuery outside a transaction.
 pub fn ready_idle(out: &mut BytesMut) {
     put(&ReadyForQuery::new(TransactionStatus::Idle), out);
+}
+
+/// Parse; all behind the name as it stands in another Parse.
+pub fn parse(name: &[u8], behind_name: &[u8], out: &mut BytesMut) {
+    out.put_u8(b'P');
+    out.put_u32(
+        u32::try_from(name.len() + behind_name.len() + 5).expect("texts that are remembered are bounded"),
+    );
+    out.put_slice(name);
+    out.put_u8(0);
+    out.put_slice(behind_name);
+}
+
+/// Close of a statement.
+pub fn close_statement(name: &[u8], out: &mut BytesMut) {
+    out.put_slice(b"C");
+    out.put_u32(u32::try_from(name.len() + 6).expect("names are bounded"));
+    out.put_u8(b'S');
+    out.put_slice(name);
+    out.put_u8(0);
+}
+
+/// ReadyForQuery with this status: `I`, `T` or `E`.
+pub fn ready(status: u8, out: &mut BytesMut) {
+    out.put_slice(b"Z\0\0\0\x05");
+    out.put_u8(status);
+}
+
+/// CommandComplete.
+pub fn command_complete(tag: &str, out: &mut BytesMut) {
+    put(&CommandComplete::new(tag.to_owned()), out);
+}
+
+/// ParameterStatus; name and value as bytes, since values may be in any encoding.
+pub fn parameter_status(name: &[u8], value: &[u8], out: &mut BytesMut) {
+    out.put_u8(b'S');
+    out.put_u32(u32::try_from(name.len() + value.len() + 6).expect("a ParameterStatus is small"));
+    for text in [name, value] {
+        out.put_slice(text);
+        out.put_u8(0);
+    }
 }
 
 /// NegotiateProtocolVersion, where the client asked for a newer minor version or for protocol options: said

@@ -1,0 +1,272 @@
+//! What passes between a client and the server session lent to it, message by message: the editor of both lanes.
+//!
+//! In session pooling everything passes as it is, and is only counted. In transaction pooling the names of prepared
+//! statements change on the way (`up`, `down`), and what the turn did to its session is noted. It writes to no
+//! stream and waits for nobody: where something must happen first that takes time, it says so by a [`Gate`].
+
+mod commit;
+mod down;
+mod gates;
+mod pooled;
+mod put;
+mod up;
+
+use bytes::Bytes;
+
+use super::{
+    carried::Carried,
+    expected::{Asker, Entry, Expected, Kind},
+    lane::{Editing, Editor, Lane},
+    pins::PinLimit,
+    profile::Profile,
+    reported::Reported,
+    statements::{Effect, Name, Statement, Statements, Texts},
+    words::{CustomNames, FunctionWords, Scan, Tags, Words},
+};
+use crate::config;
+use crate::ids::SessionId;
+use crate::wire::reply::ErrorFields;
+use std::sync::Arc;
+
+/// As much of a body as is ever looked at where it passes as it is: command tags have at most 64 bytes
+/// (COMPLETION_TAG_BUFSIZE), an ErrorResponse has its severity and SQLSTATE in its first fields.
+const PREFIX_BYTES: usize = 96;
+
+/// Both directions of a turn.
+pub(super) struct Exchange<'a> {
+    pub(super) expected: Expected,
+    /// What transaction pooling needs; `None`: session pooling.
+    pooled: Option<Pooled<'a>>,
+    roles_touched: &'a (dyn Fn() + Sync),
+    roles_may_be_touched: bool,
+    commit_possible: bool,
+    /// A statement that may commit was prepared under a name: executing it shows no words.
+    commit_prepared: bool,
+    terminated: bool,
+    fatal: Option<ErrorFields>,
+    /// Something of the client's has been sent since the relay began.
+    used: bool,
+}
+
+/// What transaction pooling needs in a turn.
+pub(super) struct Pooled<'a> {
+    pub(super) statements: &'a mut Statements,
+    /// What the server session has and remembers.
+    pub(super) carried: &'a mut Carried,
+    pub(super) texts: &'a Arc<Texts>,
+    /// Functions of the database that can change session state.
+    pub(super) functions: Option<Arc<FunctionWords>>,
+    /// What the client carries at the beginning of the turn.
+    pub(super) profile: &'a Arc<Profile>,
+    pub(super) limits: &'a config::Pool,
+    pub(super) pins: &'a PinLimit,
+    /// The client's own application_name, as ParameterStatus tells it after a reset.
+    pub(super) application: &'a Bytes,
+    /// What ParameterStatus had told the client at the beginning of the turn.
+    pub(super) believed: &'a Reported,
+    pub(super) facts: &'a mut Facts,
+    /// For the errors that pgwake writes.
+    pub(super) session: SessionId,
+}
+
+impl Pooled<'_> {
+    /// Whether another client's numbers may be what `lastval` tells.
+    fn has_strange_sequences(&self) -> bool {
+        let facts = &self.facts;
+        let inserts =
+            facts.tags.has(Tags::INSERT | Tags::MERGE | Tags::COPY) || facts.words.has(Words::NEXTVAL);
+        self.carried.has_strange_sequences() && !inserts
+    }
+}
+
+/// What a turn did, as far as texts and tags show it.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) words: Words,
+    pub(super) tags: Tags,
+    /// Custom settings that it may have given a name.
+    pub(super) names: CustomNames,
+    /// A statement that was too long to be remembered, or one too many: it stays on this session.
+    pub(super) unmovable: bool,
+    /// After a reset the client was told its own application_name, which the session does not have.
+    pub(super) is_told_own_application: bool,
+    /// The session has another application_name than its client after a reset: nothing more is said before that is
+    /// put right.
+    pub(super) is_reset: bool,
+    /// The client keeps the session.
+    pub(super) is_pinned: bool,
+    /// The server has ended the session, after everything was answered.
+    pub(super) is_lost: bool,
+    /// The client's transaction begins with a BEGIN that it has had the answer to.
+    pub(super) begins: bool,
+    /// The right to pin that words asked for beforehand.
+    pub(super) pin: Option<super::pins::PinPermit>,
+    /// That BEGIN failed, with this error.
+    pub(super) begin_failed: Option<Bytes>,
+    gate: Option<Gate>,
+    /// The message at the front has been through [`Gate::Databases`].
+    pub(super) databases_closed: bool,
+    /// A simple Query that comes in pieces.
+    scan: Option<Scan>,
+    /// How much of a Bind must have come for what is looked at.
+    bind_seen: usize,
+}
+
+impl Facts {
+    /// What the message at the front waits for.
+    pub(super) fn take_gate(&mut self) -> Option<Gate> {
+        self.gate.take()
+    }
+}
+
+/// What must have happened before the message at the front may pass.
+#[derive(Debug, Clone)]
+pub(super) enum Gate {
+    /// DISCARD SEQUENCES: a stranger's numbers are on the session.
+    Sequences,
+    /// pgwake's idle sessions would stand in the way of a statement about databases.
+    Databases,
+    /// A statement must be prepared under the settings that it was first prepared under.
+    Prepare(Arc<Statement>),
+    /// A statement must be on the session under the name that SQL calls it.
+    Alias(Name, Arc<Statement>),
+}
+
+/// What a lost server means for the client's last request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Nothing was on its way, or only work inside an open transaction, which is rolled back.
+    RolledBack,
+    /// A COMMIT or an autocommit statement was on its way.
+    Unknown,
+}
+
+impl<'a> Exchange<'a> {
+    /// Between a client and a server that have nothing to say to each other yet. `roles_touched` is called when
+    /// statements that may change roles were committed, before the client can know: whoever it then lets log in
+    /// finds them.
+    pub(super) fn new(roles_touched: &'a (dyn Fn() + Sync), pooled: Option<Pooled<'a>>) -> Self {
+        // A gate may have stood in the middle of a transaction that changed some.
+        let tags = Tags::ROLES | Tags::DO | Tags::CALL;
+        let roles_may_be_touched = pooled.as_ref().is_some_and(|pooled| pooled.facts.tags.has(tags));
+        Self {
+            expected: Expected::default(),
+            pooled,
+            roles_touched,
+            roles_may_be_touched,
+            commit_possible: false,
+            commit_prepared: false,
+            terminated: false,
+            fatal: None,
+            used: false,
+        }
+    }
+
+    /// A relay begins: it ends no sooner than the client has said something.
+    pub(super) fn relay_begins(&mut self) {
+        self.used = false;
+    }
+
+    /// Whether this is transaction pooling.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.pooled.is_some()
+    }
+
+    /// Whether the client has said Terminate.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+
+    /// Whether the client has said Terminate, and nothing is on its way that it has not left behind.
+    pub(super) fn is_over(&self) -> bool {
+        self.terminated && (self.expected.front().is_none() || self.expected.is_copying())
+    }
+
+    /// Whether the message at the front waits for something.
+    pub(super) fn is_gated(&self) -> bool {
+        self.pooled
+            .as_ref()
+            .is_some_and(|pooled| pooled.facts.gate.is_some())
+    }
+
+    /// Whether the server session may be given to another client as far as messages tell.
+    pub(super) fn is_releasable(&self) -> bool {
+        self.used && self.fatal.is_none() && self.expected.is_idle() && !self.expected.is_doubtful()
+    }
+
+    /// Whether pgwake's BEGIN has failed: the server ignores what came behind it.
+    pub(super) fn has_begin_failed(&self) -> bool {
+        self.pooled
+            .as_ref()
+            .is_some_and(|pooled| pooled.facts.begin_failed.is_some())
+    }
+
+    /// What the message at the front waits for; only once nothing else is owed.
+    pub(super) fn gate(&self) -> Option<&Gate> {
+        let pooled = self.pooled.as_ref()?;
+        let expected = &self.expected;
+        // One that has come to stand in a failed transaction is looked at again.
+        let may_pass = expected.is_answered() && !expected.is_doubtful() && expected.status() != b'E';
+        pooled.facts.gate.as_ref().filter(|_| may_pass)
+    }
+
+    /// The FATAL error that the server ended the session with.
+    pub(super) fn fatal(&self) -> Option<&ErrorFields> {
+        self.fatal.as_ref()
+    }
+
+    /// What it means for the client if the server is lost now.
+    pub(super) fn loss(&self) -> Loss {
+        let autocommit = self.expected.status() == b'I';
+        if !self.expected.is_answered() && (autocommit || self.commit_possible) {
+            return Loss::Unknown;
+        }
+        Loss::RolledBack
+    }
+
+    /// The editor of what the client sends.
+    pub(super) fn up(&mut self) -> Up<'_, 'a> {
+        Up(self)
+    }
+
+    /// The editor of what the server sends.
+    pub(super) fn down(&mut self) -> Down<'_, 'a> {
+        Down(self)
+    }
+
+    /// Notes a request; where the server ignores it, what it would have changed is undone.
+    fn send(&mut self, kind: Kind, asker: Asker, effect: Effect) {
+        let entry = Entry { kind, asker, effect };
+        if let Some(ignored) = self.expected.sent(entry) {
+            self.undo(ignored);
+        }
+    }
+
+    fn undo(&mut self, entry: Entry) {
+        if let Some(pooled) = &mut self.pooled {
+            pooled.statements.undo(entry.effect, &mut pooled.carried.prepared);
+        }
+    }
+}
+
+/// See [`Exchange::up`].
+pub(super) struct Up<'e, 'a>(&'e mut Exchange<'a>);
+
+/// See [`Exchange::down`].
+pub(super) struct Down<'e, 'a>(&'e mut Exchange<'a>);
+
+impl Editor for Up<'_, '_> {
+    fn edit(&mut self, lane: &mut Lane) -> Editing {
+        if self.0.pooled.is_some() {
+            self.0.edit_up_pooled(lane)
+        } else {
+            self.0.edit_up(lane)
+        }
+    }
+}
+
+impl Editor for Down<'_, '_> {
+    fn edit(&mut self, lane: &mut Lane) -> Editing {
+        self.0.edit_down(lane)
+    }
+}

@@ -1,0 +1,243 @@
+//! What the server says.
+
+use bytes::Bytes;
+
+use super::{Exchange, PREFIX_BYTES, commit::touches_roles};
+use crate::session::expected::{Asker, Kind, Passing};
+use crate::session::lane::{Editing, Lane};
+use crate::session::statements::Effect;
+use crate::session::words::{Tags, Words};
+use crate::wire::frame::Front;
+use crate::wire::reply::error_fields;
+use crate::wire::say;
+
+/// Most of a ParameterStatus that is looked at; Postgres' longest value is a search_path.
+const PARAMETER_BYTES_MAX: usize = 4096;
+/// Most of an ErrorResponse in which a statement's name is looked for.
+const ERROR_BYTES_MAX: usize = 4096;
+
+impl Exchange<'_> {
+    pub(super) fn edit_down(&mut self, lane: &mut Lane) -> Editing {
+        loop {
+            if lane.is_between_seen_messages() {
+                while let Some(entry) = self.expected.take_said() {
+                    lane.put(&[say::PARSE_COMPLETE]);
+                    self.commit(entry.effect);
+                }
+            }
+            let wanted = |front: Front| match front.tag {
+                b'Z' => 1,
+                b'E' if self.pooled.is_some() => ERROR_BYTES_MAX,
+                b'C' | b'E' => PREFIX_BYTES,
+                b'S' => PARAMETER_BYTES_MAX,
+                _ => 0,
+            };
+            let Some(front) = lane.front(wanted) else {
+                return Editing::Open;
+            };
+            match front.tag {
+                // The server goes on behind the client's next Sync; the client has an answer elsewhere.
+                _ if self.has_begin_failed() => lane.skip(front),
+                b'Z' => self.ready(lane, front),
+                b'E' => self.failed(lane, front),
+                b'S' => self.parameter(lane, front),
+                b'C' => {
+                    self.completed(lane.body(front));
+                    self.received(lane, front);
+                }
+                _ => self.received(lane, front),
+            }
+        }
+    }
+
+    fn received(&mut self, lane: &mut Lane, front: Front) {
+        let (passing, answered) = self.expected.received(front.tag);
+        if let Some(entry) = answered {
+            self.commit(entry.effect);
+        }
+        if let Some(lost) = self.expected.take_lost() {
+            self.undo(lost);
+        }
+        match passing {
+            Passing::Forward => lane.pass(front),
+            Passing::Swallow => lane.skip(front),
+        }
+    }
+
+    fn commit(&mut self, effect: Effect) {
+        if let Some(pooled) = &mut self.pooled {
+            if let Effect::Closed(name, _) = &effect {
+                // Where SQL has called it by this name, too, the server has closed that one.
+                pooled.carried.prepared.aliases.retain(|alias| alias != name);
+            }
+            pooled.statements.commit(effect);
+        }
+    }
+
+    fn ready(&mut self, lane: &mut Lane, front: Front) {
+        let status = lane.body(front).first().copied().unwrap_or(b'E');
+        let passing = self.expected.ready(status);
+        if self.expected.is_answered() {
+            self.commit_possible = false;
+        }
+        if status == b'I' && std::mem::take(&mut self.roles_may_be_touched) {
+            (self.roles_touched)();
+        }
+        if let Some(pooled) = &mut self.pooled {
+            pooled.carried.prepared.end_batch();
+        }
+        match passing {
+            Passing::Forward => lane.pass(front),
+            Passing::Swallow => lane.skip(front),
+        }
+    }
+
+    fn completed(&mut self, tag: &[u8]) {
+        self.roles_may_be_touched |= touches_roles(tag);
+        let is_ours = self
+            .expected
+            .front()
+            .is_some_and(|entry| entry.asker == Asker::Pgwake);
+        let Some(pooled) = self.pooled.as_mut().filter(|_| !is_ours) else {
+            return;
+        };
+        let mut tags = Tags::default();
+        tags.note(tag);
+        pooled.facts.tags |= tags;
+        if tags.has(Tags::DISCARD_ALL | Tags::DEALLOCATE_ALL) {
+            pooled.statements.forget_named();
+            pooled.carried.prepared.forget_named();
+        } else if tags.has(Tags::DEALLOCATE)
+            && let Some(Effect::Deallocates(names)) = self.expected.effects().next()
+            && let Some(name) = names.pop()
+        {
+            pooled.statements.unname(&name);
+            pooled.carried.prepared.aliases.retain(|alias| *alias != name);
+        }
+    }
+
+    fn failed(&mut self, lane: &mut Lane, front: Front) {
+        let fields = error_fields(lane.body(front));
+        if self.begin_failed(lane, front) || (fields.ends_session && self.ended_idle(lane, front)) {
+            return;
+        }
+        self.statement_failed(&fields.sqlstate);
+        let words = self
+            .refusal_of_front()
+            .or_else(|| self.in_own_words(lane.body(front)));
+        if fields.ends_session {
+            self.fatal = Some(fields);
+        }
+        let mut ignored = self.expected.failed();
+        if let (Some(failed), Some(pooled)) = (ignored.pop(), &mut self.pooled) {
+            // Undone from the latest on; the one that failed is the first of all.
+            let prepared = &mut pooled.carried.prepared;
+            for entry in ignored {
+                pooled.statements.undo(entry.effect, prepared);
+            }
+            pooled.statements.fail(failed.effect, prepared);
+            for effect in self.expected.effects() {
+                pooled.statements.close_again(effect);
+            }
+        }
+        match words {
+            Some(words) if self.fatal.is_none() => lane.replace(front, lane.body(front).len(), &[&words]),
+            _ => lane.pass(front),
+        }
+    }
+
+    /// The server ended a session that its client had just done with: that is no business of the client's.
+    fn ended_idle(&mut self, lane: &mut Lane, front: Front) -> bool {
+        let is_done = self.is_releasable();
+        let Some(pooled) = self
+            .pooled
+            .as_mut()
+            .filter(|pooled| is_done && !pooled.facts.is_pinned)
+        else {
+            return false;
+        };
+        pooled.facts.is_lost = true;
+        lane.skip(front);
+        true
+    }
+
+    /// pgwake's own BEGIN failed: what the client sent behind it is ignored by the server, and answered elsewhere.
+    fn begin_failed(&mut self, lane: &mut Lane, front: Front) -> bool {
+        let is_begin = self.expected.front().is_some_and(|entry| {
+            entry.asker == Asker::Pgwake && matches!(entry.effect, Effect::BeginPut | Effect::Begins)
+        });
+        let Some(pooled) = self.pooled.as_mut().filter(|_| is_begin) else {
+            return false;
+        };
+        // All of it has come where it is of a usual size; the session is given up in any case.
+        pooled.facts.begin_failed = Some(Bytes::copy_from_slice(lane.body(front)));
+        for effect in self.expected.take_effects() {
+            pooled.statements.undo(effect, &mut pooled.carried.prepared);
+        }
+        lane.skip(front);
+        true
+    }
+
+    /// The request at the front is one that pgwake refuses, by letting the server refuse something in its place.
+    fn refusal_of_front(&self) -> Option<Bytes> {
+        match self.expected.front().map(|entry| &entry.effect) {
+            Some(Effect::Refused(message)) => Some(message.clone()),
+            _ => None,
+        }
+    }
+
+    /// The error with the client's own name of the statement that it is about.
+    fn in_own_words(&self, body: &[u8]) -> Option<Bytes> {
+        let Effect::Uses(statement, name) = &self.expected.front()?.effect else {
+            return None;
+        };
+        let server_name = statement.server_name();
+        let server_name = server_name.as_bytes();
+        let at = body
+            .windows(server_name.len())
+            .position(|part| part == server_name)?;
+        let (before, behind) = body.split_at(at);
+        Some([before, name, &behind[server_name.len()..]].concat().into())
+    }
+
+    /// A plan that does not fit its tables any more is nobody's from now on; a statement that is not there after all
+    /// is put there again.
+    fn statement_failed(&mut self, sqlstate: &str) {
+        let (Some(pooled), Some(entry)) = (&mut self.pooled, self.expected.front()) else {
+            return;
+        };
+        let Effect::Uses(statement, _) = &entry.effect else {
+            return;
+        };
+        match sqlstate {
+            "0A000" => pooled.texts.retire(statement),
+            "26000" if entry.kind != Kind::Execute => pooled.carried.prepared.lost(statement.id),
+            _ => (),
+        }
+    }
+
+    /// What the session has now; and after a reset the client's own name of its application instead of that of the
+    /// client who opened the session.
+    fn parameter(&mut self, lane: &mut Lane, front: Front) {
+        if let Some(pooled) = &mut self.pooled {
+            let body = lane.body(front);
+            let name = &b"application_name\0"[..];
+            if pooled.facts.words.has(Words::RESET | Words::DISCARD)
+                && pooled.carried.opened_as != *pooled.application
+                && body == [name, &pooled.carried.opened_as[..], b"\0"].concat()
+            {
+                pooled.carried.reported.note(body);
+                pooled.facts.is_told_own_application = true;
+                if pooled.believed.get(b"application_name") == Some(pooled.application) {
+                    return lane.skip(front);
+                }
+                let own = [name, &pooled.application[..], b"\0"].concat();
+                lane.replace(front, front.body_bytes, &[&own]);
+                return;
+            }
+            pooled.carried.reported.note(body);
+            pooled.facts.is_told_own_application &= !body.starts_with(name);
+        }
+        lane.pass(front);
+    }
+}

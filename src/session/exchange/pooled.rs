@@ -1,0 +1,391 @@
+//! What the client says, in transaction pooling: its names become the session's, its texts are looked at.
+
+use std::sync::Arc;
+
+use super::{Exchange, Facts, PREFIX_BYTES, Pooled, commit::may_commit, put::put};
+use crate::session::buffers::SMALL_BYTES;
+use crate::session::expected::{Asker, Kind};
+use crate::session::lane::{Editing, Lane};
+use crate::session::sql_names::named_in_sql;
+use crate::session::statements::{Effect, Name, Seen, Statement, next_serial};
+use crate::session::words::{Scan, Words, dotted_names};
+use crate::wire::extended::{self, BindNames, Object, ParseBody};
+use crate::wire::frame::{Front, HEADER_BYTES};
+
+/// Longest Query that is seen whole before it passes; a longer one passes as it comes.
+const QUERY_BYTES_MAX: usize = SMALL_BYTES - HEADER_BYTES;
+/// The names in a Bind have usually ended by then.
+const NAMES_SEEN: usize = 128;
+/// Longest Bind whose names, and whose values where they may name a setting, are looked at.
+const BIND_SEEN_MAX: usize = 64 * 1024;
+/// Longest Describe or Close that is looked at; few names are longer than 63 bytes.
+const OBJECT_BYTES_MAX: usize = SMALL_BYTES - HEADER_BYTES;
+
+/// A statement, and what its client calls it.
+type Used = (Arc<Statement>, Name);
+
+impl<'a> Exchange<'a> {
+    pub(super) fn edit_up_pooled(&mut self, lane: &mut Lane) -> Editing {
+        loop {
+            self.scan_rest(lane);
+            // What has passed in part is passed on in any case: nothing can end within a message.
+            lane.pass_rest();
+            if !lane.is_between_seen_messages() {
+                return Editing::Open;
+            }
+            if self.has_begin_failed() || self.terminated {
+                return Editing::Paused;
+            }
+            if self.expected.wants_fence() {
+                self.put_fence(lane);
+            }
+            if self.expected.is_full() {
+                return Editing::Paused;
+            }
+            if self.pooled().facts.is_reset
+                && (self.expected.status() == b'I' || !self.expected.is_answered())
+            {
+                return Editing::Paused;
+            }
+            let Some(front) = lane.front(|front| self.wanted(front)) else {
+                return Editing::Open;
+            };
+            let bind_seen = self.facts().bind_seen;
+            if self.pass_pooled(lane, front).is_some() {
+                self.used = true;
+                let facts = self.facts();
+                (facts.gate, facts.databases_closed, facts.bind_seen) = (None, false, 0);
+            } else if self.facts().bind_seen == bind_seen {
+                return Editing::Paused;
+            }
+        }
+    }
+
+    pub(super) fn pooled(&mut self) -> &mut Pooled<'a> {
+        self.pooled.as_mut().expect("only called in transaction pooling")
+    }
+
+    pub(super) fn facts(&mut self) -> &mut Facts {
+        self.pooled().facts
+    }
+
+    fn wanted(&self, front: Front) -> usize {
+        let Some(pooled) = &self.pooled else {
+            return 0;
+        };
+        match front.tag {
+            b'Q' => QUERY_BYTES_MAX,
+            b'P' if front.body_bytes <= pooled.limits.statement_bytes_max => front.body_bytes,
+            b'P' => NAMES_SEEN,
+            b'B' => pooled.facts.bind_seen.max(NAMES_SEEN),
+            b'D' | b'C' => OBJECT_BYTES_MAX,
+            _ => 0,
+        }
+    }
+
+    /// `None`: not now. Either more of it must come, or a gate stands before it.
+    fn pass_pooled(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        match front.tag {
+            b'Q' => return self.query(lane, front),
+            b'P' => return self.parse(lane, front),
+            b'B' => return self.bind(lane, front),
+            b'D' => return self.describe(lane, front),
+            b'C' => return self.close(lane, front),
+            b'X' => {
+                self.terminated = true;
+                if self.expected.is_unsynced() {
+                    // The server would answer only when it has been told to, or left.
+                    put(lane, b'H', &[]);
+                }
+                lane.skip(front);
+            }
+            _ => {
+                if front.tag == b'F' {
+                    // What a function does that is called by its number shows in no text and no tag.
+                    self.facts().words |= Words::OBSCURE;
+                }
+                self.commit_possible |= front.tag == b'E' && self.commit_prepared;
+                self.put_begin(lane);
+                self.pass(lane, front);
+            }
+        }
+        Some(())
+    }
+
+    fn query(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        let body = lane.body(front);
+        let text = body.strip_suffix(b"\0").unwrap_or(body);
+        let is_whole = body.len() == front.body_bytes;
+        let mut scan = Scan::default();
+        scan.feed(text, self.pooled().functions.as_deref());
+        let (seen, named, rest) = if is_whole {
+            let seen = self.finish_scan(scan);
+            let named = named_in_sql(text, seen.words, self.pooled().statements);
+            (seen, named, None)
+        } else {
+            (Seen::default(), Vec::new(), Some(scan))
+        };
+        // What has not come yet may hold any word.
+        let gating = if is_whole {
+            seen.words
+        } else {
+            Words::SEQUENCE_READ
+        };
+        self.wait_at_gate(gating, &named)?;
+        self.note_text(b'Q', body);
+        if !self.may_pin(seen.words) {
+            self.refuse(lane, front, Kind::Simple);
+            return Some(());
+        }
+        self.note(&seen);
+        self.facts().scan = rest;
+        self.put_begin(lane);
+        let pooled = self.pooled();
+        let prepared = &mut pooled.carried.prepared;
+        let gone = named.into_iter().rev().filter(|named| named.deallocates);
+        let gone: Vec<_> = gone.map(|named| named.name).collect();
+        let effect = if gone.is_empty() && !seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
+            pooled.statements.drop_unnamed(prepared)
+        } else {
+            // Which one the session has then depends on whether it ignores this.
+            prepared.unnamed = next_serial();
+            Effect::Deallocates(gone)
+        };
+        pooled.facts.is_reset |=
+            seen.words.has(Words::RESET | Words::DISCARD) && *pooled.application != pooled.carried.opened_as;
+        self.pass_as(lane, front, Kind::Simple, effect);
+        Some(())
+    }
+
+    fn parse(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        let body = lane.body(front);
+        let is_whole = body.len() == front.body_bytes;
+        let parse = match extended::parse(body) {
+            Ok(parse) if is_whole => parse,
+            // What only the server can judge, or is too long to be remembered.
+            _ => {
+                self.parse_unmovable(lane, front, !is_whole);
+                return Some(());
+            }
+        };
+        if self.expected.is_undecided(parse.name) {
+            return None;
+        }
+        let mut scan = Scan::default();
+        scan.feed(parse.query, self.pooled().functions.as_deref());
+        let seen = self.finish_scan(scan);
+        let is_unnamed = parse.name.is_empty();
+        let named = named_in_sql(parse.query, seen.words, self.pooled().statements);
+        self.wait_at_gate(seen.words, &named)?;
+        self.note_text(b'P', body);
+        self.put_begin(lane);
+        if is_unnamed {
+            let pooled = self.pooled();
+            let prepared = &mut pooled.carried.prepared;
+            let effect = pooled.statements.replace_unnamed(
+                lane.body(front).get(1..).unwrap_or_default(),
+                seen,
+                prepared,
+            );
+            self.pass_as(lane, front, Kind::Parse, effect);
+        } else {
+            self.parse_named(lane, front, seen);
+        }
+        Some(())
+    }
+
+    fn parse_named(&mut self, lane: &mut Lane, front: Front, seen: Seen) {
+        let body = lane.body(front).to_vec();
+        let Ok(ParseBody {
+            name, behind_name, ..
+        }) = extended::parse(&body)
+        else {
+            return self.pass(lane, front);
+        };
+        if let Some(statement) = self.pooled().statements.get(name).cloned() {
+            // Postgres says so itself once it has that name on the session, too.
+            self.put_alias(lane, name, &statement.behind_name);
+            return self.pass(lane, front);
+        }
+        if self.pooled().profile.has_statement(name) {
+            return self.pass(lane, front);
+        }
+        if self.pooled().statements.len() >= self.pooled().limits.statements_max {
+            return self.parse_unmovable(lane, front, false);
+        }
+        let is_certain = self.expected.is_certain();
+        let pooled = self.pooled();
+        // In a turn that has changed settings nobody knows yet under which ones it is prepared.
+        let own = pooled.facts.words.has(Words::SET_SESSION | Words::SET_CONFIG);
+        let mut statement = if own {
+            pooled.texts.own_statement(behind_name, pooled.profile, seen)
+        } else {
+            pooled.texts.statement(behind_name, pooled.profile, seen)
+        };
+        if pooled.carried.prepared.uses(statement.id) {
+            if is_certain {
+                let name = pooled.statements.name(name, statement);
+                lane.skip(front);
+                return self.send(Kind::SayParsed, Asker::Client, Effect::Named(name));
+            }
+            // In a failed transaction Postgres refuses it, so it must be asked.
+            statement = pooled
+                .texts
+                .own_statement(behind_name, pooled.profile, statement.seen.clone());
+        }
+        self.make_room(lane);
+        let pooled = self.pooled();
+        pooled.carried.prepared.put(statement.id);
+        let (id, server_name) = (statement.id, statement.server_name());
+        let effect = Effect::Put(id, Some(pooled.statements.name(name, statement)));
+        lane.replace(front, name.len() + 1, &[server_name.as_bytes(), b"\0"]);
+        self.send(Kind::Parse, Asker::Client, effect);
+    }
+
+    fn bind(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        let body = lane.body(front);
+        let Ok(names) = extended::bind_names(body) else {
+            self.see_more_of_bind(front, body.len())?;
+            self.put_begin(lane);
+            self.pass(lane, front);
+            return Some(());
+        };
+        if self.expected.is_undecided(names.statement) {
+            return None;
+        }
+        let seen = self.seen_of(names.statement);
+        if seen.words.has(Words::NAME_BOUND) {
+            self.see_more_of_bind(front, body.len())?;
+            let facts = self.facts();
+            dotted_names(body).for_each(|name| facts.names.insert(name));
+            if front.body_bytes > BIND_SEEN_MAX {
+                facts.words |= Words::NAME_UNSEEN;
+            }
+        }
+        self.wait_at_gate(seen.words, &[])?;
+        self.note(&seen);
+        self.commit_possible |= self.may_commit(names.statement);
+        if !self.may_pin(seen.words) {
+            self.refuse(lane, front, Kind::Parse);
+            return Some(());
+        }
+        let (portal, named) = self.bound(names);
+        if let Some(Some((_, (statement, _)))) = &named {
+            self.wait_for_settings(statement)?;
+        }
+        self.put_begin(lane);
+        match named {
+            None => {
+                self.ensure_unnamed(lane);
+                self.pass(lane, front);
+            }
+            Some(None) => self.pass(lane, front),
+            Some(Some((bytes, (statement, own)))) => {
+                self.ensure(lane, &statement);
+                let name = statement.server_name();
+                lane.replace(front, bytes, &[&portal, b"\0", name.as_bytes(), b"\0"]);
+                self.send(Kind::Bind, Asker::Client, Effect::Uses(statement, own));
+            }
+        }
+        Some(())
+    }
+
+    /// The portal's name, and the statement that a Bind means: `None` for the unnamed one, `Some(None)` for one that
+    /// nobody knows.
+    fn bound(&mut self, names: BindNames<'_>) -> (Vec<u8>, Option<Option<(usize, Used)>>) {
+        if names.statement.is_empty() {
+            return (Vec::new(), None);
+        }
+        let used = self.pooled().statements.use_of(names.statement);
+        (names.portal.to_vec(), Some(used.map(|used| (names.bytes, used))))
+    }
+
+    /// `None`: as much of a Bind as is ever looked at has not come yet.
+    fn see_more_of_bind(&mut self, front: Front, have: usize) -> Option<()> {
+        let all = front.body_bytes.min(BIND_SEEN_MAX);
+        if have >= all {
+            return Some(());
+        }
+        self.facts().bind_seen = all;
+        None
+    }
+
+    /// Whether executing a statement may end a transaction for good.
+    fn may_commit(&mut self, name: &[u8]) -> bool {
+        let statements = &self.pooled().statements;
+        let behind_name = match name {
+            b"" => statements.unnamed().map(|unnamed| &unnamed.behind_name[..]),
+            name => statements.get(name).map(|statement| &*statement.behind_name),
+        };
+        let text = behind_name.and_then(|behind_name| behind_name.split(|byte| *byte == 0).next());
+        text.is_some_and(|text| may_commit(&text[..text.len().min(PREFIX_BYTES)]))
+    }
+
+    fn seen_of(&mut self, name: &[u8]) -> Seen {
+        let statements = &self.pooled().statements;
+        if name.is_empty() {
+            return statements
+                .unnamed()
+                .map_or_else(Seen::default, |unnamed| unnamed.seen.clone());
+        }
+        statements
+            .get(name)
+            .map_or_else(Seen::default, |statement| statement.seen.clone())
+    }
+
+    fn describe(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        let named = match object(lane, front) {
+            Object::Statement(b"") => {
+                self.put_begin(lane);
+                self.ensure_unnamed(lane);
+                None
+            }
+            Object::Statement(name) if self.expected.is_undecided(name) => return None,
+            Object::Statement(name) => self.pooled().statements.use_of(name),
+            Object::Portal => None,
+        };
+        if let Some((statement, _)) = &named {
+            self.wait_for_settings(statement)?;
+        }
+        self.put_begin(lane);
+        let Some((statement, own)) = named else {
+            self.pass(lane, front);
+            return Some(());
+        };
+        self.ensure(lane, &statement);
+        let name = statement.server_name();
+        lane.replace(front, front.body_bytes, &[b"S", name.as_bytes(), b"\0"]);
+        self.send(
+            Kind::DescribeStatement,
+            Asker::Client,
+            Effect::Uses(statement, own),
+        );
+        Some(())
+    }
+
+    /// The server closes what it does not have without an error: nobody but this client loses anything.
+    fn close(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        if let Object::Statement(name) = extended::object(lane.body(front))
+            && self.expected.is_undecided(name)
+        {
+            return None;
+        }
+        self.put_begin(lane);
+        let pooled = self.pooled();
+        let effect = match object(lane, front) {
+            Object::Statement(b"") => pooled.statements.drop_unnamed(&mut pooled.carried.prepared),
+            Object::Statement(name) => pooled.statements.unname(name),
+            Object::Portal => Effect::Nothing,
+        };
+        self.pass_as(lane, front, Kind::Close, effect);
+        Some(())
+    }
+}
+
+/// What a Describe or Close means, however it comes.
+fn object(lane: &Lane, front: Front) -> Object<'_> {
+    if front.body_bytes > OBJECT_BYTES_MAX {
+        return Object::Portal;
+    }
+    extended::object(lane.body(front))
+}

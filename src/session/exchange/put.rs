@@ -1,0 +1,161 @@
+//! What pgwake adds to what a client says: statements that its session lacks, the BEGIN that was answered before.
+//!
+//! Everything here is sent in front of a message of the client's, in the same write; its answers are kept from the
+//! client.
+
+use std::sync::Arc;
+
+use super::Exchange;
+use crate::session::expected::{Asker, Kind};
+use crate::session::lane::Lane;
+use crate::session::statements::{Effect, Seen, ServerName, Statement};
+use crate::session::words::Scan;
+use crate::wire::frame::Front;
+
+/// The name of pgwake's own BEGIN.
+const BEGIN_NAME: &[u8] = b"pgwake_begin\0";
+/// A portal that does not exist: closing it does nothing.
+const FENCE: &[u8] = b"Ppgwake_fence\0";
+
+impl<'a> Exchange<'a> {
+    /// The BEGIN that the client has had the answer to. By the extended protocol and without Sync: if it fails, the
+    /// server ignores what comes behind it, and nothing of the client's transaction commits by itself.
+    pub(super) fn put_begin(&mut self, lane: &mut Lane) {
+        let pooled = self.pooled();
+        if !std::mem::take(&mut pooled.facts.begins) {
+            return;
+        }
+        if !std::mem::replace(&mut pooled.carried.prepared.begin, true) {
+            put(lane, b'P', &[BEGIN_NAME, b"BEGIN\0\0\0"]);
+            self.send(Kind::Parse, Asker::Pgwake, Effect::BeginPut);
+        }
+        put(lane, b'B', &[b"\0", BEGIN_NAME, &[0; 6]]);
+        self.send(Kind::Bind, Asker::Pgwake, Effect::Begins);
+        put(lane, b'E', &[b"\0", &[0; 4]]);
+        self.send(Kind::Execute, Asker::Pgwake, Effect::Begins);
+        self.expected.begins();
+    }
+
+    /// Something has a name of the client's on the session.
+    pub(super) fn put_alias(&mut self, lane: &mut Lane, name: &[u8], behind_name: &[u8]) {
+        let pooled = self.pooled();
+        if pooled
+            .carried
+            .prepared
+            .aliases
+            .iter()
+            .any(|alias| **alias == *name)
+        {
+            return;
+        }
+        pooled.carried.prepared.aliases.push(name.into());
+        put(lane, b'P', &[name, b"\0", behind_name]);
+        self.send(Kind::Parse, Asker::Pgwake, Effect::Aliased(name.into()));
+    }
+
+    /// A client's statement is on the session.
+    pub(super) fn ensure(&mut self, lane: &mut Lane, statement: &Arc<Statement>) {
+        if self.pooled().carried.prepared.uses(statement.id) {
+            return;
+        }
+        self.make_room(lane);
+        self.pooled().carried.prepared.put(statement.id);
+        let name = statement.server_name();
+        put(lane, b'P', &[name.as_bytes(), b"\0", &statement.behind_name]);
+        self.send(Kind::Parse, Asker::Pgwake, Effect::Put(statement.id, None));
+    }
+
+    /// The client's unnamed statement is on the session, or none where it has none: a stranger's is never run.
+    pub(super) fn ensure_unnamed(&mut self, lane: &mut Lane) {
+        let pooled = self.pooled();
+        let prepared = &mut pooled.carried.prepared;
+        let before = prepared.unnamed;
+        let wanted = pooled.statements.unnamed().map_or(0, |unnamed| unnamed.serial);
+        if before == wanted {
+            return;
+        }
+        prepared.unnamed = wanted;
+        let kind = match pooled.statements.unnamed() {
+            Some(unnamed) => {
+                put(lane, b'P', &[b"\0", &unnamed.behind_name]);
+                Kind::Parse
+            }
+            None => {
+                put(lane, b'C', &[b"S\0"]);
+                Kind::Close
+            }
+        };
+        self.send(kind, Asker::Pgwake, Effect::UnnamedPut(before));
+    }
+
+    /// There is room for one more statement on the session.
+    pub(super) fn make_room(&mut self, lane: &mut Lane) {
+        let pooled = self.pooled();
+        let max = pooled.limits.statements_max;
+        if let Some(id) = pooled.carried.prepared.evict(max) {
+            put(lane, b'C', &[b"S", ServerName::of(id).as_bytes(), b"\0"]);
+            self.send(Kind::Close, Asker::Pgwake, Effect::Evicted(id));
+        }
+    }
+
+    /// Nobody knows how many ReadyForQuery are to come; behind this one there are none.
+    pub(super) fn put_fence(&mut self, lane: &mut Lane) {
+        put(lane, b'C', &[FENCE]);
+        self.send(Kind::Fence, Asker::Pgwake, Effect::Nothing);
+        put(lane, b'S', &[]);
+        self.send(Kind::Sync, Asker::Pgwake, Effect::Nothing);
+    }
+
+    /// It keeps the client's own name, and the session stays with this client.
+    pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front, is_too_long: bool) {
+        self.facts().unmovable = true;
+        self.put_begin(lane);
+        let is_unnamed = lane.body(front).first() == Some(&0);
+        let effect = if is_unnamed && is_too_long {
+            let pooled = self.pooled();
+            pooled
+                .statements
+                .replace_unnamed(b"", Seen::default(), &mut pooled.carried.prepared)
+        } else {
+            Effect::Nothing
+        };
+        self.pass_as(lane, front, Kind::Parse, effect);
+    }
+
+    /// What a text shows counts for the turn.
+    pub(super) fn note(&mut self, seen: &Seen) {
+        let facts = self.facts();
+        facts.words |= seen.words;
+        facts.names.extend(&seen.names);
+    }
+
+    pub(super) fn finish_scan(&mut self, mut scan: Scan) -> Seen {
+        let words = scan.finish(self.pooled().functions.as_deref());
+        let names = scan.take_names();
+        Seen { words, names }
+    }
+
+    /// Looks on in a Query that comes in pieces.
+    pub(super) fn scan_rest(&mut self, lane: &mut Lane) {
+        let Some(mut scan) = self.facts().scan.take() else {
+            return;
+        };
+        scan.feed(lane.rest(), self.pooled().functions.as_deref());
+        lane.pass_rest();
+        if lane.is_between_seen_messages() {
+            let seen = self.finish_scan(scan);
+            self.note(&seen);
+        } else {
+            self.facts().scan = Some(scan);
+        }
+    }
+}
+
+/// A message of pgwake's own.
+pub(super) fn put(lane: &mut Lane, tag: u8, body: &[&[u8]]) {
+    let length = 4 + body.iter().map(|part| part.len()).sum::<usize>();
+    // Texts that are remembered are far shorter than the longest message.
+    let length = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    lane.put(&[&[tag], &length]);
+    lane.put(body);
+}

@@ -1,0 +1,58 @@
+//! What the client says.
+
+use super::{Exchange, PREFIX_BYTES, commit::may_commit};
+use crate::session::expected::{Asker, Kind};
+use crate::session::lane::{Editing, Lane};
+use crate::session::statements::Effect;
+use crate::wire::frame::Front;
+
+/// Session pooling: everything passes.
+impl Exchange<'_> {
+    pub(super) fn edit_up(&mut self, lane: &mut Lane) -> Editing {
+        while !self.expected.is_full() {
+            let Some(front) = lane.front(|_| PREFIX_BYTES) else {
+                return Editing::Open;
+            };
+            match front.tag {
+                b'Q' | b'P' => self.note_text(front.tag, lane.body(front)),
+                b'E' => self.commit_possible |= self.commit_prepared,
+                b'X' => self.terminated = true,
+                _ => (),
+            }
+            self.pass(lane, front);
+        }
+        Editing::Paused
+    }
+
+    /// The message passes as it is.
+    pub(super) fn pass(&mut self, lane: &mut Lane, front: Front) {
+        let kind = match front.tag {
+            b'Q' | b'F' => Kind::Simple,
+            b'P' => Kind::Parse,
+            b'B' => Kind::Bind,
+            b'D' if lane.body(front).first() == Some(&b'S') => Kind::DescribeStatement,
+            b'D' => Kind::DescribePortal,
+            b'E' => Kind::Execute,
+            b'C' => Kind::Close,
+            b'S' => Kind::Sync,
+            b'c' | b'f' => Kind::CopyEnd,
+            // Flush, CopyData and the like: nothing answers them, and they begin nothing.
+            _ => return lane.pass(front),
+        };
+        self.pass_as(lane, front, kind, Effect::Nothing);
+    }
+
+    pub(super) fn pass_as(&mut self, lane: &mut Lane, front: Front, kind: Kind, effect: Effect) {
+        lane.pass(front);
+        self.send(kind, Asker::Client, effect);
+    }
+
+    pub(super) fn note_text(&mut self, tag: u8, body: &[u8]) {
+        let prefix = &body[..body.len().min(PREFIX_BYTES)];
+        if may_commit(prefix) {
+            self.commit_possible = true;
+            let is_named = prefix.first().is_some_and(|byte| *byte != 0);
+            self.commit_prepared |= tag == b'P' && is_named;
+        }
+    }
+}

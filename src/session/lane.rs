@@ -1,0 +1,276 @@
+//! One direction of the relay: reads a chunk, lets an editor see the messages in it, writes it on.
+//!
+//! ```text
+//!           inbox: one buffer, as it was read
+//!   ┌───────────────┬────────────────────────────┐
+//!   │ cleared       │ not yet seen by the editor │ ◀── read
+//!   └───────┬───────┴────────────────────────────┘
+//!  outbox ──┴──▶ written together: what the editor wrote anew, then what it cleared
+//! ```
+//!
+//! What the editor clears is written from where it was read, without a copy; only where it writes something
+//! anew, what came before is moved to the outbox. A message is cleared as it comes, in pieces, so a row of any
+//! size passes in constant memory; the editor may ask to see the beginning of a message, or a small one whole.
+//! While nothing is on its way there is no buffer. Nothing is read before all that was read is written.
+
+mod flow;
+
+use super::buffers::{self, Size};
+use crate::wire::frame::{Broken, Front, HEADER_BYTES, Sender, front};
+
+/// Why a direction ended.
+#[derive(Debug)]
+pub(super) enum LaneEnd {
+    /// The side that is read from closed or broke; all that it had sent has been passed on.
+    ReadClosed,
+    /// The side that is written to broke.
+    WriteFailed,
+    /// A message broke the framing; what came before it has been passed on.
+    Broken(Broken),
+}
+
+/// Who looks at messages and says what becomes of them.
+pub(super) trait Editor {
+    /// Looks at what stands in the lane until it needs more bytes, or does not want to go on.
+    fn edit(&mut self, lane: &mut Lane) -> Editing;
+}
+
+/// How far an editor came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Editing {
+    /// It has seen everything and takes more.
+    Open,
+    /// What it has seen is to be written; it takes no more now.
+    Paused,
+}
+
+/// What becomes of the rest of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Pass,
+    Skip,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Lane {
+    sender: Sender,
+    inbox: Option<Box<[u8]>>,
+    /// Where the cleared part begins, where it ends, where what was read ends.
+    start: usize,
+    cleared: usize,
+    end: usize,
+    outbox: Vec<u8>,
+    outbox_written: usize,
+    /// Of the message that the editor has dealt with and that has not come whole.
+    rest_bytes: usize,
+    rest: Rest,
+    /// So much of the message at the front the editor wants to see at once.
+    wanted: usize,
+    size: Size,
+    /// Written bytes may still sit in the TLS layer.
+    unflushed: bool,
+    /// What ends this direction once all that came before it is passed on.
+    last: Option<LaneEnd>,
+    bytes: u64,
+}
+
+impl Lane {
+    /// A direction that begins between two messages of `sender`.
+    pub(super) fn new(sender: Sender) -> Self {
+        Self {
+            sender,
+            inbox: None,
+            start: 0,
+            cleared: 0,
+            end: 0,
+            outbox: Vec::new(),
+            outbox_written: 0,
+            rest_bytes: 0,
+            rest: Rest::Pass,
+            wanted: 0,
+            size: Size::Small,
+            unflushed: false,
+            last: None,
+            bytes: 0,
+        }
+    }
+
+    /// Puts bytes behind those that have been read, which came another way.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.make_room(bytes.len());
+            let end = self.end + bytes.len();
+            if let Some(inbox) = &mut self.inbox {
+                inbox[self.end..end].copy_from_slice(bytes);
+            }
+            self.end = end;
+        }
+    }
+
+    /// How many bytes were written on.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether nothing waits to be written and no message is half written.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.is_between_messages() && !self.unflushed
+    }
+
+    /// Whether the stream that is written to stands between two messages.
+    pub(super) fn is_between_messages(&self) -> bool {
+        !self.is_blocked() && (self.rest_bytes == 0 || self.rest == Rest::Skip)
+    }
+
+    /// Whether bytes wait for the other side to take them.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.start < self.cleared || !self.outbox.is_empty()
+    }
+
+    /// Whether nothing has been read that was not dealt with.
+    pub(super) fn is_empty(&self) -> bool {
+        self.cleared == self.end && self.rest_bytes == 0
+    }
+
+    /// What ended it, where nobody passes anything on.
+    pub(super) fn take_end(&mut self) -> Option<LaneEnd> {
+        self.last.take()
+    }
+
+    /// Whether the side that is read from has closed, and what it sent last is still on its way.
+    pub(super) fn has_seen_the_end(&self) -> bool {
+        matches!(self.last, Some(LaneEnd::ReadClosed))
+    }
+}
+
+/// For the editor.
+impl Lane {
+    /// The message at the front, with as much of its body as has come; at least `seen_min` of it, or all of it where
+    /// it is shorter. `None`: more bytes are needed, or the stream is broken, or what came is dealt with.
+    pub(super) fn front(&mut self, seen_min: impl FnOnce(Front) -> usize) -> Option<Front> {
+        self.pass_rest();
+        if self.rest_bytes > 0 || self.last.is_some() {
+            return None;
+        }
+        self.wanted = 0;
+        match front(self.unseen(), self.sender) {
+            Ok(None) => None,
+            Ok(Some(front)) => {
+                let wanted = HEADER_BYTES + seen_min(front).min(front.body_bytes);
+                if self.unseen().len() < wanted {
+                    self.wanted = wanted;
+                    return None;
+                }
+                Some(front)
+            }
+            Err(broken) => {
+                self.last = Some(LaneEnd::Broken(broken));
+                self.end = self.cleared;
+                None
+            }
+        }
+    }
+
+    /// What has come of the rest of a message that the editor has let pass in part.
+    pub(super) fn rest(&self) -> &[u8] {
+        let unseen = self.unseen();
+        &unseen[..unseen.len().min(self.rest_bytes)]
+    }
+
+    /// Whether the messages that the editor has dealt with have come whole.
+    pub(super) fn is_between_seen_messages(&self) -> bool {
+        self.rest_bytes == 0
+    }
+
+    /// What has come of the body of the message at the front.
+    pub(super) fn body(&self, front: Front) -> &[u8] {
+        let unseen = &self.unseen()[HEADER_BYTES..];
+        &unseen[..unseen.len().min(front.body_bytes)]
+    }
+
+    /// The message at the front passes as it is.
+    pub(super) fn pass(&mut self, front: Front) {
+        self.rest = Rest::Pass;
+        self.rest_bytes = HEADER_BYTES + front.body_bytes;
+        self.pass_rest();
+    }
+
+    /// The message at the front is thrown away.
+    pub(super) fn skip(&mut self, front: Front) {
+        self.rest = Rest::Skip;
+        self.rest_bytes = HEADER_BYTES + front.body_bytes;
+        self.pass_rest();
+    }
+
+    /// The first `replaced` bytes of the message's body, which have come, give way to `with`; the rest passes.
+    pub(super) fn replace(&mut self, front: Front, replaced: usize, with: &[&[u8]]) {
+        let rest = front.body_bytes - replaced;
+        let length = 4 + rest + with.iter().map(|part| part.len()).sum::<usize>();
+        // Names have been made a little longer: a message that was too long for a length already is broken there.
+        let length = i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes();
+        self.put(&[&[front.tag], &length]);
+        self.put(with);
+        self.rest = Rest::Skip;
+        self.rest_bytes = HEADER_BYTES + replaced;
+        self.pass_rest();
+        self.rest = Rest::Pass;
+        self.rest_bytes = rest;
+        self.pass_rest();
+    }
+
+    /// Writes something of our own in front of the message at the front. Only between messages.
+    pub(super) fn put(&mut self, parts: &[&[u8]]) {
+        debug_assert!(self.rest_bytes == 0 || self.rest == Rest::Skip);
+        if self.outbox.capacity() == 0 {
+            self.outbox = buffers::take_outgoing();
+        }
+        if let Some(inbox) = &self.inbox {
+            self.outbox.extend_from_slice(&inbox[self.start..self.cleared]);
+            self.start = self.cleared;
+        }
+        for part in parts {
+            self.outbox.extend_from_slice(part);
+        }
+    }
+
+    fn unseen(&self) -> &[u8] {
+        match &self.inbox {
+            Some(inbox) => &inbox[self.cleared..self.end],
+            None => &[],
+        }
+    }
+
+    /// Deals with what has come of the rest of a message.
+    pub(super) fn pass_rest(&mut self) {
+        let count = self.rest_bytes.min(self.end - self.cleared);
+        if count == 0 {
+            return;
+        }
+        self.rest_bytes -= count;
+        if self.rest == Rest::Skip {
+            self.drop_unseen(count);
+        } else {
+            self.cleared += count;
+        }
+    }
+
+    /// Takes `count` bytes out behind what is cleared.
+    fn drop_unseen(&mut self, count: usize) {
+        if self.start < self.cleared {
+            // They stand between bytes that are to be written: those in front move out of the way.
+            self.put(&[]);
+        }
+        self.start += count;
+        self.cleared = self.start;
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        buffers::give_back_outgoing(std::mem::take(&mut self.outbox));
+        if let Some(inbox) = self.inbox.take() {
+            buffers::give_back(inbox);
+        }
+    }
+}

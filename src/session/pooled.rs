@@ -1,0 +1,281 @@
+//! One client's stay in transaction pooling: parked between transactions, with a server session borrowed for each.
+//!
+//! ```text
+//!            ┌────────────── next request ─────────────┐
+//!   greet ▶ park ── answered here (`local`) ──▶ park   │
+//!            └──▶ lend ▶ bring ▶ relay ▶ look after ▶ keep
+//! ```
+//!
+//! A parked client holds no permit, no lease and no buffer, so its compute may sleep. What its session carries
+//! (settings, prepared statements) is its own and is brought to whichever server session it borrows. `session` calls.
+
+mod bring;
+mod greet;
+mod lend;
+mod local;
+mod salvage;
+mod talk;
+mod turn;
+mod words;
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    House,
+    error::SessionError,
+    lane::{Lane, LaneEnd},
+    pooling::{Pooling, Proved},
+    profile::Profile,
+    record::{Outcome, SessionRecord},
+    reported::Reported,
+    say_goodbye,
+    statements::{Statements, next_serial},
+    words::CustomNames,
+};
+use crate::auth::{Authenticated, WakeRight};
+use crate::cancel::{PooledRegistration, SecretLength};
+use crate::config::Endpoint;
+use crate::pool::{PoolKey, Ticket};
+use crate::shutdown::{Phase, ShutdownWatch};
+use crate::tls::Stream;
+use crate::wire::frame::{Broken, Sender};
+use local::{Answered, Known, Local};
+
+/// What a client begins its stay with.
+pub(super) struct Guest {
+    pub(super) who: Authenticated,
+    /// What its server sessions get as startup parameters.
+    pub(super) parameters: Vec<(Bytes, Bytes)>,
+    pub(super) secret_length: SecretLength,
+}
+
+/// A client of transaction pooling.
+pub(super) struct Pooled<'a> {
+    house: &'a House,
+    endpoint: Arc<Endpoint>,
+    role: String,
+    right: WakeRight,
+    pooling: Arc<Pooling>,
+    /// What its server sessions are logged in with.
+    proved: Arc<Proved>,
+    parameters: Vec<(Bytes, Bytes)>,
+    key: PoolKey,
+    database: Bytes,
+    /// The application_name that it came with.
+    application: Bytes,
+    /// Tells it from all other clients.
+    serial: u64,
+    /// What it has sent and nobody has dealt with.
+    up: Lane,
+    local: Local,
+    statements: Statements,
+    /// What its session carries.
+    profile: Arc<Profile>,
+    /// Custom settings that its session has had.
+    names: CustomNames,
+    /// What its statements named like custom settings, and is none.
+    other_names: CustomNames,
+    /// What ParameterStatus has told it.
+    believed: Reported,
+    /// Its last server session, if nobody else has needed it.
+    kept: Option<Ticket>,
+    cancel: Arc<PooledRegistration>,
+    is_greeted: bool,
+    shutdown: ShutdownWatch,
+    bytes_down: u64,
+}
+
+/// What a parked client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// A server session.
+    Session,
+    /// To leave.
+    Leave,
+}
+
+impl<'a> Pooled<'a> {
+    /// A client that has proved who it is, of an endpoint that pools.
+    pub(super) fn new(guest: Guest, pooling: Arc<Pooling>, house: &'a House, record: &SessionRecord) -> Self {
+        let Guest {
+            who,
+            parameters,
+            secret_length,
+        } = guest;
+        let parameter = |wanted: &[u8]| {
+            let found = parameters.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        let database = parameter(b"database").filter(|database| !database.is_empty());
+        let database = database.unwrap_or_else(|| Bytes::copy_from_slice(who.role.as_bytes()));
+        let application = parameter(b"application_name").unwrap_or_default();
+        let proved = pooling.prove(&who.role, who.credential);
+        let key = lend::key(&who.role, &database, &parameters, &proved);
+        Self {
+            house,
+            endpoint: who.endpoint,
+            role: who.role,
+            right: who.right,
+            proved,
+            key,
+            profile: Profile::of_startup(&application),
+            application,
+            database,
+            parameters,
+            serial: next_serial(),
+            up: Lane::new(Sender::Client),
+            local: Local::new(record.id),
+            statements: Statements::default(),
+            names: CustomNames::default(),
+            other_names: CustomNames::default(),
+            believed: Reported::default(),
+            kept: None,
+            cancel: Arc::new(house.cancels.register_pooled(secret_length)),
+            is_greeted: false,
+            shutdown: house.shutdown.clone(),
+            bytes_down: 0,
+            pooling,
+        }
+    }
+
+    /// Serves the client until its stay is over. Not cancel safe: the stream is given up with it.
+    pub(super) async fn serve(
+        mut self: Box<Self>,
+        client: &mut Stream,
+        record: &mut SessionRecord,
+    ) -> Outcome {
+        let outcome = match self.stay(client, record).await {
+            Ok(()) => Outcome::ended(),
+            Err(outcome) => outcome,
+        };
+        (record.bytes_in, record.bytes_out) = (self.up.bytes(), self.bytes_down);
+        if let Some(ticket) = self.kept.take() {
+            self.pooling.pool.rest_kept(ticket);
+        }
+        outcome
+    }
+
+    async fn stay(&mut self, client: &mut Stream, record: &mut SessionRecord) -> Result<(), Outcome> {
+        Box::pin(self.greet(client, record)).await?;
+        loop {
+            match self.park(client, record).await? {
+                Wants::Leave => return Ok(()),
+                // Boxed: thousands of clients are parked, few have a turn.
+                Wants::Session => {
+                    if Box::pin(self.turn(client, record)).await? == Wants::Leave {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the client wants something that pgwake cannot answer itself.
+    async fn park(&mut self, client: &mut Stream, record: &SessionRecord) -> Result<Wants, Outcome> {
+        loop {
+            let mut out = BytesMut::new();
+            let mut known = Known {
+                statements: &mut self.statements,
+                texts: &self.pooling.texts,
+                profile: &self.profile,
+            };
+            let answered = self.local.answer(&mut self.up, &mut known, &mut out);
+            // A client that has left behind a Terminate has what it asked for before done all the same.
+            if !out.is_empty()
+                && let Err(gone) = self.say(client, &out, record).await
+                && self.up.is_empty()
+            {
+                return Err(gone);
+            }
+            match answered {
+                Answered::UpToServers => return Ok(Wants::Session),
+                Answered::UpToTerminate => return Ok(Wants::Leave),
+                Answered::All => self.read(client, record).await?,
+            }
+        }
+    }
+
+    /// Reads what the client sends next; its errors, its leaving and the end of pgwake end the stay.
+    async fn read(&mut self, client: &mut Stream, record: &SessionRecord) -> Result<(), Outcome> {
+        if let Some(LaneEnd::Broken(broken)) = self.up.take_end() {
+            return Err(self.end(client, &broken_by_client(broken), record).await);
+        }
+        let deadline = self.idle_in_transaction_until();
+        let up = &mut self.up;
+        let more = poll_fn(|cx| up.poll_read(cx, client));
+        let reason = tokio::select! { biased;
+            more = more => match more {
+                true => return Ok(()),
+                false => return Err(Outcome::of(&SessionError::ClientGone)),
+            },
+            () = self.shutdown.reached(Phase::Draining) => SessionError::ShuttingDown,
+            () = sleep_until_some(deadline) => SessionError::IdleInTransaction,
+        };
+        Err(self.end(client, &reason, record).await)
+    }
+
+    /// A transaction that only pgwake knows of is not held open for longer than the server would hold it.
+    fn idle_in_transaction_until(&self) -> Option<Instant> {
+        let since = self.local.in_transaction_since()?;
+        let limit = match self.profile.setting(b"idle_in_transaction_session_timeout") {
+            Some(set) => milliseconds(set)?,
+            None => self.pooling.last_known(&self.database)?.idle_in_transaction?,
+        };
+        Some(since + limit)
+    }
+
+    /// Writes to the client; it may take its time, but not beyond the end of pgwake.
+    async fn say(
+        &mut self,
+        client: &mut Stream,
+        bytes: &[u8],
+        record: &SessionRecord,
+    ) -> Result<(), Outcome> {
+        self.bytes_down += bytes.len() as u64;
+        let saying = async {
+            client.write_all(bytes).await?;
+            client.flush().await
+        };
+        let said = tokio::select! { biased;
+            said = saying => said.is_ok(),
+            () = self.shutdown.reached(Phase::Stopping) => false,
+        };
+        if said {
+            return Ok(());
+        }
+        tracing::debug!(session = %record.id, "client does not take its answer");
+        Err(Outcome::of(&SessionError::ClientGone))
+    }
+
+    /// Tells the client why its stay ends.
+    async fn end(&self, client: &mut Stream, reason: &SessionError, record: &SessionRecord) -> Outcome {
+        say_goodbye(client, reason, record.id).await;
+        Outcome::of(reason)
+    }
+}
+
+fn broken_by_client(broken: Broken) -> SessionError {
+    match broken {
+        Broken::Tag(tag) => SessionError::UnknownMessage(tag),
+        Broken::Length => SessionError::BadLength,
+    }
+}
+
+/// A setting in its unit; 0 switches it off.
+fn milliseconds(setting: &[u8]) -> Option<Duration> {
+    let number: u64 = str::from_utf8(setting).ok()?.parse().ok()?;
+    (number > 0).then(|| Duration::from_millis(number))
+}
+
+async fn sleep_until_some(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,324 @@
+//! A server session for one turn: a lease on an awake compute, the right to use a session, and the session itself:
+//! the client's own, one that rests, a new one, or one that another client does not need now.
+//!
+//! Everything that can be had at once is taken without a wait; only otherwise is the client *held*: told by NOTICE,
+//! watched for leaving, and released by a cancel.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::Pooled;
+use crate::cancel::{ServerTarget, Target};
+use crate::pool::{Fresh, Identity, Lent, LoginError, Permit, PoolKey, ServerSession, Slot, connect};
+use crate::session::{
+    carried::Carried,
+    error::SessionError,
+    hold::{Held, HoldEnd},
+    pooling::Proved,
+    profile::{self, Profile},
+    record::{SessionRecord, Step},
+    reported::Reported,
+};
+use crate::tls::Stream;
+use crate::wake::{AwakeLease, WakeError};
+
+/// How often a server that says 57P03 is asked again.
+const STARTING_RETRY: Duration = Duration::from_millis(50);
+/// How often a server that was not there, or that left while it was logged in to, is tried again for one client.
+const TRIES_MAX: usize = 20;
+
+/// What a turn holds.
+pub(super) struct Loan {
+    pub(super) session: Lent<Carried>,
+    // Given back in this order: whoever gets the permit next finds the session, and the compute awake.
+    pub(super) _permit: Permit,
+    pub(super) lease: AwakeLease,
+    /// Whether somebody else used the session last.
+    pub(super) changed_hands: bool,
+    /// How its transaction stands.
+    pub(super) status: u8,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LendError {
+    #[error(transparent)]
+    Wake(#[from] WakeError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl From<HoldEnd> for LendError {
+    fn from(end: HoldEnd) -> Self {
+        Self::Session(match end {
+            HoldEnd::ClientGone => SessionError::ClientGone,
+            HoldEnd::ShutDown => SessionError::ShuttingDown,
+            HoldEnd::Cancelled => SessionError::CancelledWhileWaiting,
+        })
+    }
+}
+
+/// The pool that a login belongs to.
+pub(super) fn key(role: &str, database: &Bytes, parameters: &[(Bytes, Bytes)], proved: &Proved) -> PoolKey {
+    let own: [&[u8]; 3] = [b"user", b"database", b"application_name"];
+    let startup = parameters.iter().filter(|(name, _)| !own.contains(&&name[..]));
+    PoolKey::new(
+        database.clone(),
+        role.to_owned(),
+        proved.fingerprint,
+        startup.cloned().collect(),
+    )
+}
+
+impl Pooled<'_> {
+    /// Borrows a session. Not cancel safe: a notice may be half written.
+    pub(super) async fn lend(
+        &mut self,
+        client: &mut Stream,
+        record: &mut SessionRecord,
+    ) -> Result<Loan, LendError> {
+        self.cancel.wait();
+        self.follow_credential();
+        if let Some(loan) = self.lend_at_once() {
+            return Ok(loan);
+        }
+        let mut early = BytesMut::new();
+        let held = Held::new(client, &mut early, record.id, self.house, &self.endpoint.name)
+            .cancelled_by(self.cancel.clone());
+        let lent = Box::pin(self.lend_held(held, record)).await;
+        self.up.push(&early);
+        lent
+    }
+
+    /// A password that has changed: the newest one that somebody has proved for the role is used from now on.
+    fn follow_credential(&mut self) {
+        if let Some(newest) = self.pooling.newest(&self.role)
+            && newest.fingerprint != self.proved.fingerprint
+        {
+            self.key = key(&self.role, &self.database, &self.parameters, &newest);
+            self.proved = newest;
+        }
+    }
+
+    /// What can be had without any wait: an awake compute, a free permit, the client's own session or one that suits.
+    fn lend_at_once(&mut self) -> Option<Loan> {
+        let deadline = Instant::now() + self.endpoint.hold_timeout;
+        let waiting = self.house.wakes.lease(&self.endpoint.name, &self.right, deadline);
+        let lease = waiting.now_or_never()?.ok()?;
+        let permit = self.pooling.pool.try_permit()?;
+        let session = self.idle_session(&lease)?;
+        Some(self.loan(session, lease, permit))
+    }
+
+    fn loan(&mut self, mut session: Lent<Carried>, lease: AwakeLease, permit: Permit) -> Loan {
+        let pending = std::mem::take(&mut session.pending);
+        let carried = &mut session.carried;
+        let changed_hands = carried.owner != self.serial;
+        carried.change_hands(self.serial);
+        carried.reported.note_all(&pending);
+        Loan {
+            session,
+            lease,
+            _permit: permit,
+            changed_hands,
+            status: b'I',
+        }
+    }
+
+    /// The client's own session, or one that rests and suits.
+    fn idle_session(&mut self, lease: &AwakeLease) -> Option<Lent<Carried>> {
+        let generation = lease.generation();
+        let own = self
+            .kept
+            .take()
+            .and_then(|ticket| self.pooling.pool.take_kept(&ticket, generation));
+        if let Some(own) = own {
+            if *own.key() == self.key {
+                return Some(own);
+            }
+            self.pooling.pool.close(own);
+        }
+        let names = &self.names;
+        let suits = |carried: &Carried| names.has_all(&carried.names);
+        self.pooling.pool.take_resting(&self.key, generation, suits)
+    }
+
+    async fn lend_held(&mut self, mut held: Held<'_>, record: &mut SessionRecord) -> Result<Loan, LendError> {
+        let mut tries = 0;
+        loop {
+            let lease = self.hold_lease(&mut held, record).await?;
+            match self.lend_under(lease, &mut held).await {
+                Err((LendError::Login(error), lease)) if error.is_absent() && tries < TRIES_MAX => {
+                    tracing::debug!(endpoint = %self.endpoint.name, %error, "compute was ready and is not there");
+                    if error.is_unreachable() {
+                        let generation = lease.generation();
+                        self.house.wakes.unreachable(&self.endpoint.name, generation);
+                    } else {
+                        held.wait(sleep(STARTING_RETRY), || "server is starting").await?;
+                    }
+                    tries += 1;
+                }
+                Err((error, _)) => return Err(error),
+                Ok(loan) => return Ok(loan),
+            }
+        }
+    }
+
+    async fn hold_lease(
+        &mut self,
+        held: &mut Held<'_>,
+        record: &mut SessionRecord,
+    ) -> Result<AwakeLease, LendError> {
+        let deadline = Instant::now() + self.endpoint.hold_timeout;
+        let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
+        let waiting = wakes.lease(name, &self.right, deadline);
+        let lease = held.wait(waiting, || wakes.phase(name)).await??;
+        record.cold |= lease.was_cold();
+        if !self.is_greeted {
+            record.step_ended(Step::Hold);
+        }
+        Ok(lease)
+    }
+
+    async fn lend_under(
+        &mut self,
+        lease: AwakeLease,
+        held: &mut Held<'_>,
+    ) -> Result<Loan, (LendError, AwakeLease)> {
+        let wait_timeout = self.endpoint.pool.wait_timeout;
+        let deadline = Instant::now() + wait_timeout;
+        let pooling = self.pooling.clone();
+        let waiting = timeout_at(deadline, pooling.pool.permit());
+        let permit = match held.wait(waiting, || "waiting for a server session").await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err((self.waited_too_long(), lease)),
+            Err(end) => return Err((end.into(), lease)),
+        };
+        match self.session(&lease, held, deadline).await {
+            Ok(session) => Ok(self.loan(session, lease, permit)),
+            Err(error) => Err((error, lease)),
+        }
+    }
+
+    fn waited_too_long(&self) -> LendError {
+        SessionError::PoolTimeout {
+            waited: self.endpoint.pool.wait_timeout,
+            size: self.endpoint.pool.size,
+        }
+        .into()
+    }
+
+    /// One that is idle, a new one, or one that another client keeps.
+    async fn session(
+        &mut self,
+        lease: &AwakeLease,
+        held: &mut Held<'_>,
+        deadline: Instant,
+    ) -> Result<Lent<Carried>, LendError> {
+        let what = || "waiting for a server session";
+        let pooling = self.pooling.clone();
+        loop {
+            if let Some(session) = self.idle_session(lease) {
+                return Ok(session);
+            }
+            let slot = match pooling.pool.try_slot() {
+                Some(slot) => slot,
+                None => {
+                    let names = &self.names;
+                    let now = Instant::now();
+                    let suits =
+                        |carried: &Carried| names.has_all(&carried.names) && carried.may_be_taken(now);
+                    if let Some(session) = pooling.pool.steal(&self.key, lease.generation(), suits) {
+                        return Ok(session);
+                    }
+                    let slot = held.wait(timeout_at(deadline, pooling.pool.slot()), what).await?;
+                    slot.map_err(|_| self.waited_too_long())?
+                }
+            };
+            match self.connect(lease, slot, held).await {
+                Err(LendError::Login(LoginError::Refused { fields, .. }))
+                    if fields.sqlstate.starts_with("53")
+                        && pooling.pool.live() > 0
+                        && Instant::now() < deadline =>
+                {
+                    // The server has no room, and sessions that will come free: they are waited for.
+                    tracing::warn!(endpoint = %self.endpoint.name, sqlstate = fields.sqlstate, error = fields.message,
+                        "the server takes no more sessions");
+                    pooling.pool.lower_to_live();
+                    held.wait(sleep(STARTING_RETRY), what).await?;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        lease: &AwakeLease,
+        slot: Slot,
+        held: &mut Held<'_>,
+    ) -> Result<Lent<Carried>, LendError> {
+        let pooling = self.pooling.clone();
+        let _turn = held
+            .wait(pooling.pool.connecting(), || "waiting for a server session")
+            .await?;
+        let since = Instant::now();
+        let what = || "server is starting";
+        loop {
+            let identity = Identity {
+                role: &self.role,
+                credential: Some(&self.proved.credential),
+                parameters: &self.parameters,
+            };
+            let connecting = connect(lease.address(), identity, &self.house.sockets);
+            let connecting = timeout(self.house.limits.connect_timeout, connecting);
+            match held.wait(Box::pin(connecting), what).await? {
+                Ok(Ok(session)) => return Ok(self.opened(session, slot, lease)),
+                Ok(Err(error)) if error.is_starting() => {
+                    if since.elapsed() + STARTING_RETRY > self.endpoint.hold_timeout {
+                        return Err(self.still_starting(since, &error).into());
+                    }
+                }
+                Ok(Err(error)) => {
+                    if matches!(error, LoginError::Refused { .. }) {
+                        pooling.refused(&self.key);
+                    }
+                    return Err(error.into());
+                }
+                Err(_) => return Err(LoginError::Timeout.into()),
+            }
+            held.wait(sleep(STARTING_RETRY), what).await?;
+        }
+    }
+
+    fn opened(&self, session: ServerSession, slot: Slot, lease: &AwakeLease) -> Lent<Carried> {
+        let target = session.key.clone().map(|server_key| Target {
+            address: lease.address().clone(),
+            server_key,
+        });
+        let state = profile::Carried::fresh(Profile::of_startup(&self.application));
+        let mut carried = Carried::opened_by(self.serial, self.application.clone(), state);
+        carried.reported = Reported::from_greeting(&session.greeting);
+        carried.target = target.map(ServerTarget::new);
+        self.pooling.greeted(&self.key, carried.reported.clone());
+        let fresh = Fresh {
+            server: session,
+            carried,
+            generation: lease.generation(),
+        };
+        self.pooling.pool.adopt(&self.key, slot, fresh)
+    }
+
+    fn still_starting(&self, since: Instant, error: &LoginError) -> SessionError {
+        SessionError::StillStarting {
+            endpoint: self.endpoint.name.clone(),
+            waited: since.elapsed(),
+            said: error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What becomes of a server session whose client has left in the middle: what runs is cancelled, what is open is
+//! rolled back, and it rests; where that does not come out at once, it is closed.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{
+    Pooled,
+    talk::{Heard, drain},
+    turn::Turn,
+};
+use crate::session::{expected::Kind, statements::Prepared};
+use crate::shutdown::Phase;
+use crate::wire::say;
+
+/// For everything together. Opening another session takes milliseconds.
+const SALVAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Ends any transaction; outside of one it is a warning.
+const ROLLBACK: &[u8] = b"Q\0\0\0\x0dROLLBACK\0";
+/// Which of the statements on their way got there, nobody knows.
+const DEALLOCATE_ALL: &[u8] = b"Q\0\0\0\x13DEALLOCATE ALL\0";
+
+impl Pooled<'_> {
+    /// Gives back the session of a client that is gone. Not cancel safe: the session is closed with it.
+    pub(super) async fn salvage(&mut self, mut turn: Turn) {
+        self.cancel.park();
+        // Nothing can be said inside a message, and a part of an answer or a COPY would have to be understood first.
+        let is_clear = self.up.is_between_messages()
+            && turn.down.is_empty()
+            && turn.facts.begin_failed.is_none()
+            && !turn.owed.iter().any(|(_, kind)| *kind == Kind::CopyEnd)
+            && !turn.was_copying
+            && !turn.facts.unmovable
+            && !turn
+                .loan
+                .session
+                .carried
+                .state
+                .as_ref()
+                .is_none_or(|state| state.pins.must_close());
+        if !is_clear || self.shutdown.phase() == Phase::Stopping {
+            if turn.owed.is_empty() {
+                return self.close(turn);
+            }
+            self.cancel_running(&turn).await;
+            return self.close(turn);
+        }
+        let salvaged = timeout(SALVAGE_TIMEOUT, self.roll_back(&mut turn)).await;
+        if !matches!(salvaged, Ok(true)) || !self.is_settled(&turn).await {
+            return self.close(turn);
+        }
+        self.bytes_down += turn.down.bytes();
+        // What the turn did, and what of it was rolled back, nobody knows.
+        let carried = &mut turn.loan.session.carried;
+        carried.note_sequences(&turn.facts, None);
+        carried.names.extend(&turn.facts.names);
+        carried.prepared = Prepared::default();
+        carried.state = None;
+        self.pooling.pool.rest(turn.loan.session);
+    }
+
+    async fn cancel_running(&self, turn: &Turn) {
+        if let Some(target) = &turn.loan.session.carried.target {
+            let mut shutdown = self.shutdown.clone();
+            tokio::select! {
+                () = self.house.cancels.deliver_to(target) => (),
+                () = shutdown.reached(Phase::Stopping) => (),
+            }
+        }
+    }
+
+    async fn roll_back(&self, turn: &mut Turn) -> bool {
+        if !turn.owed.is_empty() {
+            self.cancel_running(turn).await;
+        }
+        let is_ready = |kind: &Kind| matches!(kind, Kind::Simple | Kind::Sync);
+        let owed = turn.owed.iter().filter(|(_, kind)| is_ready(kind)).count();
+        // One Sync too many is answered like any other.
+        let flight = [say::SYNC, ROLLBACK, DEALLOCATE_ALL].concat();
+        let session = &mut *turn.loan.session;
+        let mut heard = Heard {
+            reported: std::mem::take(&mut session.carried.reported),
+            ..Heard::default()
+        };
+        let drained = drain(&mut session.stream, &mut heard, &flight, owed + 3).await;
+        session.carried.reported = heard.reported;
+        drained.is_ok()
+    }
+}

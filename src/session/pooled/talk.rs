@@ -1,0 +1,164 @@
+//! pgwake's own words with a server session, between turns: a flight of messages and its answers.
+//!
+//! What is asked, and what the answers mean, is `bring`'s work. The session is a client's as far as its state goes,
+//! so nothing here trusts it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::session::reported::Reported;
+use crate::tls::Stream;
+use crate::wire::WireError;
+use crate::wire::message::{Message, take_message};
+use crate::wire::reply::{ErrorFields, error_fields};
+
+/// How long a server may take for an answer that needs no lock and no disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest message of an answer.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// All rows of an answer together.
+const ROWS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a server says beside its answers.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// ParameterStatus.
+    pub(super) reported: Reported,
+    /// Whole NotificationResponse messages: the client listens.
+    pub(super) notifications: BytesMut,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TalkError {
+    /// The server refused it, and the rest of its flight.
+    #[error("{} {}", fields.sqlstate, fields.message)]
+    Refused {
+        /// What pgwake looks at.
+        fields: ErrorFields,
+        /// The whole message.
+        message: Bytes,
+    },
+    /// It left, or broke the protocol.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// It said nothing for too long.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+/// Sends a flight that is answered with so many ReadyForQuery; gives the bodies of all rows. After an error the session
+/// is in a state that nobody knows. Not cancel safe: the session is given up with it.
+pub(super) async fn talk(
+    stream: &mut Stream,
+    heard: &mut Heard,
+    flight: &[u8],
+    readies: usize,
+) -> Result<Vec<Bytes>, TalkError> {
+    let answer = async {
+        stream.write_all(flight).await.map_err(WireError::Gone)?;
+        stream.flush().await.map_err(WireError::Gone)?;
+        answers(stream, heard, readies).await
+    };
+    timeout(ANSWER_TIMEOUT, answer)
+        .await
+        .map_err(|_| TalkError::Timeout)?
+}
+
+async fn answers(
+    stream: &mut Stream,
+    heard: &mut Heard,
+    mut readies: usize,
+) -> Result<Vec<Bytes>, TalkError> {
+    let mut read = BytesMut::with_capacity(1024);
+    let mut rows = Vec::new();
+    let mut rows_bytes = 0;
+    let mut refused = None;
+    while readies > 0 {
+        let message = next(stream, &mut read).await?;
+        match message.tag {
+            b'D' => {
+                rows_bytes += message.body.len();
+                if rows_bytes > ROWS_BYTES_MAX {
+                    return Err(WireError::Violation("the server's answer is too long").into());
+                }
+                rows.push(message.body);
+            }
+            b'S' => heard.reported.note(&message.body),
+            b'A' => message.put(&mut heard.notifications),
+            b'E' if refused.is_none() => refused = Some(message),
+            b'Z' if message.body[..] == *b"I" || message.body[..] == *b"T" || refused.is_some() => {
+                readies -= 1
+            }
+            b'Z' => return Err(WireError::Violation("the server is in a failed transaction").into()),
+            _ => (),
+        }
+    }
+    if !read.is_empty() {
+        // Only what may come at any time; a part of a message would be lost with this buffer.
+        notes(&mut read, heard)?;
+    }
+    match refused {
+        Some(message) => Err(refusal(&message)),
+        None => Ok(rows),
+    }
+}
+
+/// Sends a flight that ends whatever is open, and throws the answers away. Not cancel safe.
+pub(super) async fn drain(
+    stream: &mut Stream,
+    heard: &mut Heard,
+    flight: &[u8],
+    mut readies: usize,
+) -> Result<(), TalkError> {
+    stream.write_all(flight).await.map_err(WireError::Gone)?;
+    stream.flush().await.map_err(WireError::Gone)?;
+    let mut read = BytesMut::with_capacity(1024);
+    while readies > 0 {
+        let message = next(stream, &mut read).await?;
+        match message.tag {
+            b'S' => heard.reported.note(&message.body),
+            b'Z' => readies -= 1,
+            _ => (),
+        }
+    }
+    notes(&mut read, heard)
+}
+
+fn notes(read: &mut BytesMut, heard: &mut Heard) -> Result<(), TalkError> {
+    while let Some(message) = take_message(read, MESSAGE_BYTES_MAX)? {
+        match message.tag {
+            b'S' => heard.reported.note(&message.body),
+            b'A' => message.put(&mut heard.notifications),
+            b'N' => (),
+            _ => return Err(refusal(&message)),
+        }
+    }
+    if read.is_empty() {
+        return Ok(());
+    }
+    Err(WireError::Violation("the server says something that nobody asked for").into())
+}
+
+fn refusal(message: &Message) -> TalkError {
+    let mut whole = BytesMut::new();
+    message.put(&mut whole);
+    TalkError::Refused {
+        fields: error_fields(&message.body),
+        message: whole.freeze(),
+    }
+}
+
+async fn next(stream: &mut Stream, read: &mut BytesMut) -> Result<Message, WireError> {
+    loop {
+        if let Some(message) = take_message(read, MESSAGE_BYTES_MAX)? {
+            return Ok(message);
+        }
+        if stream.read_buf(read).await? == 0 {
+            return Err(WireError::Gone(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}

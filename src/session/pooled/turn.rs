@@ -1,0 +1,320 @@
+//! One turn: a session is borrowed, brought to what the client carries, relayed with, looked after and kept.
+
+use bytes::BytesMut;
+
+use super::{
+    Pooled, Wants,
+    bring::BringError,
+    lend::{LendError, Loan},
+    local::Sent,
+    talk::TalkError,
+};
+use crate::error::ClientError;
+use crate::pool::LoginError;
+use crate::session::{
+    error::SessionError,
+    exchange::{self, Exchange, Facts, Gate},
+    expected::{Asker, Kind},
+    lane::Lane,
+    pins::PinPermit,
+    pooling::Database,
+    record::{Outcome, SessionRecord},
+    relay::{End, IdleReports, Relay, Sides},
+    turn::{Last, finish},
+};
+use crate::tls::Stream;
+use crate::wire::frame::Sender;
+use crate::wire::refuse;
+use crate::wire::reply::error_fields;
+
+/// How often a session may be lost before anything of the client's was sent to it.
+const LOST_MAX: usize = 3;
+
+/// Why a client has no session for its turn.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unserved {
+    #[error(transparent)]
+    Unlent(#[from] LendError),
+    #[error(transparent)]
+    Unbrought(#[from] BringError),
+}
+
+/// What lasts for a turn, whatever interrupts its relay.
+pub(super) struct Turn {
+    pub(super) loan: Loan,
+    pub(super) facts: Facts,
+    pub(super) down: Lane,
+    pub(super) database: Option<Database>,
+    /// The client keeps the session for what cannot be moved.
+    pub(super) pinned: Option<PinPermit>,
+    /// What the server owed when the relay ended.
+    pub(super) owed: Vec<(Asker, Kind)>,
+    /// It was reading COPY data then.
+    pub(super) was_copying: bool,
+    /// The client has said Terminate.
+    pub(super) is_over: bool,
+}
+
+impl Pooled<'_> {
+    /// Serves requests until the session may be given back. Not cancel safe.
+    pub(super) async fn turn(
+        &mut self,
+        client: &mut Stream,
+        record: &mut SessionRecord,
+    ) -> Result<Wants, Outcome> {
+        let mut turn = match self.brought(client, record).await {
+            Ok(turn) => turn,
+            Err(Unserved::Unlent(error)) => return self.refuse(client, error, record).await,
+            Err(Unserved::Unbrought(error)) => return Err(self.end_for(client, error, record).await),
+        };
+        self.tell_changes(&mut turn);
+        if let Err(error) = self.run_at(&turn) {
+            self.keep(turn).await;
+            return self.refuse(client, error.into(), record).await;
+        }
+        turn.facts.begins = self.local.take_begun();
+        self.relay(client, turn, record).await
+    }
+
+    /// Borrows a session and brings it to what the client carries. One that is lost meanwhile is no loss: nothing of
+    /// the client's was sent yet. Not cancel safe.
+    pub(super) async fn brought(
+        &mut self,
+        client: &mut Stream,
+        record: &mut SessionRecord,
+    ) -> Result<Turn, Unserved> {
+        let mut lost = 0;
+        loop {
+            let loan = self.lend(client, record).await?;
+            let mut turn = self.begin(loan);
+            match self.bring(&mut turn).await {
+                Ok(()) => return Ok(turn),
+                Err(BringError::Talk(TalkError::Wire(_) | TalkError::Timeout)) if lost < LOST_MAX => {
+                    lost += 1;
+                    self.close(turn);
+                }
+                Err(error) => {
+                    self.close(turn);
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn begin(&self, loan: Loan) -> Turn {
+        Turn {
+            facts: Facts::default(),
+            down: Lane::new(Sender::Server),
+            database: self.pooling.database(&self.database, loan.lease.generation()),
+            loan,
+            pinned: None,
+            owed: Vec::new(),
+            was_copying: false,
+            is_over: false,
+        }
+    }
+
+    /// From now on the client's cancels strike this session.
+    fn run_at(&self, turn: &Turn) -> Result<(), SessionError> {
+        match &turn.loan.session.carried.target {
+            Some(target) => self
+                .cancel
+                .run(target)
+                .map_err(|_| SessionError::CancelledWhileWaiting),
+            None => Ok(()),
+        }
+    }
+
+    async fn relay(
+        &mut self,
+        client: &mut Stream,
+        mut turn: Turn,
+        record: &mut SessionRecord,
+    ) -> Result<Wants, Outcome> {
+        loop {
+            let (end, last) = self.relay_once(client, &mut turn, record).await;
+            let done = match end {
+                End::Gate => self.pass_gate(&mut turn).await.map(|()| false),
+                End::Released => self.look_after(&mut turn).await.map(|pinned| !pinned),
+                end => return self.ended(client, turn, (end, last), record).await,
+            };
+            let is_over = turn.is_over;
+            match done {
+                // The client's cancels strike it again.
+                Ok(false) if !is_over => drop(self.run_at(&turn)),
+                Ok(_) => {
+                    self.keep(turn).await;
+                    return Ok(if is_over { Wants::Leave } else { Wants::Session });
+                }
+                Err(error) => {
+                    self.close(turn);
+                    return Err(self.end_for(client, error, record).await);
+                }
+            }
+        }
+    }
+
+    async fn relay_once(
+        &mut self,
+        client: &mut Stream,
+        turn: &mut Turn,
+        record: &SessionRecord,
+    ) -> (End, Last) {
+        let roles_touched = || self.house.roles.changed(&self.endpoint);
+        let session = &mut *turn.loan.session;
+        let pooled = exchange::Pooled {
+            statements: &mut self.statements,
+            carried: &mut session.carried,
+            texts: &self.pooling.texts,
+            functions: turn.database.as_ref().map(|database| database.functions.clone()),
+            profile: &self.profile,
+            limits: &self.endpoint.pool,
+            pins: &self.pooling.pins,
+            application: &self.application,
+            believed: &self.believed,
+            facts: &mut turn.facts,
+            session: record.id,
+        };
+        let mut exchange = Exchange::new(&roles_touched, Some(pooled));
+        exchange.expected.resume(turn.loan.status);
+        let reports = if self.endpoint.suspend_idle_sessions {
+            IdleReports::Yes
+        } else {
+            IdleReports::No
+        };
+        let sides = Sides {
+            client,
+            server: &mut session.stream,
+            up: &mut self.up,
+            down: &mut turn.down,
+        };
+        let mut relay = Relay::new(sides, &mut exchange, reports);
+        let end = relay.run(&turn.loan.lease, self.shutdown.clone()).await;
+        drop(relay);
+        let last = Last::of(&exchange, &turn.down);
+        turn.is_over = exchange.is_terminated();
+        turn.loan.status = exchange.expected.status();
+        turn.was_copying = exchange.expected.is_copying();
+        turn.owed = exchange.expected.take_owed();
+        (end, last)
+    }
+
+    /// What the message at the front waits for.
+    async fn pass_gate(&mut self, turn: &mut Turn) -> Result<(), BringError> {
+        match turn.facts.take_gate() {
+            Some(Gate::Sequences) => self.discard_sequences(turn).await,
+            Some(Gate::Databases) => {
+                self.pooling.pool.close_idle().await;
+                turn.facts.databases_closed = true;
+                Ok(())
+            }
+            Some(Gate::Prepare(statement)) => self.prepare_under(turn, &statement).await,
+            Some(Gate::Alias(name, statement)) => self.put_alias(turn, name, &statement).await,
+            None => Ok(()),
+        }
+    }
+
+    /// There is no session: the client reads why, and stays where another try may be better.
+    pub(super) async fn refuse(
+        &mut self,
+        client: &mut Stream,
+        error: LendError,
+        record: &mut SessionRecord,
+    ) -> Result<Wants, Outcome> {
+        self.cancel.park();
+        let mut message = BytesMut::new();
+        match &error {
+            LendError::Session(SessionError::ClientGone) => {
+                return Err(Outcome::of(&SessionError::ClientGone));
+            }
+            LendError::Session(error @ SessionError::ShuttingDown) => {
+                return Err(self.end(client, error, record).await);
+            }
+            LendError::Session(error) => refuse::error(error, record.id, &mut message),
+            LendError::Wake(error) => refuse::error(error, record.id, &mut message),
+            LendError::Login(LoginError::Refused { fields, .. }) if is_for_now(&fields.sqlstate) => {
+                refuse::repeated(&fields.sqlstate, &fields.message, record.id, &mut message);
+            }
+            LendError::Login(error) if error.sqlstate().0.starts_with("57") => {
+                refuse::error(error, record.id, &mut message);
+            }
+            LendError::Login(_) => (),
+        }
+        if let (true, LendError::Login(error)) = (message.is_empty(), error) {
+            return Err(self.end_for_login(client, error, record).await);
+        }
+        let mut out = BytesMut::new();
+        self.local.refuse(&message, &mut self.up, &mut out);
+        self.say(client, &out, record).await?;
+        Ok(Wants::Session)
+    }
+
+    /// The relay is over, and so is the session's use by this client, or even the stay.
+    async fn ended(
+        &mut self,
+        client: &mut Stream,
+        mut turn: Turn,
+        (end, last): (End, Last),
+        record: &mut SessionRecord,
+    ) -> Result<Wants, Outcome> {
+        self.cancel.park();
+        if let (End::BeginFailed, Some(body)) = (&end, turn.facts.begin_failed.take()) {
+            let requests = std::mem::take(&mut turn.owed);
+            self.close(turn);
+            let mut error = BytesMut::new();
+            let fields = error_fields(&body);
+            refuse::repeated(&fields.sqlstate, &fields.message, record.id, &mut error);
+            let mut out = BytesMut::new();
+            let requests = requests.into_iter().filter(|(asker, _)| *asker == Asker::Client);
+            self.local
+                .refuse_sent(&error, requests.filter_map(|(_, kind)| sent(kind)), &mut out);
+            self.say(client, &out, record).await?;
+            return Ok(Wants::Session);
+        }
+        let abandoned = end.leaves_server_behind();
+        let is_over = matches!(end, End::Terminated);
+        let outcome = finish(client, end, last, &self.endpoint.name, record).await;
+        if abandoned {
+            self.salvage(turn).await;
+        } else {
+            self.close(turn);
+        }
+        if is_over { Ok(Wants::Leave) } else { Err(outcome) }
+    }
+
+    /// The session is not lent again.
+    pub(super) fn close(&mut self, turn: Turn) {
+        self.cancel.park();
+        self.bytes_down += turn.down.bytes();
+        if self.up.is_between_messages() {
+            self.pooling.pool.close(turn.loan.session);
+        }
+        // Inside a message that its client will never end a Terminate would be read as the end of that message:
+        // dropped, the connection closes without a word.
+    }
+
+    /// What ParameterStatus has told the client is true again before the first reply.
+    pub(super) fn tell_changes(&mut self, turn: &mut Turn) {
+        let reported = &turn.loan.session.carried.reported;
+        let mut changes = BytesMut::new();
+        reported.tell_changes(&self.believed, &mut changes);
+        self.believed = reported.clone();
+        if !changes.is_empty() {
+            turn.down.put(&[&changes]);
+        }
+    }
+}
+
+/// Whether a server that refuses a login may take it later.
+fn is_for_now(sqlstate: &str) -> bool {
+    sqlstate.starts_with("53") || sqlstate.starts_with("57")
+}
+
+fn sent(kind: Kind) -> Option<Sent> {
+    match kind {
+        Kind::Simple => Some(Sent::Simple),
+        Kind::Sync => Some(Sent::Sync),
+        Kind::CopyEnd => None,
+        _ => Some(Sent::Extended),
+    }
+}

@@ -1,0 +1,186 @@
+//! What all clients of an endpoint share in transaction pooling: its pool, the texts they prepare, what a server's
+//! greeting said, what the functions of its databases can do, the newest credential of each role.
+//!
+//! Plain shared state; who does something with it is `pooled`. `server` makes one per endpoint and wires it to wake's
+//! events.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio_util::task::TaskTracker;
+
+use super::carried::Carried;
+use super::pins::PinLimit;
+use super::reported::Reported;
+use super::statements::Texts;
+use super::words::{CustomNames, FunctionWords};
+use crate::auth::Credential;
+use crate::config;
+use crate::ids::Generation;
+use crate::pool::{EndpointPool, PoolKey, PoolRules};
+
+/// Most greetings and databases that are remembered for an endpoint; beyond, one more is not, and costs a look.
+const REMEMBERED_MAX: usize = 256;
+
+/// One endpoint's transaction pooling.
+pub struct Pooling {
+    /// Its server sessions.
+    pub pool: EndpointPool<Carried>,
+    /// Clients that keep a session of their own.
+    pub pins: PinLimit,
+    pub(super) texts: Arc<Texts>,
+    /// `lastval` or `currval` was seen: sessions that change hands are cleared of a stranger's numbers at once.
+    asks_sequences: AtomicBool,
+    greetings: Mutex<HashMap<PoolKey, Reported>>,
+    databases: Mutex<HashMap<Bytes, (Generation, Database)>>,
+    proved: Mutex<HashMap<String, Weak<Proved>>>,
+    hasher: RandomState,
+}
+
+/// A credential that a client has proved, while a client of its role is here.
+pub(super) struct Proved {
+    pub(super) credential: Credential,
+    /// Equal where a server takes both or neither.
+    pub(super) fingerprint: u64,
+}
+
+/// What is known of a database.
+#[derive(Debug, Clone)]
+pub(super) struct Database {
+    /// Functions that can change session state.
+    pub(super) functions: Arc<FunctionWords>,
+    /// Custom settings that they name.
+    pub(super) names: CustomNames,
+    /// One of them may be called without its name in a statement.
+    pub(super) is_careful: bool,
+    /// idle_in_transaction_session_timeout, where there is one.
+    pub(super) idle_in_transaction: Option<Duration>,
+}
+
+impl Pooling {
+    /// Of an endpoint with these rules; sessions are closed in `tasks`.
+    pub fn new(rules: &config::Pool, tasks: TaskTracker) -> Self {
+        let pool_rules = PoolRules {
+            size: rules.size,
+            connects_at_once: rules.connects_at_once,
+            lifetime: rules.lifetime,
+            idle_time: rules.idle_time,
+            startup_variants_max: rules.startup_variants_max,
+        };
+        Self {
+            pool: EndpointPool::new(pool_rules, tasks),
+            pins: PinLimit::new(rules.pinned_max),
+            texts: Arc::default(),
+            asks_sequences: AtomicBool::new(false),
+            greetings: Mutex::default(),
+            databases: Mutex::default(),
+            proved: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Roles, rights or databases have changed: what was known of logins is not any more, and sessions that were
+    /// opened before are not lent again.
+    pub fn changed(&self) {
+        lock(&self.greetings).clear();
+        self.pool.retire();
+    }
+
+    /// A client of this role has proved this credential: it is the newest one of the role.
+    pub(super) fn prove(&self, role: &str, credential: Credential) -> Arc<Proved> {
+        let fingerprint = match &credential {
+            Credential::ClientKey { verifier, .. } => self.hasher.hash_one(verifier.to_text()),
+            Credential::Password(password) => self.hasher.hash_one(("password", password.reveal())),
+            Credential::Md5(verifier) => self.hasher.hash_one(("md5", verifier.hex)),
+        };
+        let mut proved = lock(&self.proved);
+        if let Some(known) = proved.get(role).and_then(Weak::upgrade)
+            && known.fingerprint == fingerprint
+        {
+            return known;
+        }
+        let new = Arc::new(Proved {
+            credential,
+            fingerprint,
+        });
+        proved.retain(|_, known| known.strong_count() > 0);
+        proved.insert(role.to_owned(), Arc::downgrade(&new));
+        new
+    }
+
+    /// The newest credential of a role.
+    pub(super) fn newest(&self, role: &str) -> Option<Arc<Proved>> {
+        lock(&self.proved).get(role).and_then(Weak::upgrade)
+    }
+
+    /// What a server's greeting said to a login like this.
+    pub(super) fn greeting(&self, key: &PoolKey) -> Option<Reported> {
+        lock(&self.greetings).get(key).cloned()
+    }
+
+    /// A server has greeted a login like this.
+    pub(super) fn greeted(&self, key: &PoolKey, greeting: Reported) {
+        let mut greetings = lock(&self.greetings);
+        let differs = |known: &Reported| known.get(b"server_version") != greeting.get(b"server_version");
+        if greetings.values().next().is_some_and(differs) {
+            greetings.clear();
+        }
+        if greetings.len() < REMEMBERED_MAX {
+            greetings.insert(key.clone(), greeting);
+        }
+    }
+
+    /// A server has refused a login like this.
+    pub(super) fn refused(&self, key: &PoolKey) {
+        lock(&self.greetings).remove(key);
+    }
+
+    /// What is known of a database since this wake.
+    pub(super) fn database(&self, name: &Bytes, generation: Generation) -> Option<Database> {
+        let databases = lock(&self.databases);
+        let (known_in, database) = databases.get(name)?;
+        (*known_in == generation).then(|| database.clone())
+    }
+
+    /// What was last known of it.
+    pub(super) fn last_known(&self, name: &Bytes) -> Option<Database> {
+        lock(&self.databases)
+            .get(name)
+            .map(|(_, database)| database.clone())
+    }
+
+    /// What has been read of a database.
+    pub(super) fn learn(&self, name: &Bytes, generation: Generation, database: Database) {
+        let mut databases = lock(&self.databases);
+        if databases.len() < REMEMBERED_MAX || databases.contains_key(name) {
+            databases.insert(name.clone(), (generation, database));
+        }
+    }
+
+    /// Functions of a database have changed: they are read again.
+    pub(super) fn forget_database(&self, name: &Bytes) {
+        lock(&self.databases).remove(name);
+    }
+
+    /// Whether sequences have been asked for their last values.
+    pub(super) fn asks_sequences(&self) -> bool {
+        self.asks_sequences.load(Ordering::Relaxed)
+    }
+
+    /// They have been.
+    pub(super) fn note_asks_sequences(&self) {
+        self.asks_sequences.store(true, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,237 @@
+//! What a client's session carries from one turn to the next: settings, role, statements of SQL's PREPARE.
+//!
+//! Asked of Postgres (`capture`), compared, and brought to another server session (`apply`). What cannot be moved is
+//! in [`Pins`]. No I/O: bytes to send and messages that came; the turn sends and reads. Which settings there are
+//! and what they mean is not known here.
+
+pub(super) mod apply;
+pub(super) mod capture;
+pub(super) mod functions;
+pub(super) mod pins;
+mod repeat;
+
+use std::{
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::{Arc, LazyLock},
+};
+
+use super::words::{CustomNames, FunctionWords, Words};
+pub(super) use pins::Pins;
+
+/// The setting that every session has its own of, and that is in no pool's key.
+pub(super) const APPLICATION_NAME: &[u8] = b"application_name";
+
+/// Fingerprints mean nothing outside this process, and no client can aim at one.
+static FINGERPRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// What a session carries beyond what it was started with. Immutable, shared, quick to compare.
+#[derive(Debug)]
+pub(super) struct Profile {
+    /// Sorted by name; custom settings in lower case.
+    settings: Vec<Setting>,
+    session_authorization: Option<Box<[u8]>>,
+    role: Option<Box<[u8]>>,
+    /// Sorted by name.
+    statements: Vec<Statement>,
+    fingerprint: u64,
+    settings_fingerprint: u64,
+}
+
+/// A setting and its value, as Postgres tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Setting {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
+}
+
+/// A statement of SQL's PREPARE.
+#[derive(Debug, Clone)]
+pub(super) struct Statement {
+    name: Box<[u8]>,
+    /// The PREPARE; `None` where it cannot be said again.
+    text: Option<Box<[u8]>>,
+    /// What it was prepared under: literals took their values then.
+    under: Arc<Profile>,
+}
+
+impl PartialEq for Statement {
+    fn eq(&self, other: &Self) -> bool {
+        let settings = |statement: &Self| statement.under.settings_fingerprint;
+        self.name == other.name && self.text == other.text && settings(self) == settings(other)
+    }
+}
+
+impl Eq for Statement {}
+
+impl Hash for Statement {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.text, self.under.settings_fingerprint).hash(state);
+    }
+}
+
+/// What a server session carries.
+#[derive(Debug, Clone)]
+pub(super) struct Carried {
+    /// Its own state, which may be its client's but for application_name.
+    pub(super) profile: Arc<Profile>,
+    /// What the last client left in it.
+    pub(super) pins: Pins,
+}
+
+impl Profile {
+    /// Of a session that has only been started, by a client with this application_name.
+    pub(super) fn of_startup(application_name: &[u8]) -> Arc<Self> {
+        Arc::new(Self::new(
+            vec![Setting::new(APPLICATION_NAME, application_name)],
+            None,
+            None,
+        ))
+    }
+
+    fn new(
+        mut settings: Vec<Setting>,
+        session_authorization: Option<Box<[u8]>>,
+        role: Option<Box<[u8]>>,
+    ) -> Self {
+        settings.sort_by(|one, other| one.name.cmp(&other.name));
+        let matters: Vec<_> = settings.iter().filter(|setting| setting.matters()).collect();
+        let settings_fingerprint = FINGERPRINTS.hash_one((&matters, &session_authorization, &role));
+        let mut profile = Self {
+            settings,
+            session_authorization,
+            role,
+            statements: Vec::new(),
+            fingerprint: 0,
+            settings_fingerprint,
+        };
+        profile.fingerprint = profile.whole_fingerprint();
+        profile
+    }
+
+    /// The same without statements.
+    fn settings_only(&self) -> Self {
+        let settings = self.settings.clone();
+        Self::new(settings, self.session_authorization.clone(), self.role.clone())
+    }
+
+    fn with_statements(mut self, mut statements: Vec<Statement>) -> Self {
+        statements.sort_by(|one, other| one.name.cmp(&other.name));
+        self.statements = statements;
+        self.fingerprint = self.whole_fingerprint();
+        self
+    }
+
+    /// The same with another value of one setting.
+    fn with_setting(&self, name: &[u8], value: &[u8]) -> Self {
+        let others = self.settings.iter().filter(|setting| *setting.name != *name);
+        let settings = others.cloned().chain([Setting::new(name, value)]).collect();
+        Self::new(settings, self.session_authorization.clone(), self.role.clone())
+            .with_statements(self.statements.clone())
+    }
+
+    fn whole_fingerprint(&self) -> u64 {
+        FINGERPRINTS.hash_one((
+            &self.settings,
+            &self.session_authorization,
+            &self.role,
+            &self.statements,
+        ))
+    }
+
+    /// Whether both carry the same.
+    pub(super) fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || (self.fingerprint == other.fingerprint && self.equals(other))
+    }
+
+    fn equals(&self, other: &Self) -> bool {
+        self.settings == other.settings
+            && self.session_authorization == other.session_authorization
+            && self.role == other.role
+            && self.statements == other.statements
+    }
+
+    /// Says which sessions give a statement the same meaning when it is parsed: equal under equal settings and roles.
+    pub(super) fn settings_fingerprint(&self) -> u64 {
+        self.settings_fingerprint
+    }
+
+    /// A setting's value; `None` where it is what the session was started with.
+    pub(super) fn setting(&self, name: &[u8]) -> Option<&[u8]> {
+        let at = self
+            .settings
+            .binary_search_by(|setting| (*setting.name).cmp(name));
+        at.ok().map(|at| &*self.settings[at].value)
+    }
+
+    /// Whether SQL has prepared a statement of this name.
+    pub(super) fn has_statement(&self, name: &[u8]) -> bool {
+        let by_name = |statement: &Statement| (*statement.name).cmp(name);
+        self.statements.binary_search_by(by_name).is_ok()
+    }
+
+    /// The custom settings among them: a server session that this profile was brought to has had their names.
+    pub(super) fn names(&self) -> CustomNames {
+        let mut names = CustomNames::default();
+        self.settings
+            .iter()
+            .for_each(|setting| names.insert(&setting.name));
+        names
+    }
+
+    /// What SQL's EXECUTE may run: to be added to the words of a statement that says EXECUTE.
+    pub(super) fn statement_words(&self, functions: Option<&FunctionWords>) -> Words {
+        let texts = self
+            .statements
+            .iter()
+            .filter_map(|statement| statement.text.as_deref());
+        // A PREPARE within it is no other PREPARE.
+        texts.fold(Words::NONE, |words, text| words | Words::of(text, functions))
+    }
+
+    /// To be added to the words of every statement: with this search_path, `CREATE TABLE` may make a temporary one.
+    pub(super) fn standing_words(&self) -> Words {
+        let path = self.setting(b"search_path").unwrap_or_default();
+        let names_temp = path.windows(7).any(|part| part.eq_ignore_ascii_case(b"pg_temp"));
+        if names_temp { Words::PG_TEMP } else { Words::NONE }
+    }
+
+    /// How much memory it takes, about.
+    fn bytes(&self) -> usize {
+        let settings = self
+            .settings
+            .iter()
+            .map(|setting| setting.name.len() + setting.value.len());
+        let statements = self
+            .statements
+            .iter()
+            .map(|statement| statement.name.len() + statement.text.as_deref().map_or(0, <[u8]>::len));
+        settings.chain(statements).sum()
+    }
+}
+
+impl Setting {
+    fn new(name: &[u8], value: &[u8]) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+
+    /// Whether it can matter to what a statement means.
+    fn matters(&self) -> bool {
+        !(matches!(
+            &*self.name,
+            b"application_name" | b"client_min_messages" | b"work_mem"
+        ) || self.name.ends_with(b"_timeout"))
+    }
+}
+
+impl Carried {
+    /// By a session that has only been started. What its application_name is matters only where it is not `profile`'s.
+    pub(super) fn fresh(profile: Arc<Profile>) -> Self {
+        Self {
+            profile,
+            pins: Pins::NONE,
+        }
+    }
+}

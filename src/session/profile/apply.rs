@@ -1,0 +1,224 @@
+//! Makes a server session carry what a client carries: one flight of messages.
+//!
+//! Where it is known what the session carries, only what differs is reset and set; where it is not, everything is. Values
+//! are bound, never quoted. Statements at protocol level stay, so it is never DISCARD ALL.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+
+use super::{Carried, Pins, Profile, Statement};
+use crate::wire::say;
+
+/// Messages that are sent at once.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Flight {
+    pub(in crate::session) bytes: BytesMut,
+    /// How many ReadyForQuery answer them.
+    pub(in crate::session) readies: usize,
+    /// The session's unnamed statement is pgwake's afterwards.
+    pub(in crate::session) takes_unnamed: bool,
+}
+
+/// What nobody knows is reset without being looked at.
+const RESET_ALL: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; CLOSE ALL; \
+    SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+/// Sets one setting to a bound value.
+const SET: &[u8] = b"SELECT pg_catalog.set_config($1, $2, false)\0\0\x02\0\0\0\x19\0\0\0\x19";
+
+impl Flight {
+    /// A simple Query.
+    pub(in crate::session) fn query(&mut self, sql: &str) {
+        say::query(sql, &mut self.bytes);
+        self.readies += 1;
+    }
+
+    /// A simple Query of bytes.
+    fn query_bytes(&mut self, sql: &[u8]) {
+        self.bytes.put_u8(b'Q');
+        self.bytes
+            .put_u32(u32::try_from(sql.len() + 5).expect("what a client carries is bounded"));
+        self.bytes.put_slice(sql);
+        self.bytes.put_u8(0);
+        self.readies += 1;
+    }
+
+    /// Sync, behind extended messages.
+    pub(in crate::session) fn sync(&mut self) {
+        self.bytes.put_slice(say::SYNC);
+        self.readies += 1;
+    }
+
+    /// The session carries what `to` says afterwards; `from` is what it carries now, where that is known. It has had
+    /// custom settings of these `names` then, too.
+    pub(in crate::session) fn carry<'n>(
+        &mut self,
+        from: Option<&Carried>,
+        to: &Profile,
+        names: impl Iterator<Item = &'n [u8]>,
+    ) {
+        let nothing = Carried::fresh(Arc::new(Profile::new(Vec::new(), None, None)));
+        let from = match from {
+            None => {
+                self.query(RESET_ALL);
+                &nothing
+            }
+            Some(from) => from,
+        };
+        self.change(from, to, names);
+        let from = &from.profile;
+        let missing = |statement: &&Statement| !from.statements.contains(statement);
+        for statement in to.statements.iter().filter(missing) {
+            let Some(text) = &statement.text else { continue };
+            let is_same = statement.under.settings_fingerprint == to.settings_fingerprint;
+            if is_same || !has_literals(text) {
+                self.query_bytes(text);
+            } else {
+                // Its literals have the values that they had then.
+                self.switch(to, &statement.under);
+                self.query_bytes(text);
+                self.switch(&statement.under, to);
+            }
+        }
+    }
+
+    /// Other settings, for a while; statements stay.
+    pub(in crate::session) fn switch(&mut self, from: &Profile, to: &Profile) {
+        let from = Carried::fresh(Arc::new(from.settings_only()));
+        self.change(&from, to, std::iter::empty());
+    }
+
+    /// Takes away what `to` has not, then sets what it has otherwise.
+    fn change<'n>(&mut self, from: &Carried, to: &Profile, names: impl Iterator<Item = &'n [u8]>) {
+        let resets = resets(from, to);
+        if !resets.is_empty() {
+            self.query_bytes(&resets);
+        }
+        let keeps_identity = is_same_role(&from.profile, to) && !resets_identity(from, to);
+        let own = (!keeps_identity).then_some(to);
+        let from = &from.profile;
+        let encoding = &b"client_encoding"[..];
+        let (first, rest): (Vec<_>, Vec<_>) = to
+            .settings
+            .iter()
+            .filter(|setting| from.setting(&setting.name) != Some(&*setting.value))
+            .partition(|setting| *setting.name == *encoding);
+        let authorization = own.and_then(|to| to.session_authorization.as_deref());
+        let role = own.and_then(|to| to.role.as_deref());
+        let identity = [
+            (&b"session_authorization"[..], authorization),
+            (&b"role"[..], role),
+        ];
+        // As after a reset. One that has a value gets it below.
+        let names = names
+            .filter(|name| to.setting(name).is_none())
+            .map(|name| (name, &b""[..]));
+        let settings = first
+            .into_iter()
+            .chain(rest)
+            .map(|setting| (&*setting.name, &*setting.value));
+        let identity = identity
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let mut is_empty = true;
+        for (name, value) in names.chain(settings).chain(identity) {
+            if std::mem::take(&mut is_empty) {
+                say::parse(b"", SET, &mut self.bytes);
+            }
+            self.execute(name, value);
+        }
+        if !is_empty {
+            self.sync();
+            self.takes_unnamed = true;
+        }
+    }
+
+    fn execute(&mut self, name: &[u8], value: &[u8]) {
+        let length = |text: &[u8]| u32::try_from(text.len()).expect("what a client carries is bounded");
+        self.bytes.put_u8(b'B');
+        self.bytes
+            .put_u32(4 + 2 + 2 + 2 + 4 + length(name) + 4 + length(value) + 2);
+        self.bytes.put_slice(&[0, 0, 0, 0, 0, 2]);
+        for text in [name, value] {
+            self.bytes.put_u32(length(text));
+            self.bytes.put_slice(text);
+        }
+        self.bytes.put_u16(0);
+        self.bytes.put_slice(b"E\0\0\0\x09\0\0\0\0\0");
+    }
+}
+
+/// Whether a text has string constants, whose meaning may depend on settings.
+pub(in crate::session) fn has_literals(text: &[u8]) -> bool {
+    text.iter().any(|byte| matches!(byte, b'\'' | b'$'))
+}
+
+fn is_same_role(from: &Profile, to: &Profile) -> bool {
+    from.session_authorization == to.session_authorization && from.role == to.role
+}
+
+/// Whether roles are reset, because whatever is to be changed, the role that logged in may change it.
+fn resets_identity(from: &Carried, to: &Profile) -> bool {
+    let profile = &*from.profile;
+    let is_other = profile.session_authorization.is_some() || profile.role.is_some();
+    let changes = to.settings != profile.settings || to.statements != profile.statements;
+    is_other && (changes || !from.pins.is_empty() || !is_same_role(profile, to))
+}
+
+/// Statements that take away what `from` has and `to` has not.
+fn resets(from: &Carried, to: &Profile) -> Vec<u8> {
+    let mut sql = Vec::new();
+    let mut add = |parts: &[&[u8]]| {
+        if !sql.is_empty() {
+            sql.extend_from_slice(b"; ");
+        }
+        parts.iter().for_each(|part| sql.extend_from_slice(part));
+    };
+    let profile = &*from.profile;
+    let gone: Vec<_> = profile
+        .settings
+        .iter()
+        .filter(|setting| to.setting(&setting.name).is_none())
+        .collect();
+    if resets_identity(from, to) {
+        add(&[b"SET SESSION AUTHORIZATION DEFAULT; RESET ROLE"]);
+    }
+    for setting in gone {
+        add(&[b"RESET ", &quoted(&setting.name)]);
+    }
+    for (pin, reset) in [
+        (Pins::LISTEN, &b"UNLISTEN *"[..]),
+        (Pins::HOLD, b"CLOSE ALL"),
+        (Pins::ADVISORY, b"SELECT pg_catalog.pg_advisory_unlock_all()"),
+        (Pins::TEMP, b"DISCARD TEMP"),
+    ] {
+        if from.pins.has(pin) {
+            add(&[reset]);
+        }
+    }
+    for statement in &profile.statements {
+        if !to.statements.contains(statement) {
+            add(&[b"DEALLOCATE ", &quoted_whole(&statement.name)]);
+        }
+    }
+    sql
+}
+
+/// A setting's name; the dot of a custom one stands between two identifiers.
+fn quoted(name: &[u8]) -> Vec<u8> {
+    let parts: Vec<_> = name.split(|byte| *byte == b'.').map(quoted_whole).collect();
+    parts.join(&b'.')
+}
+
+fn quoted_whole(name: &[u8]) -> Vec<u8> {
+    let mut quoted = vec![b'"'];
+    for byte in name {
+        if *byte == b'"' {
+            quoted.push(b'"');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    quoted
+}

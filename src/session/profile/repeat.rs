@@ -1,0 +1,118 @@
+//! The one PREPARE in a text: Postgres remembers the whole text of the Query that a statement was prepared with.
+//!
+//! A text is taken apart at its semicolons, with an eye for quotes and comments alone. In doubt there is none: then the
+//! statement stays where it is.
+
+/// The part of `text` that prepares `name`, and nothing else.
+pub(super) fn prepare_in<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
+    let mut found = parts(text)?.into_iter().filter(|part| prepares(part, name));
+    let part = found.next()?;
+    found.next().is_none().then_some(part)
+}
+
+/// The statements of a text; `None` where its quotes cannot be told.
+fn parts(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while let Some(byte) = text.get(at) {
+        let rest = &text[at..];
+        at += match byte {
+            b';' => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+                1
+            }
+            b'\'' => 1 + quoted(&rest[1..], b'\'')?,
+            b'"' => 1 + quoted(&rest[1..], b'"')?,
+            b'$' => dollar_quoted(text, at)?,
+            b'-' if rest.starts_with(b"--") => {
+                rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
+            }
+            // Comments may be nested: not worth an understanding.
+            b'/' if rest.starts_with(b"/*") => return None,
+            _ => 1,
+        };
+    }
+    parts.push(&text[start..]);
+    Some(parts)
+}
+
+/// How many bytes a quoted text has behind its first quote, with its last. What a backslash means in it depends on
+/// settings.
+fn quoted(rest: &[u8], quote: u8) -> Option<usize> {
+    let end = rest.iter().position(|byte| *byte == quote)?;
+    (!rest[..end].contains(&b'\\')).then_some(end + 1)
+}
+
+/// The same for `$tag$…$tag$`; a `$` that begins none counts as itself.
+fn dollar_quoted(text: &[u8], at: usize) -> Option<usize> {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    let before = at.checked_sub(1).and_then(|before| text.get(before));
+    let rest = &text[at + 1..];
+    let tag = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+    let opens = rest.get(tag) == Some(&b'$') && !rest.first().is_some_and(u8::is_ascii_digit);
+    if !opens || before.is_some_and(is_part) {
+        return Some(1);
+    }
+    let quote = &text[at..at + tag + 2];
+    let body = &text[at + quote.len()..];
+    let end = body.windows(quote.len()).position(|part| part == quote)?;
+    Some(quote.len() + end + quote.len())
+}
+
+fn prepares(part: &[u8], name: &[u8]) -> bool {
+    let part = part.trim_ascii_start();
+    let Some((word, rest)) = part.split_at_checked(7) else {
+        return false;
+    };
+    let rest = rest.trim_ascii_start();
+    if !word.eq_ignore_ascii_case(b"prepare") {
+        return false;
+    }
+    if let Some(quoted) = rest.strip_prefix(b"\"") {
+        return quoted
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(b"\""));
+    }
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(*byte, b'_' | b'$') || *byte >= 0x80;
+    let end = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+    rest[..end].to_ascii_lowercase() == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str, name: &str) -> Option<String> {
+        let part = prepare_in(text.as_bytes(), name.as_bytes())?;
+        Some(String::from_utf8(part.trim_ascii().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn the_one_prepare_of_that_name_is_found() {
+        let one = Some("prepare q1 as select ';', $1, $a$;$a$ -- ;".to_owned());
+        let text = "begin; prepare q1 as select ';', $1, $a$;$a$ -- ;\n; prepare q2 as select 1; rollback";
+        assert_eq!(found(text, "q1"), one);
+        assert_eq!(found(text, "q2").as_deref(), Some("prepare q2 as select 1"));
+        assert_eq!(
+            found("PREPARE \"Q\" (int) AS SELECT 1", "Q").as_deref(),
+            Some("PREPARE \"Q\" (int) AS SELECT 1")
+        );
+    }
+
+    #[test]
+    fn in_doubt_there_is_none() {
+        for text in [
+            "do $$begin execute 'prepare q as select 1'; end$$",
+            "prepare q as select 1; deallocate q; prepare q as select 2",
+            "prepare q as select e'\\''; select ';'",
+            "prepare q as select 1 /* ; */",
+            "prepare other as select 1",
+            "prepare q as select 'open",
+            "prep",
+            "",
+        ] {
+            assert_eq!(found(text, "q"), None, "{text}");
+        }
+    }
+}

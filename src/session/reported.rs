@@ -1,0 +1,128 @@
+//! What ParameterStatus has told: of a server session, what it has now; to a client, what it believes.
+//!
+//! Shared until it changes: thousands of clients of a pool believe the same.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::wire::cursor::Cursor;
+use crate::wire::say;
+
+/// Most parameters that are remembered; Postgres reports 15.
+const PARAMETERS_MAX: usize = 64;
+
+/// Parameters by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Reported(Arc<BTreeMap<Bytes, Bytes>>);
+
+impl Reported {
+    /// What a server's greeting tells: its ParameterStatus messages, one after another among others.
+    pub(super) fn from_greeting(greeting: &[u8]) -> Self {
+        let mut reported = Self::default();
+        reported.note_all(greeting);
+        reported
+    }
+
+    /// Takes in the ParameterStatus messages among whole messages.
+    pub(super) fn note_all(&mut self, mut messages: &[u8]) {
+        while let Some((header, rest)) = messages.split_first_chunk::<5>() {
+            let [tag, length @ ..] = *header;
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(0);
+            let (body, rest) = rest.split_at(length.saturating_sub(4).min(rest.len()));
+            if tag == b'S' {
+                self.note(body);
+            }
+            messages = rest;
+        }
+    }
+
+    /// Takes in the body of a ParameterStatus.
+    pub(super) fn note(&mut self, body: &[u8]) {
+        let mut cursor = Cursor::new(body);
+        let (Ok(name), Ok(value)) = (cursor.text(), cursor.text()) else {
+            return;
+        };
+        let known = self.0.get(name);
+        if known.is_some_and(|known| known == value) || (known.is_none() && self.0.len() >= PARAMETERS_MAX) {
+            return;
+        }
+        Arc::make_mut(&mut self.0).insert(Bytes::copy_from_slice(name), Bytes::copy_from_slice(value));
+    }
+
+    /// The client's own application_name is told.
+    pub(super) fn note_application(&mut self, application: &[u8]) {
+        self.note(&[b"application_name\0", application, b"\0"].concat());
+    }
+
+    /// The value of a parameter.
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Bytes> {
+        self.0.get(name)
+    }
+
+    /// The server's major version; 0 where it does not say.
+    pub(super) fn server_major(&self) -> u32 {
+        let version = self.get(b"server_version").map_or(&b""[..], |version| version);
+        let digits = version.iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |number: u32, digit| {
+            number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))
+        })
+    }
+
+    /// Appends a ParameterStatus for everything.
+    pub(super) fn tell_all(&self, out: &mut BytesMut) {
+        for (name, value) in &*self.0 {
+            say::parameter_status(name, value, out);
+        }
+    }
+
+    /// Appends a ParameterStatus for what differs from what was `believed`.
+    pub(super) fn tell_changes(&self, believed: &Self, out: &mut BytesMut) {
+        if Arc::ptr_eq(&self.0, &believed.0) {
+            return;
+        }
+        for (name, value) in &*self.0 {
+            if believed.0.get(name) != Some(value) {
+                say::parameter_status(name, value, out);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_greeting_is_taken_apart_and_told_again() {
+        let mut greeting = BytesMut::new();
+        say::parameter_status(b"TimeZone", b"UTC", &mut greeting);
+        greeting.extend_from_slice(b"N\0\0\0\x05\0");
+        say::parameter_status(b"application_name", b"", &mut greeting);
+        let mut reported = Reported::from_greeting(&greeting);
+        assert_eq!(reported.get(b"TimeZone"), Some(&Bytes::from_static(b"UTC")));
+
+        let believed = reported.clone();
+        reported.note(b"TimeZone\0Asia/Tokyo\0");
+        let mut changes = BytesMut::new();
+        reported.tell_changes(&believed, &mut changes);
+        assert_eq!(&changes[..], b"S\0\0\0\x18TimeZone\0Asia/Tokyo\0");
+        let mut all = BytesMut::new();
+        believed.tell_all(&mut all);
+        assert_eq!(Reported::from_greeting(&all), believed);
+    }
+
+    #[test]
+    fn what_is_no_parameter_changes_nothing() {
+        let mut reported = Reported::default();
+        reported.note(b"TimeZone\0UTC");
+        reported.note(b"");
+        assert_eq!(reported, Reported::default());
+        assert_eq!(
+            Reported::from_greeting(b"S\xff\xff\xff\xffa\0b\0")
+                .get(b"a")
+                .map(|v| &v[..]),
+            Some(&b"b"[..])
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Names of prepared statements as SQL says them: `EXECUTE name`, `EXPLAIN EXECUTE name`, `DEALLOCATE name`.
+//!
+//! Looked for word by word, in texts that have one of these words at all; what is found in vain costs nothing but a
+//! look. Who calls: `exchange`, because a statement that was prepared at protocol level has another name on its session,
+//! where SQL does not find it.
+
+use std::sync::Arc;
+
+use super::statements::{Name, Statement, Statements};
+use super::words::Words;
+
+/// Most names that are looked for in one text.
+const NAMES_MAX: usize = 64;
+
+/// A statement that SQL calls by the name that its client gave it.
+pub(super) struct Named {
+    pub(super) name: Name,
+    pub(super) statement: Arc<Statement>,
+    pub(super) deallocates: bool,
+}
+
+/// The statements that `text`, which has these `words`, speaks of.
+pub(super) fn named_in_sql(text: &[u8], words: Words, statements: &Statements) -> Vec<Named> {
+    let mut found = Vec::new();
+    if statements.len() == 0 || !words.has(Words::EXECUTE | Words::DEALLOCATE | Words::PREPARE) {
+        return found;
+    }
+    let mut rest = Rest(text);
+    while let Some(word) = rest.next_word() {
+        let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
+        let deallocates = is("deallocate");
+        // Postgres refuses a PREPARE of a name that exists, once it is there.
+        if !deallocates && !is("execute") && !is("prepare") {
+            continue;
+        }
+        let mut behind = Rest(rest.0);
+        let mut name = behind.name();
+        if deallocates && name.as_deref() == Some(b"prepare") {
+            name = behind.name();
+        }
+        if let Some((statement, name)) = name.and_then(|name| statements.use_of(&name))
+            && found.len() < NAMES_MAX
+        {
+            found.push(Named {
+                name,
+                statement,
+                deallocates,
+            });
+        }
+    }
+    found
+}
+
+/// What has not been looked at.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    /// The next word, wherever it stands.
+    fn next_word(&mut self) -> Option<&'a [u8]> {
+        loop {
+            self.skip_space();
+            if let Some(word) = self.word() {
+                return Some(word);
+            }
+            (_, self.0) = self.0.split_first()?;
+        }
+    }
+
+    fn word(&mut self) -> Option<&'a [u8]> {
+        let is_part =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(*byte, b'_' | b'$') || *byte >= 0x80;
+        let end = self
+            .0
+            .iter()
+            .position(|byte| !is_part(byte))
+            .unwrap_or(self.0.len());
+        let (word, rest) = self.0.split_at(end);
+        self.0 = rest;
+        (!word.is_empty()).then_some(word)
+    }
+
+    /// An identifier as Postgres reads it: in lower case, or as it stands between double quotes.
+    fn name(&mut self) -> Option<Vec<u8>> {
+        self.skip_space();
+        if let Some(quoted) = self.0.strip_prefix(b"\"") {
+            let end = quoted.iter().position(|byte| *byte == b'"')?;
+            self.0 = &quoted[end + 1..];
+            return Some(quoted[..end].to_vec());
+        }
+        self.word().map(<[u8]>::to_ascii_lowercase)
+    }
+
+    /// White space and comments.
+    fn skip_space(&mut self) {
+        loop {
+            self.0 = self.0.trim_ascii_start();
+            let end: &[u8] = match self.0 {
+                [b'-', b'-', ..] => b"\n",
+                [b'/', b'*', ..] => b"*/",
+                _ => return,
+            };
+            let at = self.0.windows(end.len()).position(|part| part == end);
+            self.0 = at.map_or(&[][..], |at| &self.0[at + end.len()..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::profile::Profile;
+    use crate::session::statements::{Seen, Texts};
+
+    fn found(text: &str) -> Vec<(String, bool)> {
+        let texts = Arc::new(Texts::default());
+        let mut statements = Statements::default();
+        for name in ["sqlx_s_1", "Mixed"] {
+            let statement = texts.statement(name.as_bytes(), &Profile::of_startup(b""), Seen::default());
+            statements.name(name.as_bytes(), statement);
+        }
+        let words = Words::of(text.as_bytes(), None);
+        let name = |named: &Named| String::from_utf8(named.name.to_vec()).unwrap();
+        let named = named_in_sql(text.as_bytes(), words, &statements);
+        named
+            .iter()
+            .map(|named| (name(named), named.deallocates))
+            .collect()
+    }
+
+    #[test]
+    fn words_name_a_statement() {
+        let one = || vec![("sqlx_s_1".to_owned(), false)];
+        assert_eq!(found("EXECUTE sqlx_s_1(1)"), one());
+        assert_eq!(found("  explain analyze verbose execute SQLX_S_1"), one());
+        assert_eq!(
+            found("EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE sqlx_s_1(NULL)"),
+            one()
+        );
+        assert_eq!(
+            found("deallocate prepare \"Mixed\";"),
+            vec![("Mixed".into(), true)]
+        );
+        assert_eq!(found("prepare sqlx_s_1 as select 1"), one());
+        assert_eq!(found("DEALLOCATE sqlx_s_1"), vec![("sqlx_s_1".into(), true)]);
+    }
+
+    #[test]
+    fn names_are_found_behind_other_statements_and_comments() {
+        let text =
+            "begin; /* by name */ execute /* x */ sqlx_s_1(1); -- execute\n deallocate \"Mixed\"; commit";
+        assert_eq!(
+            found(text),
+            vec![("sqlx_s_1".to_owned(), false), ("Mixed".to_owned(), true)]
+        );
+    }
+
+    #[test]
+    fn other_words_do_not() {
+        for text in [
+            "",
+            "select 1",
+            "execute unknown",
+            "execute Mixed",
+            "deallocate all",
+            "explain select 1",
+            "prepare other as select 1",
+            "prepare transaction 'x'",
+        ] {
+            assert_eq!(found(text), vec![], "{text}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Prepared statements at protocol level, in transaction pooling: what a client calls them, and what a server
+//! session calls them.
+//!
+//! A client's name stands for a [`Statement`], shared by all clients of an endpoint that prepared the same text with
+//! the same types under the same settings. On a server session it has a name of pgwake's own, and is put there when
+//! it is first needed. What changes here changes when a request is sent; an [`Effect`] undoes it where the server
+//! ignored the request. It sends nothing: `exchange` does.
+
+mod texts;
+
+use std::{collections::HashMap, mem, sync::Arc};
+
+use bytes::Bytes;
+
+use super::words::{CustomNames, Words};
+
+pub(super) use texts::{ServerName, Statement, Texts, next_serial};
+
+/// A name that a client gave.
+pub(super) type Name = Arc<[u8]>;
+
+/// A client's statements.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    named: HashMap<Name, Arc<Statement>>,
+    unnamed: Option<Box<Unnamed>>,
+    /// An unnamed statement's memory, to be used again.
+    spare: Option<Box<Unnamed>>,
+}
+
+/// The unnamed statement.
+#[derive(Debug, Default)]
+pub(super) struct Unnamed {
+    /// Tells it from any other unnamed statement; never 0.
+    pub(super) serial: u64,
+    /// The Parse message behind the name.
+    pub(super) behind_name: Vec<u8>,
+    pub(super) seen: Seen,
+}
+
+/// What a text shows of what it does to its session.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Seen {
+    pub(super) words: Words,
+    /// Custom settings that it may name.
+    pub(super) names: CustomNames,
+}
+
+/// The statements on a server session.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// By a statement's number, when it was used last.
+    on: HashMap<u64, u64>,
+    /// Counts uses.
+    clock: u64,
+    /// What [`Prepared::clock`] was when the present batch began: its statements are not evicted.
+    batch: u64,
+    /// Serial of the unnamed statement; 0: there is none.
+    pub(super) unnamed: u64,
+    /// Whether pgwake's own BEGIN is there.
+    pub(super) begin: bool,
+    /// Under names that clients gave; to be closed before another client uses the session.
+    pub(super) aliases: Vec<Name>,
+}
+
+/// What a request changes, to be undone where the server ignores it.
+#[derive(Debug, Default)]
+pub(super) enum Effect {
+    #[default]
+    Nothing,
+    /// The client's name has a meaning.
+    Named(Name),
+    /// The client's name has none any more; what it meant, where it meant something.
+    Closed(Name, Option<Arc<Statement>>),
+    /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
+    Put(u64, Option<Name>),
+    /// It is not any more.
+    Evicted(u64),
+    /// The client's and the session's unnamed statement are others now; these were there before.
+    UnnamedReplaced(Option<Box<Unnamed>>, u64),
+    /// The session's unnamed statement is the client's now, or none; this one was there before.
+    UnnamedPut(u64),
+    /// A name that a client gave is on the session.
+    Aliased(Name),
+    /// The names that SQL takes statements' meanings from, the last one first.
+    Deallocates(Vec<Name>),
+    /// pgwake refuses it: the server refuses something else in its place, and the client reads this.
+    Refused(Bytes),
+    /// It uses this statement, which the client calls so.
+    Uses(Arc<Statement>, Name),
+    /// pgwake's BEGIN is on the session.
+    BeginPut,
+    /// pgwake's BEGIN is executed.
+    Begins,
+}
+
+impl Effect {
+    /// Whether it decides what a name stands for.
+    pub(super) fn is_about(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Named(own) | Self::Closed(own, _) | Self::Put(_, Some(own)) => **own == *name,
+            Self::Deallocates(names) => names.is_empty() || names.iter().any(|own| **own == *name),
+            _ => false,
+        }
+    }
+}
+
+impl Statements {
+    /// What a name stands for.
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.named.get(name)
+    }
+
+    /// The same with the name, to be kept.
+    pub(super) fn use_of(&self, name: &[u8]) -> Option<(Arc<Statement>, Name)> {
+        let (name, statement) = self.named.get_key_value(name)?;
+        Some((statement.clone(), name.clone()))
+    }
+
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    /// The unnamed statement.
+    pub(super) fn unnamed(&self) -> Option<&Unnamed> {
+        self.unnamed.as_deref()
+    }
+
+    /// A name stands for a statement from now on.
+    pub(super) fn name(&mut self, name: &[u8], statement: Arc<Statement>) -> Name {
+        let name: Name = name.into();
+        self.named.insert(name.clone(), statement);
+        name
+    }
+
+    /// A name stands for nothing any more.
+    pub(super) fn unname(&mut self, name: &[u8]) -> Effect {
+        match self.named.remove_entry(name) {
+            Some((name, statement)) => Effect::Closed(name, Some(statement)),
+            None => Effect::Closed(name.into(), None),
+        }
+    }
+
+    /// A Close that is on its way closes what has come back because something in front of it was ignored.
+    pub(super) fn close_again(&mut self, effect: &mut Effect) {
+        if let Effect::Closed(name, closed @ None) = effect {
+            *closed = self.named.remove(name);
+        }
+    }
+
+    /// DISCARD ALL or DEALLOCATE ALL.
+    pub(super) fn forget_named(&mut self) {
+        self.named = HashMap::new();
+    }
+
+    /// The unnamed statement is another, here and on the session.
+    pub(super) fn replace_unnamed(
+        &mut self,
+        behind_name: &[u8],
+        seen: Seen,
+        session: &mut Prepared,
+    ) -> Effect {
+        let mut new = self.spare.take().unwrap_or_default();
+        new.serial = next_serial();
+        new.seen = seen;
+        new.behind_name.clear();
+        new.behind_name.extend_from_slice(behind_name);
+        let session_before = mem::replace(&mut session.unnamed, new.serial);
+        Effect::UnnamedReplaced(self.unnamed.replace(new), session_before)
+    }
+
+    /// A simple Query, or a Close, drops the unnamed statement.
+    pub(super) fn drop_unnamed(&mut self, session: &mut Prepared) -> Effect {
+        if self.unnamed.is_none() && session.unnamed == 0 {
+            return Effect::Nothing;
+        }
+        let session_before = mem::take(&mut session.unnamed);
+        Effect::UnnamedReplaced(self.unnamed.take(), session_before)
+    }
+
+    /// The same where there is no session: nothing undoes it.
+    pub(super) fn drop_unnamed_for_good(&mut self) {
+        self.unnamed = None;
+        self.spare = None;
+    }
+
+    /// The server has answered: the effect stays.
+    pub(super) fn commit(&mut self, effect: Effect) {
+        if let Effect::UnnamedReplaced(Some(before), _) = effect {
+            self.spare = Some(before);
+        }
+    }
+
+    /// The server has ignored it.
+    pub(super) fn undo(&mut self, effect: Effect, session: &mut Prepared) {
+        match effect {
+            Effect::Named(name) => drop(self.named.remove(&name)),
+            Effect::Closed(name, Some(statement)) => drop(self.named.insert(name, statement)),
+            Effect::Put(id, name) => {
+                session.on.remove(&id);
+                if let Some(name) = name {
+                    self.named.remove(&name);
+                }
+            }
+            Effect::Evicted(id) => drop(session.on.insert(id, 0)),
+            Effect::UnnamedReplaced(before, session_before) => {
+                self.spare = mem::replace(&mut self.unnamed, before);
+                session.unnamed = session_before;
+            }
+            Effect::UnnamedPut(before) => session.unnamed = before,
+            Effect::Aliased(name) => session.aliases.retain(|alias| *alias != name),
+            Effect::BeginPut => session.begin = false,
+            Effect::Nothing
+            | Effect::Closed(_, None)
+            | Effect::Deallocates(_)
+            | Effect::Refused(_)
+            | Effect::Uses(..)
+            | Effect::Begins => (),
+        }
+    }
+
+    /// The server has tried it, and failed.
+    pub(super) fn fail(&mut self, effect: Effect, session: &mut Prepared) {
+        match effect {
+            // The one before was dropped first.
+            Effect::UnnamedReplaced(..) => {
+                self.drop_unnamed_for_good();
+                session.unnamed = 0;
+            }
+            Effect::UnnamedPut(_) => session.unnamed = 0,
+            effect => self.undo(effect, session),
+        }
+    }
+}
+
+impl Prepared {
+    /// Whether a statement is there; if so, it counts as used now.
+    pub(super) fn uses(&mut self, id: u64) -> bool {
+        self.clock += 1;
+        match self.on.get_mut(&id) {
+            Some(used) => {
+                *used = self.clock;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A statement is put there.
+    pub(super) fn put(&mut self, id: u64) {
+        self.clock += 1;
+        self.on.insert(id, self.clock);
+    }
+
+    /// The server says that it is not there.
+    pub(super) fn lost(&mut self, id: u64) {
+        self.on.remove(&id);
+    }
+
+    /// A batch of requests ends: its statements may be evicted for those of the next.
+    pub(super) fn end_batch(&mut self) {
+        self.batch = self.clock;
+    }
+
+    /// Takes out the statement that was used longest ago where there are `max` or more; none that the present batch
+    /// uses.
+    pub(super) fn evict(&mut self, max: usize) -> Option<u64> {
+        if self.on.len() < max {
+            return None;
+        }
+        let (&id, &used) = self.on.iter().min_by_key(|(_, used)| **used)?;
+        if used > self.batch {
+            return None;
+        }
+        self.on.remove(&id);
+        Some(id)
+    }
+
+    /// DISCARD ALL or DEALLOCATE ALL: everybody's are gone.
+    pub(super) fn forget_named(&mut self) {
+        self.on.clear();
+        self.aliases.clear();
+        self.begin = false;
+    }
+}

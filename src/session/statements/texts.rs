@@ -1,0 +1,177 @@
+//! The texts that clients of an endpoint have prepared: equal ones are one statement.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::Seen;
+use crate::session::profile::{Profile, apply::has_literals};
+
+/// What the names of statements on server sessions begin with.
+const PREFIX: &[u8] = b"pgwake_";
+/// The longest such name: the prefix and a number.
+const NAME_BYTES: usize = PREFIX.len() + 20;
+
+/// Numbers for statements; unnamed ones have them, too.
+pub(in crate::session) fn next_serial() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A text with its parameter types, prepared under certain settings. Literals and types are fixed at Parse: one
+/// that was prepared under other settings is another statement.
+pub(in crate::session) struct Statement {
+    pub(in crate::session) id: u64,
+    /// The Parse message behind the name.
+    pub(in crate::session) behind_name: Arc<[u8]>,
+    pub(in crate::session) seen: Seen,
+    /// What it was prepared under.
+    pub(in crate::session) under: Arc<Profile>,
+    /// Fingerprint of that, where it matters to the text; else 0.
+    settings: u64,
+    texts: Weak<Texts>,
+}
+
+impl Statement {
+    /// Whether it means the same where it is prepared under these settings.
+    pub(in crate::session) fn suits(&self, profile: &Profile) -> bool {
+        self.settings == 0 || self.settings == profile.settings_fingerprint()
+    }
+
+    /// What a server session calls it.
+    pub(in crate::session) fn server_name(&self) -> ServerName {
+        ServerName::of(self.id)
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        if let Some(texts) = self.texts.upgrade() {
+            texts.forget(self);
+        }
+    }
+}
+
+impl fmt::Debug for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statement")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A statement's name on server sessions.
+pub(in crate::session) struct ServerName {
+    bytes: [u8; NAME_BYTES],
+    begin: usize,
+}
+
+impl ServerName {
+    /// Of the statement with this number.
+    pub(in crate::session) fn of(id: u64) -> Self {
+        let mut bytes = [0; NAME_BYTES];
+        let mut begin = NAME_BYTES;
+        let mut rest = id;
+        loop {
+            begin -= 1;
+            bytes[begin] = b"0123456789"[(rest % 10) as usize];
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        begin -= PREFIX.len();
+        bytes[begin..begin + PREFIX.len()].copy_from_slice(PREFIX);
+        Self { bytes, begin }
+    }
+
+    /// Without a NUL.
+    pub(in crate::session) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.begin..]
+    }
+}
+
+fn settings_of(behind_name: &[u8], under: &Profile) -> u64 {
+    let text = behind_name.split(|byte| *byte == 0).next().unwrap_or_default();
+    if has_literals(text) {
+        under.settings_fingerprint()
+    } else {
+        0
+    }
+}
+
+type Key = (u64, Arc<[u8]>);
+
+/// All statements of an endpoint that a client has a name for. Bounded by what its clients may have.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Texts(Mutex<HashMap<Key, Weak<Statement>>>);
+
+impl Texts {
+    /// The statement for a text: the one that somebody prepared before under equal settings, or a new one.
+    pub(in crate::session) fn statement(
+        self: &Arc<Self>,
+        behind_name: &[u8],
+        under: &Arc<Profile>,
+        seen: Seen,
+    ) -> Arc<Statement> {
+        let key = (settings_of(behind_name, under), Arc::from(behind_name));
+        let mut known = self.lock();
+        if let Some(statement) = known.get(&key).and_then(Weak::upgrade) {
+            return statement;
+        }
+        let statement = self.new_statement(key.1.clone(), under, seen);
+        known.insert(key, Arc::downgrade(&statement));
+        statement
+    }
+
+    /// A statement that is nobody else's.
+    pub(in crate::session) fn own_statement(
+        self: &Arc<Self>,
+        behind_name: &[u8],
+        under: &Arc<Profile>,
+        seen: Seen,
+    ) -> Arc<Statement> {
+        self.new_statement(Arc::from(behind_name), under, seen)
+    }
+
+    /// Whoever prepares this text from now on gets another statement: the plan of this one does not fit its tables
+    /// any more.
+    pub(in crate::session) fn retire(&self, statement: &Statement) {
+        self.forget(statement);
+    }
+
+    fn new_statement(
+        self: &Arc<Self>,
+        behind_name: Arc<[u8]>,
+        under: &Arc<Profile>,
+        seen: Seen,
+    ) -> Arc<Statement> {
+        Arc::new(Statement {
+            id: next_serial(),
+            settings: settings_of(&behind_name, under),
+            under: under.clone(),
+            behind_name,
+            seen,
+            texts: Arc::downgrade(self),
+        })
+    }
+
+    /// Only its own entry: it may have been retired, and its text be another statement's.
+    fn forget(&self, statement: &Statement) {
+        let key = (statement.settings, statement.behind_name.clone());
+        let mut known = self.lock();
+        let is_own = |weak: &Weak<Statement>| std::ptr::eq(weak.as_ptr(), statement);
+        if known.get(&key).is_some_and(is_own) {
+            known.remove(&key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Statement>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
