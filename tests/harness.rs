@@ -11,6 +11,7 @@ pub(crate) mod directories;
 pub(crate) mod gate;
 pub(crate) mod gateway;
 pub(crate) mod logs;
+pub(crate) mod node;
 pub(crate) mod postgres;
 pub(crate) mod processes;
 pub(crate) mod programs;

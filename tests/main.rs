@@ -7,6 +7,8 @@ mod coming_in;
 mod command_line;
 mod ending;
 mod harness;
+mod pooling;
+mod pooling_load;
 mod serving;
 mod sleeping;
 #[expect(dead_code, reason = "the long form belongs to the matrix")]

@@ -1,0 +1,23 @@
+//! Transaction pooling: many clients on few server sessions read what each of them would read alone.
+
+mod act;
+mod awaited;
+mod beginning;
+mod cancelling;
+mod carrying;
+mod databases;
+mod leaving;
+mod line;
+
+mod oracle;
+mod parked;
+mod pinning;
+mod pipelines;
+mod play;
+mod pooled;
+mod releasing;
+mod said;
+mod script;
+mod statements;
+mod told;
+mod waiting;

@@ -1,0 +1,188 @@
+//! A ledger under chaos: clients move money between accounts through few server sessions while these are ended, and
+//! their server is suspended and killed.
+//!
+//! Whoever was told that his transfer is done finds it, once. Whoever was told that it failed never finds it. Where
+//! nobody can know (08007; or the server's own last word came in place of the answer to a COMMIT) it is there once
+//! or not at all. No money comes into being or is lost, and nobody waits without an end.
+
+mod audit;
+mod clerk;
+
+use futures_util::future::join_all;
+use tokio::sync::RwLock;
+use tokio_postgres::Client;
+
+use super::{
+    chance::Chance,
+    chaos::{Blow, Chaos},
+    client::{Session, bounded},
+    course::Course,
+    pooled::{Lending, Pooled},
+};
+use audit::{Books, Entry, Outcome};
+use clerk::{Clerk, Report};
+
+const CLERKS: u64 = 32;
+const SESSIONS: usize = 4;
+/// So many transfers must succeed.
+const TRANSFERS_MIN: usize = 200;
+const ACCOUNTS: i64 = 20;
+/// What is in each of them at first.
+const OPENING: i64 = 1000;
+
+const SCHEMA: &str = "
+    create table accounts (id bigint primary key, balance bigint not null);
+    create table journal (id bigint, debtor bigint, creditor bigint, amount bigint);
+    create function transfer(bigint, bigint, bigint, bigint) returns void language plpgsql as $$
+    begin
+      update accounts set balance = balance + case id when $2 then -$4 else $4 end where id = least($2, $3);
+      update accounts set balance = balance + case id when $2 then -$4 else $4 end where id = greatest($2, $3);
+      insert into journal values ($1, $2, $3, $4);
+    end $$;";
+
+async fn open_books(pooled: &Pooled) {
+    let first = pooled.gateway.connect(pooled.endpoint).await;
+    let accounts = format!("insert into accounts select n, {OPENING} from generate_series(1, {ACCOUNTS}) n");
+    first.batch_execute(SCHEMA).await.unwrap();
+    first.batch_execute(&accounts).await.unwrap();
+}
+
+async fn read_books(client: &Client) -> Books {
+    let journal = client.query("select id, debtor, creditor, amount from journal", &[]);
+    let balances = client.query("select id, balance from accounts", &[]);
+    let journal = journal.await.unwrap();
+    Books {
+        opening: OPENING,
+        journal: journal
+            .iter()
+            .map(|row| Entry {
+                id: row.get(0),
+                debtor: row.get(1),
+                creditor: row.get(2),
+                amount: row.get(3),
+            })
+            .collect(),
+        balances: balances
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect(),
+    }
+}
+
+/// Lets clerks and chaos loose at once; gives what the clerks were told.
+async fn run(pooled: &Pooled, course: &Course, blows: &[Blow], rest_millis: u64) -> Report {
+    let chance = Chance::new();
+    let traffic = RwLock::new(());
+    let chaos = Chaos {
+        pooled,
+        traffic: &traffic,
+        blows,
+        rest_millis,
+        random: chance.of(0),
+        course,
+    };
+    let clerk = |number| Clerk::new(pooled, &traffic, number, chance.of(number)).work(course);
+    let (reports, hits) = tokio::join!(join_all((1..=CLERKS).map(clerk)), chaos.reign());
+    println!("blows {hits:?}; {} wakes", pooled.wakes());
+    let mut all = Report::default();
+    reports.into_iter().for_each(|report| all.merge(report));
+    all
+}
+
+/// The books against what the clerks were told; and whether enough happened for that to mean anything.
+async fn settle(pooled: &Pooled, course: &Course, report: &Report) {
+    let session = Session::connect(&pooled.config(), &pooled.gateway.authority).await;
+    let books = bounded("the books", read_books(&session.unwrap().client)).await;
+    let count = |outcome| {
+        report
+            .claims
+            .values()
+            .filter(|claimed| **claimed == outcome)
+            .count()
+    };
+    let (done, undone, unknown) = (
+        count(Outcome::Done),
+        count(Outcome::Undone),
+        count(Outcome::Unknown),
+    );
+    println!("{done} done, {undone} failed, {unknown} unknown");
+    print!("{}", report.heard);
+
+    let faults = audit::audit(&report.claims, &books);
+    assert!(
+        faults.is_empty(),
+        "{} faults, the first: {:#?}",
+        faults.len(),
+        &faults[..faults.len().min(10)]
+    );
+    assert!(
+        report.heard.unlisted.is_empty(),
+        "errors that are not listed: {:?}",
+        report.heard.unlisted
+    );
+    course.check();
+}
+
+#[tokio::test]
+async fn books_are_right_while_sessions_are_ended_and_the_compute_is_suspended() {
+    let pooled = Pooled::start("ledger-ended", &Lending::of(SESSIONS), "suspend_after = \"50ms\"").await;
+    open_books(&pooled).await;
+
+    let blows = [
+        Blow::EndOne,
+        Blow::EndOne,
+        Blow::EndOne,
+        Blow::EndAll,
+        Blow::Suspend,
+        Blow::Lull,
+    ];
+    let course = Course::new(TRANSFERS_MIN, 15);
+    let report = run(&pooled, &course, &blows, 60).await;
+
+    settle(&pooled, &course, &report).await;
+    pooled.gateway.server.stop().await;
+}
+
+#[tokio::test]
+async fn books_are_right_while_the_server_is_killed() {
+    let pooled = Pooled::start(
+        "ledger-killed",
+        &Lending::of(SESSIONS),
+        "suspend_after = \"50ms\"",
+    )
+    .await;
+    open_books(&pooled).await;
+
+    let blows = [
+        Blow::KillBackend,
+        Blow::KillPostmaster,
+        Blow::KillAll,
+        Blow::EndOne,
+        Blow::Suspend,
+        Blow::Lull,
+    ];
+    let course = Course::new(TRANSFERS_MIN, 8);
+    let report = run(&pooled, &course, &blows, 400).await;
+
+    settle(&pooled, &course, &report).await;
+    pooled.gateway.server.stop().await;
+}
+
+/// Who waits too long for a session hears that nothing was done, also in the middle of a pipelined transaction.
+#[tokio::test]
+async fn books_are_right_where_sessions_are_too_few() {
+    let lending = Lending {
+        sessions: 1,
+        wait_timeout: "50ms",
+    };
+    let pooled = Pooled::start("ledger-crowded", &lending, "").await;
+    open_books(&pooled).await;
+
+    let course = Course::new(TRANSFERS_MIN, 5);
+    let report = run(&pooled, &course, &[Blow::EndOne, Blow::Lull], 300).await;
+
+    settle(&pooled, &course, &report).await;
+    pooled.gateway.server.stop().await;
+}
