@@ -149,6 +149,7 @@ impl<'a> Exchange<'a> {
         } else {
             // Which one the session has then depends on whether it ignores this.
             prepared.unnamed = next_serial();
+            pooled.statements.drop_unnamed_for_good();
             Effect::Deallocates(gone)
         };
         pooled.facts.is_reset |=
@@ -374,7 +375,13 @@ impl<'a> Exchange<'a> {
         let pooled = self.pooled();
         let effect = match object(lane, front) {
             Object::Statement(b"") => pooled.statements.drop_unnamed(&mut pooled.carried.prepared),
-            Object::Statement(name) => pooled.statements.unname(name),
+            Object::Statement(name) => {
+                if pooled.profile.has_statement(name) {
+                    // It closes what SQL has prepared, too: Postgres says what is left.
+                    pooled.facts.words |= Words::OBSCURE;
+                }
+                pooled.statements.unname(name)
+            }
             Object::Portal => Effect::Nothing,
         };
         self.pass_as(lane, front, Kind::Close, effect);

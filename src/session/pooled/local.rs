@@ -147,6 +147,8 @@ impl Local {
             b'H' | b'd' | b'c' | b'f' => (),
             b'C' => {
                 match extended::object(body) {
+                    // SQL has prepared it: the server has it.
+                    Object::Statement(name) if known.profile.has_statement(name) => return false,
                     Object::Statement(b"") => known.statements.drop_unnamed_for_good(),
                     Object::Statement(name) => drop(known.statements.unname(name)),
                     Object::Portal => (),
