@@ -37,6 +37,7 @@ pub(super) fn named_in_sql(text: &[u8], words: Words, statements: &Statements) -
         let mut name = behind.name();
         if deallocates && name.as_deref() == Some(b"prepare") {
             name = behind.name();
+            rest = Rest(behind.0);
         }
         if let Some((statement, name)) = name.and_then(|name| statements.use_of(&name))
             && found.len() < NAMES_MAX
