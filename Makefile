@@ -10,7 +10,7 @@ DEMO ?=
 # What `make test-drivers` and `make test-fidelity` run; all of it without, for example: make test-drivers ONLY="--place session psql"
 ONLY ?=
 
-.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo lint clean
+.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-mutants lint clean
 
 help: ## Print this
 	@echo "make <target>, where <target> is one of"
@@ -38,6 +38,9 @@ test-drivers: setup ## Run every driver's suite in full, at Postgres itself and 
 test-fidelity: ## Run the drivers' and Postgres' own tests, at Postgres itself and through pgwake (long)
 	@.ci/setup fidelity
 	cargo test --locked --test matrix -- fidelity $(ONLY)
+
+test-mutants: setup ## Build pgwake with known mistakes, one after another, and expect the tests to find each
+	@.ci/mutants
 
 test-demo: ## Run `make demo` as a user would, and look whether it keeps its promises
 	@.ci/demo

@@ -90,7 +90,8 @@ def the_unnamed_statement_and_prepared_ones():
                 expect(statement.run(n=turn + 1), [[(turn + 1) * number]])
         for number, connection, statement in opened:
             statement.close()
-            expect(one(connection, "select count(*) from pg_prepared_statements where name <> ''"), 0)
+            if MODE != "transaction":
+                expect(one(connection, "select count(*) from pg_prepared_statements where name <> ''"), 0)
 
 
 @step

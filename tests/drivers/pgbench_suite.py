@@ -42,7 +42,8 @@ def run(program, *arguments):
 
 
 def bench(*arguments, clients=CLIENTS, transactions=TRANSACTIONS):
-    said = run("pgbench", "-n", "-c", str(clients), "-j", "2", "-t", str(transactions), *arguments)
+    # A thread for each: one that prepares for a client waits, and so would another client of its inside a transaction.
+    said = run("pgbench", "-n", "-c", str(clients), "-j", str(clients), "-t", str(transactions), *arguments)
     expect(f"processed: {clients * transactions}/{clients * transactions}" in said, True, said)
     expect("number of failed transactions: 0 " in said, True, said)
 

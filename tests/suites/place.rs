@@ -30,7 +30,12 @@ pub(crate) enum Place {
 pub(crate) const SHORT: &[Place] = &[Place::Session];
 
 /// The places of `make test-drivers` and `make test-fidelity` where none is named.
-pub(crate) const ALL: &[Place] = &[Place::Direct, Place::Session];
+pub(crate) const ALL: &[Place] = &[
+    Place::Direct,
+    Place::Session,
+    Place::Transaction(PLENTY),
+    Place::Transaction(2),
+];
 
 /// Server sessions where a stage has as many as its clients want.
 const PLENTY: u32 = 80;

@@ -27,8 +27,8 @@ pub(crate) struct Means {
     config: Config,
     tls: rustls::ClientConfig,
     length: Length,
-    /// Whether the numbers of server processes are those that clients are told.
-    true_pids: bool,
+    /// Whether each client has a server session of its own, with the number that it was told.
+    own_sessions: bool,
 }
 
 type Step = fn(Arc<Means>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -85,7 +85,7 @@ impl Means {
             config,
             tls: stage.tls.clone(),
             length,
-            true_pids: stage.variable("SUITE_MODE") != "transaction",
+            own_sessions: stage.variable("SUITE_MODE") != "transaction",
         }
     }
 

@@ -305,7 +305,10 @@ async fn orphans_that_nobody_watched_are_ended_by_the_next_look() {
     let client = connect(&running, "my app").await;
     drop(running);
     let spinning = tokio::spawn(async move { client.batch_execute("DO 'BEGIN LOOP END LOOP; END'").await });
-    kill_process(place.postmaster(), Signal::KILL).unwrap();
+    let postmaster = OsProcess::open(place.postmaster()).unwrap();
+    postmaster.signal(Signal::KILL);
+    // A kill is only asked for; until the kernel has done it, the server is found and taken over.
+    timeout(SOON, postmaster.ended()).await.unwrap();
     drop(compute);
     let compute = place.compute();
     assert!(compute.inspect().await.unwrap().is_none());
