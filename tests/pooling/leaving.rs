@@ -277,7 +277,7 @@ async fn what_one_client_does_wrong_is_no_other_ones_matter() {
 /// Postgres has no room: as long as sessions live that come free, clients wait for them.
 #[tokio::test]
 async fn a_postgres_without_room_only_makes_the_pool_smaller() {
-    const ENDPOINT: &str = "leaving-full";
+    const ENDPOINT: &str = "leaving-crowded";
     let few = Prepared::new(Version::Debian)
         .setting("max_connections", "6")
         .setting("superuser_reserved_connections", "0")
