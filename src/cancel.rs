@@ -87,17 +87,18 @@ impl Cancels {
 
     /// Ends the wait of the client that has this key, or passes its cancel on to the server that runs its statement
     /// and returns once the server has closed the connection. A key that nobody has does nothing, nor does one whose
-    /// client is between two turns. Cancel safe, but a cancel that is given up half-way is [`Settled::Lost`].
-    pub async fn cancel(&self, key: CancelKey) {
+    /// client is between two turns. Whether somebody has it is returned. Cancel safe, but a cancel that is given up half-way is [`Settled::Lost`].
+    pub async fn cancel(&self, key: CancelKey) -> bool {
         let slot = self.slots.get(&Key(key)).map(|slot| Arc::clone(&slot));
         let Some(slot) = slot else {
             tracing::debug!("cancel request with an unknown key");
-            return;
+            return false;
         };
         match slot.cancel() {
             Some(in_flight) => self.send(in_flight).await,
             None => tracing::debug!("cancel request for a client that runs nothing"),
         }
+        true
     }
 
     /// Cancels what runs at `target`, for pgwake's own reasons: its client has left. Cancel safe.

@@ -10,8 +10,10 @@ mod built_in;
 mod check;
 mod duration;
 mod file;
+mod network;
 mod origin;
 mod problem;
+mod rate;
 mod read;
 mod secret;
 mod size;
@@ -25,7 +27,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -34,8 +36,10 @@ use std::{
 use crate::ids::{EndpointName, POOLER_SUFFIX, Secret, TenantName, Verifier};
 
 pub use duration::{DurationError, DurationText, parse_duration};
+pub use network::Network;
 pub use origin::{Level, Origin, Origins, OriginsByKey};
 pub use problem::{Place, Problem, Problems};
+pub use rate::{Rate, RateText};
 pub(crate) use read::nearest;
 pub use size::SizeText;
 
@@ -86,6 +90,8 @@ pub struct Config {
     pub certificates: Vec<CertificateFiles>,
     /// Limits of the whole process.
     pub limits: Limits,
+    /// What strangers may try.
+    pub gate: GateRules,
     /// All endpoints of all tenants.
     pub endpoints: BTreeMap<EndpointName, Arc<Endpoint>>,
 }
@@ -106,6 +112,8 @@ pub struct Listen {
     pub tls: ListenTls,
     /// The endpoint of clients that name none.
     pub default_endpoint: Option<DefaultEndpoint>,
+    /// Who sends a PROXY header ahead of each client: load balancers.
+    pub proxies: Vec<Network>,
 }
 
 /// The endpoint of clients that name none.
@@ -172,6 +180,43 @@ pub struct Limits {
     pub tcp_keepalive: Duration,
 }
 
+/// What strangers may try, before they have proved who they are. A *network* is the first 24 bits of an IPv4 address, 64
+/// of an IPv6 one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateRules {
+    /// Most connections that have not logged in.
+    pub unproved_max: usize,
+    /// Most of them from one network.
+    pub unproved_per_network_max: usize,
+    /// Attempts of one network, without those that succeed.
+    pub attempts: Rate,
+    /// Attempts of one network at one endpoint's name.
+    pub attempts_per_endpoint: Rate,
+    /// So many failures of a role from one network are forgiven.
+    pub failures_max: usize,
+    /// How long the first lock-out of a role from there is; each further one is twice as long.
+    pub lockout_min: Duration,
+    /// How long the longest is.
+    pub lockout_max: Duration,
+}
+
+/// From where an endpoint may be reached over TCP. Clients that come over a Unix socket are on the machine already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Only from these.
+    pub allow: Vec<Network>,
+    /// Not from these, whatever is allowed.
+    pub deny: Vec<Network>,
+}
+
+impl Access {
+    /// Whether a client may come from there.
+    pub fn allows(&self, ip: IpAddr) -> bool {
+        let has = |networks: &[Network]| networks.iter().any(|network| network.contains(ip));
+        has(&self.allow) && !has(&self.deny)
+    }
+}
+
 /// A branch's address, its owner, its rules and its compute.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
@@ -187,6 +232,8 @@ pub struct Endpoint {
     pub roles_from: RolesFrom,
     /// How clients prove who they are.
     pub login: LoginMethod,
+    /// From where it may be reached.
+    pub access: Access,
     /// How long without an open turn until the compute is suspended; `None`: never.
     pub suspend_after: Option<Duration>,
     /// Whether idle sessions are ended (57P05) so that the compute can be suspended.

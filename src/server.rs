@@ -22,7 +22,7 @@ use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind}
 use crate::session::{House, Pooling};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
-use crate::tenant::directory::Directory;
+use crate::tenant::{directory::Directory, gate::Gate};
 use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::{Policy, Wakes};
 use wiring::{Connected, Wiring};
@@ -99,6 +99,7 @@ impl Server {
         let house = Arc::new(House {
             pooling: pooling.collect(),
             directory: Directory::new(&config),
+            gate: Arc::new(Gate::new(config.gate.clone())),
             certificates,
             roles,
             wakes,

@@ -37,17 +37,17 @@ use tokio::{
 
 use crate::auth::RoleBook;
 use crate::cancel::Cancels;
-use crate::config::{DefaultEndpoint, Limits, ListenTls, PoolMode};
+use crate::config::{DefaultEndpoint, Limits, ListenTls, Network, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::{EndpointName, SessionId};
 use crate::shutdown::ShutdownWatch;
-use crate::tenant::directory::Directory;
+use crate::tenant::{directory::Directory, gate::Gate};
 use crate::tls::{CertificateStore, SocketSettings, Stream};
 use crate::wake::Wakes;
-use crate::wire::refuse;
-use entrance::{Entered, Entrance, EntranceError};
+use crate::wire::{refuse, startup::CancelKey};
+use entrance::{Entered, EntranceError};
 use error::SessionError;
-use login::{LoggedIn, Patience};
+use login::{AtDoor, LoggedIn, Patience};
 use pooled::{Guest, Pooled};
 use record::{Outcome, Peer, SessionRecord, Step};
 use turn::Turn;
@@ -86,12 +86,16 @@ pub struct Door {
     pub tls: ListenTls,
     /// The endpoint of clients that name none.
     pub default_endpoint: Option<DefaultEndpoint>,
+    /// Whose PROXY headers are believed, and expected.
+    pub proxies: Vec<Network>,
 }
 
 /// The parts that a stay needs, built and wired by `server`.
 pub struct House {
     /// Who owns which endpoint.
     pub directory: Directory,
+    /// What strangers may try.
+    pub gate: Arc<Gate>,
     /// Our certificates.
     pub certificates: Arc<CertificateStore>,
     /// Verifiers.
@@ -114,23 +118,30 @@ pub struct House {
 pub async fn serve(arrived: Arrived, house: Arc<House>) {
     let mut id = [0; 8];
     aws_lc_rs::rand::fill(&mut id).expect("the system's random source does not fail once it is seeded");
-    let peer = match &arrived.socket {
-        Socket::Tcp(_, address) => Peer::Tcp(*address),
-        Socket::Unix(_) => Peer::Local,
-    };
-    let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer);
     let patience = Patience::new(&house, arrived.at);
     let door = arrived.door.clone();
-    let entering = Box::pin(entrance::enter(arrived, &house.certificates));
+    let mut socket = arrived.socket;
+    let peer = match patience.bound(entrance::introduce(&mut socket, &door)).await {
+        Ok(Ok(peer)) => peer,
+        // Whoever is not introduced as he should be is nobody that could be told anything.
+        Ok(Err(error)) => return tracing::debug!(%error, "connection without a PROXY header closed"),
+        Err(_) => return,
+    };
+    let Some(unproved) = house.gate.enter(peer.ip()) else {
+        return tracing::debug!(%peer, "too many connections that have not logged in: one more is closed");
+    };
+    let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer, arrived.at);
+    let entering = Box::pin(entrance::enter(socket, &door, &house.certificates));
     let outcome = match patience.bound(entering).await {
-        Ok(Ok(Entered::Client(entrance))) => stay(*entrance, &door, &patience, &house, &mut record).await,
-        Ok(Ok(Entered::Cancel { key, mut client })) => {
-            house.cancels.cancel(key).await;
-            // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it
-            // must be said: libpq takes an end that is not for an error.
-            let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
-            return;
+        Ok(Ok(Entered::Client(entrance))) => {
+            let at_door = AtDoor {
+                entrance: *entrance,
+                door: &door,
+                unproved,
+            };
+            stay(at_door, &patience, &house, &mut record).await
         }
+        Ok(Ok(Entered::Cancel { key, client })) => return pass_on(key, *client, peer, &house).await,
         Ok(Ok(Entered::Probe)) => return,
         Ok(Err(error)) => turned_away(error, &record).await,
         Err(error) => Outcome::of(&error),
@@ -138,16 +149,29 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
     record.close(&outcome);
 }
 
+/// A cancel request is answered by the end of its connection, whatever comes of it.
+async fn pass_on(key: CancelKey, mut client: Stream, peer: Peer, house: &House) {
+    if house.gate.may_cancel(peer.ip()) {
+        if house.cancels.cancel(key).await {
+            house.gate.cancel_hit(peer.ip());
+        }
+    } else {
+        tracing::debug!(%peer, "too many cancel requests: one more is not looked at");
+    }
+    // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it must be
+    // said: libpq takes an end that is not for an error.
+    let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
+}
+
 /// A client at the door, until it has left.
 async fn stay(
-    entrance: Entrance,
-    door: &Door,
+    at_door: AtDoor<'_>,
     patience: &Patience,
     house: &Arc<House>,
     record: &mut SessionRecord,
 ) -> Outcome {
     record.step_ended(Step::Tls);
-    let logging_in = Box::pin(login::log_in(entrance, door, patience, house, record));
+    let logging_in = Box::pin(login::log_in(at_door, patience, house, record));
     let LoggedIn {
         mut stream,
         who,

@@ -1,5 +1,7 @@
-//! Who owns which endpoint.
+//! Who owns which endpoint, and who may try to come in.
 //!
-//! It finds the endpoint behind the names that a client gives. It proves nobody and wakes nothing.
+//! `directory` finds the endpoint behind the names that a client gives, `gate` limits what strangers may try. Nobody is
+//! proved here and nothing is woken.
 
 pub mod directory;
+pub mod gate;

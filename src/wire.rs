@@ -1,7 +1,7 @@
 //! The Postgres wire protocol on bytes (<https://www.postgresql.org/docs/current/protocol.html>).
 //!
 //! What pgwake *says* is encoded with `pgwire` (`say`, `refuse`); what a stranger or a server sends is read with
-//! a bounds-checked cursor confined to one message (`startup`, `message`, `reply`) or only looked at as it
+//! a bounds-checked cursor confined to one message (`startup`, `proxy_header`, `message`, `reply`) or only looked at as it
 //! passes (`frame`, `extended`). Generic over byte streams: it knows neither TLS nor sessions.
 
 pub mod cursor;
@@ -9,6 +9,7 @@ pub mod extended;
 pub mod frame;
 pub mod message;
 pub mod options;
+pub mod proxy_header;
 pub mod refuse;
 pub mod reply;
 pub mod say;

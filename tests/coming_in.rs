@@ -8,6 +8,7 @@ mod parameters;
 mod pooling;
 mod protocol;
 mod sockets;
+mod strangers;
 
 use crate::harness::{
     gateway::{DOMAIN, Gateway},

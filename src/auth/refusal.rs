@@ -70,6 +70,13 @@ pub(crate) enum AuthError {
     NotChecked(#[source] JoinError),
 }
 
+impl AuthError {
+    /// Whether somebody has guessed: the password is wrong, or there is nothing that it could be right for.
+    pub(crate) fn is_wrong_password(&self) -> bool {
+        self.sqlstate() == SqlState::INVALID_PASSWORD
+    }
+}
+
 impl ClientError for AuthError {
     fn sqlstate(&self) -> SqlState {
         match self {

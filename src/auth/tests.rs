@@ -14,7 +14,9 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use super::{scram::ScramClient, *};
-use crate::config::{Compute, FixedCompute, LoginMethod, Pool, Role, RolesFrom, ServerAddress, ServerTls};
+use crate::config::{
+    Access, Compute, FixedCompute, LoginMethod, Pool, Role, RolesFrom, ServerAddress, ServerTls,
+};
 use crate::error::{ClientError, SqlState};
 use crate::ids::{EndpointName, Secret, TenantName};
 use crate::store::Store;
@@ -33,6 +35,7 @@ pub(super) fn endpoint() -> Endpoint {
         roles: BTreeMap::new(),
         roles_from: RolesFrom::Config,
         login: LoginMethod::Auto,
+        access: Access::default(),
         suspend_after: None,
         suspend_idle_sessions: false,
         hold_timeout: second,

@@ -115,7 +115,7 @@ async fn a_cancel_counts_and_is_unanswered_until_the_server_has_closed() {
     client.run(&server.target).unwrap();
     let mut cancelling = pin!(cancels.cancel(client.key().clone()));
     let mut stream = tokio::select! {
-        () = &mut cancelling => panic!("answered before the server had closed"),
+        _ = &mut cancelling => panic!("answered before the server had closed"),
         stream = server.cancelled() => stream,
     };
     // What was counted stays counted when the client's turn is over, also where the server says something first.
@@ -164,12 +164,12 @@ async fn who_runs_nothing_is_not_cancelled() {
     let client = pooled(&cancels);
     let key = client.key().clone();
     let cancel = || cancels.cancel(key.clone()).now_or_never();
-    assert_eq!(cancel(), Some(()), "not yet");
+    assert_eq!(cancel(), Some(true), "not yet");
     client.run(&server.target).unwrap();
     client.park();
-    assert_eq!(cancel(), Some(()), "no longer");
+    assert_eq!(cancel(), Some(true), "no longer");
     client.wait();
-    assert_eq!(cancel(), Some(()), "not yet again");
+    assert_eq!(cancel(), Some(true), "not yet again");
     assert!(server.is_quiet() && !server.target.has_in_flight());
 }
 
@@ -215,7 +215,8 @@ async fn a_cancel_whose_end_is_not_seen_makes_its_session_unfit_to_be_lent_on() 
     let server = Server::new();
     let client = pooled(&cancels);
     client.run(&server.target).unwrap();
-    let (stream, ()) = tokio::join!(server.cancelled(), cancels.cancel(client.key().clone()));
+    let (stream, found) = tokio::join!(server.cancelled(), cancels.cancel(client.key().clone()));
+    assert!(found);
     assert_eq!(server.target.settled().await, Settled::Lost);
     drop(stream);
     assert!(server.target.has_in_flight(), "for good");
@@ -259,15 +260,15 @@ async fn a_key_dies_with_its_client_and_is_nothing_without_its_secret() {
             pid: key.pid,
             secret: key.secret.slice(..3),
         };
-        assert_eq!(cancels.cancel(wrong).now_or_never(), Some(()));
-        assert_eq!(cancels.cancel(short).now_or_never(), Some(()));
+        assert_eq!(cancels.cancel(wrong).now_or_never(), Some(false));
+        assert_eq!(cancels.cancel(short).now_or_never(), Some(false));
         tokio::join!(cancels.cancel(key.clone()), server.struck());
         assert!(!server.target.has_in_flight());
     }
     drop((client, session));
     assert!(cancels.is_empty());
     for key in keys {
-        assert_eq!(cancels.cancel(key).now_or_never(), Some(()));
+        assert_eq!(cancels.cancel(key).now_or_never(), Some(false));
     }
     assert!(server.is_quiet());
 }

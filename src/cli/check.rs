@@ -5,9 +5,9 @@
 use std::{io, path::Path};
 
 use crate::config::{
-    Compute, Config, DurationText, Endpoint, FixedCompute, Level, Listen, ListenAddress, ListenTls, Loaded,
-    LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RolesFrom, ServerAddress, ServerTls, SizeText,
-    WakeOn, load, nearest,
+    Compute, Config, DurationText, Endpoint, FixedCompute, GateRules, Level, Listen, ListenAddress,
+    ListenTls, Loaded, LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RateText, RolesFrom,
+    ServerAddress, ServerTls, SizeText, WakeOn, load, nearest,
 };
 
 /// Why there is nothing to show.
@@ -151,7 +151,27 @@ fn process_values(config: &Config) -> Values {
     ] {
         add(key, quoted(DurationText(duration)));
     }
+    values.extend(gate(&config.gate));
     values
+}
+
+fn gate(rules: &GateRules) -> Values {
+    let values = [
+        ("unproved_max", rules.unproved_max.to_string()),
+        (
+            "unproved_per_network_max",
+            rules.unproved_per_network_max.to_string(),
+        ),
+        ("attempts", quoted(RateText(rules.attempts))),
+        (
+            "attempts_per_endpoint",
+            quoted(RateText(rules.attempts_per_endpoint)),
+        ),
+        ("failures_max", rules.failures_max.to_string()),
+        ("lockout_min", quoted(DurationText(rules.lockout_min))),
+        ("lockout_max", quoted(DurationText(rules.lockout_max))),
+    ];
+    values.map(|(key, value)| (format!("gate.{key}"), value)).into()
 }
 
 fn endpoint_values(endpoint: &Endpoint) -> Values {
@@ -174,6 +194,8 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         LoginMethod::Password => "password",
     };
     add("login", quoted(login));
+    add("access.allow", list(endpoint.access.allow.iter().map(quoted)));
+    add("access.deny", list(endpoint.access.deny.iter().map(quoted)));
     add("roles_from", roles_from(&endpoint.roles_from));
     add("hosts", list(endpoint.hosts.iter().map(quoted)));
     for (name, role) in &endpoint.roles {

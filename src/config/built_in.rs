@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Limits, LoginMethod, Pool, PoolMode, RolesFrom, WakeOn};
+use super::{Access, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Rate, RolesFrom, WakeOn};
 
 /// `state_dir`
 pub(crate) fn state_dir() -> &'static Path {
@@ -34,6 +34,34 @@ impl Default for Limits {
             // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.
             tcp_user_timeout: Duration::from_secs(15 * 60),
             tcp_keepalive: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for GateRules {
+    fn default() -> Self {
+        let per_minute = |count| Rate {
+            count,
+            per: Duration::from_secs(60),
+        };
+        Self {
+            unproved_max: 8_000,
+            // A thousand clients of one application may come at once, from one network.
+            unproved_per_network_max: 4_000,
+            attempts: per_minute(12_000),
+            attempts_per_endpoint: per_minute(6_000),
+            failures_max: 20,
+            lockout_min: Duration::from_secs(1),
+            lockout_max: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            allow: Network::all().to_vec(),
+            deny: Vec::new(),
         }
     }
 }

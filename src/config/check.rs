@@ -5,6 +5,7 @@
 
 mod compute;
 mod endpoint;
+mod gate;
 mod listen;
 mod pool;
 mod roles;
@@ -38,6 +39,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     record_own(&mut origins.process, "include", &root.include);
     record_own(&mut origins.process, "state_dir", &root.state_dir);
     record_own(&mut origins.process, "socket_dir", &root.socket_dir);
+    let gate = gate::check(&root.gate, &mut origins.process, report);
     let listen = listen::check(root, spot, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
     Config {
@@ -50,6 +52,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
         domains,
         certificates,
         limits,
+        gate,
         endpoints,
     }
 }

@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 
 use super::{
-    DefaultEndpoint, ListenTls, LoginMethod, PoolMode, RoleReading, WakeOn,
+    DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, Rate, RoleReading, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
     problem::{Report, Spot, Wrong},
@@ -35,6 +35,8 @@ table! {
         tls: Tls,
         /// `[limits]`
         limits: LimitsTable,
+        /// `[gate]`
+        gate: GateTable,
         /// `[defaults]`
         defaults: Inherited,
         /// `[tenants.<tenant>]`
@@ -61,6 +63,8 @@ table! {
         tls: ListenTls,
         /// The endpoint of clients that name none.
         default_endpoint: DefaultEndpoint,
+        /// Who sends PROXY headers.
+        proxies: List<Network>,
     }
 }
 
@@ -109,6 +113,36 @@ table! {
 }
 
 table! {
+    /// `[gate]`
+    GateTable {
+        /// Most connections that have not logged in.
+        unproved_max: Count<1, 1_000_000>,
+        /// Most of them from one network.
+        unproved_per_network_max: Count<1, 1_000_000>,
+        /// Attempts of a network.
+        attempts: Rate,
+        /// Attempts of a network at an endpoint.
+        attempts_per_endpoint: Rate,
+        /// Failures that are forgiven.
+        failures_max: Count<1, 1_000_000>,
+        /// The first lock-out.
+        lockout_min: Duration,
+        /// The longest lock-out.
+        lockout_max: Duration,
+    }
+}
+
+table! {
+    /// `access = { … }`; inherited key by key.
+    AccessTable {
+        /// Only from these networks.
+        allow: List<Network>,
+        /// Not from these.
+        deny: List<Network>,
+    }
+}
+
+table! {
     /// What an endpoint takes from its tenant, and a tenant from `[defaults]`.
     Inherited {
         /// Without an open turn until the compute is suspended.
@@ -123,6 +157,8 @@ table! {
         stop_timeout: Duration,
         /// How clients prove who they are.
         login: LoginMethod,
+        /// From where clients may come.
+        access: AccessTable,
         /// Where further verifiers come from.
         roles_from: RolesFromSource,
         /// How server sessions are lent to clients.
@@ -265,6 +301,7 @@ impl Read for ListenerEntry {
             unix: Setting::Absent,
             tls: Setting::Absent,
             default_endpoint: Setting::Absent,
+            proxies: Setting::Absent,
         }))
     }
 }

@@ -98,8 +98,11 @@ mod reference {
         file::Root::keys("", &mut accepted);
         let mut written = BTreeSet::new();
         keys_written("", &parse(&text_with_examples()), &mut written);
-        // The tables of roles_from and pool stand in full once; they may stand wherever roles_from and pool may.
-        let stands_once = |key: &str| key.contains("roles_from.") || key.contains(".pool.");
+        // The tables of roles_from, pool and access stand in full once; they may stand wherever these keys may.
+        let stands_once = |key: &str| {
+            let tables = ["roles_from.", ".pool.", ".access."];
+            tables.iter().any(|table| key.contains(table))
+        };
         let missing = |key: &&String| !written.contains(*key) && !stands_once(key);
         assert_eq!(
             accepted.iter().filter(missing).collect::<Vec<_>>(),
@@ -130,6 +133,8 @@ mod reference {
                 .map(|key| format!("defaults.pool.{key}")),
         );
         expected.extend(file::LimitsTable::KEYS.iter().map(|key| format!("limits.{key}")));
+        expected.extend(file::GateTable::KEYS.iter().map(|key| format!("gate.{key}")));
+        expected.extend(["defaults.access.allow", "defaults.access.deny"].map(str::to_owned));
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));
         let missing: Vec<_> = expected.iter().filter(|key| !written.contains(*key)).collect();
         assert_eq!(missing, Vec::<&String>::new());

@@ -63,6 +63,7 @@ pub fn bind(listen: &Listen) -> Result<Bound, BindError> {
     let door = Arc::new(Door {
         tls: listen.tls,
         default_endpoint: listen.default_endpoint.clone(),
+        proxies: listen.proxies.clone(),
     });
     let (socket, address) = match &listen.address {
         ListenAddress::Tcp(address) => {

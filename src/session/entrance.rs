@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::{Arrived, Door, Socket, error::SessionError};
+use super::{Door, Socket, error::SessionError, record::Peer};
 use crate::config::ListenTls;
 use crate::tls::{CertificateStore, Opening, Secured, Stream, TlsError, accept, has_pending_bytes};
 use crate::wire::WireError;
+use crate::wire::proxy_header::{Proxied, ProxyHeaderError, read_proxy_header};
 use crate::wire::say;
 use crate::wire::startup::{CancelKey, Packet, Startup, read_packet};
 
@@ -59,14 +60,31 @@ pub(super) enum EntranceError {
     Gone(#[from] std::io::Error),
 }
 
+/// Who a client is to the network. A proxy that the listener trusts says whom it speaks for; from anybody else a PROXY
+/// header is no startup packet. Not cancel safe: the connection is given up with it.
+pub(super) async fn introduce(socket: &mut Socket, door: &Door) -> Result<Peer, ProxyHeaderError> {
+    let (stream, from) = match socket {
+        Socket::Unix(_) => return Ok(Peer::Local),
+        Socket::Tcp(stream, from) => (stream, *from),
+    };
+    if !door.proxies.iter().any(|proxies| proxies.contains(from.ip())) {
+        return Ok(Peer::Tcp(from));
+    }
+    Ok(match read_proxy_header(stream).await? {
+        Proxied::Client(client) => Peer::Proxied { client, proxy: from },
+        Proxied::Nobody => Peer::Tcp(from),
+    })
+}
+
 /// Takes a client in as far as its startup packet. Not cancel safe: the connection is given up with it.
 pub(super) async fn enter(
-    arrived: Arrived,
+    socket: Socket,
+    door: &Door,
     certificates: &CertificateStore,
 ) -> Result<Entered, EntranceError> {
-    match arrived.socket {
+    match socket {
         Socket::Unix(stream) => plain(Stream::Unix(stream), None).await,
-        Socket::Tcp(stream, _) => enter_tcp(stream, &arrived.door, certificates).await,
+        Socket::Tcp(stream, _) => enter_tcp(stream, door, certificates).await,
     }
 }
 

@@ -23,11 +23,19 @@ use crate::cancel::SecretLength;
 use crate::config::PoolMode;
 use crate::error::ClientError;
 use crate::shutdown::{Phase, ShutdownWatch};
-use crate::tenant::directory::Said;
+use crate::tenant::{directory::Said, gate::Unproved};
 use crate::tls::Stream;
 use crate::wire::options::{OwnWords, take_own_words};
 use crate::wire::say;
 use crate::wire::startup::Startup;
+
+/// A client that has not proved who it is.
+pub(super) struct AtDoor<'a> {
+    pub(super) entrance: Entrance,
+    pub(super) door: &'a Door,
+    /// Counts it as a stranger for as long as it is one.
+    pub(super) unproved: Unproved,
+}
 
 /// A client that has proved who it is.
 pub(super) struct LoggedIn {
@@ -73,8 +81,7 @@ impl Patience {
 
 /// Lets a client prove who it is. The error has been told to it. Not cancel safe: the stream is given up with it.
 pub(super) async fn log_in(
-    entrance: Entrance,
-    door: &Door,
+    at_door: AtDoor<'_>,
     patience: &Patience,
     house: &Arc<House>,
     record: &mut SessionRecord,
@@ -85,7 +92,7 @@ pub(super) async fn log_in(
         server_name,
         end_point,
         tls,
-    } = entrance;
+    } = at_door.entrance;
     record.tls = tls;
     let application = startup.parameter("application_name").unwrap_or_default();
     record.note(startup.role(), startup.database(), application);
@@ -93,15 +100,25 @@ pub(super) async fn log_in(
     let said = Said {
         server_name: server_name.as_deref(),
         option: own_words.endpoint.as_deref(),
-        default: door.default_endpoint.as_ref(),
+        default: at_door.door.default_endpoint.as_ref(),
     };
     let resolved = match house.directory.resolve(said) {
         Ok(resolved) => resolved,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
     record.endpoint = shortened(resolved.said.as_bytes());
+    let from = record.peer.ip();
+    let attempt = match house.gate.attempt(from, &resolved.said, startup.role()) {
+        Ok(attempt) => attempt,
+        Err(error) => return Err(refuse(&mut stream, &error, record).await),
+    };
+    let shown = resolved.endpoint.as_ref().filter(|endpoint| {
+        // To those who may not come from where they are, it is a name that nobody has.
+        from.is_none_or(|ip| endpoint.access.allows(ip))
+    });
+    let is_hidden = shown.is_none() && resolved.endpoint.is_some();
     let claim = Claim {
-        endpoint: resolved.endpoint.as_ref(),
+        endpoint: shown,
         endpoint_said: &resolved.said,
         role: startup.role(),
         end_point: end_point.as_deref(),
@@ -111,12 +128,24 @@ pub(super) async fn log_in(
     let who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
-        Ok(Err(error)) => return Err(refuse(&mut stream, &error, record).await),
+        Ok(Err(error)) => {
+            if error.is_wrong_password() && attempt.failed() {
+                tracing::warn!(session = %record.id, peer = %record.peer, endpoint = record.endpoint, role = record.role,
+                    "the password was wrong too often: the role is locked out from that network for a while");
+            }
+            let mut outcome = refuse(&mut stream, &error, record).await;
+            if is_hidden {
+                outcome.what.push_str(" (its address is not allowed here)");
+            }
+            return Err(outcome);
+        }
         Err(error) => {
             say_goodbye(&mut stream, &error, record.id).await;
             return Err(Outcome::of(&error));
         }
     };
+    attempt.proved();
+    drop(at_door.unproved);
     // Only now: a refusal before the login would have libpq try again in plaintext.
     let asked = own_words.pool.as_deref();
     let of_name = resolved.pooling.unwrap_or(who.endpoint.pool.mode);

@@ -2,7 +2,12 @@
 //!
 //! Everything on the way only fills it in. No secret gets here.
 
-use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -19,14 +24,26 @@ const SAID_BYTES_MAX: usize = 128;
 pub(super) enum Peer {
     /// Over TCP.
     Tcp(SocketAddr),
+    /// Over TCP, through a proxy that said so.
+    Proxied { client: SocketAddr, proxy: SocketAddr },
     /// Over a Unix socket.
     Local,
+}
+
+impl Peer {
+    /// Its own address, not a proxy's; one that is IPv4 in IPv6's clothes is that IPv4 address.
+    pub(super) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) | Self::Proxied { client: address, .. } => Some(address.ip().to_canonical()),
+            Self::Local => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tcp(address) | Self::Proxied { client: address, .. } => write!(f, "{address}"),
             Self::Local => f.write_str("local"),
         }
     }
@@ -80,7 +97,7 @@ impl Outcome {
 #[derive(Debug)]
 pub(super) struct SessionRecord {
     pub(super) id: SessionId,
-    peer: Peer,
+    pub(super) peer: Peer,
     since: Instant,
     phase_since: Instant,
     pub(super) endpoint: String,
@@ -117,13 +134,13 @@ pub(super) enum Step {
 }
 
 impl SessionRecord {
-    pub(super) fn new(id: SessionId, peer: Peer) -> Self {
-        let now = Instant::now();
+    /// Of a client that was accepted at `since`.
+    pub(super) fn new(id: SessionId, peer: Peer, since: Instant) -> Self {
         Self {
             id,
             peer,
-            since: now,
-            phase_since: now,
+            since,
+            phase_since: since,
             endpoint: String::new(),
             tenant: String::new(),
             role: String::new(),
@@ -169,10 +186,15 @@ impl SessionRecord {
         ) {
             tracing::warn!(session = %self.id, endpoint, role, sqlstate, error = what, "session failed");
         }
+        let proxy = match self.peer {
+            Peer::Proxied { proxy, .. } => Some(tracing::field::display(proxy)),
+            Peer::Tcp(_) | Peer::Local => None,
+        };
         tracing::info!(
             target: "pgwake::access",
             session = %self.id,
             peer = %self.peer,
+            proxy,
             tls = self.tls,
             tenant = self.tenant.as_str(),
             endpoint,

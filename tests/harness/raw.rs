@@ -5,7 +5,12 @@
 
 mod message;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use postgres_protocol::{
@@ -15,7 +20,7 @@ use postgres_protocol::{
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -34,6 +39,15 @@ impl Raw {
     /// By TCP; each write leaves at once.
     pub(crate) async fn tcp(address: SocketAddr) -> Self {
         let stream = bounded(TcpStream::connect(address)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(Box::new(stream))
+    }
+
+    /// By TCP from this address of this machine: all of 127.0.0.0/8 is.
+    pub(crate) async fn tcp_from(from: IpAddr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        let stream = bounded(socket.connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self(Box::new(stream))
     }

@@ -68,6 +68,8 @@ async fn strangers_wake_nothing() {
 #[tokio::test]
 async fn strangers_keep_nothing_awake() {
     let gateway = Setup::new()
+        // They would be locked out before long.
+        .tenants("[gate]\nfailures_max = 100000\n")
         .process("wkn-awake", "suspend_after = \"1s\"")
         .start()
         .await;

@@ -83,6 +83,7 @@ impl Written<'_> {
         let suspend_after = self.inherit("suspend_after", |i| &i.suspend_after);
         let suspend_idle_sessions = self.inherit("suspend_idle_sessions", |i| &i.suspend_idle_sessions);
         let pool = self.check_pool();
+        let access = self.check_access();
         let hosts = self.check_hosts(shared);
         let roles = self.check_roles();
         let login = self.check_login(&roles);
@@ -95,6 +96,7 @@ impl Written<'_> {
             roles,
             roles_from,
             login,
+            access,
             suspend_after: suspend_after.map_or(Some(built_in::SUSPEND_AFTER), |at| at.value.0),
             suspend_idle_sessions: suspend_idle_sessions
                 .map_or(built_in::SUSPEND_IDLE_SESSIONS, |at| at.value),

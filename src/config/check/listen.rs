@@ -77,10 +77,19 @@ fn check_listener(listener: &Listener, spot: &Spot, report: &mut Report) -> Opti
             return None;
         }
     };
+    if let (ListenAddress::Unix(_), Some(proxies)) = (&address, listener.proxies.given()) {
+        let fix = "remove it: who comes over a Unix socket has no address";
+        report.add(
+            &proxies.spot,
+            Wrong::new("`proxies` does not belong to a Unix socket", fix),
+        );
+    }
+    let proxies = listener.proxies.given().into_iter();
     Some(Listen {
         address,
         tls,
         default_endpoint: listener.default_endpoint.given().map(|at| at.value.clone()),
+        proxies: proxies.flat_map(|at| &at.value.0).map(|at| at.value).collect(),
     })
 }
 

@@ -1,0 +1,248 @@
+//! Who may try to log in, decided before anybody has proved anything.
+//!
+//! Everything is counted per client *network* (the first 24 bits of an IPv4 address, 64 of an IPv6 one), so that a
+//! stranger uses up what belongs to his own network and nothing of a tenant's. Names that exist and names that do not
+//! are counted alike. It knows numbers and names only: `session` asks and tells what came of it.
+//!
+//! - *Unproved* connections are bounded, in all and per network, from accept until the login.
+//! - *Attempts* are limited per network, and per network and endpoint name. An attempt that succeeds is given back.
+//! - *Failures* of a role from one network lock it out from there, for longer each time; a network from which the role
+//!   has logged in before is exempt.
+//!
+//! What is remembered is bounded: where there is no room, what is stale goes first, then what is oldest.
+
+mod table;
+
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher, Hash, RandomState},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+
+use crate::config::GateRules;
+use crate::error::{ClientError, Fault, SqlState};
+use table::Table;
+
+/// Decides for all listeners of a pgwake.
+#[derive(Debug)]
+pub struct Gate {
+    rules: GateRules,
+    unproved: AtomicUsize,
+    table: Table,
+    hasher: RandomState,
+}
+
+/// A connection that has not logged in yet; it counts while this lives.
+#[derive(Debug)]
+pub struct Unproved {
+    gate: Arc<Gate>,
+    network: Option<u64>,
+}
+
+/// A client that is about to say its password.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    gate: &'a Gate,
+    /// Its network, that with the endpoint's name, and both with the role.
+    keys: Option<[u64; 3]>,
+}
+
+/// Why a client may not try now. Its text is one for all reasons and all names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TurnedAway {
+    /// The network has tried too often.
+    #[error("too many attempts from its network")]
+    Network,
+    /// The network has tried too often to come in here.
+    #[error("too many attempts from its network at this endpoint")]
+    Endpoint,
+    /// The role has been locked out.
+    #[error("locked out: the role's password was wrong too often from its network")]
+    LockedOut,
+}
+
+/// What is counted together.
+#[derive(Hash, PartialEq, Eq, Debug)]
+enum Network {
+    V4([u8; 3]),
+    V6([u8; 8]),
+}
+
+impl Network {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(ip) => Self::V6(*ip.octets().first_chunk().expect("16 bytes begin with 8")),
+        }
+    }
+}
+
+impl Gate {
+    /// A gate at which nobody has been yet.
+    pub fn new(rules: GateRules) -> Self {
+        Self {
+            rules,
+            unproved: AtomicUsize::new(0),
+            table: Table::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Takes in a connection; `None` where there are too many that have not logged in, in all or from its network.
+    /// Clients without an address come over a Unix socket: only the whole counts.
+    pub fn enter(self: &Arc<Self>, from: Option<IpAddr>) -> Option<Unproved> {
+        let before = self.unproved.fetch_add(1, Ordering::Relaxed);
+        let mut unproved = Unproved {
+            gate: self.clone(),
+            network: None,
+        };
+        if before >= self.rules.unproved_max {
+            return None;
+        }
+        if let Some(ip) = from {
+            let key = self.key(&Network::of(ip), "", b"");
+            let max = self.rules.unproved_per_network_max;
+            unproved.network = Some(self.table.with(key, Instant::now(), |entry| {
+                let has_room = (entry.unproved as usize) < max;
+                entry.unproved += u32::from(has_room);
+                has_room.then_some(key)
+            })?);
+        }
+        Some(unproved)
+    }
+
+    /// Asks whether a client from there may try to log in as `role` at the endpoint that it named so.
+    ///
+    /// # Errors
+    /// [`TurnedAway`]; nothing is counted then.
+    pub fn attempt(
+        &self,
+        from: Option<IpAddr>,
+        endpoint: &str,
+        role: &[u8],
+    ) -> Result<Attempt<'_>, TurnedAway> {
+        let Some(ip) = from else {
+            return Ok(Attempt {
+                gate: self,
+                keys: None,
+            });
+        };
+        let now = Instant::now();
+        let network = Network::of(ip);
+        let keys = [
+            self.key(&network, "", b""),
+            self.key(&network, endpoint, b""),
+            self.key(&network, endpoint, role),
+        ];
+        let rules = &self.rules;
+        if self.table.with(keys[2], now, |entry| entry.is_locked_out(now)) {
+            return Err(TurnedAway::LockedOut);
+        }
+        if !self
+            .table
+            .with(keys[0], now, |entry| entry.attempts.take(&rules.attempts, now))
+        {
+            return Err(TurnedAway::Network);
+        }
+        let taken = |entry: &mut table::Entry| entry.attempts.take(&rules.attempts_per_endpoint, now);
+        if !self.table.with(keys[1], now, taken) {
+            self.table
+                .with(keys[0], now, |entry| entry.attempts.give_back(&rules.attempts));
+            return Err(TurnedAway::Endpoint);
+        }
+        Ok(Attempt {
+            gate: self,
+            keys: Some(keys),
+        })
+    }
+
+    /// Asks whether a cancel request may be looked at; one that hits is given back by [`Gate::cancel_hit`].
+    pub fn may_cancel(&self, from: Option<IpAddr>) -> bool {
+        let now = Instant::now();
+        from.is_none_or(|ip| {
+            let key = self.key(&Network::of(ip), "", b"");
+            self.table
+                .with(key, now, |entry| entry.attempts.take(&self.rules.attempts, now))
+        })
+    }
+
+    /// A cancel request from there had a key that exists.
+    pub fn cancel_hit(&self, from: Option<IpAddr>) {
+        if let Some(ip) = from {
+            let key = self.key(&Network::of(ip), "", b"");
+            self.table.with(key, Instant::now(), |entry| {
+                entry.attempts.give_back(&self.rules.attempts);
+            });
+        }
+    }
+
+    /// The names are hashed with a secret: nobody can choose some that meet.
+    fn key(&self, network: &Network, endpoint: &str, role: &[u8]) -> u64 {
+        self.hasher.hash_one((network, endpoint, role))
+    }
+}
+
+impl Attempt<'_> {
+    /// The client has proved who it is.
+    pub fn proved(self) {
+        let Some([network, endpoint, role]) = self.keys else {
+            return;
+        };
+        let (table, rules, now) = (&self.gate.table, &self.gate.rules, Instant::now());
+        table.with(network, now, |entry| entry.attempts.give_back(&rules.attempts));
+        table.with(endpoint, now, |entry| {
+            entry.attempts.give_back(&rules.attempts_per_endpoint);
+        });
+        table.with(role, now, table::Entry::trust);
+    }
+
+    /// The password was wrong, or there is nothing that it could be right for. `true`: that locked the role out.
+    pub fn failed(self) -> bool {
+        let Some([_, _, role]) = self.keys else {
+            return false;
+        };
+        let (table, rules, now) = (&self.gate.table, &self.gate.rules, Instant::now());
+        table.with(role, now, |entry| entry.fail(rules, now))
+    }
+}
+
+impl Drop for Unproved {
+    fn drop(&mut self) {
+        self.gate.unproved.fetch_sub(1, Ordering::Relaxed);
+        if let Some(key) = self.network {
+            self.gate.table.with(key, Instant::now(), |entry| {
+                entry.unproved = entry.unproved.saturating_sub(1);
+            });
+        }
+    }
+}
+
+impl ClientError for TurnedAway {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::LIMIT_EXCEEDED
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        "too many attempts to log in".into()
+    }
+
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some("wait before the next one".into())
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Client
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! What the gate remembers: a bounded number of entries, each about one network, or a network and names.
+
+use std::{
+    collections::{HashMap, hash_map::Entry as Place},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::config::{GateRules, Rate};
+
+/// Parts with a lock each.
+const SHARDS: usize = 32;
+/// Most entries of a part: 131,072 in all, of less than 100 bytes each.
+const ENTRIES_MAX: usize = 4096;
+
+/// Entries by the hash of what they are about.
+#[derive(Debug)]
+pub(super) struct Table(Vec<Mutex<HashMap<u64, Entry>>>);
+
+/// What is remembered of one thing; which of it is used depends on what that is.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Connections that have not logged in.
+    pub(super) unproved: u32,
+    /// Attempts that did not succeed, or have not yet.
+    pub(super) attempts: Attempts,
+    /// Wrong passwords in a row.
+    failures: u32,
+    locked_until: Option<Instant>,
+    /// From here it has been right before.
+    is_trusted: bool,
+    used: Instant,
+}
+
+/// How much of a rate is used up: the moment at which nothing of it is any more (GCRA's theoretical arrival time).
+#[derive(Debug, Default)]
+pub(super) struct Attempts(Option<Instant>);
+
+impl Default for Table {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Table {
+    /// Does something with the entry that has this key, made where there is none.
+    pub(super) fn with<T>(&self, key: u64, now: Instant, use_it: impl FnOnce(&mut Entry) -> T) -> T {
+        let shard = &self.0[usize::try_from(key % SHARDS as u64).expect("less than SHARDS")];
+        // Nothing that is done under the lock leaves an entry half changed.
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if shard.len() >= ENTRIES_MAX && !shard.contains_key(&key) {
+            make_room(&mut shard, now);
+        }
+        let entry = match shard.entry(key) {
+            Place::Occupied(place) => place.into_mut(),
+            Place::Vacant(place) => place.insert(Entry::new(now)),
+        };
+        entry.used = now;
+        use_it(entry)
+    }
+}
+
+/// What says nothing goes; where everything does, the one that was not used for longest. One that counts connections
+/// stays: there are never more of them than connections.
+fn make_room(entries: &mut HashMap<u64, Entry>, now: Instant) {
+    entries.retain(|_, entry| !entry.says_nothing(now));
+    if entries.len() < ENTRIES_MAX {
+        return;
+    }
+    let idle = entries.iter().filter(|(_, entry)| entry.unproved == 0);
+    let oldest = idle.min_by_key(|(_, entry)| (entry.is_trusted, entry.used));
+    if let Some(key) = oldest.map(|(key, _)| *key) {
+        entries.remove(&key);
+    }
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self {
+            unproved: 0,
+            attempts: Attempts::default(),
+            failures: 0,
+            locked_until: None,
+            is_trusted: false,
+            used: now,
+        }
+    }
+
+    fn says_nothing(&self, now: Instant) -> bool {
+        self.unproved == 0 && self.failures == 0 && !self.is_trusted && self.attempts.is_unused(now)
+    }
+
+    /// Whether no password is looked at now.
+    pub(super) fn is_locked_out(&self, now: Instant) -> bool {
+        !self.is_trusted && self.locked_until.is_some_and(|until| now < until)
+    }
+
+    /// A password was right.
+    pub(super) fn trust(&mut self) {
+        self.is_trusted = true;
+        self.failures = 0;
+        self.locked_until = None;
+    }
+
+    /// A password was wrong; `true`: the next one is not looked at for a while.
+    pub(super) fn fail(&mut self, rules: &GateRules, now: Instant) -> bool {
+        if self.is_trusted {
+            return false;
+        }
+        // Nothing was wrong for a long time: a new beginning.
+        let forgiven_at = self.locked_until.map(|until| until + rules.lockout_max);
+        if forgiven_at.is_some_and(|at| at < now) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let beyond = usize::try_from(self.failures)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(rules.failures_max);
+        let delay = match beyond {
+            0 => Duration::ZERO,
+            beyond => {
+                let doubled = u32::try_from(beyond - 1).unwrap_or(u32::MAX);
+                let factor = 1_u32.checked_shl(doubled).unwrap_or(u32::MAX);
+                rules.lockout_min.saturating_mul(factor).min(rules.lockout_max)
+            }
+        };
+        self.locked_until = Some(now + delay);
+        beyond > 0
+    }
+}
+
+impl Attempts {
+    /// Takes one of what the rate allows; `false`: there is none. At most a whole period's worth comes at once.
+    pub(super) fn take(&mut self, rate: &Rate, now: Instant) -> bool {
+        let each = rate.per / rate.count;
+        let used_until = self.0.map_or(now, |until| until.max(now)) + each;
+        if used_until > now + rate.per {
+            return false;
+        }
+        self.0 = Some(used_until);
+        true
+    }
+
+    /// One that was taken counts no more.
+    pub(super) fn give_back(&mut self, rate: &Rate) {
+        self.0 = self.0.and_then(|until| until.checked_sub(rate.per / rate.count));
+    }
+
+    fn is_unused(&self, now: Instant) -> bool {
+        self.0.is_none_or(|until| until <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_table_forgets_what_says_nothing_first_and_what_was_right_last() {
+        let table = Table::default();
+        let now = Instant::now();
+        let rate = Rate {
+            count: 10,
+            per: Duration::from_secs(60),
+        };
+        let in_one_shard = |n: usize| (n * SHARDS) as u64;
+        table.with(in_one_shard(0), now, Entry::trust);
+        table.with(in_one_shard(1), now, |entry| entry.unproved = 1);
+        table.with(in_one_shard(2), now, |entry| {
+            assert!(entry.attempts.take(&rate, now))
+        });
+        for n in 3..ENTRIES_MAX {
+            table.with(in_one_shard(n), now, |_| ());
+        }
+        let count = || table.0[0].lock().unwrap().len();
+        assert_eq!(count(), ENTRIES_MAX);
+        table.with(in_one_shard(ENTRIES_MAX), now, |_| ());
+        assert_eq!(count(), 4);
+        for n in 3..ENTRIES_MAX + 50 {
+            let later = now + Duration::from_millis(n as u64);
+            table.with(in_one_shard(n), later, |entry| {
+                assert!(entry.attempts.take(&rate, later))
+            });
+        }
+        assert_eq!(count(), ENTRIES_MAX);
+        let shard = table.0[0].lock().unwrap();
+        assert!(shard[&in_one_shard(0)].is_trusted);
+        assert_eq!(shard[&in_one_shard(1)].unproved, 1);
+        assert!(!shard.contains_key(&in_one_shard(2)));
+    }
+}
