@@ -20,10 +20,13 @@ use super::{
 };
 use crate::auth::{AuthError, Authenticated, Claim, RoleBook, TlsUse, authenticate};
 use crate::cancel::SecretLength;
-use crate::config::PoolMode;
+use crate::config::{Endpoint, PoolMode};
 use crate::error::ClientError;
 use crate::shutdown::{Phase, ShutdownWatch};
-use crate::tenant::{directory::Said, gate::Unproved};
+use crate::tenant::{
+    directory::{Resolved, Said},
+    gate::{Attempt, TurnedAway, Unproved},
+};
 use crate::tls::Stream;
 use crate::wire::options::{OwnWords, take_own_words};
 use crate::wire::say;
@@ -107,18 +110,12 @@ pub(super) async fn log_in(
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
     record.endpoint = shortened(resolved.said.as_bytes());
-    let from = record.peer.ip();
-    let attempt = match house.gate.attempt(from, &resolved.said, startup.role()) {
-        Ok(attempt) => attempt,
+    let knocked = match knock(&resolved, startup.role(), house, record) {
+        Ok(knocked) => knocked,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
-    let shown = resolved.endpoint.as_ref().filter(|endpoint| {
-        // To those who may not come from where they are, it is a name that nobody has.
-        from.is_none_or(|ip| endpoint.access.allows(ip))
-    });
-    let is_hidden = shown.is_none() && resolved.endpoint.is_some();
     let claim = Claim {
-        endpoint: shown,
+        endpoint: knocked.endpoint,
         endpoint_said: &resolved.said,
         role: startup.role(),
         end_point: end_point.as_deref(),
@@ -129,14 +126,8 @@ pub(super) async fn log_in(
         Ok(Ok(who)) => who,
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
         Ok(Err(error)) => {
-            if error.is_wrong_password() && attempt.failed() {
-                tracing::warn!(session = %record.id, peer = %record.peer, endpoint = record.endpoint, role = record.role,
-                    "the password was wrong too often: the role is locked out from that network for a while");
-            }
             let mut outcome = refuse(&mut stream, &error, record).await;
-            if is_hidden {
-                outcome.what.push_str(" (its address is not allowed here)");
-            }
+            knocked.failed(&error, record, &mut outcome);
             return Err(outcome);
         }
         Err(error) => {
@@ -144,7 +135,7 @@ pub(super) async fn log_in(
             return Err(Outcome::of(&error));
         }
     };
-    attempt.proved();
+    knocked.attempt.proved();
     drop(at_door.unproved);
     // Only now: a refusal before the login would have libpq try again in plaintext.
     let asked = own_words.pool.as_deref();
@@ -165,6 +156,45 @@ pub(super) async fn log_in(
         secret_length,
         pool_mode,
     })
+}
+
+/// A client that the gate lets try.
+struct Knocked<'a> {
+    attempt: Attempt<'a>,
+    /// The endpoint, where there is one and the client may come from where it is.
+    endpoint: Option<&'a Arc<Endpoint>>,
+    is_hidden: bool,
+}
+
+/// Asks the gate. To those who may not come from where they are, an endpoint is a name that nobody has.
+fn knock<'a>(
+    resolved: &'a Resolved,
+    role: &[u8],
+    house: &'a House,
+    record: &SessionRecord,
+) -> Result<Knocked<'a>, TurnedAway> {
+    let from = record.peer.ip();
+    let attempt = house.gate.attempt(from, &resolved.said, role)?;
+    let allows = |endpoint: &&Arc<Endpoint>| from.is_none_or(|ip| endpoint.access.allows(ip));
+    let endpoint = resolved.endpoint.as_ref().filter(allows);
+    Ok(Knocked {
+        attempt,
+        endpoint,
+        is_hidden: endpoint.is_none() && resolved.endpoint.is_some(),
+    })
+}
+
+impl Knocked<'_> {
+    /// The client has not proved who it is: the gate is told, and so is the operator.
+    fn failed(self, error: &AuthError, record: &SessionRecord, outcome: &mut Outcome) {
+        if self.is_hidden {
+            outcome.what.push_str(" (its address is not allowed here)");
+        }
+        if error.is_wrong_password() && self.attempt.failed() {
+            tracing::warn!(session = %record.id, peer = %record.peer, endpoint = record.endpoint, role = record.role,
+                "the password was wrong too often: the role is locked out from that network for a while");
+        }
+    }
 }
 
 /// What `options` ask for goes first, then `of_name`: what the name asks for, or the endpoint's own mode. Replication

@@ -113,7 +113,7 @@ async fn run(pooled: &Pooled, course: &Course, blows: &[Blow], rest_millis: u64)
 
 /// The books against what the clerks were told; and whether enough happened for that to mean anything.
 async fn settle(pooled: &Pooled, course: &Course, report: &Report) {
-    let books = bounded("the books", read_books(pooled)).await;
+    let books = bounded("the books", Box::pin(read_books(pooled))).await;
     let count = |outcome| {
         report
             .claims

@@ -57,18 +57,18 @@ async fn attempts_are_limited_per_network_and_endpoint_and_those_that_succeed_do
         gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap().proved();
     }
     for _ in 0..6 {
-        drop(gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap());
+        let _ = gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap();
     }
     let refused = |endpoint| gate.attempt(ip("192.0.2.9"), endpoint, b"app").map(drop);
     assert_eq!(refused("acme"), Err(TurnedAway::Endpoint));
     // Others are not concerned, whether their network is another or their endpoint.
     gate.attempt(ip("198.51.100.1"), "acme", b"app").unwrap().proved();
     for _ in 0..6 {
-        drop(gate.attempt(ip("192.0.2.1"), "nobody", b"app").unwrap());
+        let _ = gate.attempt(ip("192.0.2.1"), "nobody", b"app").unwrap();
     }
     assert_eq!(refused("other"), Err(TurnedAway::Network));
     advance(Duration::from_secs(10)).await;
-    drop(gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap());
+    let _ = gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap();
     assert_eq!(refused("acme"), Err(TurnedAway::Endpoint));
     assert!(gate.attempt(None, "acme", b"app").is_ok());
 }
