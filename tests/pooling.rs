@@ -3,12 +3,14 @@
 mod act;
 mod awaited;
 mod beginning;
+mod calling;
 mod cancelling;
 mod carrying;
 mod databases;
+mod hidden;
+mod leaking;
 mod leaving;
 mod line;
-
 mod oracle;
 mod parked;
 mod pinning;
@@ -18,6 +20,7 @@ mod pooled;
 mod releasing;
 mod said;
 mod script;
+mod sequences;
 mod statements;
 mod told;
 mod waiting;

@@ -80,6 +80,8 @@ pub(super) struct Idle {
     pub(super) number: u64,
     pub(super) since: Instant,
     pub(super) age: Age,
+    /// Its client has a claim on it until then.
+    pub(super) spared_until: Option<Instant>,
 }
 
 /// All sessions of one key.

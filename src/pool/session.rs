@@ -60,6 +60,7 @@ pub(super) struct Facts {
     /// Who polls its socket.
     pub(super) runtime: Id,
     pub(super) slot: Slot,
+    pub(super) spared_until: Option<Instant>,
 }
 
 /// When a session came, and how long it may stay.
@@ -108,6 +109,7 @@ impl<C> PooledSession<C> {
                 age: Age::new(Instant::now()),
                 runtime: Handle::current().id(),
                 slot,
+                spared_until: None,
             },
         }
     }
@@ -135,6 +137,11 @@ impl<C> PooledSession<C> {
     /// When it was opened.
     pub fn born(&self) -> Instant {
         self.facts.age.born
+    }
+
+    /// Until then it is the last one to be closed for others while it is kept for its client.
+    pub fn spare_until(&mut self, until: Option<Instant>) {
+        self.facts.spared_until = until;
     }
 
     /// Lets the present runtime poll it from now on.

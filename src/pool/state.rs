@@ -122,6 +122,7 @@ impl<C: Send + 'static> State<C> {
             number,
             since: now,
             age: pooled.session().facts.age,
+            spared_until: pooled.session().facts.spared_until,
         };
         let register = self.register_of(&pooled);
         match stay {
@@ -145,6 +146,7 @@ impl<C: Send + 'static> State<C> {
             return;
         };
         idle.number = self.number();
+        idle.spared_until = None;
         self.register_of(&pooled).put_to_rest(pooled, idle);
     }
 
@@ -258,20 +260,30 @@ impl<C: Send + 'static> State<C> {
     }
 
     fn evict(&mut self) -> Option<Doomed<C>> {
-        let oldest_kept = self.kept.keys().next().copied();
+        let oldest_kept = self.oldest_kept(Instant::now());
         let resting = self.registers.iter();
         let oldest_resting = resting
             .filter_map(|(key, register)| Some((register.resting().back()?.number, key)))
             .min_by_key(|(number, _)| *number);
         let pooled = match (oldest_kept, oldest_resting) {
-            (kept, Some((number, key))) if kept.is_none_or(|kept| number < kept) => {
+            (kept, Some((number, key)))
+                if kept.is_none_or(|(kept, is_spared)| is_spared || number < kept) =>
+            {
                 let key = key.clone();
                 let register = self.registers.get_mut(&key)?;
                 register.take_where(|idle| idle.number == number).pop()?
             }
-            (kept, _) => self.unkeep(kept?)?.1,
+            (kept, _) => self.unkeep(kept?.0)?.1,
         };
         self.doom(pooled, CloseReason::Evicted, Goodbye::Said)
+    }
+
+    /// The session that was kept first, and whether it is spared: then all are.
+    fn oldest_kept(&self, now: Instant) -> Option<(u64, bool)> {
+        let is_free = |idle: &Idle| idle.spared_until.is_none_or(|until| until <= now);
+        let free = self.kept.iter().find(|(_, (idle, _))| is_free(idle));
+        let any = || self.kept.keys().next().map(|number| (*number, true));
+        free.map(|(number, _)| (*number, false)).or_else(any)
     }
 
     /// Somebody waits for a slot from now on.

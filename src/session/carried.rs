@@ -84,6 +84,11 @@ impl Carried {
         self.strange_sequences && !self.own_sequences
     }
 
+    /// Until when its client has a claim on it.
+    pub(super) fn grace_until(&self) -> Option<Instant> {
+        self.grace_until
+    }
+
     /// Whether another client may take it.
     pub(super) fn may_be_taken(&self, now: Instant) -> bool {
         self.grace_until.is_none_or(|until| until <= now)

@@ -9,9 +9,12 @@ mod down;
 mod gates;
 mod pooled;
 mod put;
+mod seen;
 mod up;
 
 use bytes::Bytes;
+
+pub(super) use commit::Touched;
 
 use super::{
     carried::Carried,
@@ -19,9 +22,8 @@ use super::{
     lane::{Editing, Editor, Lane},
     pins::PinLimit,
     profile::Profile,
-    reported::Reported,
     statements::{Effect, Name, Statement, Statements, Texts},
-    words::{CustomNames, FunctionWords, Scan, Tags, Words},
+    words::{CustomNames, FunctionWords, Scan, Tags, Words, dotted_names},
 };
 use crate::config;
 use crate::ids::SessionId;
@@ -37,8 +39,8 @@ pub(super) struct Exchange<'a> {
     pub(super) expected: Expected,
     /// What transaction pooling needs; `None`: session pooling.
     pooled: Option<Pooled<'a>>,
-    roles_touched: &'a (dyn Fn() + Sync),
-    roles_may_be_touched: bool,
+    tell_touched: &'a (dyn Fn(Touched) + Sync),
+    touched: Touched,
     commit_possible: bool,
     /// A statement that may commit was prepared under a name: executing it shows no words.
     commit_prepared: bool,
@@ -62,8 +64,6 @@ pub(super) struct Pooled<'a> {
     pub(super) pins: &'a PinLimit,
     /// The client's own application_name, as ParameterStatus tells it after a reset.
     pub(super) application: &'a Bytes,
-    /// What ParameterStatus had told the client at the beginning of the turn.
-    pub(super) believed: &'a Reported,
     pub(super) facts: &'a mut Facts,
     /// For the errors that pgwake writes.
     pub(super) session: SessionId,
@@ -86,6 +86,8 @@ pub(super) struct Facts {
     pub(super) tags: Tags,
     /// Custom settings that it may have given a name.
     pub(super) names: CustomNames,
+    /// Values that may have been such names.
+    pub(super) values: CustomNames,
     /// A statement that was too long to be remembered, or one too many: it stays on this session.
     pub(super) unmovable: bool,
     /// After a reset the client was told its own application_name, which the session does not have.
@@ -113,6 +115,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// Values that may be the name of a setting.
+    fn note_values(&mut self, values: &[u8]) {
+        dotted_names(values).for_each(|name| self.values.insert(name));
+        self.words |= Words::of(values, None).only(Words::SEED | Words::HIDDEN_SETTING);
+    }
+
     /// What the message at the front waits for.
     pub(super) fn take_gate(&mut self) -> Option<Gate> {
         self.gate.take()
@@ -142,18 +150,21 @@ pub(super) enum Loss {
 }
 
 impl<'a> Exchange<'a> {
-    /// Between a client and a server that have nothing to say to each other yet. `roles_touched` is called when
-    /// statements that may change roles were committed, before the client can know: whoever it then lets log in
-    /// finds them.
-    pub(super) fn new(roles_touched: &'a (dyn Fn() + Sync), pooled: Option<Pooled<'a>>) -> Self {
+    /// Between a client and a server that have nothing to say to each other yet. `tell_touched` is called when
+    /// statements that may change roles or functions were committed, before the client can know: whoever it then lets
+    /// log in finds them.
+    pub(super) fn new(tell_touched: &'a (dyn Fn(Touched) + Sync), pooled: Option<Pooled<'a>>) -> Self {
         // A gate may have stood in the middle of a transaction that changed some.
         let tags = Tags::ROLES | Tags::DO | Tags::CALL;
-        let roles_may_be_touched = pooled.as_ref().is_some_and(|pooled| pooled.facts.tags.has(tags));
+        let touched = Touched {
+            roles: pooled.as_ref().is_some_and(|pooled| pooled.facts.tags.has(tags)),
+            tags: Tags::default(),
+        };
         Self {
             expected: Expected::default(),
             pooled,
-            roles_touched,
-            roles_may_be_touched,
+            tell_touched,
+            touched,
             commit_possible: false,
             commit_prepared: false,
             terminated: false,

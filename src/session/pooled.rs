@@ -11,6 +11,7 @@
 
 mod bring;
 mod greet;
+mod keeping;
 mod lend;
 mod local;
 mod salvage;
@@ -36,7 +37,7 @@ use super::{
     reported::Reported,
     say_goodbye,
     statements::{Statements, next_serial},
-    words::CustomNames,
+    words::{CustomNames, names_of_startup},
 };
 use crate::auth::{Authenticated, WakeRight};
 use crate::cancel::{PooledRegistration, SecretLength};
@@ -79,7 +80,9 @@ pub(super) struct Pooled<'a> {
     profile: Arc<Profile>,
     /// Custom settings that its session has had.
     names: CustomNames,
-    /// What its statements named like custom settings, and is none.
+    /// Those that its server sessions are started with.
+    startup_names: CustomNames,
+    /// Values of its that look like a custom setting's name, and are none.
     other_names: CustomNames,
     /// What ParameterStatus has told it.
     believed: Reported,
@@ -115,6 +118,8 @@ impl<'a> Pooled<'a> {
         let database = parameter(b"database").filter(|database| !database.is_empty());
         let database = database.unwrap_or_else(|| Bytes::copy_from_slice(who.role.as_bytes()));
         let application = parameter(b"application_name").unwrap_or_default();
+        let texts = parameters.iter().map(|(name, value)| (&name[..], &value[..]));
+        let names = names_of_startup(texts);
         let proved = pooling.prove(&who.role, who.credential);
         let key = lend::key(&who.role, &database, &parameters, &proved);
         Self {
@@ -132,7 +137,8 @@ impl<'a> Pooled<'a> {
             up: Lane::new(Sender::Client),
             local: Local::new(record.id),
             statements: Statements::default(),
-            names: CustomNames::default(),
+            names: names.clone(),
+            startup_names: names,
             other_names: CustomNames::default(),
             believed: Reported::default(),
             kept: None,

@@ -9,7 +9,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -40,7 +40,9 @@ pub struct Pooling {
     /// `lastval` or `currval` was seen: sessions that change hands are cleared of a stranger's numbers at once.
     asks_sequences: AtomicBool,
     greetings: Mutex<HashMap<PoolKey, Reported>>,
-    databases: Mutex<HashMap<Bytes, (Generation, Database)>>,
+    databases: Mutex<HashMap<Bytes, (Option<Generation>, Database)>>,
+    /// How often functions have changed.
+    functions_epoch: AtomicU64,
     proved: Mutex<HashMap<String, Weak<Proved>>>,
     hasher: RandomState,
 }
@@ -82,6 +84,7 @@ impl Pooling {
             asks_sequences: AtomicBool::new(false),
             greetings: Mutex::default(),
             databases: Mutex::default(),
+            functions_epoch: AtomicU64::new(0),
             proved: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -147,7 +150,7 @@ impl Pooling {
     pub(super) fn database(&self, name: &Bytes, generation: Generation) -> Option<Database> {
         let databases = lock(&self.databases);
         let (known_in, database) = databases.get(name)?;
-        (*known_in == generation).then(|| database.clone())
+        (*known_in == Some(generation)).then(|| database.clone())
     }
 
     /// What was last known of it.
@@ -158,16 +161,39 @@ impl Pooling {
     }
 
     /// What has been read of a database.
-    pub(super) fn learn(&self, name: &Bytes, generation: Generation, database: Database) {
+    pub(super) fn learn(&self, name: &Bytes, generation: Generation, mut database: Database) -> Database {
         let mut databases = lock(&self.databases);
-        if databases.len() < REMEMBERED_MAX || databases.contains_key(name) {
-            databases.insert(name.clone(), (generation, database));
+        if let Some((_, known)) = databases.get(name)
+            && known.functions.is_same(&database.functions)
+        {
+            // Statements that were prepared before need not be looked at again.
+            database.functions = known.functions.clone();
         }
+        if databases.len() < REMEMBERED_MAX || databases.contains_key(name) {
+            databases.insert(name.clone(), (Some(generation), database.clone()));
+        }
+        database
     }
 
     /// Functions of a database have changed: they are read again.
     pub(super) fn forget_database(&self, name: &Bytes) {
-        lock(&self.databases).remove(name);
+        self.functions_epoch.fetch_add(1, Ordering::AcqRel);
+        if let Some((known_in, _)) = lock(&self.databases).get_mut(name) {
+            *known_in = None;
+        }
+    }
+
+    /// Functions of some database have changed, beside transaction pooling: all are read again.
+    pub(super) fn forget_databases(&self) {
+        self.functions_epoch.fetch_add(1, Ordering::AcqRel);
+        lock(&self.databases)
+            .values_mut()
+            .for_each(|(known_in, _)| *known_in = None);
+    }
+
+    /// How often functions have changed. To be asked for before what is known of a database.
+    pub(super) fn functions_epoch(&self) -> u64 {
+        self.functions_epoch.load(Ordering::Acquire)
     }
 
     /// Whether sequences have been asked for their last values.

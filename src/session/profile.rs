@@ -76,6 +76,9 @@ pub(super) struct Carried {
     pub(super) profile: Arc<Profile>,
     /// What the last client left in it.
     pub(super) pins: Pins,
+    /// More may be set than Postgres shows: custom settings whose names nobody saw. No client but the last one may
+    /// find them.
+    pub(super) hides: bool,
 }
 
 impl Profile {
@@ -127,6 +130,14 @@ impl Profile {
         let settings = others.cloned().chain([Setting::new(name, value)]).collect();
         Self::new(settings, self.session_authorization.clone(), self.role.clone())
             .with_statements(self.statements.clone())
+    }
+
+    /// Without the statements at these places.
+    pub(super) fn without_statements(&self, places: &[usize]) -> Self {
+        let statements = self.statements.iter().enumerate();
+        let kept = statements.filter(|(place, _)| !places.contains(place));
+        self.settings_only()
+            .with_statements(kept.map(|(_, statement)| statement.clone()).collect())
     }
 
     fn whole_fingerprint(&self) -> u64 {
@@ -219,10 +230,12 @@ impl Setting {
 
     /// Whether it can matter to what a statement means.
     fn matters(&self) -> bool {
+        let is_bare_name = self.value.is_empty() && self.name.contains(&b'.');
         !(matches!(
             &*self.name,
             b"application_name" | b"client_min_messages" | b"work_mem"
-        ) || self.name.ends_with(b"_timeout"))
+        ) || self.name.ends_with(b"_timeout")
+            || is_bare_name)
     }
 }
 
@@ -232,6 +245,10 @@ impl Carried {
         Self {
             profile,
             pins: Pins::NONE,
+            hides: false,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

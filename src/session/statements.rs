@@ -44,6 +44,8 @@ pub(super) struct Seen {
     pub(super) words: Words,
     /// Custom settings that it may name.
     pub(super) names: CustomNames,
+    /// The functions that were known then.
+    pub(super) functions: u64,
 }
 
 /// The statements on a server session.

@@ -8,12 +8,13 @@ use super::{
     checkout::{Checkout, CheckoutError},
     end_with,
     error::SessionError,
-    exchange::{Exchange, Loss},
+    exchange::{Exchange, Loss, Touched},
     hold::Held,
     lane::Lane,
     record::{Outcome, SessionRecord},
     relay::{End, IdleReports, Relay, Sides},
     say_goodbye, say_to,
+    words::Tags,
 };
 use crate::auth::Authenticated;
 use crate::cancel::{Registration, SecretLength, Target};
@@ -84,7 +85,7 @@ impl Turn<'_> {
         } else {
             IdleReports::No
         };
-        let touched = || self.house.roles.changed(&self.who.endpoint);
+        let touched = |touched: Touched| self.touched(touched);
         let mut exchange = Exchange::new(&touched, None);
         let (mut up, mut down) = (Lane::new(Sender::Client), Lane::new(Sender::Server));
         up.push(&early);
@@ -114,6 +115,25 @@ impl Turn<'_> {
             server.close().await;
         }
         outcome
+    }
+
+    /// What was committed concerns others: who logs in, and the clients of transaction pooling.
+    fn touched(&self, touched: Touched) {
+        if touched.roles {
+            self.house.roles.changed(&self.who.endpoint);
+        }
+        let Some(pooling) = self.house.pooling.get(&self.who.endpoint.name) else {
+            return;
+        };
+        if touched
+            .tags
+            .has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM)
+        {
+            pooling.changed();
+        }
+        if touched.tags.has(Tags::FUNCTION_DDL | Tags::CALLING_DDL) {
+            pooling.forget_databases();
+        }
     }
 
     /// Cancels what still runs for a client that has left; not beyond the end of pgwake.

@@ -15,7 +15,7 @@ mod tags;
 use std::ops::{BitOr, BitOrAssign};
 
 pub(super) use functions::{Effect, FunctionWords};
-pub(super) use names::{CustomNames, dotted_names};
+pub(super) use names::{CustomNames, dotted_names, names_of_startup};
 pub(super) use scan::Scan;
 pub(super) use tags::Tags;
 
@@ -112,6 +112,12 @@ words! {
     SLOT = 37,
     /// A setting that `pg_settings` does not show to every role.
     HIDDEN_SETTING = 38,
+    /// `SET` or `RESET` and no name behind it: a function makes one up, or it is too long.
+    SET_UNSEEN = 39,
+    /// `SET` for the session that reads like a statement, wherever it is: not prose in a comment.
+    SET_STATEMENT = 40,
+    /// The view over settings, or one that stands for it.
+    SETTINGS_VIEW = 41,
 }
 
 impl Words {
@@ -135,22 +141,32 @@ impl Words {
             | Self::SLOT.0
             | Self::NAME_UNSEEN.0,
     );
+    /// A function is called that changes something, or seems to be.
+    const CALLS: Self =
+        Self(Self::CHANGES.0 & !(Self::TEMP.0 | Self::PG_TEMP.0 | Self::HOLD.0) | Self::SET_CONFIG_LOCAL.0);
     /// What a function does to its session where its source has these words: no tag tells of them.
-    pub(super) const CHANGES_IN_FUNCTION: Self = Self(
+    const CHANGES_IN_FUNCTION: Self = Self(
         Self::CHANGES.0
-            | Self::SET_SESSION.0
+            | Self::SET_STATEMENT.0
             | Self::RESET.0
             | Self::LISTEN.0
             | Self::UNLISTEN.0
             | Self::LOAD.0
             | Self::PREPARE.0
             | Self::DEALLOCATE.0
-            | Self::DISCARD.0
+            | Self::DISCARD.0,
+    );
+    /// What of a function's source matters to the statement that calls it, beside changes.
+    const OF_FUNCTION: Self = Self(
+        Self::CHANGES_IN_FUNCTION.0
+            | Self::SET_CONFIG_LOCAL.0
+            | Self::NAME_BOUND.0
+            | Self::SET_UNSEEN.0
             | Self::NEXTVAL.0
             | Self::SEQUENCE_READ.0,
     );
-    /// Sequences are drawn from or asked for.
-    pub(super) const SEQUENCES: Self = Self(Self::NEXTVAL.0 | Self::SEQUENCE_READ.0);
+    /// A setting is set, if only for a transaction.
+    const SETS: Self = Self(Self::SET_STATEMENT.0 | Self::SET_CONFIG.0 | Self::SET_CONFIG_LOCAL.0);
     /// The statement may give the session a custom setting's name (`app.tenant_id`), if only for a transaction:
     /// [`Scan::take_names`] has those that its text shows.
     pub(super) const NAMES: Self = Self(
@@ -160,7 +176,8 @@ impl Words {
             | Self::SET_CONFIG_LOCAL.0
             | Self::RESET.0
             | Self::NAME_BOUND.0
-            | Self::NAME_UNSEEN.0,
+            | Self::NAME_UNSEEN.0
+            | Self::SET_UNSEEN.0,
     );
 
     /// The words of a whole statement.
@@ -170,13 +187,26 @@ impl Words {
         scan.finish(functions)
     }
 
+    /// What calling a function does that has these words in its source.
+    pub(super) fn in_function(self) -> Self {
+        let mut effect = self.only(Self::OF_FUNCTION);
+        if self.has(Self::SETS) {
+            effect |= self.only(Self::SEED | Self::HIDDEN_SETTING);
+        }
+        if self.has(Self::CHANGES_IN_FUNCTION) {
+            effect |= Self::TRIGGER_FUNCTION;
+        }
+        effect
+    }
+
     /// Whether any of `these` is among them.
     pub(super) fn has(self, these: Self) -> bool {
         self.0 & these.0 != 0
     }
 
     /// Those that are not among `these`.
-    pub(super) fn without(self, these: Self) -> Self {
+    #[cfg(test)]
+    fn without(self, these: Self) -> Self {
         Self(self.0 & !these.0)
     }
 
@@ -219,7 +249,7 @@ pub(super) fn functions_may_have_changed(words: Words, tags: Tags) -> bool {
     // A view, a default or a trigger on a function that changes state has its name in its definition.
     tags.has(Tags::FUNCTION_DDL)
         || words.has(Words::FUNCTION_DDL)
-        || (tags.has(Tags::CREATE | Tags::ALTER) && words.has(Words::TRIGGER_FUNCTION))
+        || (tags.has(Tags::CREATE | Tags::ALTER) && words.has(Words::CALLS | Words::SETTINGS_VIEW))
 }
 
 #[cfg(test)]

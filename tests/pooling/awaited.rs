@@ -120,7 +120,7 @@ impl Awaited {
                 None
             }
             (Mode::CopyingSimple | Mode::CopyingExtended, _) => return Err(Silence::Silent),
-            (Mode::Normal, Said::Query(_) | Said::Call { .. }) => simple(b"ZG"),
+            (Mode::Normal, Said::Query(_) | Said::Call { .. } | Said::CallTexts { .. }) => simple(b"ZG"),
             (Mode::Normal, Said::Flush | Said::Data { .. } | Said::CopyDone | Said::CopyFail(_)) => None,
             (Mode::Normal, said) => {
                 self.unsynced = true;

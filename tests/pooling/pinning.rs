@@ -176,6 +176,16 @@ async fn more_clients_than_may_keep_no_session() {
     ]
     .concat();
     assert_eq!(errors(&second.ask(&extended, Way::Whole).await), ["53300"]);
+    // In a transaction it is an error like any other.
+    second.query("begin").await;
+    assert_eq!(values(&second.query("select 'begun'").await), ["begun"]);
+    let answer = second.query("create temp table mine (id int)").await;
+    assert_eq!(
+        (errors(&answer), answer.last().unwrap().body.clone()),
+        (vec!["53300".to_owned()], b"E".to_vec())
+    );
+    assert_eq!(errors(&second.query("select 1").await), ["25P02"]);
+    second.query("rollback").await;
     // Who is pinned already may have more of it.
     assert!(errors(&first.query("create temp table more (id int); listen news").await).is_empty());
 
@@ -196,21 +206,20 @@ async fn more_clients_than_may_keep_no_session() {
 async fn quiet_pins_count_and_end_at_twice_as_many() {
     const ENDPOINT: &str = "pin-quiet";
     let pooled = pooled(ENDPOINT, 4, "pinned_max = 1").await;
+    let quietly = "do $$begin execute 'create te' || 'mp table hidden (id int)'; end$$";
     let mut lines: Vec<Line> = Vec::new();
-    let mut ended = 0;
-    for _ in 0..3 {
+    for _ in 0..2 {
         let mut line = pooled.line(ENDPOINT).await;
-        line.say(&[Said::query("select make_hidden()")], Way::Whole).await;
-        let told = line.until(b'Z').await;
-        let next = [Said::query("select count(*) from hidden")];
-        line.say(&next, Way::Whole).await;
-        let mut said = told.unwrap_or_default();
-        said.extend(line.until(b'Z').await.unwrap_or_default());
-        said.extend(line.rest().await);
-        ended += usize::from(errors(&said).contains(&"53300".to_owned()));
+        assert!(errors(&line.query(quietly).await).is_empty());
+        assert_eq!(values(&line.query("select count(*) from hidden").await), ["0"]);
         lines.push(line);
     }
-    assert!(ended > 0, "three clients keep their sessions where one may");
+    let mut one_too_many = pooled.line(ENDPOINT).await;
+    one_too_many.say(&[Said::query(quietly)], Way::Whole).await;
+    assert_eq!(errors(&one_too_many.until(b'E').await.unwrap()), ["53300"]);
+    for line in &mut lines {
+        assert_eq!(values(&line.query("select count(*) from hidden").await), ["0"]);
+    }
     let mut other = pooled.line(ENDPOINT).await;
     assert_eq!(values(&other.query(STRANGER).await), ["a stranger"]);
 }

@@ -47,6 +47,11 @@ pub(crate) enum Said {
     },
     CopyDone,
     CopyFail(String),
+    /// FunctionCall with arguments in text form.
+    CallTexts {
+        function: u32,
+        arguments: Vec<String>,
+    },
     /// FunctionCall with arguments of four bytes.
     Call {
         function: u32,
@@ -136,7 +141,7 @@ impl Said {
     pub(crate) fn pushes(&self) -> bool {
         matches!(
             self,
-            Self::Query(_) | Self::Sync | Self::Flush | Self::Call { .. }
+            Self::Query(_) | Self::Sync | Self::Flush | Self::Call { .. } | Self::CallTexts { .. }
         )
     }
 
@@ -174,6 +179,15 @@ impl Said {
             Self::Data { bytes, .. } => frame(out, b'd', |body| body.put_slice(bytes)),
             Self::CopyDone => frame(out, b'c', |_| ()),
             Self::CopyFail(why) => frame(out, b'f', |body| text(body, why)),
+            Self::CallTexts { function, arguments } => frame(out, b'F', |body| {
+                body.put_u32(*function);
+                body.put_u16(0);
+                body.put_u16(count(arguments));
+                for argument in arguments {
+                    value(body, Some(argument.as_bytes()));
+                }
+                body.put_u16(0);
+            }),
             Self::Call { function, arguments } => frame(out, b'F', |body| {
                 body.put_u32(*function);
                 body.put_u16(1);
@@ -263,6 +277,9 @@ impl fmt::Debug for Said {
             Self::Data { bytes, .. } => write!(f, "CopyData({})", short(bytes)),
             Self::CopyDone => f.write_str("CopyDone"),
             Self::CopyFail(why) => write!(f, "CopyFail({why})"),
+            Self::CallTexts { function, arguments } => {
+                write!(f, "FunctionCall({function}, {arguments:?})")
+            }
             Self::Call { function, arguments } => write!(f, "FunctionCall({function}, {arguments:?})"),
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Exchange, PREFIX_BYTES, commit::touches_roles};
+use super::{Exchange, PREFIX_BYTES};
 use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
 use crate::session::statements::Effect;
@@ -80,8 +80,8 @@ impl Exchange<'_> {
         if self.expected.is_answered() {
             self.commit_possible = false;
         }
-        if status == b'I' && std::mem::take(&mut self.roles_may_be_touched) {
-            (self.roles_touched)();
+        if status == b'I' && self.touched.is_any() {
+            (self.tell_touched)(std::mem::take(&mut self.touched));
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.carried.prepared.end_batch();
@@ -93,7 +93,7 @@ impl Exchange<'_> {
     }
 
     fn completed(&mut self, tag: &[u8]) {
-        self.roles_may_be_touched |= touches_roles(tag);
+        self.touched.note(tag);
         let is_ours = self
             .expected
             .front()
@@ -226,9 +226,12 @@ impl Exchange<'_> {
                 && pooled.carried.opened_as != *pooled.application
                 && body == [name, &pooled.carried.opened_as[..], b"\0"].concat()
             {
+                // What the client was told last; a SET may have come before in this turn.
+                let told = pooled.carried.reported.get(b"application_name");
+                let knows = pooled.facts.is_told_own_application || told == Some(pooled.application);
                 pooled.carried.reported.note(body);
                 pooled.facts.is_told_own_application = true;
-                if pooled.believed.get(b"application_name") == Some(pooled.application) {
+                if knows {
                     return lane.skip(front);
                 }
                 let own = [name, &pooled.application[..], b"\0"].concat();

@@ -8,7 +8,7 @@ use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
 use crate::session::sql_names::named_in_sql;
 use crate::session::statements::{Effect, Name, Seen, Statement, next_serial};
-use crate::session::words::{Scan, Words, dotted_names};
+use crate::session::words::{Scan, Words};
 use crate::wire::extended::{self, BindNames, Object, ParseBody};
 use crate::wire::frame::{Front, HEADER_BYTES};
 
@@ -78,7 +78,7 @@ impl<'a> Exchange<'a> {
             b'P' if front.body_bytes <= pooled.limits.statement_bytes_max => front.body_bytes,
             b'P' => NAMES_SEEN,
             b'B' => pooled.facts.bind_seen.max(NAMES_SEEN),
-            b'D' | b'C' => OBJECT_BYTES_MAX,
+            b'D' | b'C' | b'F' => OBJECT_BYTES_MAX,
             _ => 0,
         }
     }
@@ -101,8 +101,7 @@ impl<'a> Exchange<'a> {
             }
             _ => {
                 if front.tag == b'F' {
-                    // What a function does that is called by its number shows in no text and no tag.
-                    self.facts().words |= Words::OBSCURE;
+                    self.note_call(lane, front);
                 }
                 self.commit_possible |= front.tag == b'E' && self.commit_prepared;
                 self.put_begin(lane);
@@ -258,7 +257,7 @@ impl<'a> Exchange<'a> {
         if seen.words.has(Words::NAME_BOUND) {
             self.see_more_of_bind(front, body.len())?;
             let facts = self.facts();
-            dotted_names(body).for_each(|name| facts.names.insert(name));
+            facts.note_values(body);
             if front.body_bytes > BIND_SEEN_MAX {
                 facts.words |= Words::NAME_UNSEEN;
             }
@@ -320,18 +319,6 @@ impl<'a> Exchange<'a> {
         };
         let text = behind_name.and_then(|behind_name| behind_name.split(|byte| *byte == 0).next());
         text.is_some_and(|text| may_commit(&text[..text.len().min(PREFIX_BYTES)]))
-    }
-
-    fn seen_of(&mut self, name: &[u8]) -> Seen {
-        let statements = &self.pooled().statements;
-        if name.is_empty() {
-            return statements
-                .unnamed()
-                .map_or_else(Seen::default, |unnamed| unnamed.seen.clone());
-        }
-        statements
-            .get(name)
-            .map_or_else(Seen::default, |statement| statement.seen.clone())
     }
 
     fn describe(&mut self, lane: &mut Lane, front: Front) -> Option<()> {

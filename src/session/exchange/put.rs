@@ -9,7 +9,7 @@ use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::statements::{Effect, Seen, ServerName, Statement};
-use crate::session::words::Scan;
+use crate::session::words::{FunctionWords, Scan};
 use crate::wire::frame::Front;
 
 /// The name of pgwake's own BEGIN.
@@ -130,9 +130,14 @@ impl<'a> Exchange<'a> {
     }
 
     pub(super) fn finish_scan(&mut self, mut scan: Scan) -> Seen {
-        let words = scan.finish(self.pooled().functions.as_deref());
+        let functions = self.pooled().functions.as_deref();
+        let words = scan.finish(functions);
         let names = scan.take_names();
-        Seen { words, names }
+        Seen {
+            words,
+            names,
+            functions: functions.map_or(0, FunctionWords::serial),
+        }
     }
 
     /// Looks on in a Query that comes in pieces.

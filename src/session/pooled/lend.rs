@@ -304,6 +304,7 @@ impl Pooled<'_> {
         let state = profile::Carried::fresh(Profile::of_startup(&self.application));
         let mut carried = Carried::opened_by(self.serial, self.application.clone(), state);
         carried.reported = Reported::from_greeting(&session.greeting);
+        carried.names = self.startup_names.clone();
         carried.target = target.map(ServerTarget::new);
         self.pooling.greeted(&self.key, carried.reported.clone());
         let fresh = Fresh {

@@ -10,7 +10,12 @@ use super::{
     talk::{Heard, drain},
     turn::Turn,
 };
-use crate::session::{expected::Kind, statements::Prepared};
+use crate::session::{
+    expected::Kind,
+    profile::Pins,
+    statements::Prepared,
+    words::{Tags, Words},
+};
 use crate::shutdown::Phase;
 use crate::wire::say;
 
@@ -32,6 +37,7 @@ impl Pooled<'_> {
             && !turn.owed.iter().any(|(_, kind)| *kind == Kind::CopyEnd)
             && !turn.was_copying
             && !turn.facts.unmovable
+            && !may_hide(&turn)
             && !turn
                 .loan
                 .session
@@ -55,6 +61,7 @@ impl Pooled<'_> {
         let carried = &mut turn.loan.session.carried;
         carried.note_sequences(&turn.facts, None);
         carried.names.extend(&turn.facts.names);
+        carried.names.extend(&turn.facts.values);
         carried.prepared = Prepared::default();
         carried.state = None;
         self.pooling.pool.rest(turn.loan.session);
@@ -87,4 +94,21 @@ impl Pooled<'_> {
         session.carried.reported = heard.reported;
         drained.is_ok()
     }
+}
+
+/// Whether what was said may have left what no reset undoes, or what cannot be seen: which of it was done, nobody knows.
+fn may_hide(turn: &Turn) -> bool {
+    let knows = turn
+        .database
+        .as_ref()
+        .is_some_and(|database| !database.is_careful);
+    let hides =
+        Words::OBSCURE | Words::TRIGGER_FUNCTION | Words::EXECUTE | Words::DO | Words::CALL | Words::SLOT;
+    let words = turn.facts.words;
+    let pins = Pins::foreseen(words) | Pins::NONE.remembered(words, Tags::DO);
+    !knows
+        || words.has(hides)
+        || pins.must_close()
+        || turn.facts.names.has_overflowed()
+        || turn.facts.values.has_overflowed()
 }

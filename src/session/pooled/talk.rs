@@ -29,6 +29,10 @@ pub(super) struct Heard {
     pub(super) reported: Reported,
     /// Whole NotificationResponse messages: the client listens.
     pub(super) notifications: BytesMut,
+    /// ReadyForQuery, counted from 0, that an error may come before.
+    pub(super) may_fail: Vec<usize>,
+    /// Those of them that one came before.
+    pub(super) failed: Vec<usize>,
 }
 
 /// Why there is no answer.
@@ -45,6 +49,9 @@ pub(super) enum TalkError {
     /// It left, or broke the protocol.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// It answered with more than is read; all of it has come.
+    #[error("the answer is too long")]
+    TooLong,
     /// It said nothing for too long.
     #[error("no answer in time")]
     Timeout,
@@ -77,21 +84,25 @@ async fn answers(
     let mut rows = Vec::new();
     let mut rows_bytes = 0;
     let mut refused = None;
+    let mut heard_readies = 0;
     while readies > 0 {
         let message = next(stream, &mut read).await?;
         match message.tag {
             b'D' => {
                 rows_bytes += message.body.len();
                 if rows_bytes > ROWS_BYTES_MAX {
-                    return Err(WireError::Violation("the server's answer is too long").into());
+                    rows = Vec::new();
+                } else {
+                    rows.push(message.body);
                 }
-                rows.push(message.body);
             }
             b'S' => heard.reported.note(&message.body),
             b'A' => message.put(&mut heard.notifications),
+            b'E' if heard.may_fail.contains(&heard_readies) => heard.failed.push(heard_readies),
             b'E' if refused.is_none() => refused = Some(message),
             b'Z' if message.body[..] == *b"I" || message.body[..] == *b"T" || refused.is_some() => {
-                readies -= 1
+                heard_readies += 1;
+                readies -= 1;
             }
             b'Z' => return Err(WireError::Violation("the server is in a failed transaction").into()),
             _ => (),
@@ -103,7 +114,20 @@ async fn answers(
     }
     match refused {
         Some(message) => Err(refusal(&message)),
+        None if rows_bytes > ROWS_BYTES_MAX => Err(TalkError::TooLong),
         None => Ok(rows),
+    }
+}
+
+impl TalkError {
+    /// Whether another session may do better: the server ended or cancelled what was to be done, for reasons of its own
+    /// or by a time limit that the session's last client had set.
+    pub(super) fn is_of_session(&self) -> bool {
+        match self {
+            Self::Refused { fields, .. } => fields.sqlstate.starts_with("57"),
+            Self::Wire(_) | Self::Timeout => true,
+            Self::TooLong => false,
+        }
     }
 }
 

@@ -7,7 +7,6 @@ use super::{
     bring::BringError,
     lend::{LendError, Loan},
     local::Sent,
-    talk::TalkError,
 };
 use crate::error::ClientError;
 use crate::pool::LoginError;
@@ -45,6 +44,8 @@ pub(super) struct Turn {
     pub(super) facts: Facts,
     pub(super) down: Lane,
     pub(super) database: Option<Database>,
+    /// How often functions had changed when it was looked up.
+    pub(super) functions_epoch: u64,
     /// The client keeps the session for what cannot be moved.
     pub(super) pinned: Option<PinPermit>,
     /// What the server owed when the relay ended.
@@ -89,7 +90,7 @@ impl Pooled<'_> {
             let mut turn = self.begin(loan);
             match self.bring(&mut turn).await {
                 Ok(()) => return Ok(turn),
-                Err(BringError::Talk(TalkError::Wire(_) | TalkError::Timeout)) if lost < LOST_MAX => {
+                Err(BringError::Talk(error)) if error.is_of_session() && lost < LOST_MAX => {
                     lost += 1;
                     self.close(turn);
                 }
@@ -105,6 +106,7 @@ impl Pooled<'_> {
         Turn {
             facts: Facts::default(),
             down: Lane::new(Sender::Server),
+            functions_epoch: self.pooling.functions_epoch(),
             database: self.pooling.database(&self.database, loan.lease.generation()),
             loan,
             pinned: None,
@@ -160,7 +162,11 @@ impl Pooled<'_> {
         turn: &mut Turn,
         record: &SessionRecord,
     ) -> (End, Last) {
-        let roles_touched = || self.house.roles.changed(&self.endpoint);
+        let tell_touched = |touched: exchange::Touched| {
+            if touched.roles {
+                self.house.roles.changed(&self.endpoint);
+            }
+        };
         let session = &mut *turn.loan.session;
         let pooled = exchange::Pooled {
             statements: &mut self.statements,
@@ -171,11 +177,10 @@ impl Pooled<'_> {
             limits: &self.endpoint.pool,
             pins: &self.pooling.pins,
             application: &self.application,
-            believed: &self.believed,
             facts: &mut turn.facts,
             session: record.id,
         };
-        let mut exchange = Exchange::new(&roles_touched, Some(pooled));
+        let mut exchange = Exchange::new(&tell_touched, Some(pooled));
         exchange.expected.resume(turn.loan.status);
         let reports = if self.endpoint.suspend_idle_sessions {
             IdleReports::Yes

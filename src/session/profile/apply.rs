@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Carried, Pins, Profile, Statement};
+use super::{Carried, Pins, Profile, Setting, Statement};
 use crate::wire::say;
 
 /// Messages that are sent at once.
@@ -18,7 +18,22 @@ pub(in crate::session) struct Flight {
     pub(in crate::session) readies: usize,
     /// The session's unnamed statement is pgwake's afterwards.
     pub(in crate::session) takes_unnamed: bool,
+    /// Which ReadyForQuery, counted from 0, end a PREPARE, and the place of its statement in the profile: one that
+    /// Postgres refuses is only missing.
+    pub(in crate::session) prepares: Vec<(usize, usize)>,
 }
+
+/// Whose server session it is that a client's profile is brought to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) enum Whose {
+    /// Its own: what nobody sees is the client's, and what pins it stays.
+    Own,
+    /// Nobody's or another's.
+    Other,
+}
+
+/// The one setting that says how the others are to be read.
+const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
 /// What nobody knows is reset without being looked at.
 const RESET_ALL: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; CLOSE ALL; \
@@ -54,56 +69,71 @@ impl Flight {
     /// custom settings of these `names` then, too.
     pub(in crate::session) fn carry<'n>(
         &mut self,
-        from: Option<&Carried>,
+        (from, whose): (Option<&Carried>, Whose),
         to: &Profile,
         names: impl Iterator<Item = &'n [u8]>,
     ) {
         let nothing = Carried::fresh(Arc::new(Profile::new(Vec::new(), None, None)));
-        let from = match from {
+        match from {
             None => {
                 self.query(RESET_ALL);
-                &nothing
+                self.change(&nothing, to, names);
             }
-            Some(from) => from,
-        };
-        self.change(from, to, names);
-        let from = &from.profile;
-        let missing = |statement: &&Statement| !from.statements.contains(statement);
-        for statement in to.statements.iter().filter(missing) {
+            Some(from) => {
+                let resets = resets((from, whose), to);
+                if !resets.is_empty() {
+                    self.query_bytes(&resets);
+                }
+                let has_settings = whose == Whose::Own || !must_reset_all(from);
+                self.change(if has_settings { from } else { &nothing }, to, names);
+            }
+        }
+        let from = from.map_or(&nothing.profile, |from| &from.profile);
+        let missing = |(_, statement): &(usize, &Statement)| !from.statements.contains(statement);
+        for (place, statement) in to.statements.iter().enumerate().filter(missing) {
             let Some(text) = &statement.text else { continue };
             let is_same = statement.under.settings_fingerprint == to.settings_fingerprint;
             if is_same || !has_literals(text) {
-                self.query_bytes(text);
+                self.prepare(place, text);
             } else {
                 // Its literals have the values that they had then.
                 self.switch(to, &statement.under);
-                self.query_bytes(text);
+                self.prepare(place, text);
                 self.switch(&statement.under, to);
             }
         }
     }
 
+    fn prepare(&mut self, place: usize, text: &[u8]) {
+        self.prepares.push((self.readies, place));
+        self.query_bytes(text);
+    }
+
     /// Other settings, for a while; statements stay.
     pub(in crate::session) fn switch(&mut self, from: &Profile, to: &Profile) {
         let from = Carried::fresh(Arc::new(from.settings_only()));
-        self.change(&from, to, std::iter::empty());
-    }
-
-    /// Takes away what `to` has not, then sets what it has otherwise.
-    fn change<'n>(&mut self, from: &Carried, to: &Profile, names: impl Iterator<Item = &'n [u8]>) {
-        let resets = resets(from, to);
+        let to = to.settings_only();
+        let resets = resets((&from, Whose::Own), &to);
         if !resets.is_empty() {
             self.query_bytes(&resets);
         }
+        self.change(&from, &to, std::iter::empty());
+    }
+
+    /// Sets what `to` has and `from` has not.
+    fn change<'n>(&mut self, from: &Carried, to: &Profile, names: impl Iterator<Item = &'n [u8]>) {
         let keeps_identity = is_same_role(&from.profile, to) && !resets_identity(from, to);
         let own = (!keeps_identity).then_some(to);
         let from = &from.profile;
-        let encoding = &b"client_encoding"[..];
-        let (first, rest): (Vec<_>, Vec<_>) = to
-            .settings
-            .iter()
-            .filter(|setting| from.setting(&setting.name) != Some(&*setting.value))
-            .partition(|setting| *setting.name == *encoding);
+        let is_set = |setting: &&Setting| from.setting(&setting.name) == Some(&*setting.value);
+        let mut settings: Vec<_> = to.settings.iter().filter(|setting| !is_set(setting)).collect();
+        // The other values are in this encoding; and time limits would count for the flight.
+        settings.sort_by_key(|setting| {
+            (
+                *setting.name != *CLIENT_ENCODING,
+                setting.name.ends_with(b"_timeout"),
+            )
+        });
         let authorization = own.and_then(|to| to.session_authorization.as_deref());
         let role = own.and_then(|to| to.role.as_deref());
         let identity = [
@@ -114,15 +144,14 @@ impl Flight {
         let names = names
             .filter(|name| to.setting(name).is_none())
             .map(|name| (name, &b""[..]));
-        let settings = first
+        let settings = settings
             .into_iter()
-            .chain(rest)
             .map(|setting| (&*setting.name, &*setting.value));
         let identity = identity
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
         let mut is_empty = true;
-        for (name, value) in names.chain(settings).chain(identity) {
+        for (name, value) in settings.chain(names).chain(identity) {
             if std::mem::take(&mut is_empty) {
                 say::parse(b"", SET, &mut self.bytes);
             }
@@ -158,16 +187,25 @@ fn is_same_role(from: &Profile, to: &Profile) -> bool {
     from.session_authorization == to.session_authorization && from.role == to.role
 }
 
+/// Whether another client's settings are not all known, or not all for the role that logged in to reset: RESET of a
+/// setting asks who resets it, RESET ALL does not.
+fn must_reset_all(from: &Carried) -> bool {
+    from.hides
+        || from
+            .pins
+            .has(Pins::PRIVILEGED_SETTING | Pins::UNKNOWN | Pins::TOO_LARGE)
+}
+
 /// Whether roles are reset, because whatever is to be changed, the role that logged in may change it.
 fn resets_identity(from: &Carried, to: &Profile) -> bool {
     let profile = &*from.profile;
     let is_other = profile.session_authorization.is_some() || profile.role.is_some();
     let changes = to.settings != profile.settings || to.statements != profile.statements;
-    is_other && (changes || !from.pins.is_empty() || !is_same_role(profile, to))
+    is_other && (changes || from.hides || !from.pins.is_empty() || !is_same_role(profile, to))
 }
 
 /// Statements that take away what `from` has and `to` has not.
-fn resets(from: &Carried, to: &Profile) -> Vec<u8> {
+fn resets((from, whose): (&Carried, Whose), to: &Profile) -> Vec<u8> {
     let mut sql = Vec::new();
     let mut add = |parts: &[&[u8]]| {
         if !sql.is_empty() {
@@ -176,16 +214,16 @@ fn resets(from: &Carried, to: &Profile) -> Vec<u8> {
         parts.iter().for_each(|part| sql.extend_from_slice(part));
     };
     let profile = &*from.profile;
-    let gone: Vec<_> = profile
-        .settings
-        .iter()
-        .filter(|setting| to.setting(&setting.name).is_none())
-        .collect();
     if resets_identity(from, to) {
         add(&[b"SET SESSION AUTHORIZATION DEFAULT; RESET ROLE"]);
     }
-    for setting in gone {
-        add(&[b"RESET ", &quoted(&setting.name)]);
+    if whose == Whose::Other && must_reset_all(from) {
+        add(&[b"RESET ALL"]);
+    } else {
+        let gone = profile.settings.iter();
+        for setting in gone.filter(|setting| to.setting(&setting.name).is_none()) {
+            add(&[b"RESET ", &quoted(&setting.name)]);
+        }
     }
     for (pin, reset) in [
         (Pins::LISTEN, &b"UNLISTEN *"[..]),
@@ -193,7 +231,7 @@ fn resets(from: &Carried, to: &Profile) -> Vec<u8> {
         (Pins::ADVISORY, b"SELECT pg_catalog.pg_advisory_unlock_all()"),
         (Pins::TEMP, b"DISCARD TEMP"),
     ] {
-        if from.pins.has(pin) {
+        if whose == Whose::Other && from.pins.has(pin) {
             add(&[reset]);
         }
     }

@@ -19,6 +19,25 @@ const PROFILE_BYTES_MAX: usize = 256 * 1024;
 /// The first major version that lets roles be given the right to set.
 const GRANTS_SETTINGS: u32 = 15;
 
+/// A serializable transaction could wait for others, or be refused on a standby.
+const ISOLATION: &[u8] = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;";
+
+/// Each statement of a Query has its own limit; this one is short.
+const LIFTS_LIMIT: &[u8] =
+    b"SELECT 'limit', 'statement_timeout', pg_catalog.current_setting('statement_timeout'), true;\
+    SET LOCAL statement_timeout = 0;";
+
+/// Asked only where one may have been made: few databases have any.
+const SLOTS: &[u8] =
+    b" UNION ALL SELECT 'slot', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_replication_slots \
+    WHERE temporary AND active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
+
+/// Custom settings, of which none is in the view unless the library that they belong to is loaded.
+const CUSTOM: &[u8] = b" UNION ALL SELECT 'custom', n, \
+    CASE WHEN pg_catalog.octet_length(pg_catalog.current_setting(n, true)) OPERATOR(pg_catalog.<=) 262144 \
+    THEN pg_catalog.current_setting(n, true) END, \
+    EXISTS (SELECT FROM s WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) n) FROM (VALUES (";
+
 /// What is known when Postgres is asked.
 #[derive(Debug)]
 pub(in crate::session) struct Question<'a> {
@@ -30,12 +49,18 @@ pub(in crate::session) struct Question<'a> {
     pub(in crate::session) server_major: u32,
     /// What the client carried before the turn.
     pub(in crate::session) before: &'a Arc<Profile>,
-    /// What pinned it before.
-    pub(in crate::session) pins: Pins,
+    /// What the server session carried before the turn, as far as that is known.
+    pub(in crate::session) session: Option<&'a Carried>,
+    /// A role may have been set when the session was started.
+    pub(in crate::session) starts_with_role: bool,
     /// What the turn said.
     pub(in crate::session) turn: (Words, Tags),
     /// Names that may be custom settings.
     pub(in crate::session) candidates: CustomNames,
+    /// There are more of them than are remembered.
+    pub(in crate::session) has_more_names: bool,
+    /// The client's own statement_timeout is too short for the answer, and is lifted for it.
+    pub(in crate::session) lifts_limit: bool,
 }
 
 /// What Postgres said.
@@ -50,7 +75,7 @@ pub(in crate::session) struct Captured {
 }
 
 /// Of a statement.
-type NameAndText = (Box<[u8]>, Box<[u8]>);
+type NameAndText = (Box<[u8]>, Option<Box<[u8]>>);
 
 /// The rows, taken apart.
 #[derive(Debug, Default)]
@@ -63,36 +88,51 @@ struct Found {
     names: CustomNames,
 }
 
+impl Found {
+    fn set(&mut self, name: &[u8], value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.settings.push(Setting::new(name, value)),
+            None => self.pins |= Pins::TOO_LARGE,
+        }
+    }
+}
+
 impl Question<'_> {
     /// Appends the Query to `out`.
     pub(in crate::session) fn put(&self, out: &mut BytesMut) {
-        let mut sql = Vec::with_capacity(2048);
+        let mut sql = Vec::with_capacity(4096);
+        sql.extend_from_slice(ISOLATION);
+        if self.lifts_limit {
+            sql.extend_from_slice(LIFTS_LIMIT);
+        }
         self.put_settings(&mut sql);
         sql.extend_from_slice(
-            b" UNION ALL SELECT 'role', pg_catalog.current_setting('role'), session_user::pg_catalog.text, true \
-              UNION ALL SELECT 'sql', name, statement, true FROM pg_catalog.pg_prepared_statements WHERE from_sql \
+            b" UNION ALL SELECT 'role', pg_catalog.current_setting('role'), session_user::pg_catalog.text, \
+                EXISTS (SELECT FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) c \
+                WHERE pg_catalog.starts_with(c, 'role=')) \
+              UNION ALL (SELECT 'sql', name, \
+                CASE WHEN pg_catalog.octet_length(statement) OPERATOR(pg_catalog.<=) 262144 THEN statement END, true \
+                FROM pg_catalog.pg_prepared_statements WHERE from_sql LIMIT 257) \
               UNION ALL SELECT 'hold', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
               UNION ALL SELECT 'listen', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
               UNION ALL SELECT 'advisory', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
                 WHERE locktype OPERATOR(pg_catalog.=) 'advisory' \
                 AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
               UNION ALL SELECT 'temp', '', '', true WHERE \
-                EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-                OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-                OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
+                EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) '2615' \
+                AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
         );
-        let mut separator: &[u8] =
-            b" UNION ALL SELECT 'custom', n, pg_catalog.current_setting(n, true), true FROM (VALUES (";
+        if self.turn.0.has(Words::SLOT) || self.pins().has(Pins::SLOT) {
+            sql.extend_from_slice(SLOTS);
+        }
+        let mut separator: &[u8] = CUSTOM;
         for name in self.candidates.iter() {
             sql.extend_from_slice(separator);
             put_literal(name, &mut sql);
             separator = b"), (";
         }
         if self.candidates.iter().len() > 0 {
-            sql.extend_from_slice(
-                b")) v (n) WHERE pg_catalog.current_setting(n, true) IS NOT NULL AND NOT EXISTS (SELECT FROM s \
-                  WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) n)",
-            );
+            sql.extend_from_slice(b")) v (n) WHERE pg_catalog.current_setting(n, true) IS NOT NULL");
         }
         out.put_u8(b'Q');
         out.put_u32(u32::try_from(sql.len() + 5).expect("names are bounded, and so is the question"));
@@ -103,22 +143,26 @@ impl Question<'_> {
     fn put_settings(&self, sql: &mut Vec<u8>) {
         sql.extend_from_slice(
             b"WITH s AS MATERIALIZED (SELECT name, setting, source, context FROM pg_catalog.pg_settings) \
-              SELECT 'set', name, setting, context OPERATOR(pg_catalog.<>) 'superuser' OR ",
+              SELECT 'set', name, \
+              CASE WHEN pg_catalog.octet_length(setting) OPERATOR(pg_catalog.<=) 262144 THEN setting END, \
+              context OPERATOR(pg_catalog.<>) 'superuser' OR ",
         );
         if self.server_major >= GRANTS_SETTINGS {
             sql.extend_from_slice(b"pg_catalog.has_parameter_privilege(");
-            put_literal(self.login_role.as_bytes(), sql);
+            put_server_literal(self.login_role.as_bytes(), sql);
             sql.extend_from_slice(b", name, 'SET')");
         } else {
             sql.extend_from_slice(
                 b"(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) ",
             );
-            put_literal(self.login_role.as_bytes(), sql);
+            put_server_literal(self.login_role.as_bytes(), sql);
             sql.push(b')');
         }
         sql.extend_from_slice(
             b" FROM s WHERE source OPERATOR(pg_catalog.=) 'session' \
-              AND pg_catalog.left(name, 12) OPERATOR(pg_catalog.<>) 'transaction_'",
+              AND name OPERATOR(pg_catalog.<>) 'transaction_isolation' \
+              AND name OPERATOR(pg_catalog.<>) 'transaction_read_only' \
+              AND name OPERATOR(pg_catalog.<>) 'transaction_deferrable'",
         );
     }
 
@@ -128,7 +172,7 @@ impl Question<'_> {
     /// They are not what was asked for.
     pub(in crate::session) fn read(&self, rows: &[Bytes]) -> Result<Captured, WireError> {
         let mut found = Found {
-            pins: self.pins.remembered(self.turn.0, self.turn.1),
+            pins: self.pins().remembered(self.turn.0, self.turn.1),
             ..Found::default()
         };
         for row in rows {
@@ -136,36 +180,45 @@ impl Question<'_> {
             let [Some(kind), Some(name), value, settable] = values[..] else {
                 return Err(WireError::Violation("the server's row is not what was asked for"));
             };
-            self.take(
-                &mut found,
-                (kind, name),
-                value.unwrap_or_default(),
-                settable == Some(b"t"),
-            );
+            self.take(&mut found, (kind, name), (value, settable == Some(b"t")));
+        }
+        if self.has_more_names {
+            found.pins |= Pins::TOO_LARGE;
         }
         Ok(self.captured(found))
     }
 
-    fn take(&self, found: &mut Found, (kind, name): (&[u8], &[u8]), value: &[u8], is_settable: bool) {
+    fn pins(&self) -> Pins {
+        self.session.map_or(Pins::UNKNOWN, |session| session.pins)
+    }
+
+    /// A row's kind, its name, its value (`None`: too long), and what else it says.
+    fn take(&self, found: &mut Found, (kind, name): (&[u8], &[u8]), (value, flag): (Option<&[u8]>, bool)) {
         match kind {
+            b"limit" => found.set(name, value),
+            b"set" if self.lifts_limit && name == b"statement_timeout" => (),
             b"set" => {
-                found.settings.push(Setting::new(name, value));
-                if !is_settable {
+                found.set(name, value);
+                if !flag {
                     found.pins |= Pins::PRIVILEGED_SETTING;
                 }
             }
-            // One that was only there for a transaction is '' now, as after a reset.
+            // Also one that is '', as after a reset: the session may have been started with another value.
             b"custom" => {
                 found.names.insert(name);
-                if !value.is_empty() {
-                    found.settings.push(Setting::new(name, value));
+                // Where a library has defined it, it is among the settings.
+                if !flag {
+                    found.set(name, value);
                 }
             }
             b"role" => {
-                found.role = (name != b"none").then(|| name.into());
+                let value = value.unwrap_or_default();
+                let is_of_startup = name == b"none" && !flag && !self.starts_with_role;
+                found.role = (!is_of_startup).then(|| name.into());
                 found.session_authorization = (value != self.login_role.as_bytes()).then(|| value.into());
             }
-            b"sql" => found.statements.push((name.into(), value.into())),
+            b"sql" => found.statements.push((name.into(), value.map(Into::into))),
+            b"slot" => found.pins |= Pins::SLOT,
             b"hold" => found.pins |= Pins::HOLD,
             b"listen" => found.pins |= Pins::LISTEN,
             b"advisory" => found.pins |= Pins::ADVISORY,
@@ -189,7 +242,7 @@ impl Question<'_> {
         let statements: Vec<_> = found
             .statements
             .into_iter()
-            .map(|(name, text)| self.statement(name, &text, &under))
+            .map(|(name, text)| self.statement(name, text.as_deref(), &under))
             .collect();
         if statements.iter().any(|statement| statement.text.is_none()) {
             found.pins |= Pins::STATEMENT;
@@ -218,6 +271,7 @@ impl Question<'_> {
                     session
                 },
                 pins: found.pins,
+                hides: self.session.is_some_and(|session| session.hides) || hides(self.turn),
             },
             profile,
             names: found.names,
@@ -225,8 +279,8 @@ impl Question<'_> {
     }
 
     /// A statement that was there before keeps the settings that it was prepared under.
-    fn statement(&self, name: Box<[u8]>, text: &[u8], under: &Arc<Profile>) -> Statement {
-        let text: Option<Box<[u8]>> = prepare_in(text, &name).map(Into::into);
+    fn statement(&self, name: Box<[u8]>, text: Option<&[u8]>, under: &Arc<Profile>) -> Statement {
+        let text: Option<Box<[u8]>> = text.and_then(|text| prepare_in(text, &name)).map(Into::into);
         let known = self.before.statements.iter().find(|known| known.name == name);
         let known = known.filter(|known| known.text == text);
         Statement {
@@ -237,14 +291,31 @@ impl Question<'_> {
     }
 }
 
-/// A text as SQL writes it, whatever standard_conforming_strings is.
+/// Whether a turn may have set what neither its text nor Postgres shows.
+fn hides((words, tags): (Words, Tags)) -> bool {
+    words.has(Words::OBSCURE) || tags.has(Tags::DO | Tags::CALL)
+}
+
+/// A literal that means the same whatever `standard_conforming_strings` is. Bytes beyond ASCII are in the client's
+/// encoding.
 fn put_literal(text: &[u8], sql: &mut Vec<u8>) {
-    let _ = sql.write_all(if text.contains(&b'\\') { b" E'" } else { b"'" });
+    sql.extend_from_slice(b"E'");
     for byte in text {
-        if matches!(byte, b'\'' | b'\\') {
-            sql.push(*byte);
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | 0x80.. => sql.push(*byte),
+            _ => put_escaped(*byte, sql),
         }
-        sql.push(*byte);
     }
     sql.push(b'\'');
+}
+
+/// The same of bytes that are in the server's encoding, as the startup packet's are.
+fn put_server_literal(text: &[u8], sql: &mut Vec<u8>) {
+    sql.extend_from_slice(b"E'");
+    text.iter().for_each(|byte| put_escaped(*byte, sql));
+    sql.push(b'\'');
+}
+
+fn put_escaped(byte: u8, sql: &mut Vec<u8>) {
+    write!(sql, "\\{byte:03o}").expect("a Vec takes what is written");
 }

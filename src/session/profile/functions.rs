@@ -1,57 +1,120 @@
-//! Which functions of a database can change the state of a session: asked of Postgres once per wake.
+//! Which functions of a database can change the state of a session: asked of Postgres once for each wake and database,
+//! and after [`functions_may_have_changed`](crate::session::words::functions_may_have_changed).
 //!
-//! Their names become trigger words. Where one of them may be called without its name in a statement (by a trigger, a
-//! view, a default), every turn on the database is looked after.
+//! Their sources are looked at as statements are, for words; who calls whom is told by names in sources. Functions in
+//! C show no source: the words know those that matter. A function that is called where no statement names it (by a
+//! trigger, a view, a default, a policy, a domain, an operator) makes its database *careful*: each session is asked
+//! before it goes to another client. One Query; no I/O here.
 
-use std::{collections::HashMap, time::Duration};
+mod graph;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::session::words::{CustomNames, Effect, FunctionWords, Scan, Words};
+use crate::session::words::{CustomNames, FunctionWords, Scan};
 use crate::wire::WireError;
 use crate::wire::reply::data_row;
+use graph::Graph;
 
-/// Functions whose sources are read; a database with more of them is taken for one whose functions may do anything.
-const FUNCTIONS_MAX: usize = 5000;
-/// How often callers of callers are looked for.
-const ROUNDS_MAX: usize = 10;
+/// Most functions that are looked at. The largest applications have some thousands.
+const FUNCTIONS_MAX: usize = 20_000;
+/// Most uses of functions that are looked at; extensions have some thousands.
+const USES_MAX: usize = 100_000;
 
-/// One row each: kind, name, source, whether it is called without being named. Functions of C and of Postgres itself
-/// are known by their names.
-pub(in crate::session) const SQL: &str = "SELECT 'timeout', '', setting, false FROM pg_catalog.pg_settings \
-    WHERE name OPERATOR(pg_catalog.=) 'idle_in_transaction_session_timeout' UNION ALL \
-    (SELECT 'function', p.proname::pg_catalog.text, \
-    CASE WHEN p.prosrc OPERATOR(pg_catalog.=) '' THEN pg_catalog.pg_get_functiondef(p.oid) \
-      WHEN pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<=) 65536 THEN p.prosrc END, \
-    p.prorettype OPERATOR(pg_catalog.=) ANY (ARRAY['pg_catalog.trigger'::pg_catalog.regtype::pg_catalog.oid, \
-      'pg_catalog.event_trigger'::pg_catalog.regtype::pg_catalog.oid]) \
-    OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid OPERATOR(pg_catalog.=) \
-      'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.=) p.oid \
-      AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_proc'::pg_catalog.regclass) \
-    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
-    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
-    WHERE l.lanname OPERATOR(pg_catalog.<>) ALL (ARRAY['internal', 'c']) AND p.prokind OPERATOR(pg_catalog.<>) 'a' \
-    AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']) LIMIT 5001)";
+/// What is made when a database is has lower numbers than these (FirstNormalObjectId).
+macro_rules! first_of_users {
+    () => {
+        "'16384'"
+    };
+}
 
-/// What a function may do that nobody asks Postgres about: its client's own numbers, and no more.
-const HARMLESS: Words = Words::SEQUENCES;
+/// Functions of users and extensions: not in C, or an aggregate, which calls some.
+macro_rules! of_users {
+    () => {
+        concat!(
+            " FROM pg_catalog.pg_proc p \
+            JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+            WHERE p.oid OPERATOR(pg_catalog.>=) ",
+            first_of_users!(),
+            " AND ((l.lanname OPERATOR(pg_catalog.<>) 'internal' AND l.lanname OPERATOR(pg_catalog.<>) 'c') \
+            OR p.prokind OPERATOR(pg_catalog.=) 'a') LIMIT 20001"
+        )
+    };
+}
 
-/// What is known of a database's functions.
+/// The Query. Bodies that are parsed already when the function is made have no source but their definition. What depends
+/// on a function of a user or an extension: other functions by their OID, all else as NULL; of Postgres' own functions
+/// nothing is known to depend, so definitions are looked through for those that change a session. An update of a view
+/// on `pg_settings` is a SET.
+pub(in crate::session) const SQL: &str = concat!(
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;\
+    SELECT 'own', reset_val FROM pg_catalog.pg_settings \
+    WHERE name OPERATOR(pg_catalog.=) 'idle_in_transaction_session_timeout';\
+    SELECT 'fun', p.oid, p.proname",
+    of_users!(),
+    ";SELECT 'src', oid, CASE WHEN pg_catalog.octet_length(source) OPERATOR(pg_catalog.<=) 65536 THEN source END, \
+    arguments FROM (SELECT p.oid, CASE WHEN p.prosrc OPERATOR(pg_catalog.=) '' \
+      AND p.prokind OPERATOR(pg_catalog.<>) 'a' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END AS source, \
+    pg_catalog.array_to_string(p.proargnames, ' ') AS arguments",
+    of_users!(),
+    ") s;SELECT DISTINCT 'use', refobjid, \
+    CASE WHEN classid OPERATOR(pg_catalog.=) '1255' THEN objid END FROM pg_catalog.pg_depend \
+    WHERE refclassid OPERATOR(pg_catalog.=) '1255' LIMIT 100001;\
+    WITH RECURSIVE views AS (SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid AS view UNION \
+      SELECT r.ev_class FROM views JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) '1259' \
+      AND d.refobjid OPERATOR(pg_catalog.=) views.view AND d.classid OPERATOR(pg_catalog.=) '2618' \
+      JOIN pg_catalog.pg_rewrite r ON r.oid OPERATOR(pg_catalog.=) d.objid) \
+    SELECT 'view', c.relname FROM views JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) views.view \
+      WHERE c.oid OPERATOR(pg_catalog.>=) ",
+    first_of_users!(),
+    ";WITH f AS MATERIALIZED (SELECT ':funcid (' OPERATOR(pg_catalog.||) \
+      pg_catalog.string_agg(oid::pg_catalog.text, '|') OPERATOR(pg_catalog.||) ') ' AS calls FROM pg_catalog.pg_proc \
+      WHERE proname OPERATOR(pg_catalog.=) ANY (ARRAY['set_config', 'set_limit', 'setseed', 'query_to_xml', \
+      'query_to_xmlschema', 'query_to_xml_and_xmlschema', 'ts_stat', 'ts_rewrite', 'pg_advisory_lock', \
+      'pg_advisory_lock_shared', 'pg_try_advisory_lock', 'pg_try_advisory_lock_shared', 'dblink_connect', \
+      'dblink_connect_u', 'pg_replication_origin_session_setup']::pg_catalog.name[])) \
+    SELECT 'unnamed', CASE kind WHEN 'rule' THEN pg_catalog.pg_get_ruledef(oid) \
+      WHEN 'constraint' THEN pg_catalog.pg_get_constraintdef(oid) \
+      WHEN 'trigger' THEN pg_catalog.pg_get_triggerdef(oid) \
+      ELSE pg_catalog.pg_get_expr(tree::pg_catalog.pg_node_tree, relation) END FROM f, \
+      (SELECT 'rule' AS kind, oid, ev_class AS relation, ev_action AS tree FROM pg_catalog.pg_rewrite \
+        WHERE oid OPERATOR(pg_catalog.>=) ",
+    first_of_users!(),
+    " UNION ALL SELECT 'rule', oid, ev_class, ev_qual FROM pg_catalog.pg_rewrite \
+        WHERE oid OPERATOR(pg_catalog.>=) ",
+    first_of_users!(),
+    " UNION ALL SELECT 'default', oid, adrelid, adbin FROM pg_catalog.pg_attrdef \
+      UNION ALL SELECT 'constraint', oid, conrelid, conbin FROM pg_catalog.pg_constraint WHERE conbin IS NOT NULL \
+      UNION ALL SELECT 'policy', oid, polrelid, polqual FROM pg_catalog.pg_policy \
+      UNION ALL SELECT 'policy', oid, polrelid, polwithcheck FROM pg_catalog.pg_policy \
+      UNION ALL SELECT 'trigger', oid, tgrelid, tgqual FROM pg_catalog.pg_trigger WHERE tgqual IS NOT NULL) d \
+      WHERE d.tree::pg_catalog.text OPERATOR(pg_catalog.~) f.calls LIMIT 1000",
+);
+
+/// What can be known of a database's functions.
 #[derive(Debug)]
 pub(in crate::session) struct Functions {
+    /// Trigger words.
     pub(in crate::session) words: FunctionWords,
-    /// The custom settings that their sources name.
-    pub(in crate::session) names: CustomNames,
-    /// One of them may be called without its name in a statement.
+    /// Whether each session must be asked before it goes to another client.
     pub(in crate::session) is_careful: bool,
+    /// The custom settings that such functions name.
+    pub(in crate::session) names: CustomNames,
+    /// What `idle_in_transaction_session_timeout` is for a session that has only been started; `None`: no limit.
     pub(in crate::session) idle_in_transaction: Option<Duration>,
 }
 
-/// One function.
-struct Function {
-    name: Box<[u8]>,
-    source: Option<Box<[u8]>>,
-    is_called_unnamed: bool,
+/// The rows so far.
+#[derive(Debug, Default)]
+struct Reading {
+    graph: Graph,
+    idle_in_transaction: Option<Duration>,
+    functions: usize,
+    uses: usize,
+    is_careful: bool,
+    /// Custom settings in definitions that no statement names.
+    names: CustomNames,
 }
 
 impl Functions {
@@ -60,94 +123,75 @@ impl Functions {
     /// # Errors
     /// They are not what was asked for.
     pub(in crate::session) fn read(rows: &[Bytes]) -> Result<Self, WireError> {
-        let mut functions = Vec::new();
-        let mut idle_in_transaction = None;
+        let mut reading = Reading::default();
         for row in rows {
-            let values = data_row(row)?;
-            let [Some(kind), Some(name), source, is_called_unnamed] = values[..] else {
-                return Err(WireError::Violation("the server's row is not what was asked for"));
-            };
-            if kind == b"timeout" {
-                let number = source.and_then(|text| str::from_utf8(text).ok()?.parse().ok());
-                idle_in_transaction = number.filter(|ms| *ms > 0).map(Duration::from_millis);
-            } else {
-                functions.push(Function {
-                    name: name.into(),
-                    source: source.map(Into::into),
-                    is_called_unnamed: is_called_unnamed == Some(b"t"),
-                });
-            }
+            reading.row(row)?;
         }
-        let mut read = Self::of(&functions);
-        read.idle_in_transaction = idle_in_transaction;
-        Ok(read)
+        Ok(reading.finish())
     }
 
-    fn of(functions: &[Function]) -> Self {
-        let mut known: HashMap<&[u8], Effect> = HashMap::new();
-        let mut is_careful = functions.len() > FUNCTIONS_MAX;
-        for round in 0..ROUNDS_MAX {
-            let words = FunctionWords::new(
-                known
-                    .iter()
-                    .map(|(name, effect)| ((*name).into(), effect.clone())),
-            );
-            let mut more = false;
-            for function in functions {
-                let effect = effect(function, &words);
-                if effect.words != Words::NONE && known.get(&*function.name) != Some(&effect) {
-                    let at = known.entry(&function.name).or_default();
-                    let before = at.clone();
-                    at.words |= effect.words;
-                    at.names.extend(&effect.names);
-                    more |= *at != before;
-                }
-            }
-            if !more {
-                break;
-            }
-            is_careful |= round == ROUNDS_MAX - 1;
-        }
-        is_careful |= functions.iter().any(|function| {
-            let effect = known.get(&*function.name);
-            let matters = effect.is_some_and(|effect| effect.words.has(Words::TRIGGER_FUNCTION));
-            matters && (function.is_called_unnamed || !FunctionWords::can_be_found(&function.name))
-        });
-        let mut names = CustomNames::default();
-        known.values().for_each(|effect| names.extend(&effect.names));
-        let words = known.into_iter().map(|(name, effect)| (name.into(), effect));
+    /// Where Postgres does not tell: any statement may change anything.
+    pub(in crate::session) fn unknown() -> Self {
         Self {
-            names,
-            words: FunctionWords::new(words),
-            is_careful,
+            words: FunctionWords::new([]),
+            is_careful: true,
+            names: CustomNames::default(),
             idle_in_transaction: None,
         }
     }
 }
 
-/// What calling a function does, as far as its source and the functions that are `known` tell.
-fn effect(function: &Function, known: &FunctionWords) -> Effect {
-    let Some(source) = &function.source else {
-        // Too long to be read.
-        return Effect {
-            words: Words::OBSCURE | Words::TRIGGER_FUNCTION,
-            names: CustomNames::default(),
-        };
-    };
-    let mut scan = Scan::default();
-    scan.feed(source, Some(known));
-    let words = scan.finish(Some(known));
-    let names = scan.take_names();
-    let changes = words.only(Words::CHANGES_IN_FUNCTION | Words::TRIGGER_FUNCTION | Words::NAMES);
-    let matters = changes.only(Words::CHANGES_IN_FUNCTION | Words::TRIGGER_FUNCTION);
-    if matters.without(HARMLESS) == Words::NONE {
-        return Effect {
-            words: changes,
-            names,
-        };
+impl Reading {
+    fn row(&mut self, body: &[u8]) -> Result<(), WireError> {
+        let strange = || WireError::Violation("the server's row is not what was asked for");
+        match data_row(body)?[..] {
+            [Some(b"own"), Some(timeout)] => {
+                let milliseconds = number(timeout).ok_or_else(strange)?;
+                self.idle_in_transaction =
+                    (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()));
+            }
+            [Some(b"fun"), Some(oid), Some(name)] => {
+                self.functions += 1;
+                self.graph.add(number(oid).ok_or_else(strange)?, name);
+            }
+            [Some(b"src"), Some(oid), source, arguments] => {
+                let oid = number(oid).ok_or_else(strange)?;
+                self.graph.source(oid, source, arguments.unwrap_or_default());
+            }
+            [Some(b"use"), Some(used), by] => {
+                self.uses += 1;
+                let used = number(used).ok_or_else(strange)?;
+                match by {
+                    Some(by) => self.graph.called_by(used, number(by).ok_or_else(strange)?),
+                    None => self.graph.called_unseen(used),
+                }
+            }
+            [Some(b"view"), Some(name)] => self.graph.settings_view(name),
+            [Some(b"unnamed"), definition] => {
+                self.is_careful = true;
+                let mut scan = Scan::default();
+                scan.feed(definition.unwrap_or_default(), None);
+                scan.finish(None);
+                self.names.extend(&scan.take_names());
+            }
+            _ => return Err(strange()),
+        }
+        Ok(())
     }
-    Effect {
-        words: changes | Words::TRIGGER_FUNCTION,
-        names,
+
+    fn finish(mut self) -> Functions {
+        let is_cut = self.functions > FUNCTIONS_MAX || self.uses > USES_MAX;
+        let known = self.graph.resolve();
+        self.names.extend(&known.names);
+        Functions {
+            words: FunctionWords::new(known.effects),
+            is_careful: self.is_careful || known.is_careful || is_cut,
+            names: self.names,
+            idle_in_transaction: self.idle_in_transaction,
+        }
     }
+}
+
+fn number(text: &[u8]) -> Option<u32> {
+    str::from_utf8(text).ok()?.parse().ok()
 }

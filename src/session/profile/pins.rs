@@ -102,17 +102,17 @@ impl Pins {
 
     /// What is pinned after a turn with these words and tags, of what Postgres does not tell; `self` is what was
     /// before it.
-    pub(super) fn remembered(self, words: Words, tags: Tags) -> Self {
+    pub(in crate::session) fn remembered(self, words: Words, tags: Tags) -> Self {
         let mut pins = self.only(Self::REMEMBERED);
         if words.has(Words::BACKUP_END) {
             pins = pins.without(Self::BACKUP);
         }
         let sets = words.has(Words::SET_CONFIG | Words::SET_CONFIG_LOCAL | Words::TRIGGER_FUNCTION)
             || tags.has(Tags::SET | Tags::DO | Tags::CALL);
-        let hides = tags.has(Tags::LOAD | Tags::DO | Tags::CALL) || words.has(Words::TRIGGER_FUNCTION);
+        let hides = tags.has(Tags::DO | Tags::CALL) || words.has(Words::TRIGGER_FUNCTION);
         for (is_so, pin) in [
             (
-                hides && (tags.has(Tags::LOAD) || words.has(Words::LOAD)),
+                tags.has(Tags::LOAD) || (hides && words.has(Words::LOAD)),
                 Self::LOAD,
             ),
             (
@@ -120,7 +120,10 @@ impl Pins {
                 Self::SEED,
             ),
             (words.has(Words::DBLINK), Self::DBLINK),
-            (words.has(Words::NAME_UNSEEN), Self::UNSEEN_SETTING),
+            (
+                words.has(Words::NAME_UNSEEN) || (hides && words.has(Words::SET_UNSEEN)),
+                Self::UNSEEN_SETTING,
+            ),
             (sets && words.has(Words::HIDDEN_SETTING), Self::HIDDEN_SETTING),
             (words.has(Words::BACKUP), Self::BACKUP),
             (words.has(Words::ORIGIN), Self::ORIGIN),

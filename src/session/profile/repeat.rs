@@ -70,13 +70,23 @@ fn prepares(part: &[u8], name: &[u8]) -> bool {
         return false;
     }
     if let Some(quoted) = rest.strip_prefix(b"\"") {
-        return quoted
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with(b"\""));
+        return is_quoted(quoted, name);
     }
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(*byte, b'_' | b'$') || *byte >= 0x80;
     let end = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
     rest[..end].to_ascii_lowercase() == name
+}
+
+/// Whether a text begins with `name` as it stands between quotes, and the last quote.
+fn is_quoted(mut text: &[u8], name: &[u8]) -> bool {
+    for byte in name {
+        let quoted: &[u8] = if *byte == b'"' { b"\"\"" } else { &[*byte] };
+        let Some(rest) = text.strip_prefix(quoted) else {
+            return false;
+        };
+        text = rest;
+    }
+    text.starts_with(b"\"") && !text.starts_with(b"\"\"")
 }
 
 #[cfg(test)]
@@ -98,6 +108,17 @@ mod tests {
             found("PREPARE \"Q\" (int) AS SELECT 1", "Q").as_deref(),
             Some("PREPARE \"Q\" (int) AS SELECT 1")
         );
+    }
+
+    #[test]
+    fn a_name_in_quotes_is_read_as_it_stands() {
+        for (text, name, is_found) in [
+            ("prepare \"a \"\"b\" as select 1", "a \"b", true),
+            ("prepare \"a\"\"b\" as select 1", "a", false),
+            ("prepare \"ab\" as select 1", "a", false),
+        ] {
+            assert_eq!(found(text, name).is_some(), is_found, "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Which they are, `profile::functions` asks Postgres; here they are only looked up.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::keyword::Filter;
 use super::{CustomNames, Words};
@@ -21,8 +24,10 @@ pub(in crate::session) struct Effect {
 
 /// Functions' names in lower case, each with what it does. Names that are not one plain word of ASCII are not in
 /// it: a scan could not find them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(in crate::session) struct FunctionWords {
+    /// Tells them from all others.
+    serial: u64,
     by_name: HashMap<Box<[u8]>, Effect>,
     filter: Filter,
 }
@@ -30,7 +35,9 @@ pub(in crate::session) struct FunctionWords {
 impl FunctionWords {
     /// All functions that matter; names that differ in case only share what they do.
     pub(in crate::session) fn new(functions: impl IntoIterator<Item = (Box<[u8]>, Effect)>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut words = Self {
+            serial: NEXT.fetch_add(1, Ordering::Relaxed),
             by_name: HashMap::new(),
             filter: Filter::EMPTY,
         };
@@ -38,6 +45,16 @@ impl FunctionWords {
             words.add(&name, effect);
         }
         words
+    }
+
+    /// Tells from which functions a text's words are; 0 is nobody's.
+    pub(in crate::session) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Whether texts have the same words with both.
+    pub(in crate::session) fn is_same(&self, other: &Self) -> bool {
+        self.by_name == other.by_name
     }
 
     /// Whether a scan can find this name.

@@ -81,7 +81,7 @@ pub(super) enum After {
 pub(super) fn look_up(word: &[u8]) -> Option<Found> {
     Some(match word {
         b"set" => Found::Key(Key::Set),
-        b"reset" => Found::Both(Words::RESET, Key::Reset),
+        b"reset" => Found::Key(Key::Reset),
         b"session" | b"global" => Found::Key(Key::Scope),
         b"local" => Found::Local,
         b"transaction" | b"constraints" => Found::Exempt,

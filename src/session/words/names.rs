@@ -88,6 +88,38 @@ pub(in crate::session) fn dotted_names(text: &[u8]) -> impl Iterator<Item = &[u8
         .filter(|run| run.len() <= NAME_BYTES_MAX && is_dotted(run))
 }
 
+/// Custom settings in a StartupMessage: every server session that is started with it has them.
+pub(in crate::session) fn names_of_startup<'p>(
+    parameters: impl IntoIterator<Item = (&'p [u8], &'p [u8])>,
+) -> CustomNames {
+    let mut names = CustomNames::default();
+    for (name, value) in parameters {
+        names.insert(name);
+        if name == b"options" {
+            names_of_options(value, &mut names);
+        }
+    }
+    names
+}
+
+/// `-c name=value` and `--name=value`.
+fn names_of_options(options: &[u8], names: &mut CustomNames) {
+    let mut words = options.split(u8::is_ascii_whitespace);
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix(b"-c").or(word.strip_prefix(b"--")) {
+            Some(b"") => words.next().unwrap_or_default(),
+            Some(setting) => setting,
+            None => continue,
+        };
+        let name = setting.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let name: Vec<u8> = name
+            .iter()
+            .map(|byte| if *byte == b'-' { b'_' } else { *byte })
+            .collect();
+        names.insert(&name);
+    }
+}
+
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.') || byte >= 0x80
 }

@@ -10,7 +10,7 @@ use super::arguments::Arguments;
 use super::functions::FunctionWords;
 use super::keyword::{After, Found, KEYWORD_BYTES_MAX, Key, look_up, may_mean, place};
 use super::names::CustomNames;
-use super::naming::{Naming, Short};
+use super::naming::{Kind, Naming, Short};
 
 /// Longest part of a word that is kept from one piece to the next: longer than any name in Postgres.
 const WORD_BYTES_MAX: usize = 64;
@@ -51,6 +51,8 @@ enum Watch {
     Nothing,
     Name(Naming),
     Call(Arguments),
+    /// Behind `u&`: a string or an identifier with escapes.
+    Escape,
 }
 
 /// A comment that may stand before a statement.
@@ -140,7 +142,7 @@ impl Scan {
             self.end_cut(functions);
         }
         self.resolve_set();
-        self.end_watch();
+        self.end_watch(0);
         self.before_comment = Key::Other;
         self.before = Key::Other;
         self.at_start = true;
@@ -221,7 +223,10 @@ impl Scan {
                     self.before_comment = self.before;
                 }
             }
-            (_, b'&') if self.before == Key::Unicode => self.words |= Words::OBSCURE,
+            (_, b'&') if self.before == Key::Unicode => {
+                self.words |= Words::OBSCURE;
+                self.begin_watch(Watch::Escape);
+            }
             _ => (),
         }
         self.last = byte;
@@ -253,6 +258,11 @@ impl Scan {
         }
     }
 
+    /// Whether a statement begins here, as far as one can see.
+    fn begins(&self) -> bool {
+        self.at_start && self.comment == Comment::None
+    }
+
     fn keyword(&mut self, word: &[u8]) {
         let mut lower = [0; KEYWORD_BYTES_MAX];
         let lower = &mut lower[..word.len()];
@@ -271,7 +281,7 @@ impl Scan {
                 _ => self.words |= Words::SET_SESSION,
             }
         }
-        let opens = self.at_start || before == Key::Opener;
+        let opens = self.begins() || before == Key::Opener;
         match found {
             None | Some(Found::Exempt) => (),
             Some(Found::Local) => self.before = Key::Scope,
@@ -286,7 +296,7 @@ impl Scan {
             Some(Found::After(after)) => self.after(after, before),
             Some(Found::Updates) => self.updates = true,
             Some(Found::SettingsView) if self.updates => self.words |= Words::SET_CONFIG,
-            Some(Found::SettingsView) => (),
+            Some(Found::SettingsView) => self.words |= Words::SETTINGS_VIEW,
         }
     }
 
@@ -294,13 +304,14 @@ impl Scan {
         match key {
             // Where a statement begins it is one, whatever stands in a comment before it.
             Key::Set if self.updates && !self.at_start => return,
-            Key::Set | Key::Reset => {
-                self.begin_watch(Watch::Name(Naming::START));
-            }
+            Key::Set => self.begin_watch(Watch::Name(Naming::new(Kind::Set, self.begins()))),
+            Key::Reset => self.begin_watch(Watch::Name(Naming::new(Kind::Reset, self.begins()))),
             Key::SetConfig if matches!(self.watch, Watch::Call(_)) => {
                 self.words |= Words::SET_CONFIG | Words::NAME_UNSEEN
             }
             Key::SetConfig => self.begin_watch(Watch::Call(Arguments::START)),
+            // What comes is another statement than the UPDATE before.
+            Key::Opener => self.updates = false,
             Key::Change if before == Key::Commit => self.words |= Words::ON_COMMIT_DROP,
             Key::Change => self.updates = true,
             _ => (),
@@ -335,27 +346,33 @@ impl Scan {
             Watch::Nothing => return,
             Watch::Name(naming) => naming.goes_on(byte),
             Watch::Call(arguments) => arguments.goes_on(byte),
+            Watch::Escape => byte == b'&',
         };
         if !goes_on {
-            self.end_watch();
+            self.end_watch(byte);
         }
     }
 
     fn begin_watch(&mut self, watch: Watch) {
-        self.end_watch();
+        self.end_watch(0);
         self.watch = watch;
         self.is_watching = true;
     }
 
     #[cold]
-    fn end_watch(&mut self) {
+    fn end_watch(&mut self, end: u8) {
         self.is_watching = false;
         match std::mem::replace(&mut self.watch, Watch::Nothing) {
             Watch::Nothing => (),
-            Watch::Name(naming) => match naming.name() {
-                Some(name) => self.names.insert(name),
-                None => self.words |= Words::NAME_UNSEEN,
-            },
+            // It may be any function's.
+            Watch::Escape if end == b'"' => self.words |= Words::NAME_UNSEEN,
+            Watch::Escape => (),
+            Watch::Name(naming) => {
+                self.words |= naming.words(end);
+                if let Some(name) = naming.name(end) {
+                    self.names.insert(name);
+                }
+            }
             Watch::Call(arguments) => {
                 let (words, name) = arguments.result();
                 self.words |= words;

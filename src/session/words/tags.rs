@@ -56,6 +56,9 @@ impl Tags {
     pub(in crate::session) const MERGE: Self = Self(1 << 22);
     /// COPY, which may insert too.
     pub(in crate::session) const COPY: Self = Self(1 << 23);
+    /// Something was made or altered that may call a function where no statement names it: a view, a table's default, a
+    /// policy, a domain, an operator. Not every CREATE TABLE.
+    pub(in crate::session) const CALLING_DDL: Self = Self(1 << 24);
 
     /// Tags after which session state may be another, whatever the words were. DO and CALL hide what they ran.
     pub(super) const CHANGES: Self = Self(
@@ -111,6 +114,7 @@ impl Tags {
             b"GRANT" | b"REVOKE" | b"REASSIGN" => Self::ROLES,
             b"CREATE" => Self::CREATE | Self::of_definition(rest),
             b"ALTER" if rest == b"SYSTEM" => Self::ALTER | Self::ALTER_SYSTEM,
+            b"ALTER" if rest == b"TABLE" => Self::ALTER | Self::CALLING_DDL,
             b"ALTER" => Self::ALTER | Self::of_definition(rest),
             b"DROP" => Self::DROP | Self::of_definition(rest),
             _ => Self::default(),
@@ -121,6 +125,9 @@ impl Tags {
         match kind {
             b"FUNCTION" | b"PROCEDURE" | b"ROUTINE" | b"AGGREGATE" | b"EXTENSION" | b"TRIGGER"
             | b"EVENT TRIGGER" | b"RULE" => Self::FUNCTION_DDL,
+            b"VIEW" | b"MATERIALIZED VIEW" | b"POLICY" | b"DOMAIN" | b"OPERATOR" | b"CAST" => {
+                Self::CALLING_DDL
+            }
             b"DATABASE" => Self::DATABASE,
             b"ROLE" | b"OWNED" => Self::ROLES,
             _ => Self::default(),

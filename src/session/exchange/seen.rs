@@ -1,0 +1,50 @@
+//! What is seen of what a message runs, where its text has come before, or never comes.
+
+use super::Exchange;
+use crate::session::lane::Lane;
+use crate::session::statements::Seen;
+use crate::session::words::{FunctionWords, Scan, Words};
+use crate::wire::frame::Front;
+
+/// The numbers of functions whose work Postgres does not show, the same in all its versions.
+const SET_CONFIG: u32 = 2078;
+const SETSEED: u32 = 1599;
+
+impl Exchange<'_> {
+    /// What the text of a prepared statement shows.
+    pub(super) fn seen_of(&mut self, name: &[u8]) -> Seen {
+        let pooled = self.pooled();
+        let functions = pooled.functions.as_deref().map_or(0, FunctionWords::serial);
+        let (seen, behind_name) = match (name, pooled.statements.unnamed()) {
+            (b"", Some(unnamed)) => (&unnamed.seen, &unnamed.behind_name[..]),
+            (b"", None) => return Seen::default(),
+            (name, _) => match pooled.statements.get(name) {
+                Some(statement) => (&statement.seen, &*statement.behind_name),
+                None => return Seen::default(),
+            },
+        };
+        if seen.functions == functions {
+            return seen.clone();
+        }
+        // Functions have changed since, or it was first prepared in another database.
+        let mut scan = Scan::default();
+        let text = behind_name.split(|byte| *byte == 0).next().unwrap_or_default();
+        scan.feed(text, pooled.functions.as_deref());
+        self.finish_scan(scan)
+    }
+
+    /// What a function does that is called by its number shows in no text and no tag.
+    pub(super) fn note_call(&mut self, lane: &Lane, front: Front) {
+        let body = lane.body(front);
+        let is_whole = body.len() == front.body_bytes;
+        let facts = self.facts();
+        facts.words |= Words::OBSCURE;
+        facts.note_values(body);
+        match body.first_chunk().map(|number| u32::from_be_bytes(*number)) {
+            Some(SET_CONFIG) if is_whole => facts.words |= Words::SET_CONFIG,
+            Some(SET_CONFIG) => facts.words |= Words::NAME_UNSEEN,
+            Some(SETSEED) => facts.words |= Words::SETSEED,
+            _ => (),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What becomes of a session behind the last answer of a turn: what the turn did to it is found out, and its client
+//! keeps it, or it is idle again.
+//!
+//! What to ask and what the answers mean is `profile`'s work. The turn calls.
+
+use super::{
+    Pooled,
+    bring::{Answer, BringError},
+    talk::TalkError,
+    turn::Turn,
+};
+use crate::cancel::Settled;
+use crate::session::{
+    error::SessionError,
+    exchange::Facts,
+    profile::{
+        Pins,
+        apply::{Flight, Whose},
+        capture::Question,
+    },
+    statements::next_serial,
+    words::{Tags, Words, functions_may_have_changed, may_have_changed},
+};
+
+/// query_canceled: with no cancel under way, by a time limit.
+const CANCELED: &str = "57014";
+
+impl Pooled<'_> {
+    /// After the last answer of a transaction: what the turn did to the session. Says whether the client keeps it.
+    pub(super) async fn look_after(&mut self, turn: &mut Turn) -> Result<bool, BringError> {
+        self.cancel.park();
+        if !self.is_settled(turn).await {
+            turn.facts.unmovable = true;
+        }
+        let facts = std::mem::take(&mut turn.facts);
+        turn.facts.is_lost = facts.is_lost;
+        if facts.words.has(Words::SEQUENCE_READ) {
+            self.pooling.note_asks_sequences();
+        }
+        let grace = self
+            .pooling
+            .asks_sequences()
+            .then_some(self.endpoint.pool.sequence_grace);
+        let carried = &mut turn.loan.session.carried;
+        carried.note_sequences(&facts, grace);
+        if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
+            self.pooling.changed();
+            self.pooling.pool.approve(&mut turn.loan.session);
+        }
+        if functions_may_have_changed(facts.words, facts.tags) {
+            self.pooling.forget_database(&self.database);
+        }
+        if self.may_have_changed(turn, &facts) {
+            self.capture(turn, &facts).await?;
+        }
+        self.believed = turn.loan.session.carried.reported.clone();
+        if facts.is_told_own_application {
+            self.believed.note_application(&self.application);
+        }
+        let is_pinned = self.pin(turn, facts)?;
+        if is_pinned {
+            self.put_right(turn).await?;
+        }
+        Ok(is_pinned)
+    }
+
+    /// A session that its client keeps is not brought to anything before its next turn: what a reset has made another
+    /// client's, its application_name, is put right at once.
+    async fn put_right(&self, turn: &mut Turn) -> Result<(), BringError> {
+        let carried = &turn.loan.session.carried;
+        let Some(state) = carried.state.as_ref() else {
+            return Ok(());
+        };
+        if state.profile.is_same(&self.profile) {
+            return Ok(());
+        }
+        let mut flight = Flight::default();
+        flight.carry((Some(state), Whose::Own), &self.profile, std::iter::empty());
+        if flight.readies > 0 {
+            self.fly(turn, &mut flight).await?;
+        }
+        let carried = &mut turn.loan.session.carried;
+        if flight.takes_unnamed {
+            carried.prepared.unnamed = next_serial();
+        }
+        if let Some(state) = &mut carried.state {
+            state.profile = self.profile.clone();
+        }
+        Ok(())
+    }
+
+    fn may_have_changed(&self, turn: &Turn, facts: &Facts) -> bool {
+        let is_careful = turn.database.as_ref().is_none_or(|database| database.is_careful);
+        let pins = turn.loan.session.carried.state.as_ref().map(|state| state.pins);
+        // A custom setting's name stays when its value goes, with SET LOCAL, too: Postgres says whether there is one.
+        let is_new = |name: &[u8]| !self.names.contains(name);
+        let has_new_names = facts.names.iter().any(is_new)
+            || facts
+                .values
+                .iter()
+                .any(|value| is_new(value) && !self.other_names.contains(value));
+        // Somebody has changed functions while the turn went on: its words are of the old ones.
+        let is_outdated = turn.functions_epoch != self.pooling.functions_epoch();
+        is_careful
+            || is_outdated
+            || has_new_names
+            || pins.is_none_or(|pins| pins.may_have_changed(facts.tags))
+            || may_have_changed(self.words(turn, facts), facts.tags)
+    }
+
+    /// What the turn said, with what SQL's EXECUTE ran.
+    fn words(&self, turn: &Turn, facts: &Facts) -> Words {
+        let words = facts.words | self.profile.standing_words();
+        if !words.has(Words::EXECUTE) {
+            return words;
+        }
+        let functions = turn.database.as_ref().map(|database| &*database.functions);
+        words | self.profile.statement_words(functions)
+    }
+
+    /// Asks Postgres what the client carries now. Where it does not tell, the client keeps the session.
+    async fn capture(&mut self, turn: &mut Turn, facts: &Facts) -> Result<(), BringError> {
+        let words = self.words(turn, facts);
+        let carried = &mut turn.loan.session.carried;
+        let mut candidates = self.names.clone();
+        candidates.extend(&carried.names);
+        candidates.extend(&facts.names);
+        candidates.extend(&facts.values);
+        let has_more_names = candidates.has_overflowed();
+        candidates.extend(&self.other_names);
+        if let Some(database) = &turn.database {
+            candidates.extend(&database.names);
+        }
+        let (opened_as, reported) = (carried.opened_as.clone(), carried.reported.clone());
+        let session = carried.state.clone();
+        let before = self.profile.clone();
+        let mut question = Question {
+            login_role: &self.role,
+            application: (&self.application, &opened_as),
+            server_major: reported.server_major(),
+            before: &before,
+            session: session.as_ref(),
+            starts_with_role: names_role(&self.parameters),
+            turn: (words, facts.tags),
+            candidates,
+            has_more_names,
+            lifts_limit: false,
+        };
+        let mut answer = self.ask(turn, &question).await;
+        if let Err(BringError::Talk(TalkError::Refused { fields, .. })) = &answer
+            && fields.sqlstate == CANCELED
+        {
+            question.lifts_limit = true;
+            answer = self.ask(turn, &question).await;
+        }
+        let captured = match answer {
+            Ok(answer) => question.read(&answer.rows).map_err(TalkError::Wire)?,
+            Err(BringError::Talk(error @ (TalkError::Refused { .. } | TalkError::TooLong))) => {
+                tracing::debug!(%error, "a session does not tell its state");
+                if let Some(state) = &mut turn.loan.session.carried.state {
+                    state.pins |= state.pins.remembered(words, facts.tags) | Pins::UNKNOWN;
+                }
+                // It is asked again after whatever comes next.
+                turn.facts.names.extend(&facts.names);
+                turn.facts.values.extend(&facts.values);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.profile = captured.profile;
+        self.names.extend(&captured.names);
+        let others = facts.values.iter().filter(|name| !captured.names.contains(name));
+        others.for_each(|name| self.other_names.insert(name));
+        let carried = &mut turn.loan.session.carried;
+        carried.names.extend(&captured.names);
+        carried.state = Some(captured.carried);
+        Ok(())
+    }
+
+    async fn ask(&self, turn: &mut Turn, question: &Question<'_>) -> Result<Answer, BringError> {
+        let mut flight = Flight::default();
+        question.put(&mut flight.bytes);
+        flight.readies = 1;
+        self.fly(turn, &mut flight).await
+    }
+
+    /// Whether the client keeps its session; if so, it is counted.
+    fn pin(&mut self, turn: &mut Turn, facts: Facts) -> Result<bool, BringError> {
+        let pins = turn
+            .loan
+            .session
+            .carried
+            .state
+            .as_ref()
+            .map_or(Pins::UNKNOWN, |state| state.pins);
+        if !facts.unmovable && pins.is_empty() {
+            if turn.pinned.take().is_some() {
+                tracing::debug!(endpoint = %self.endpoint.name, "client gives its session back again");
+            }
+            return Ok(false);
+        }
+        if turn.pinned.is_none() {
+            let reasons = pins.names().collect::<Vec<_>>().join(", ");
+            tracing::debug!(endpoint = %self.endpoint.name, role = self.role, reasons, "client keeps its session");
+        }
+        (turn.facts.unmovable, turn.facts.is_pinned) = (facts.unmovable, true);
+        turn.pinned = turn
+            .pinned
+            .take()
+            .or(facts.pin)
+            .or_else(|| self.pooling.pins.permit_over());
+        if turn.pinned.is_none() {
+            let max = self.pooling.pins.max();
+            return Err(SessionError::TooManyPinned { max }.into());
+        }
+        Ok(true)
+    }
+
+    /// No cancel that was meant for this client is still on its way to the session. `false`: that is not known.
+    pub(super) async fn is_settled(&self, turn: &Turn) -> bool {
+        match &turn.loan.session.carried.target {
+            Some(target) if target.has_in_flight() => matches!(target.settled().await, Settled::Safe),
+            _ => true,
+        }
+    }
+
+    /// The session is idle again.
+    pub(super) async fn keep(&mut self, turn: Turn) {
+        self.cancel.park();
+        self.bytes_down += turn.down.bytes();
+        // What no reset undoes, or nobody knows, reaches nobody else.
+        let state = turn.loan.session.carried.state.as_ref();
+        let must_close = state.is_none_or(|state| state.pins.must_close());
+        if must_close || turn.facts.unmovable || turn.facts.is_lost || !self.is_settled(&turn).await {
+            return self.pooling.pool.close(turn.loan.session);
+        }
+        let mut session = turn.loan.session;
+        let grace = session.carried.grace_until();
+        session.spare_until(grace);
+        self.kept = Some(self.pooling.pool.keep(session));
+    }
+}
+
+/// Whether a client's startup parameters may set a role.
+fn names_role(parameters: &[(bytes::Bytes, bytes::Bytes)]) -> bool {
+    let has_role = |text: &[u8]| text.windows(4).any(|part| part.eq_ignore_ascii_case(b"role"));
+    let mut parameters = parameters.iter();
+    parameters.any(|(name, value)| has_role(name) || (&name[..] == b"options" && has_role(value)))
+}

@@ -1,0 +1,68 @@
+//! `lastval()` and `currval()` while sessions change hands: a client that has just inserted keeps its session for a
+//! while, as long as there is another one to take.
+
+use super::{
+    line::{Line, Who},
+    pooled::{Pooled, pool},
+    told::{errors, values},
+};
+use crate::harness::postgres::{Postgres, SUPERUSER, Version};
+
+const ENDPOINT: &str = "grace";
+
+/// Two server sessions; somebody has asked for a last value.
+async fn asked(size: usize, grace: &str) -> (Pooled, Line) {
+    let postgres = Postgres::start(Version::Debian).await;
+    let make = "create table numbered (id serial, who text)";
+    postgres.connect().await.batch_execute(make).await.unwrap();
+    let more = format!("sequence_grace = \"{grace}\"");
+    let pooled = Pooled::with(postgres, &[(ENDPOINT, &pool(size, &more))]).await;
+    let mut inserts = pooled.line(ENDPOINT).await;
+    assert_eq!(errors(&inserts.query("select lastval()").await), ["55000"]);
+    let insert = "insert into numbered (who) values ('the first'), ('the second')";
+    assert!(errors(&inserts.query(insert).await).is_empty());
+    (pooled, inserts)
+}
+
+/// Of another kind than the superuser without settings: its sessions are no others'.
+async fn of_another_kind(pooled: &Pooled) -> Line {
+    let who = Who::new(SUPERUSER, "postgres").with("DateStyle", "German");
+    pooled.client(ENDPOINT, &who).await.0
+}
+
+#[tokio::test]
+async fn a_client_that_has_just_inserted_keeps_its_session() {
+    let (pooled, mut inserts) = asked(2, "60s").await;
+    let mut reads = pooled.line(ENDPOINT).await;
+    reads.query("select 'later than the insert'").await;
+    let mut steals = pooled.line(ENDPOINT).await;
+    assert_eq!(values(&steals.query("select 1").await), ["1"]);
+    assert_eq!(values(&inserts.query("select lastval()").await), ["2"]);
+
+    // One session must be closed for this one: not the older one.
+    inserts
+        .query("insert into numbered (who) values ('the third')")
+        .await;
+    reads.query("select 'later'").await;
+    let mut other = of_another_kind(&pooled).await;
+    assert_eq!(values(&other.query("select 1").await), ["1"]);
+    assert_eq!(values(&inserts.query("select lastval()").await), ["3"]);
+}
+
+#[tokio::test]
+async fn the_last_session_is_taken_from_a_client_that_has_just_inserted() {
+    let (pooled, mut inserts) = asked(1, "60s").await;
+    let mut other = of_another_kind(&pooled).await;
+    assert_eq!(values(&other.query("select 1").await), ["1"]);
+    assert_eq!(errors(&inserts.query("select lastval()").await), ["55000"]);
+}
+
+#[tokio::test]
+async fn without_grace_the_session_that_was_used_first_is_taken() {
+    let (pooled, mut inserts) = asked(2, "0s").await;
+    let mut reads = pooled.line(ENDPOINT).await;
+    reads.query("select 'later than the insert'").await;
+    let mut other = of_another_kind(&pooled).await;
+    assert_eq!(values(&other.query("select 1").await), ["1"]);
+    assert_eq!(errors(&inserts.query("select lastval()").await), ["55000"]);
+}
