@@ -2,9 +2,13 @@
 
 use super::{
     leaking::{LOOK, each},
+    line::Who,
+    pooled::Pooled,
     said::Said,
     script::Script,
+    told::{errors, values},
 };
+use crate::harness::postgres::SUPERUSER;
 
 const HIDDEN: &str = "
     drop schema if exists hiding cascade; create schema hiding;
@@ -138,4 +142,28 @@ async fn a_function_that_is_replaced_later_is_looked_at_again() {
         .query(0, LOOK)
         .play()
         .await;
+}
+
+/// Migrations go past transaction pooling, and their functions are called in it.
+#[tokio::test]
+async fn a_function_that_is_made_in_session_pooling_is_known() {
+    const ENDPOINT: &str = "call-migrated";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let (mut client, mut other) = (pooled.line(ENDPOINT).await, pooled.line(ENDPOINT).await);
+    client.query("select 'its functions are known now'").await;
+    let who = Who::new(SUPERUSER, "postgres").with("options", "-c pgwake.pool=session");
+    let (mut migrates, _) = pooled.client(ENDPOINT, &who).await;
+    let make = "create function migrated() returns text language sql as \
+        $$select set_config('app.mark', 'migrated', false)$$";
+    for (make, call) in [
+        (make, "select migrated()"),
+        ("create view def as select migrated()", "select * from def"),
+    ] {
+        assert!(errors(&migrates.query(make).await).is_empty(), "{make}");
+        assert_eq!(values(&client.query(call).await), ["migrated"]);
+        let look = "select current_setting('app.mark', true)";
+        assert_eq!(values(&other.query(look).await), ["\u{2205}"], "{call}");
+        assert_eq!(values(&client.query(look).await), ["migrated"], "{call}");
+        client.query("reset all").await;
+    }
 }

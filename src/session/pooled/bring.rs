@@ -113,11 +113,11 @@ impl Pooled<'_> {
     async fn learn_functions(&self, turn: &mut Turn) -> Result<(), BringError> {
         let mut flight = Flight::default();
         flight.query(functions::SQL);
-        let (read, is_known) = match self.fly(turn, &mut flight).await {
-            Ok(answer) => (Functions::read(&answer.rows).map_err(TalkError::Wire)?, true),
+        let read = match self.fly(turn, &mut flight).await {
+            Ok(answer) => Functions::read(&answer.rows).map_err(TalkError::Wire)?,
             Err(BringError::Talk(error @ (TalkError::Refused { .. } | TalkError::TooLong))) => {
                 tracing::warn!(endpoint = %self.endpoint.name, %error, "a database does not tell its functions");
-                (Functions::unknown(), false)
+                Functions::unknown()
             }
             Err(error) => return Err(error),
         };
@@ -127,12 +127,8 @@ impl Pooled<'_> {
             is_careful: read.is_careful,
             idle_in_transaction: read.idle_in_transaction,
         };
-        turn.database = Some(if is_known {
-            let generation = turn.loan.lease.generation();
-            self.pooling.learn(&self.database, generation, database)
-        } else {
-            database
-        });
+        let generation = turn.loan.lease.generation();
+        turn.database = Some(self.pooling.learn(&self.database, generation, database));
         Ok(())
     }
 
