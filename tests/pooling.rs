@@ -8,6 +8,7 @@ mod carrying;
 mod databases;
 mod leaving;
 mod line;
+mod literals;
 
 mod oracle;
 mod parked;

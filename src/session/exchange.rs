@@ -4,11 +4,13 @@
 //! statements change on the way (`up`, `down`), and what the turn did to its session is noted. It writes to no
 //! stream and waits for nobody: where something must happen first that takes time, it says so by a [`Gate`].
 
+mod bound;
 mod commit;
 mod down;
 mod gates;
 mod pooled;
 mod put;
+mod shapes;
 mod up;
 
 use bytes::Bytes;
@@ -110,6 +112,14 @@ pub(super) struct Facts {
     scan: Option<Scan>,
     /// How much of a Bind must have come for what is looked at.
     bind_seen: usize,
+    bound: bound::Bound,
+    /// The message at the front waits for answers to what was sent before it.
+    is_held: bool,
+    /// The server has been told to send them.
+    is_flushed: bool,
+    asked: shapes::Asked,
+    /// Names that could not be put on the session for SQL.
+    pub(super) unaliased: Vec<Name>,
 }
 
 impl Facts {
@@ -182,11 +192,9 @@ impl<'a> Exchange<'a> {
         self.terminated && (self.expected.front().is_none() || self.expected.is_copying())
     }
 
-    /// Whether the message at the front waits for something.
-    pub(super) fn is_gated(&self) -> bool {
-        self.pooled
-            .as_ref()
-            .is_some_and(|pooled| pooled.facts.gate.is_some())
+    /// Whether the message at the front waits for something: no more is read from the client.
+    pub(super) fn is_held(&self) -> bool {
+        self.pooled.as_ref().is_some_and(|pooled| pooled.facts.is_held)
     }
 
     /// Whether the server session may be given to another client as far as messages tell.
@@ -270,3 +278,6 @@ impl Editor for Down<'_, '_> {
         self.0.edit_down(lane)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,21 +138,37 @@ impl Expected {
         self.status != b'E' && !self.entries.iter().any(|entry| entry.kind.ends_with_ready())
     }
 
-    /// Whether something in front of an unanswered Sync decides what a name stands for: if it fails, what is sent
-    /// behind the Sync meets another meaning. (Behind the last Sync all of it is ignored together.)
+    /// Whether something that is on its way decides what a name stands for. In front of an unanswered Sync that is
+    /// anything about it: if it fails, what is sent behind the Sync meets another meaning. Behind the last Sync all of
+    /// it is ignored together, so there it is only what takes meanings away by being executed.
     pub(super) fn is_undecided(&self, name: &[u8]) -> bool {
+        // A COPY takes any message that may come now for an error, whatever it says.
+        if self.copying {
+            return false;
+        }
         let last = self
             .entries
             .iter()
             .rposition(|entry| entry.kind.ends_with_ready());
         let earlier = last.map_or(0, |last| last + 1);
-        let mut entries = self.entries.iter().take(earlier);
-        entries.any(|entry| entry.effect.is_about(name))
+        let mut entries = self.entries.iter().enumerate();
+        entries
+            .any(|(at, entry)| (at < earlier || entry.kind == Kind::Execute) && entry.effect.is_about(name))
     }
 
     /// pgwake's own BEGIN is on its way.
     pub(super) fn begins(&mut self) {
         self.status = b'T';
+    }
+
+    /// Whether the server ignores what is sent now, up to a Sync.
+    pub(super) fn ignores(&self) -> bool {
+        self.skipping || self.copying
+    }
+
+    /// pgwake asks something in front of a message that stands behind the last Sync, and waits for the answer.
+    pub(super) fn asks(&mut self) {
+        self.unsynced = true;
     }
 
     /// Whether something was sent behind the last Sync.

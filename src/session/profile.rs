@@ -20,6 +20,7 @@ pub(super) use pins::Pins;
 
 /// The setting that every session has its own of, and that is in no pool's key.
 pub(super) const APPLICATION_NAME: &[u8] = b"application_name";
+const SEARCH_PATH: &[u8] = b"search_path";
 
 /// Fingerprints mean nothing outside this process, and no client can aim at one.
 static FINGERPRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -35,6 +36,7 @@ pub(super) struct Profile {
     statements: Vec<Statement>,
     fingerprint: u64,
     settings_fingerprint: u64,
+    path_fingerprint: u64,
 }
 
 /// A setting and its value, as Postgres tells it.
@@ -96,6 +98,8 @@ impl Profile {
         settings.sort_by(|one, other| one.name.cmp(&other.name));
         let matters: Vec<_> = settings.iter().filter(|setting| setting.matters()).collect();
         let settings_fingerprint = FINGERPRINTS.hash_one((&matters, &session_authorization, &role));
+        let path = settings.iter().find(|setting| *setting.name == *SEARCH_PATH);
+        let path_fingerprint = FINGERPRINTS.hash_one(path);
         let mut profile = Self {
             settings,
             session_authorization,
@@ -103,6 +107,7 @@ impl Profile {
             statements: Vec::new(),
             fingerprint: 0,
             settings_fingerprint,
+            path_fingerprint,
         };
         profile.fingerprint = profile.whole_fingerprint();
         profile
@@ -153,6 +158,11 @@ impl Profile {
     /// Says which sessions give a statement the same meaning when it is parsed: equal under equal settings and roles.
     pub(super) fn settings_fingerprint(&self) -> u64 {
         self.settings_fingerprint
+    }
+
+    /// The same as far as tables are concerned that are called without their schema.
+    pub(super) fn path_fingerprint(&self) -> u64 {
+        self.path_fingerprint
     }
 
     /// A setting's value; `None` where it is what the session was started with.

@@ -6,6 +6,7 @@
 //! it is first needed. What changes here changes when a request is sent; an [`Effect`] undoes it where the server
 //! ignored the request. It sends nothing: `exchange` does.
 
+mod shape;
 mod texts;
 
 use std::{collections::HashMap, mem, sync::Arc};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 use super::words::{CustomNames, Words};
 
+pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
 
 /// A name that a client gave.
@@ -22,10 +24,26 @@ pub(super) type Name = Arc<[u8]>;
 /// A client's statements.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    named: HashMap<Name, Arc<Statement>>,
+    named: HashMap<Name, Meaning>,
     unnamed: Option<Box<Unnamed>>,
     /// An unnamed statement's memory, to be used again.
     spare: Option<Box<Unnamed>>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(super) struct Meaning {
+    pub(super) statement: Arc<Statement>,
+    /// What the client was told of its rows and parameters.
+    pub(super) told: Shape,
+}
+
+/// A statement that is used, by the name that its client gave it.
+#[derive(Debug, Clone)]
+pub(super) struct Used {
+    pub(super) statement: Arc<Statement>,
+    pub(super) name: Name,
+    pub(super) told: Shape,
 }
 
 /// The unnamed statement.
@@ -49,8 +67,8 @@ pub(super) struct Seen {
 /// The statements on a server session.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    /// By a statement's number, when it was used last.
-    on: HashMap<u64, u64>,
+    /// By a statement's number.
+    on: HashMap<u64, On>,
     /// Counts uses.
     clock: u64,
     /// What [`Prepared::clock`] was when the present batch began: its statements are not evicted.
@@ -63,6 +81,15 @@ pub(super) struct Prepared {
     pub(super) aliases: Vec<Name>,
 }
 
+/// A statement on a server session.
+#[derive(Debug, Default)]
+struct On {
+    /// When it was used last.
+    used: u64,
+    /// What the server has told of its rows and parameters.
+    shape: Shape,
+}
+
 /// What a request changes, to be undone where the server ignores it.
 #[derive(Debug, Default)]
 pub(super) enum Effect {
@@ -71,7 +98,7 @@ pub(super) enum Effect {
     /// The client's name has a meaning.
     Named(Name),
     /// The client's name has none any more; what it meant, where it meant something.
-    Closed(Name, Option<Arc<Statement>>),
+    Closed(Name, Option<Meaning>),
     /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
     Put(u64, Option<Name>),
     /// It is not any more.
@@ -88,6 +115,8 @@ pub(super) enum Effect {
     Refused(Bytes),
     /// It uses this statement, which the client calls so.
     Uses(Arc<Statement>, Name),
+    /// The same, and the answer tells what its rows and parameters are.
+    Describes(Arc<Statement>, Name),
     /// pgwake's BEGIN is on the session.
     BeginPut,
     /// pgwake's BEGIN is executed.
@@ -103,18 +132,39 @@ impl Effect {
             _ => false,
         }
     }
+
+    /// The statement that it uses, with the client's name for it.
+    pub(super) fn used(&self) -> Option<(&Arc<Statement>, &Name)> {
+        match self {
+            Self::Uses(statement, name) | Self::Describes(statement, name) => Some((statement, name)),
+            _ => None,
+        }
+    }
 }
 
 impl Statements {
     /// What a name stands for.
     pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.named.get(name)
+        self.named.get(name).map(|meaning| &meaning.statement)
     }
 
-    /// The same with the name, to be kept.
-    pub(super) fn use_of(&self, name: &[u8]) -> Option<(Arc<Statement>, Name)> {
-        let (name, statement) = self.named.get_key_value(name)?;
-        Some((statement.clone(), name.clone()))
+    /// The same with all that is known of it, to be kept.
+    pub(super) fn use_of(&self, name: &[u8]) -> Option<Used> {
+        let (name, meaning) = self.named.get_key_value(name)?;
+        Some(Used {
+            statement: meaning.statement.clone(),
+            name: name.clone(),
+            told: meaning.told,
+        })
+    }
+
+    /// The client has been told this of the statement that it calls so, the first time.
+    pub(super) fn tell(&mut self, name: &[u8], statement: &Statement, shape: Shape) {
+        if let Some(meaning) = self.named.get_mut(name)
+            && meaning.statement.id == statement.id
+        {
+            meaning.told.learn(shape);
+        }
     }
 
     /// How many names there are.
@@ -130,14 +180,15 @@ impl Statements {
     /// A name stands for a statement from now on.
     pub(super) fn name(&mut self, name: &[u8], statement: Arc<Statement>) -> Name {
         let name: Name = name.into();
-        self.named.insert(name.clone(), statement);
+        let told = Shape::default();
+        self.named.insert(name.clone(), Meaning { statement, told });
         name
     }
 
     /// A name stands for nothing any more.
     pub(super) fn unname(&mut self, name: &[u8]) -> Effect {
         match self.named.remove_entry(name) {
-            Some((name, statement)) => Effect::Closed(name, Some(statement)),
+            Some((name, meaning)) => Effect::Closed(name, Some(meaning)),
             None => Effect::Closed(name.into(), None),
         }
     }
@@ -196,14 +247,14 @@ impl Statements {
     pub(super) fn undo(&mut self, effect: Effect, session: &mut Prepared) {
         match effect {
             Effect::Named(name) => drop(self.named.remove(&name)),
-            Effect::Closed(name, Some(statement)) => drop(self.named.insert(name, statement)),
+            Effect::Closed(name, Some(meaning)) => drop(self.named.insert(name, meaning)),
             Effect::Put(id, name) => {
                 session.on.remove(&id);
                 if let Some(name) = name {
                     self.named.remove(&name);
                 }
             }
-            Effect::Evicted(id) => drop(session.on.insert(id, 0)),
+            Effect::Evicted(id) => drop(session.on.insert(id, On::default())),
             Effect::UnnamedReplaced(before, session_before) => {
                 self.spare = mem::replace(&mut self.unnamed, before);
                 session.unnamed = session_before;
@@ -216,6 +267,7 @@ impl Statements {
             | Effect::Deallocates(_)
             | Effect::Refused(_)
             | Effect::Uses(..)
+            | Effect::Describes(..)
             | Effect::Begins => (),
         }
     }
@@ -239,18 +291,32 @@ impl Prepared {
     pub(super) fn uses(&mut self, id: u64) -> bool {
         self.clock += 1;
         match self.on.get_mut(&id) {
-            Some(used) => {
-                *used = self.clock;
+            Some(on) => {
+                on.used = self.clock;
                 true
             }
             None => false,
         }
     }
 
+    /// What is known of a statement's shape, if it is there.
+    pub(super) fn shape(&self, id: u64) -> Option<Shape> {
+        self.on.get(&id).map(|on| on.shape)
+    }
+
+    /// The server has told a statement's shape, or a part of it.
+    pub(super) fn learn(&mut self, id: u64, shape: Shape) {
+        if let Some(on) = self.on.get_mut(&id) {
+            on.shape.learn(shape);
+        }
+    }
+
     /// A statement is put there.
     pub(super) fn put(&mut self, id: u64) {
         self.clock += 1;
-        self.on.insert(id, self.clock);
+        let used = self.clock;
+        let shape = Shape::default();
+        self.on.insert(id, On { used, shape });
     }
 
     /// The server says that it is not there.
@@ -269,8 +335,8 @@ impl Prepared {
         if self.on.len() < max {
             return None;
         }
-        let (&id, &used) = self.on.iter().min_by_key(|(_, used)| **used)?;
-        if used > self.batch {
+        let (&id, on) = self.on.iter().min_by_key(|(_, on)| on.used)?;
+        if on.used > self.batch {
             return None;
         }
         self.on.remove(&id);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Exchange, PREFIX_BYTES, commit::touches_roles};
 use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
-use crate::session::statements::Effect;
+use crate::session::statements::{Effect, Shape};
 use crate::session::words::{Tags, Words};
 use crate::wire::frame::Front;
 use crate::wire::reply::error_fields;
@@ -25,7 +25,9 @@ impl Exchange<'_> {
                     self.commit(entry.effect);
                 }
             }
+            let describing = if self.is_describing() { Shape::SEEN_MAX } else { 0 };
             let wanted = |front: Front| match front.tag {
+                b't' | b'T' => describing,
                 b'Z' => 1,
                 b'E' if self.pooled.is_some() => ERROR_BYTES_MAX,
                 b'C' | b'E' => PREFIX_BYTES,
@@ -41,6 +43,12 @@ impl Exchange<'_> {
                 b'Z' => self.ready(lane, front),
                 b'E' => self.failed(lane, front),
                 b'S' => self.parameter(lane, front),
+                b't' | b'T' | b'n' => {
+                    if describing > 0 {
+                        self.described(front.tag, lane.body(front));
+                    }
+                    self.received(lane, front);
+                }
                 b'C' => {
                     self.completed(lane.body(front));
                     self.received(lane, front);
@@ -85,6 +93,9 @@ impl Exchange<'_> {
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.carried.prepared.end_batch();
+            if status == b'I' {
+                pooled.facts.bound.ends.clear();
+            }
         }
         match passing {
             Passing::Forward => lane.pass(front),
@@ -188,9 +199,7 @@ impl Exchange<'_> {
 
     /// The error with the client's own name of the statement that it is about.
     fn in_own_words(&self, body: &[u8]) -> Option<Bytes> {
-        let Effect::Uses(statement, name) = &self.expected.front()?.effect else {
-            return None;
-        };
+        let (statement, name) = self.expected.front()?.effect.used()?;
         let server_name = statement.server_name();
         let server_name = server_name.as_bytes();
         let at = body
@@ -206,7 +215,7 @@ impl Exchange<'_> {
         let (Some(pooled), Some(entry)) = (&mut self.pooled, self.expected.front()) else {
             return;
         };
-        let Effect::Uses(statement, _) = &entry.effect else {
+        let Some((statement, _)) = entry.effect.used() else {
             return;
         };
         match sqlstate {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::{Exchange, Gate, put::put};
 use crate::session::error::SessionError;
@@ -20,25 +20,56 @@ const REFUSED_TEXT: &[u8] = b"pgwake\0";
 
 impl Exchange<'_> {
     /// `None`: something must happen first.
-    pub(super) fn wait_at_gate(&mut self, words: Words, named: &[Named]) -> Option<()> {
-        // Nothing of ours may be sent into a pipeline that has no Sync yet, nor into a failed transaction.
-        if self.expected.is_unsynced() || self.expected.status() == b'E' {
+    pub(super) fn wait_at_gate(&mut self, words: Words) -> Option<()> {
+        if !self.may_talk() {
             return Some(());
         }
         let pooled = self.pooled();
-        let aliases = &pooled.carried.prepared.aliases;
-        let missing = named.iter().find(|named| !aliases.contains(&named.name));
         let gate = if words.has(Words::SEQUENCE_READ) && pooled.has_strange_sequences() {
             Gate::Sequences
         } else if words.has(Words::DATABASE) && !pooled.facts.databases_closed {
             Gate::Databases
-        } else if let Some(named) = missing {
-            Gate::Alias(named.name.clone(), named.statement.clone())
         } else {
             return Some(());
         };
         pooled.facts.gate = Some(gate);
         None
+    }
+
+    /// Nothing that waits for an answer of its own may be sent into a pipeline that has no Sync yet, nor into a failed
+    /// transaction.
+    fn may_talk(&self) -> bool {
+        !self.expected.is_unsynced() && self.expected.status() != b'E'
+    }
+
+    /// `None`: what a simple Query calls by its client's names must be on the session under these.
+    pub(super) fn wait_for_aliases(&mut self, named: &[Named]) -> Option<()> {
+        if !self.may_talk() {
+            return Some(());
+        }
+        let pooled = self.pooled();
+        let is_there = |name| pooled.carried.prepared.aliases.contains(name);
+        let is_missing = |name| !is_there(name) && !pooled.facts.unaliased.contains(name);
+        let Some(missing) = named.iter().find(|named| is_missing(&named.name)) else {
+            return Some(());
+        };
+        pooled.facts.gate = Some(Gate::Alias(missing.name.clone(), missing.statement.clone()));
+        None
+    }
+
+    /// The same for an extended message, in whose pipeline they are put there. `None`: also where it is not known what
+    /// a name stands for.
+    pub(super) fn put_aliases(&mut self, lane: &mut Lane, named: &[Named]) -> Option<()> {
+        if named.iter().any(|named| self.expected.is_undecided(&named.name)) {
+            return self.hold(lane);
+        }
+        self.wait_for_aliases(named)?;
+        if self.expected.is_unsynced() && !self.expected.ignores() && self.expected.status() != b'E' {
+            for named in named {
+                self.put_alias(lane, &named.name, &named.statement.behind_name);
+            }
+        }
+        Some(())
     }
 
     /// A statement that is not on the session, and was prepared under other settings than the client has now. In the
@@ -63,15 +94,21 @@ impl Exchange<'_> {
         pooled.facts.pin.is_some()
     }
 
-    /// Postgres refuses something else in the message's place, so that its transaction is what it is after an error;
-    /// the client reads pgwake's words.
-    pub(super) fn refuse(&mut self, lane: &mut Lane, front: Front, kind: Kind) {
+    /// The client may not pin its session.
+    pub(super) fn refuse_pin(&mut self, lane: &mut Lane, front: Front, kind: Kind) {
         let pooled = self.pooled();
         let error = SessionError::TooManyPinned {
             max: pooled.pins.max(),
         };
         let mut message = BytesMut::new();
         refuse::error(&error, pooled.session, &mut message);
+        // Without its header, which the server's has.
+        self.refuse(lane, front, kind, message.freeze().slice(HEADER_BYTES..));
+    }
+
+    /// Postgres refuses something else in the message's place, so that its transaction is what it is after an error;
+    /// the client reads pgwake's words.
+    pub(super) fn refuse(&mut self, lane: &mut Lane, front: Front, kind: Kind, body: Bytes) {
         self.put_begin(lane);
         lane.skip(front);
         match kind {
@@ -83,8 +120,6 @@ impl Exchange<'_> {
             // Under a name: the unnamed statement stays what it is.
             _ => put(lane, b'P', &[REFUSED_TEXT, REFUSED_TEXT, b"\0\0"]),
         }
-        // Without its header, which the server's has.
-        let body = message.freeze().slice(HEADER_BYTES..);
         self.send(kind, Asker::Client, Effect::Refused(body));
     }
 }

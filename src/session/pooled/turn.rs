@@ -209,7 +209,19 @@ impl Pooled<'_> {
                 Ok(())
             }
             Some(Gate::Prepare(statement)) => self.prepare_under(turn, &statement).await,
-            Some(Gate::Alias(name, statement)) => self.put_alias(turn, name, &statement).await,
+            Some(Gate::Alias(name, statement)) => {
+                match self.put_alias(turn, name.clone(), &statement).await {
+                    // So will the client's statement be, and it says why.
+                    Err(BringError::Talk(TalkError::Refused { fields, .. })) if !fields.ends_session => {
+                        turn.facts.unaliased.push(name);
+                        if turn.loan.status == b'T' {
+                            turn.loan.status = b'E';
+                        }
+                        Ok(())
+                    }
+                    put => put,
+                }
+            }
             None => Ok(()),
         }
     }
