@@ -58,6 +58,8 @@ pub(super) struct Pooled<'a> {
     pub(super) texts: &'a Arc<Texts>,
     /// Functions of the database that can change session state.
     pub(super) functions: Option<Arc<FunctionWords>>,
+    /// The database has triggers and the like that can.
+    pub(super) is_careful: bool,
     /// What the client carries at the beginning of the turn.
     pub(super) profile: &'a Arc<Profile>,
     pub(super) limits: &'a config::Pool,
@@ -92,6 +94,8 @@ pub(super) struct Facts {
     pub(super) unmovable: bool,
     /// After a reset the client was told its own application_name, which the session does not have.
     pub(super) is_told_own_application: bool,
+    /// What ParameterStatus has told it of that in this turn.
+    told_application: Option<Bytes>,
     /// The session has another application_name than its client after a reset: nothing more is said before that is
     /// put right.
     pub(super) is_reset: bool,
@@ -113,6 +117,10 @@ pub(super) struct Facts {
     /// How much of a Bind must have come for what is looked at.
     bind_seen: usize,
     bound: bound::Bound,
+    /// Something has been executed.
+    has_run: bool,
+    /// Statements that were put on the session under settings that are not theirs.
+    foreign: Vec<u64>,
     /// The message at the front waits for answers to what was sent before it.
     is_held: bool,
     /// The server has been told to send them.

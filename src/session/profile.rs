@@ -20,7 +20,6 @@ pub(super) use pins::Pins;
 
 /// The setting that every session has its own of, and that is in no pool's key.
 pub(super) const APPLICATION_NAME: &[u8] = b"application_name";
-const SEARCH_PATH: &[u8] = b"search_path";
 
 /// Fingerprints mean nothing outside this process, and no client can aim at one.
 static FINGERPRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -36,7 +35,7 @@ pub(super) struct Profile {
     statements: Vec<Statement>,
     fingerprint: u64,
     settings_fingerprint: u64,
-    path_fingerprint: u64,
+    parser_fingerprint: u64,
 }
 
 /// A setting and its value, as Postgres tells it.
@@ -98,8 +97,9 @@ impl Profile {
         settings.sort_by(|one, other| one.name.cmp(&other.name));
         let matters: Vec<_> = settings.iter().filter(|setting| setting.matters()).collect();
         let settings_fingerprint = FINGERPRINTS.hash_one((&matters, &session_authorization, &role));
-        let path = settings.iter().find(|setting| *setting.name == *SEARCH_PATH);
-        let path_fingerprint = FINGERPRINTS.hash_one(path);
+        let built_in = matters.iter().filter(|setting| !setting.is_custom());
+        let built_in: Vec<_> = built_in.collect();
+        let parser_fingerprint = FINGERPRINTS.hash_one((&built_in, &session_authorization, &role));
         let mut profile = Self {
             settings,
             session_authorization,
@@ -107,7 +107,7 @@ impl Profile {
             statements: Vec::new(),
             fingerprint: 0,
             settings_fingerprint,
-            path_fingerprint,
+            parser_fingerprint,
         };
         profile.fingerprint = profile.whole_fingerprint();
         profile
@@ -160,9 +160,10 @@ impl Profile {
         self.settings_fingerprint
     }
 
-    /// The same as far as tables are concerned that are called without their schema.
-    pub(super) fn path_fingerprint(&self) -> u64 {
-        self.path_fingerprint
+    /// The same for a statement without string constants: what its names and operators mean depends on Postgres' own
+    /// settings and on roles alone.
+    pub(super) fn parser_fingerprint(&self) -> u64 {
+        self.parser_fingerprint
     }
 
     /// A setting's value; `None` where it is what the session was started with.
@@ -225,6 +226,10 @@ impl Setting {
             name: name.into(),
             value: value.into(),
         }
+    }
+
+    fn is_custom(&self) -> bool {
+        self.name.contains(&b'.')
     }
 
     /// Whether it can matter to what a statement means.

@@ -6,15 +6,15 @@
 //! it is first needed. What changes here changes when a request is sent; an [`Effect`] undoes it where the server
 //! ignored the request. It sends nothing: `exchange` does.
 
+mod effect;
 mod shape;
 mod texts;
 
 use std::{collections::HashMap, mem, sync::Arc};
 
-use bytes::Bytes;
-
 use super::words::{CustomNames, Words};
 
+pub(super) use effect::Effect;
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
 
@@ -36,6 +36,8 @@ pub(super) struct Meaning {
     pub(super) statement: Arc<Statement>,
     /// What the client was told of its rows and parameters.
     pub(super) told: Shape,
+    /// SQL may find it under this name on its client's session.
+    is_aliased: bool,
 }
 
 /// A statement that is used, by the name that its client gave it.
@@ -88,58 +90,8 @@ struct On {
     used: u64,
     /// What the server has told of its rows and parameters.
     shape: Shape,
-}
-
-/// What a request changes, to be undone where the server ignores it.
-#[derive(Debug, Default)]
-pub(super) enum Effect {
-    #[default]
-    Nothing,
-    /// The client's name has a meaning.
-    Named(Name),
-    /// The client's name has none any more; what it meant, where it meant something.
-    Closed(Name, Option<Meaning>),
-    /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
-    Put(u64, Option<Name>),
-    /// It is not any more.
-    Evicted(u64),
-    /// The client's and the session's unnamed statement are others now; these were there before.
-    UnnamedReplaced(Option<Box<Unnamed>>, u64),
-    /// The session's unnamed statement is the client's now, or none; this one was there before.
-    UnnamedPut(u64),
-    /// A name that a client gave is on the session.
-    Aliased(Name),
-    /// The names that SQL takes statements' meanings from, the last one first.
-    Deallocates(Vec<Name>),
-    /// pgwake refuses it: the server refuses something else in its place, and the client reads this.
-    Refused(Bytes),
-    /// It uses this statement, which the client calls so.
-    Uses(Arc<Statement>, Name),
-    /// The same, and the answer tells what its rows and parameters are.
-    Describes(Arc<Statement>, Name),
-    /// pgwake's BEGIN is on the session.
-    BeginPut,
-    /// pgwake's BEGIN is executed.
-    Begins,
-}
-
-impl Effect {
-    /// Whether it decides what a name stands for.
-    pub(super) fn is_about(&self, name: &[u8]) -> bool {
-        match self {
-            Self::Named(own) | Self::Closed(own, _) | Self::Put(_, Some(own)) => **own == *name,
-            Self::Deallocates(names) => names.is_empty() || names.iter().any(|own| **own == *name),
-            _ => false,
-        }
-    }
-
-    /// The statement that it uses, with the client's name for it.
-    pub(super) fn used(&self) -> Option<(&Arc<Statement>, &Name)> {
-        match self {
-            Self::Uses(statement, name) | Self::Describes(statement, name) => Some((statement, name)),
-            _ => None,
-        }
-    }
+    /// It was put there under settings that are not its own: nobody uses it but the turn that did so.
+    is_foreign: bool,
 }
 
 impl Statements {
@@ -181,8 +133,25 @@ impl Statements {
     pub(super) fn name(&mut self, name: &[u8], statement: Arc<Statement>) -> Name {
         let name: Name = name.into();
         let told = Shape::default();
-        self.named.insert(name.clone(), Meaning { statement, told });
+        let meaning = Meaning {
+            statement,
+            told,
+            is_aliased: false,
+        };
+        self.named.insert(name.clone(), meaning);
         name
+    }
+
+    /// SQL finds a statement under this name from now on.
+    pub(super) fn alias(&mut self, name: &[u8]) {
+        if let Some(meaning) = self.named.get_mut(name) {
+            meaning.is_aliased = true;
+        }
+    }
+
+    /// Whether SQL may find a statement under this name.
+    pub(super) fn is_aliased(&self, name: &[u8]) -> bool {
+        self.named.get(name).is_some_and(|meaning| meaning.is_aliased)
     }
 
     /// A name stands for nothing any more.
@@ -190,13 +159,6 @@ impl Statements {
         match self.named.remove_entry(name) {
             Some((name, meaning)) => Effect::Closed(name, Some(meaning)),
             None => Effect::Closed(name.into(), None),
-        }
-    }
-
-    /// A Close that is on its way closes what has come back because something in front of it was ignored.
-    pub(super) fn close_again(&mut self, effect: &mut Effect) {
-        if let Effect::Closed(name, closed @ None) = effect {
-            *closed = self.named.remove(name);
         }
     }
 
@@ -221,11 +183,9 @@ impl Statements {
         Effect::UnnamedReplaced(self.unnamed.replace(new), session_before)
     }
 
-    /// A simple Query, or a Close, drops the unnamed statement.
+    /// A simple Query, or a Close, drops the unnamed statement. Also where there is none: something in front of it that
+    /// has dropped one may be ignored.
     pub(super) fn drop_unnamed(&mut self, session: &mut Prepared) -> Effect {
-        if self.unnamed.is_none() && session.unnamed == 0 {
-            return Effect::Nothing;
-        }
         let session_before = mem::take(&mut session.unnamed);
         Effect::UnnamedReplaced(self.unnamed.take(), session_before)
     }
@@ -234,55 +194,6 @@ impl Statements {
     pub(super) fn drop_unnamed_for_good(&mut self) {
         self.unnamed = None;
         self.spare = None;
-    }
-
-    /// The server has answered: the effect stays.
-    pub(super) fn commit(&mut self, effect: Effect) {
-        if let Effect::UnnamedReplaced(Some(before), _) = effect {
-            self.spare = Some(before);
-        }
-    }
-
-    /// The server has ignored it.
-    pub(super) fn undo(&mut self, effect: Effect, session: &mut Prepared) {
-        match effect {
-            Effect::Named(name) => drop(self.named.remove(&name)),
-            Effect::Closed(name, Some(meaning)) => drop(self.named.insert(name, meaning)),
-            Effect::Put(id, name) => {
-                session.on.remove(&id);
-                if let Some(name) = name {
-                    self.named.remove(&name);
-                }
-            }
-            Effect::Evicted(id) => drop(session.on.insert(id, On::default())),
-            Effect::UnnamedReplaced(before, session_before) => {
-                self.spare = mem::replace(&mut self.unnamed, before);
-                session.unnamed = session_before;
-            }
-            Effect::UnnamedPut(before) => session.unnamed = before,
-            Effect::Aliased(name) => session.aliases.retain(|alias| *alias != name),
-            Effect::BeginPut => session.begin = false,
-            Effect::Nothing
-            | Effect::Closed(_, None)
-            | Effect::Deallocates(_)
-            | Effect::Refused(_)
-            | Effect::Uses(..)
-            | Effect::Describes(..)
-            | Effect::Begins => (),
-        }
-    }
-
-    /// The server has tried it, and failed.
-    pub(super) fn fail(&mut self, effect: Effect, session: &mut Prepared) {
-        match effect {
-            // The one before was dropped first.
-            Effect::UnnamedReplaced(..) => {
-                self.drop_unnamed_for_good();
-                session.unnamed = 0;
-            }
-            Effect::UnnamedPut(_) => session.unnamed = 0,
-            effect => self.undo(effect, session),
-        }
     }
 }
 
@@ -315,8 +226,26 @@ impl Prepared {
     pub(super) fn put(&mut self, id: u64) {
         self.clock += 1;
         let used = self.clock;
-        let shape = Shape::default();
-        self.on.insert(id, On { used, shape });
+        self.on.insert(
+            id,
+            On {
+                used,
+                ..On::default()
+            },
+        );
+    }
+
+    /// The same under settings that are not its own.
+    pub(super) fn put_foreign(&mut self, id: u64) {
+        self.put(id);
+        if let Some(on) = self.on.get_mut(&id) {
+            on.is_foreign = true;
+        }
+    }
+
+    /// Whether it was put there so.
+    pub(super) fn is_foreign(&self, id: u64) -> bool {
+        self.on.get(&id).is_some_and(|on| on.is_foreign)
     }
 
     /// The server says that it is not there.

@@ -43,7 +43,11 @@ impl Exchange<'_> {
             return Some(());
         };
         let (portal, statement) = (Box::<[u8]>::from(names.portal), names.statement);
-        if self.expected.is_undecided(statement) {
+        let is_undecided = match statement {
+            b"" => self.expected.is_unnamed_undecided(),
+            name => self.expected.is_undecided(name),
+        };
+        if is_undecided {
             return self.hold(lane);
         }
         let seen = self.seen_of(statement);
@@ -60,18 +64,18 @@ impl Exchange<'_> {
         let commits = self.may_commit(statement);
         self.wait_at_gate(seen.words)?;
         self.put_aliases(lane, &named)?;
+        if let Use::Known(_, used) = &used {
+            self.wait_for_settings(lane, &used.statement)?;
+            if self.wait_for_shape(lane, used)? == Fit::Not {
+                self.refuse_plan(lane, front, &used.statement);
+                return Some(());
+            }
+        }
         self.note(&seen);
         self.commit_possible |= commits;
         if !self.may_pin(seen.words) {
             self.refuse_pin(lane, front, Kind::Parse);
             return Some(());
-        }
-        if let Use::Known(_, used) = &used {
-            self.wait_for_settings(&used.statement)?;
-            if self.wait_for_shape(lane, used)? == Fit::Not {
-                self.refuse_plan(lane, front, &used.statement);
-                return Some(());
-            }
         }
         self.put_begin(lane);
         self.note_bound(&portal, &used, seen.words, named);
@@ -135,11 +139,12 @@ impl Exchange<'_> {
 
     pub(super) fn execute(&mut self, lane: &mut Lane, front: Front) {
         self.commit_possible |= self.commit_prepared;
+        self.facts().has_run = true;
         self.put_begin(lane);
         let portal = text(lane.body(front));
         let mut ends = self.facts().bound.ends.iter();
         let effect = match ends.find(|(end, _)| **end == *portal) {
-            Some((_, names)) => Effect::Deallocates(names.clone()),
+            Some((_, names)) => Effect::Deallocates(names.clone(), Box::default()),
             None => Effect::Nothing,
         };
         self.pass_as(lane, front, Kind::Execute, effect);

@@ -16,6 +16,9 @@ const PARAMETER_BYTES_MAX: usize = 4096;
 /// Most of an ErrorResponse in which a statement's name is looked for.
 const ERROR_BYTES_MAX: usize = 4096;
 
+/// What a ParameterStatus of it begins with.
+const APPLICATION: &[u8] = b"application_name\0";
+
 impl Exchange<'_> {
     pub(super) fn edit_down(&mut self, lane: &mut Lane) -> Editing {
         loop {
@@ -119,7 +122,7 @@ impl Exchange<'_> {
             pooled.statements.forget_named();
             pooled.carried.prepared.forget_named();
         } else if tags.has(Tags::DEALLOCATE)
-            && let Some(Effect::Deallocates(names)) = self.expected.effects().next()
+            && let Some(Effect::Deallocates(names, _)) = self.expected.effects().next()
             && let Some(name) = names.pop()
         {
             pooled.statements.unname(&name);
@@ -141,15 +144,10 @@ impl Exchange<'_> {
         }
         let mut ignored = self.expected.failed();
         if let (Some(failed), Some(pooled)) = (ignored.pop(), &mut self.pooled) {
-            // Undone from the latest on; the one that failed is the first of all.
             let prepared = &mut pooled.carried.prepared;
-            for entry in ignored {
-                pooled.statements.undo(entry.effect, prepared);
-            }
-            pooled.statements.fail(failed.effect, prepared);
-            for effect in self.expected.effects() {
-                pooled.statements.close_again(effect);
-            }
+            let ignored = ignored.into_iter().map(|entry| entry.effect);
+            let left = self.expected.effects();
+            pooled.statements.undo_all(ignored, failed.effect, prepared, left);
         }
         match words {
             Some(words) if self.fatal.is_none() => lane.replace(front, lane.body(front).len(), &[&words]),
@@ -182,9 +180,10 @@ impl Exchange<'_> {
         };
         // All of it has come where it is of a usual size; the session is given up in any case.
         pooled.facts.begin_failed = Some(Bytes::copy_from_slice(lane.body(front)));
-        for effect in self.expected.take_effects() {
-            pooled.statements.undo(effect, &mut pooled.carried.prepared);
-        }
+        let (effects, prepared) = (self.expected.take_effects(), &mut pooled.carried.prepared);
+        pooled
+            .statements
+            .undo_all(effects, Effect::Nothing, prepared, std::iter::empty());
         lane.skip(front);
         true
     }
@@ -226,27 +225,37 @@ impl Exchange<'_> {
     }
 
     /// What the session has now; and after a reset the client's own name of its application instead of that of the
-    /// client who opened the session.
+    /// client who opened the session, if that is news to it.
     fn parameter(&mut self, lane: &mut Lane, front: Front) {
-        if let Some(pooled) = &mut self.pooled {
-            let body = lane.body(front);
-            let name = &b"application_name\0"[..];
-            if pooled.facts.words.has(Words::RESET | Words::DISCARD)
-                && pooled.carried.opened_as != *pooled.application
-                && body == [name, &pooled.carried.opened_as[..], b"\0"].concat()
-            {
-                pooled.carried.reported.note(body);
-                pooled.facts.is_told_own_application = true;
-                if pooled.believed.get(b"application_name") == Some(pooled.application) {
-                    return lane.skip(front);
-                }
-                let own = [name, &pooled.application[..], b"\0"].concat();
-                lane.replace(front, front.body_bytes, &[&own]);
-                return;
-            }
-            pooled.carried.reported.note(body);
-            pooled.facts.is_told_own_application &= !body.starts_with(name);
+        let Some(pooled) = &mut self.pooled else {
+            return lane.pass(front);
+        };
+        let body = lane.body(front);
+        pooled.carried.reported.note(body);
+        let Some(said) = body.strip_prefix(APPLICATION) else {
+            return lane.pass(front);
+        };
+        let said = said.strip_suffix(b"\0").unwrap_or(said);
+        let is_other = pooled.carried.opened_as != *pooled.application;
+        let may_be_reset = is_other && pooled.facts.words.has(Words::RESET | Words::DISCARD);
+        let is_reset = may_be_reset && *said == *pooled.carried.opened_as;
+        let told = if is_reset {
+            pooled.application.clone()
+        } else {
+            Bytes::copy_from_slice(said)
+        };
+        let facts = &mut pooled.facts;
+        facts.is_told_own_application = is_reset;
+        let before = facts.told_application.replace(told.clone());
+        let before = before
+            .as_ref()
+            .or_else(|| pooled.believed.get(b"application_name"));
+        if may_be_reset && before == Some(&told) {
+            lane.skip(front);
+        } else if is_reset {
+            lane.replace(front, front.body_bytes, &[APPLICATION, &told, b"\0"]);
+        } else {
+            lane.pass(front);
         }
-        lane.pass(front);
     }
 }

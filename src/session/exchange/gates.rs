@@ -32,14 +32,21 @@ impl Exchange<'_> {
         } else {
             return Some(());
         };
-        pooled.facts.gate = Some(gate);
+        self.stand_at(gate)
+    }
+
+    /// What must be done first depends on what the answers say that are still to come.
+    fn stand_at(&mut self, gate: Gate) -> Option<()> {
+        if self.expected.is_answered() {
+            self.facts().gate = Some(gate);
+        }
         None
     }
 
     /// Nothing that waits for an answer of its own may be sent into a pipeline that has no Sync yet, nor into a failed
     /// transaction.
     fn may_talk(&self) -> bool {
-        !self.expected.is_unsynced() && self.expected.status() != b'E'
+        !self.expected.is_unsynced() && !self.expected.has_failed()
     }
 
     /// `None`: what a simple Query calls by its client's names must be on the session under these.
@@ -47,14 +54,17 @@ impl Exchange<'_> {
         if !self.may_talk() {
             return Some(());
         }
+        if named.iter().any(|named| self.expected.is_undecided(&named.name)) {
+            return None;
+        }
         let pooled = self.pooled();
         let is_there = |name| pooled.carried.prepared.aliases.contains(name);
         let is_missing = |name| !is_there(name) && !pooled.facts.unaliased.contains(name);
         let Some(missing) = named.iter().find(|named| is_missing(&named.name)) else {
             return Some(());
         };
-        pooled.facts.gate = Some(Gate::Alias(missing.name.clone(), missing.statement.clone()));
-        None
+        let gate = Gate::Alias(missing.name.clone(), missing.statement.clone());
+        self.stand_at(gate)
     }
 
     /// The same for an extended message, in whose pipeline they are put there. `None`: also where it is not known what
@@ -64,7 +74,7 @@ impl Exchange<'_> {
             return self.hold(lane);
         }
         self.wait_for_aliases(named)?;
-        if self.expected.is_unsynced() && !self.expected.ignores() && self.expected.status() != b'E' {
+        if self.expected.is_unsynced() && !self.expected.ignores() {
             for named in named {
                 self.put_alias(lane, &named.name, &named.statement.behind_name);
             }
@@ -74,14 +84,40 @@ impl Exchange<'_> {
 
     /// A statement that is not on the session, and was prepared under other settings than the client has now. In the
     /// middle of a transaction it is prepared under these: its settings may not be changed there.
-    pub(super) fn wait_for_settings(&mut self, statement: &Arc<Statement>) -> Option<()> {
-        let is_free = self.expected.is_idle() && !self.pooled().facts.begins;
-        let pooled = self.pooled();
-        if !is_free || statement.suits(pooled.profile) || pooled.carried.prepared.uses(statement.id) {
+    pub(super) fn wait_for_settings(&mut self, lane: &mut Lane, statement: &Arc<Statement>) -> Option<()> {
+        if self.expected.is_statement_undecided(statement.id) {
+            return self.hold(lane);
+        }
+        if self.is_there(statement.id) {
             return Some(());
         }
-        pooled.facts.gate = Some(Gate::Prepare(statement.clone()));
+        self.wait_for_profile()?;
+        if statement.suits(self.pooled().profile) || self.expected.is_unsynced() {
+            return Some(());
+        }
+        if self.expected.is_answered() && self.expected.status() != b'I' {
+            return Some(());
+        }
+        // It may also come to stand outside of any transaction.
+        self.stand_at(Gate::Prepare(statement.clone()))
+    }
+
+    /// `None`: the turn has changed settings, and nobody knows yet which ones a statement would be prepared under. It
+    /// ends first, where it can.
+    pub(super) fn wait_for_profile(&mut self) -> Option<()> {
+        let may_end = self.expected.is_idle() || !self.expected.is_answered();
+        if !self.has_unknown_settings() || self.expected.is_unsynced() || !may_end {
+            return Some(());
+        }
+        self.used = true;
         None
+    }
+
+    /// Whether the turn may have changed settings, and Postgres has not been asked yet.
+    pub(super) fn has_unknown_settings(&mut self) -> bool {
+        let pooled = self.pooled();
+        let facts = &pooled.facts;
+        facts.words.has(Words::SETTINGS) || (pooled.is_careful && facts.has_run)
     }
 
     /// Whether the client may pin its session, where the words say that it is going to.

@@ -9,7 +9,7 @@ use crate::session::buffers::SMALL_BYTES;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
 use crate::session::sql_names::named_in_sql;
-use crate::session::statements::{Effect, Seen, next_serial};
+use crate::session::statements::{Effect, Seen};
 use crate::session::words::{Scan, Words};
 use crate::wire::extended::{self, Object, ParseBody};
 use crate::wire::frame::{Front, HEADER_BYTES};
@@ -142,19 +142,16 @@ impl<'a> Exchange<'a> {
         }
         self.note(&seen);
         self.facts().scan = rest;
+        self.facts().has_run = true;
         self.put_begin(lane);
         let pooled = self.pooled();
         let prepared = &mut pooled.carried.prepared;
         let gone = named.into_iter().rev().filter(|named| named.deallocates);
         let gone: Vec<_> = gone.map(|named| named.name).collect();
-        let effect = if gone.is_empty() && !seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
-            pooled.statements.drop_unnamed(prepared)
-        } else {
-            // Which one the session has then depends on whether it ignores this.
-            prepared.unnamed = next_serial();
-            pooled.statements.drop_unnamed_for_good();
-            Effect::Deallocates(gone)
-        };
+        let mut effect = pooled.statements.drop_unnamed(prepared);
+        if !gone.is_empty() || seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
+            effect = Effect::Deallocates(gone, Box::new(effect));
+        }
         pooled.facts.is_reset |=
             seen.words.has(Words::RESET | Words::DISCARD) && *pooled.application != pooled.carried.opened_as;
         self.pass_as(lane, front, Kind::Simple, effect);
@@ -181,6 +178,9 @@ impl<'a> Exchange<'a> {
         let seen = self.finish_scan(scan);
         let is_unnamed = parse.name.is_empty();
         let named = named_in_sql(parse.query, seen.words, self.pooled().statements);
+        if !is_unnamed {
+            self.wait_for_profile()?;
+        }
         self.wait_at_gate(seen.words)?;
         self.put_aliases(lane, &named)?;
         self.note_text(b'P', lane.body(front));
@@ -220,15 +220,16 @@ impl<'a> Exchange<'a> {
             return self.parse_unmovable(lane, front, false);
         }
         let is_certain = self.expected.is_certain();
+        // Nobody knows yet under which ones it is prepared.
+        let own = self.has_unknown_settings();
         let pooled = self.pooled();
-        // In a turn that has changed settings nobody knows yet under which ones it is prepared.
-        let own = pooled.facts.words.has(Words::SET_SESSION | Words::SET_CONFIG);
         let mut statement = if own {
             pooled.texts.own_statement(behind_name, pooled.profile, seen)
         } else {
             pooled.texts.statement(behind_name, pooled.profile, seen)
         };
-        if pooled.carried.prepared.uses(statement.id) {
+        if self.is_there(statement.id) {
+            let pooled = self.pooled();
             if is_certain {
                 let name = pooled.statements.name(name, statement);
                 lane.skip(front);
@@ -239,6 +240,7 @@ impl<'a> Exchange<'a> {
                 .texts
                 .own_statement(behind_name, pooled.profile, statement.seen.clone());
         }
+        self.close_if_there(lane, &statement);
         self.make_room(lane);
         let pooled = self.pooled();
         pooled.carried.prepared.put(statement.id);
@@ -251,6 +253,9 @@ impl<'a> Exchange<'a> {
     fn describe(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
         let used = match object(lane, front) {
             Object::Statement(b"") => {
+                if self.expected.is_unnamed_undecided() {
+                    return self.hold(lane);
+                }
                 self.put_begin(lane);
                 self.ensure_unnamed(lane);
                 None
@@ -270,7 +275,7 @@ impl<'a> Exchange<'a> {
             self.pass(lane, front);
             return Some(());
         };
-        self.wait_for_settings(&used.statement)?;
+        self.wait_for_settings(lane, &used.statement)?;
         if self.wait_for_shape(lane, &used)? == Fit::Not {
             self.refuse_plan(lane, front, &used.statement);
             return Some(());

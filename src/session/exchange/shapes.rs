@@ -39,7 +39,7 @@ impl Exchange<'_> {
     /// `None`: the session is being asked.
     pub(super) fn wait_for_shape(&mut self, lane: &mut Lane, used: &Used) -> Option<Fit> {
         // Where the server refuses or ignores what comes there is nothing to be deceived by.
-        if used.told.is_unknown() || self.expected.ignores() || self.expected.status() == b'E' {
+        if used.told.is_unknown() || self.expected.ignores() || self.expected.has_failed() {
             return Some(Fit::Fits);
         }
         let id = used.statement.id;
@@ -75,15 +75,6 @@ impl Exchange<'_> {
         self.expected.asks();
         let facts = self.facts();
         (facts.asked, facts.is_flushed) = (asked, false);
-    }
-
-    fn close_if_there(&mut self, lane: &mut Lane, statement: &Statement) {
-        let prepared = &mut self.pooled().carried.prepared;
-        if prepared.shape(statement.id).is_some() {
-            prepared.lost(statement.id);
-            put(lane, b'C', &[b"S", statement.server_name().as_bytes(), b"\0"]);
-            self.send(Kind::Close, Asker::Pgwake, Effect::Evicted(statement.id));
-        }
     }
 
     /// The message at the front waits for answers to what was sent before it; the server sends them now.

@@ -8,5 +8,6 @@ mod gates;
 mod names;
 mod plain;
 mod seen;
+mod shapes;
 mod talk;
 mod unnamed;

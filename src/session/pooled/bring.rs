@@ -71,7 +71,7 @@ impl Pooled<'_> {
             self.fly(turn, &flight).await?;
         }
         if !is_same {
-            self.carries(turn, &flight);
+            self.carries(turn);
         }
         if turn.database.is_none() {
             self.learn_functions(turn).await?;
@@ -79,16 +79,13 @@ impl Pooled<'_> {
         Ok(())
     }
 
-    fn carries(&self, turn: &mut Turn, flight: &Flight) {
+    fn carries(&self, turn: &mut Turn) {
         let carried = &mut turn.loan.session.carried;
         if carried.state.is_none() {
             carried.sequences_discarded();
         }
         carried.state = Some(profile::Carried::fresh(self.profile.clone()));
         carried.names.extend(&self.names);
-        if flight.takes_unnamed {
-            carried.prepared.unnamed = next_serial();
-        }
     }
 
     /// Asks what the functions of the database can do: once per wake, and after they have changed.
@@ -117,6 +114,8 @@ impl Pooled<'_> {
         };
         let answer = talk(&mut session.stream, &mut heard, &flight.bytes, flight.readies).await;
         session.carried.reported = heard.reported;
+        // A simple Query drops it, and what sets something takes its place.
+        session.carried.prepared.unnamed = next_serial();
         if !heard.notifications.is_empty() {
             turn.down.put(&[&heard.notifications]);
         }
@@ -146,11 +145,7 @@ impl Pooled<'_> {
         flight.sync();
         flight.switch(&statement.under, &self.profile);
         self.fly(turn, &flight).await?;
-        let prepared = &mut turn.loan.session.carried.prepared;
-        prepared.put(statement.id);
-        if flight.takes_unnamed {
-            prepared.unnamed = next_serial();
-        }
+        turn.loan.session.carried.prepared.put(statement.id);
         Ok(())
     }
 
@@ -165,6 +160,7 @@ impl Pooled<'_> {
         say::parse(&name, &statement.behind_name, &mut flight.bytes);
         flight.sync();
         self.fly(turn, &flight).await?;
+        self.statements.alias(&name);
         turn.loan.session.carried.prepared.aliases.push(name);
         Ok(())
     }

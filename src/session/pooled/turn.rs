@@ -167,6 +167,7 @@ impl Pooled<'_> {
             carried: &mut session.carried,
             texts: &self.pooling.texts,
             functions: turn.database.as_ref().map(|database| database.functions.clone()),
+            is_careful: turn.database.as_ref().is_none_or(|database| database.is_careful),
             profile: &self.profile,
             limits: &self.endpoint.pool,
             pins: &self.pooling.pins,

@@ -16,8 +16,6 @@ pub(in crate::session) struct Flight {
     pub(in crate::session) bytes: BytesMut,
     /// How many ReadyForQuery answer them.
     pub(in crate::session) readies: usize,
-    /// The session's unnamed statement is pgwake's afterwards.
-    pub(in crate::session) takes_unnamed: bool,
 }
 
 /// What nobody knows is reset without being looked at.
@@ -130,7 +128,6 @@ impl Flight {
         }
         if !is_empty {
             self.sync();
-            self.takes_unnamed = true;
         }
     }
 

@@ -97,12 +97,12 @@ impl ServerName {
     }
 }
 
-/// Which tables a text means, and so what its rows are, depends on the search_path, whatever the text.
+/// Which tables a text means depends on the search_path, whatever the text.
 fn settings_of(has_literals: bool, under: &Profile) -> u64 {
     if has_literals {
         under.settings_fingerprint()
     } else {
-        under.path_fingerprint()
+        under.parser_fingerprint()
     }
 }
 

@@ -40,7 +40,8 @@ fn a_gate_waits_for_the_answers_before_it() {
         assert!(talk.exchange.gate().is_none());
         talk.says(&["C SELECT 1"]);
         assert!(talk.exchange.gate().is_none());
-        talk.says(&["Z I"]);
+        talk.says(&["Z T"]);
+        assert_eq!(talk.again(), [""; 0]);
         assert!(matches!(talk.exchange.gate(), Some(Gate::Sequences)));
     });
 }

@@ -389,6 +389,13 @@ fn statements_behind_a_discard_all_in_one_write_are_kept() {
             bare('S'),
         ]);
         let mut read = talk.says(&["C DISCARD ALL", "Z I"]);
+        assert_eq!(talk.again(), [""; 0]);
+        // What the settings are now is asked first.
+        assert!(talk.is_releasable());
+        let rest = talk.ends();
+        stage.client.facts = Default::default();
+        let mut talk = stage.turn(&mut session);
+        talk.goes_on(rest);
         sent.extend(talk.again());
         assert_eq!(names.take(&sent), [""; 0], "{sent:?}");
         let replies = sent[1..].iter().map(|text| match text.split_at(1).0 {

@@ -98,6 +98,7 @@ impl<'a> Talk<'a> {
             carried: session,
             texts: &endpoint.texts,
             functions: endpoint.functions.clone(),
+            is_careful: false,
             profile: &client.profile,
             limits: &endpoint.limits,
             pins: &endpoint.pins,
@@ -148,6 +149,16 @@ impl<'a> Talk<'a> {
     /// One more look at what the client has sent before, as after every answer of the server's.
     pub(super) fn again(&mut self) -> Vec<String> {
         self.client(&[])
+    }
+
+    /// What a turn leaves to the next one.
+    pub(super) fn ends(self) -> (Lane, Vec<String>) {
+        (self.up, self.names)
+    }
+
+    /// The turn behind that one.
+    pub(super) fn goes_on(&mut self, (up, names): (Lane, Vec<String>)) {
+        (self.up, self.names) = (up, names);
     }
 
     pub(super) fn is_releasable(&self) -> bool {
