@@ -11,6 +11,7 @@ mod hidden;
 mod leaking;
 mod leaving;
 mod line;
+mod literals;
 mod oracle;
 mod parked;
 mod pinning;

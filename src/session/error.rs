@@ -45,6 +45,8 @@ pub(super) enum SessionError {
     IdleInTransaction,
     #[error("the role's password was changed")]
     PasswordChanged,
+    #[error("a prepared statement's rows have changed")]
+    PlanChanged,
     #[error("too many pinned sessions")]
     TooManyPinned { max: usize },
     #[error("pgwake shuts down")]
@@ -85,6 +87,7 @@ impl ClientError for SessionError {
             Self::InFailedTransaction => SqlState::IN_FAILED_TRANSACTION,
             Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION,
             Self::PasswordChanged => SqlState::ADMIN_SHUTDOWN,
+            Self::PlanChanged => SqlState::NOT_SUPPORTED,
             Self::IdleEnded { .. } => SqlState::IDLE_SESSION_TIMEOUT,
             Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
         }
@@ -115,6 +118,7 @@ impl ClientError for SessionError {
             Self::InFailedTransaction => {
                 "current transaction is aborted, commands ignored until end of transaction block".into()
             }
+            Self::PlanChanged => "cached plan must not change result type".into(),
             Self::IdleInTransaction => "terminating connection due to idle-in-transaction timeout".into(),
             Self::PasswordChanged => "the role's password was changed".into(),
             Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),

@@ -4,12 +4,14 @@
 //! statements change on the way (`up`, `down`), and what the turn did to its session is noted. It writes to no
 //! stream and waits for nobody: where something must happen first that takes time, it says so by a [`Gate`].
 
+mod bound;
 mod commit;
 mod down;
 mod gates;
 mod pooled;
 mod put;
 mod seen;
+mod shapes;
 mod up;
 
 use bytes::Bytes;
@@ -58,6 +60,8 @@ pub(super) struct Pooled<'a> {
     pub(super) texts: &'a Arc<Texts>,
     /// Functions of the database that can change session state.
     pub(super) functions: Option<Arc<FunctionWords>>,
+    /// The database has triggers and the like that can.
+    pub(super) is_careful: bool,
     /// What the client carries at the beginning of the turn.
     pub(super) profile: &'a Arc<Profile>,
     pub(super) limits: &'a config::Pool,
@@ -92,6 +96,8 @@ pub(super) struct Facts {
     pub(super) unmovable: bool,
     /// After a reset the client was told its own application_name, which the session does not have.
     pub(super) is_told_own_application: bool,
+    /// What ParameterStatus has told it of that in this turn.
+    told_application: Option<Bytes>,
     /// The session has another application_name than its client after a reset: nothing more is said before that is
     /// put right.
     pub(super) is_reset: bool,
@@ -112,6 +118,18 @@ pub(super) struct Facts {
     scan: Option<Scan>,
     /// How much of a Bind must have come for what is looked at.
     bind_seen: usize,
+    bound: bound::Bound,
+    /// Something has been executed.
+    has_run: bool,
+    /// Statements that were put on the session under settings that are not theirs.
+    foreign: Vec<u64>,
+    /// The message at the front waits for answers to what was sent before it.
+    is_held: bool,
+    /// The server has been told to send them.
+    is_flushed: bool,
+    asked: shapes::Asked,
+    /// Names that could not be put on the session for SQL.
+    pub(super) unaliased: Vec<Name>,
 }
 
 impl Facts {
@@ -193,11 +211,9 @@ impl<'a> Exchange<'a> {
         self.terminated && (self.expected.front().is_none() || self.expected.is_copying())
     }
 
-    /// Whether the message at the front waits for something.
-    pub(super) fn is_gated(&self) -> bool {
-        self.pooled
-            .as_ref()
-            .is_some_and(|pooled| pooled.facts.gate.is_some())
+    /// Whether the message at the front waits for something: no more is read from the client.
+    pub(super) fn is_held(&self) -> bool {
+        self.pooled.as_ref().is_some_and(|pooled| pooled.facts.is_held)
     }
 
     /// Whether the server session may be given to another client as far as messages tell.
@@ -281,3 +297,6 @@ impl Editor for Down<'_, '_> {
         self.0.edit_down(lane)
     }
 }
+
+#[cfg(test)]
+mod tests;

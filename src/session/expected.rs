@@ -5,15 +5,14 @@
 //! (<https://www.postgresql.org/docs/current/protocol-flow.html>). It sees tags, never SQL, and changes nothing:
 //! what a request changes is its entry's [`Effect`], which comes out again where the server ignored it.
 
-use std::collections::VecDeque;
+mod queue;
 
 use super::statements::Effect;
+use queue::Queue;
 
 /// Most requests without their answer; beyond, no more is read from the client until the server has caught up.
 /// (A server answers a pipeline without Sync once its own buffer of 8 KiB is full: far fewer messages.)
 const ENTRIES_MAX: usize = 65_536;
-/// An emptied queue keeps room for so many.
-const KEPT_ROOM: usize = 16;
 
 /// What was sent, by how it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +67,7 @@ pub(super) struct Entry {
 /// Everything that is owed, and where the exchange stands.
 #[derive(Debug)]
 pub(super) struct Expected {
-    entries: VecDeque<Entry>,
+    entries: Queue,
     /// `I`, `T` or `E`, as the last ReadyForQuery said.
     status: u8,
     /// Extended messages were sent after the last Sync: they may have opened a transaction that nothing announces.
@@ -102,7 +101,7 @@ impl Default for Expected {
     /// After the server's first ReadyForQuery.
     fn default() -> Self {
         Self {
-            entries: VecDeque::new(),
+            entries: Queue::default(),
             status: b'I',
             unsynced: false,
             skipping: false,
@@ -138,21 +137,40 @@ impl Expected {
         self.status != b'E' && !self.entries.iter().any(|entry| entry.kind.ends_with_ready())
     }
 
-    /// Whether something in front of an unanswered Sync decides what a name stands for: if it fails, what is sent
-    /// behind the Sync meets another meaning. (Behind the last Sync all of it is ignored together.)
+    /// Whether something that is on its way decides what a name stands for.
     pub(super) fn is_undecided(&self, name: &[u8]) -> bool {
-        let last = self
-            .entries
-            .iter()
-            .rposition(|entry| entry.kind.ends_with_ready());
-        let earlier = last.map_or(0, |last| last + 1);
-        let mut entries = self.entries.iter().take(earlier);
-        entries.any(|entry| entry.effect.is_about(name))
+        // A COPY takes any message that may come now for an error, whatever it says.
+        !self.copying && self.entries.is_undecided(name)
+    }
+
+    /// Whether something that is on its way decides if a statement is on the session.
+    pub(super) fn is_statement_undecided(&self, id: u64) -> bool {
+        !self.copying && self.entries.is_statement_undecided(id)
+    }
+
+    /// Whether something that is on its way decides what the unnamed statement is.
+    pub(super) fn is_unnamed_undecided(&self) -> bool {
+        !self.copying && self.entries.is_unnamed_undecided()
     }
 
     /// pgwake's own BEGIN is on its way.
     pub(super) fn begins(&mut self) {
         self.status = b'T';
+    }
+
+    /// Whether a transaction has failed, and nothing is on its way that may end it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.status == b'E' && self.entries.is_empty()
+    }
+
+    /// Whether the server ignores what is sent now, up to a Sync.
+    pub(super) fn ignores(&self) -> bool {
+        self.skipping || self.copying
+    }
+
+    /// pgwake asks something in front of a message that stands behind the last Sync, and waits for the answer.
+    pub(super) fn asks(&mut self) {
+        self.unsynced = true;
     }
 
     /// Whether something was sent behind the last Sync.
@@ -208,7 +226,7 @@ impl Expected {
             self.skipped = true;
             return Some(entry);
         }
-        self.entries.push_back(entry);
+        self.entries.push(entry);
         None
     }
 
@@ -220,7 +238,7 @@ impl Expected {
         // CopyDone and CopyFail end it; anything else is taken for an error by the server, and is lost with it.
         self.copying = false;
         if entry.kind == Kind::CopyEnd {
-            self.entries.push_back(entry);
+            self.entries.push(entry);
             return None;
         }
         Some(entry)
@@ -305,13 +323,9 @@ impl Expected {
         if front.kind.ends_with_ready() {
             return Vec::new();
         }
-        let until = self.entries.iter().position(|entry| entry.kind == Kind::Sync);
-        self.skipping = until.is_none();
+        let (mut ignored, has_sync) = self.entries.take_to_sync();
+        self.skipping = !has_sync;
         (self.skipped, self.unsynced) = (false, self.unsynced || self.skipping);
-        let mut ignored: Vec<_> = self
-            .entries
-            .drain(..until.unwrap_or(self.entries.len()))
-            .collect();
         self.copied = false;
         ignored.reverse();
         ignored
@@ -319,15 +333,13 @@ impl Expected {
 
     /// What is on its way, in order.
     pub(super) fn effects(&mut self) -> impl Iterator<Item = &mut Effect> {
-        self.entries.iter_mut().map(|entry| &mut entry.effect)
+        self.entries.effects()
     }
 
     /// Everything that is owed, in order: the relay is over.
     pub(super) fn take_owed(&mut self) -> Vec<(Asker, Kind)> {
-        self.entries
-            .drain(..)
-            .map(|entry| (entry.asker, entry.kind))
-            .collect()
+        let entries = self.entries.take_all();
+        entries.map(|entry| (entry.asker, entry.kind)).collect()
     }
 
     /// A transaction was open when the last relay ended.
@@ -337,18 +349,14 @@ impl Expected {
 
     /// What all that is owed would change, the latest first: the server ignores it.
     pub(super) fn take_effects(&mut self) -> Vec<Effect> {
-        let effects = self.entries.iter_mut().rev();
-        effects.map(|entry| std::mem::take(&mut entry.effect)).collect()
+        self.entries.take_effects()
     }
 
     fn pop(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
+        let entry = self.entries.pop()?;
         (self.copied, self.copy_ignores) = (false, false);
-        while self.front().is_some_and(|entry| entry.kind == Kind::CopyEnd) {
-            self.entries.pop_front();
-        }
-        if self.entries.is_empty() && self.entries.capacity() > KEPT_ROOM {
-            self.entries.shrink_to(KEPT_ROOM);
+        while self.entries.is(0, Kind::CopyEnd) {
+            self.entries.pop();
         }
         Some(entry)
     }
@@ -357,22 +365,19 @@ impl Expected {
     /// already on its way (libpq sends one right behind Execute). Any other message it takes for an error.
     fn copy_begins(&mut self) {
         // A simple Query may hold several COPYs: the end of the one before is past.
-        let is = |entry: Option<&Entry>, kind| entry.is_some_and(|entry| entry.kind == kind);
-        if self.copied && is(self.entries.get(1), Kind::CopyEnd) {
-            self.entries.remove(1);
+        if self.copied && self.entries.is(1, Kind::CopyEnd) {
+            self.entries.take_second();
         }
         (self.copied, self.copy_ignores) = (true, false);
-        while is(self.entries.get(1), Kind::Sync) {
-            self.entries.remove(1);
+        while self.entries.is(1, Kind::Sync) {
+            self.entries.take_second();
             self.copy_ignores = true;
         }
         self.copying = self.entries.len() == 1;
-        if !self.copying && !is(self.entries.get(1), Kind::CopyEnd) {
-            self.lost = self.entries.remove(1);
+        if !self.copying && !self.entries.is(1, Kind::CopyEnd) {
+            self.lost = self.entries.take_second();
         }
-        if self.front().is_some_and(|entry| entry.kind == Kind::Execute)
-            && !self.entries.iter().any(|entry| entry.kind == Kind::Sync)
-        {
+        if self.entries.is(0, Kind::Execute) && !self.entries.iter().any(|entry| entry.kind == Kind::Sync) {
             self.unsynced = true;
         }
     }

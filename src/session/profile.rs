@@ -35,6 +35,7 @@ pub(super) struct Profile {
     statements: Vec<Statement>,
     fingerprint: u64,
     settings_fingerprint: u64,
+    parser_fingerprint: u64,
 }
 
 /// A setting and its value, as Postgres tells it.
@@ -99,6 +100,9 @@ impl Profile {
         settings.sort_by(|one, other| one.name.cmp(&other.name));
         let matters: Vec<_> = settings.iter().filter(|setting| setting.matters()).collect();
         let settings_fingerprint = FINGERPRINTS.hash_one((&matters, &session_authorization, &role));
+        let built_in = matters.iter().filter(|setting| !setting.is_custom());
+        let built_in: Vec<_> = built_in.collect();
+        let parser_fingerprint = FINGERPRINTS.hash_one((&built_in, &session_authorization, &role));
         let mut profile = Self {
             settings,
             session_authorization,
@@ -106,6 +110,7 @@ impl Profile {
             statements: Vec::new(),
             fingerprint: 0,
             settings_fingerprint,
+            parser_fingerprint,
         };
         profile.fingerprint = profile.whole_fingerprint();
         profile
@@ -164,6 +169,12 @@ impl Profile {
     /// Says which sessions give a statement the same meaning when it is parsed: equal under equal settings and roles.
     pub(super) fn settings_fingerprint(&self) -> u64 {
         self.settings_fingerprint
+    }
+
+    /// The same for a statement without string constants: what its names and operators mean depends on Postgres' own
+    /// settings and on roles alone.
+    pub(super) fn parser_fingerprint(&self) -> u64 {
+        self.parser_fingerprint
     }
 
     /// A setting's value; `None` where it is what the session was started with.
@@ -226,6 +237,10 @@ impl Setting {
             name: name.into(),
             value: value.into(),
         }
+    }
+
+    fn is_custom(&self) -> bool {
+        self.name.contains(&b'.')
     }
 
     /// Whether it can matter to what a statement means.

@@ -224,7 +224,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             .up
             .poll_pass(cx, self.client, self.server, &mut self.exchange.up());
         match end {
-            Poll::Pending if self.up.is_blocked() || self.exchange.is_gated() => self.poll_hang_up(cx),
+            Poll::Pending if self.up.is_blocked() || self.exchange.is_held() => self.poll_hang_up(cx),
             // The server does not take the last bytes yet; without a Terminate among them nobody needs it to.
             Poll::Pending if self.up.has_seen_the_end() && !self.exchange.is_terminated() => {
                 Poll::Ready(End::ClientGone)

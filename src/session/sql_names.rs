@@ -39,12 +39,12 @@ pub(super) fn named_in_sql(text: &[u8], words: Words, statements: &Statements) -
             name = behind.name();
             rest = Rest(behind.0);
         }
-        if let Some((statement, name)) = name.and_then(|name| statements.use_of(&name))
+        if let Some(used) = name.and_then(|name| statements.use_of(&name))
             && found.len() < NAMES_MAX
         {
             found.push(Named {
-                name,
-                statement,
+                name: used.name,
+                statement: used.statement,
                 deallocates,
             });
         }

@@ -6,14 +6,16 @@
 //! it is first needed. What changes here changes when a request is sent; an [`Effect`] undoes it where the server
 //! ignored the request. It sends nothing: `exchange` does.
 
+mod effect;
+mod shape;
 mod texts;
 
 use std::{collections::HashMap, mem, sync::Arc};
 
-use bytes::Bytes;
-
 use super::words::{CustomNames, Words};
 
+pub(super) use effect::Effect;
+pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
 
 /// A name that a client gave.
@@ -22,10 +24,28 @@ pub(super) type Name = Arc<[u8]>;
 /// A client's statements.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    named: HashMap<Name, Arc<Statement>>,
+    named: HashMap<Name, Meaning>,
     unnamed: Option<Box<Unnamed>>,
     /// An unnamed statement's memory, to be used again.
     spare: Option<Box<Unnamed>>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(super) struct Meaning {
+    pub(super) statement: Arc<Statement>,
+    /// What the client was told of its rows and parameters.
+    pub(super) told: Shape,
+    /// SQL may find it under this name on its client's session.
+    is_aliased: bool,
+}
+
+/// A statement that is used, by the name that its client gave it.
+#[derive(Debug, Clone)]
+pub(super) struct Used {
+    pub(super) statement: Arc<Statement>,
+    pub(super) name: Name,
+    pub(super) told: Shape,
 }
 
 /// The unnamed statement.
@@ -51,8 +71,8 @@ pub(super) struct Seen {
 /// The statements on a server session.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    /// By a statement's number, when it was used last.
-    on: HashMap<u64, u64>,
+    /// By a statement's number.
+    on: HashMap<u64, On>,
     /// Counts uses.
     clock: u64,
     /// What [`Prepared::clock`] was when the present batch began: its statements are not evicted.
@@ -65,58 +85,40 @@ pub(super) struct Prepared {
     pub(super) aliases: Vec<Name>,
 }
 
-/// What a request changes, to be undone where the server ignores it.
+/// A statement on a server session.
 #[derive(Debug, Default)]
-pub(super) enum Effect {
-    #[default]
-    Nothing,
-    /// The client's name has a meaning.
-    Named(Name),
-    /// The client's name has none any more; what it meant, where it meant something.
-    Closed(Name, Option<Arc<Statement>>),
-    /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
-    Put(u64, Option<Name>),
-    /// It is not any more.
-    Evicted(u64),
-    /// The client's and the session's unnamed statement are others now; these were there before.
-    UnnamedReplaced(Option<Box<Unnamed>>, u64),
-    /// The session's unnamed statement is the client's now, or none; this one was there before.
-    UnnamedPut(u64),
-    /// A name that a client gave is on the session.
-    Aliased(Name),
-    /// The names that SQL takes statements' meanings from, the last one first.
-    Deallocates(Vec<Name>),
-    /// pgwake refuses it: the server refuses something else in its place, and the client reads this.
-    Refused(Bytes),
-    /// It uses this statement, which the client calls so.
-    Uses(Arc<Statement>, Name),
-    /// pgwake's BEGIN is on the session.
-    BeginPut,
-    /// pgwake's BEGIN is executed.
-    Begins,
-}
-
-impl Effect {
-    /// Whether it decides what a name stands for.
-    pub(super) fn is_about(&self, name: &[u8]) -> bool {
-        match self {
-            Self::Named(own) | Self::Closed(own, _) | Self::Put(_, Some(own)) => **own == *name,
-            Self::Deallocates(names) => names.is_empty() || names.iter().any(|own| **own == *name),
-            _ => false,
-        }
-    }
+struct On {
+    /// When it was used last.
+    used: u64,
+    /// What the server has told of its rows and parameters.
+    shape: Shape,
+    /// It was put there under settings that are not its own: nobody uses it but the turn that did so.
+    is_foreign: bool,
 }
 
 impl Statements {
     /// What a name stands for.
     pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.named.get(name)
+        self.named.get(name).map(|meaning| &meaning.statement)
     }
 
-    /// The same with the name, to be kept.
-    pub(super) fn use_of(&self, name: &[u8]) -> Option<(Arc<Statement>, Name)> {
-        let (name, statement) = self.named.get_key_value(name)?;
-        Some((statement.clone(), name.clone()))
+    /// The same with all that is known of it, to be kept.
+    pub(super) fn use_of(&self, name: &[u8]) -> Option<Used> {
+        let (name, meaning) = self.named.get_key_value(name)?;
+        Some(Used {
+            statement: meaning.statement.clone(),
+            name: name.clone(),
+            told: meaning.told,
+        })
+    }
+
+    /// The client has been told this of the statement that it calls so, the first time.
+    pub(super) fn tell(&mut self, name: &[u8], statement: &Statement, shape: Shape) {
+        if let Some(meaning) = self.named.get_mut(name)
+            && meaning.statement.id == statement.id
+        {
+            meaning.told.learn(shape);
+        }
     }
 
     /// How many names there are.
@@ -132,22 +134,33 @@ impl Statements {
     /// A name stands for a statement from now on.
     pub(super) fn name(&mut self, name: &[u8], statement: Arc<Statement>) -> Name {
         let name: Name = name.into();
-        self.named.insert(name.clone(), statement);
+        let told = Shape::default();
+        let meaning = Meaning {
+            statement,
+            told,
+            is_aliased: false,
+        };
+        self.named.insert(name.clone(), meaning);
         name
+    }
+
+    /// SQL finds a statement under this name from now on.
+    pub(super) fn alias(&mut self, name: &[u8]) {
+        if let Some(meaning) = self.named.get_mut(name) {
+            meaning.is_aliased = true;
+        }
+    }
+
+    /// Whether SQL may find a statement under this name.
+    pub(super) fn is_aliased(&self, name: &[u8]) -> bool {
+        self.named.get(name).is_some_and(|meaning| meaning.is_aliased)
     }
 
     /// A name stands for nothing any more.
     pub(super) fn unname(&mut self, name: &[u8]) -> Effect {
         match self.named.remove_entry(name) {
-            Some((name, statement)) => Effect::Closed(name, Some(statement)),
+            Some((name, meaning)) => Effect::Closed(name, Some(meaning)),
             None => Effect::Closed(name.into(), None),
-        }
-    }
-
-    /// A Close that is on its way closes what has come back because something in front of it was ignored.
-    pub(super) fn close_again(&mut self, effect: &mut Effect) {
-        if let Effect::Closed(name, closed @ None) = effect {
-            *closed = self.named.remove(name);
         }
     }
 
@@ -172,11 +185,9 @@ impl Statements {
         Effect::UnnamedReplaced(self.unnamed.replace(new), session_before)
     }
 
-    /// A simple Query, or a Close, drops the unnamed statement.
+    /// A simple Query, or a Close, drops the unnamed statement. Also where there is none: something in front of it that
+    /// has dropped one may be ignored.
     pub(super) fn drop_unnamed(&mut self, session: &mut Prepared) -> Effect {
-        if self.unnamed.is_none() && session.unnamed == 0 {
-            return Effect::Nothing;
-        }
         let session_before = mem::take(&mut session.unnamed);
         Effect::UnnamedReplaced(self.unnamed.take(), session_before)
     }
@@ -186,54 +197,6 @@ impl Statements {
         self.unnamed = None;
         self.spare = None;
     }
-
-    /// The server has answered: the effect stays.
-    pub(super) fn commit(&mut self, effect: Effect) {
-        if let Effect::UnnamedReplaced(Some(before), _) = effect {
-            self.spare = Some(before);
-        }
-    }
-
-    /// The server has ignored it.
-    pub(super) fn undo(&mut self, effect: Effect, session: &mut Prepared) {
-        match effect {
-            Effect::Named(name) => drop(self.named.remove(&name)),
-            Effect::Closed(name, Some(statement)) => drop(self.named.insert(name, statement)),
-            Effect::Put(id, name) => {
-                session.on.remove(&id);
-                if let Some(name) = name {
-                    self.named.remove(&name);
-                }
-            }
-            Effect::Evicted(id) => drop(session.on.insert(id, 0)),
-            Effect::UnnamedReplaced(before, session_before) => {
-                self.spare = mem::replace(&mut self.unnamed, before);
-                session.unnamed = session_before;
-            }
-            Effect::UnnamedPut(before) => session.unnamed = before,
-            Effect::Aliased(name) => session.aliases.retain(|alias| *alias != name),
-            Effect::BeginPut => session.begin = false,
-            Effect::Nothing
-            | Effect::Closed(_, None)
-            | Effect::Deallocates(_)
-            | Effect::Refused(_)
-            | Effect::Uses(..)
-            | Effect::Begins => (),
-        }
-    }
-
-    /// The server has tried it, and failed.
-    pub(super) fn fail(&mut self, effect: Effect, session: &mut Prepared) {
-        match effect {
-            // The one before was dropped first.
-            Effect::UnnamedReplaced(..) => {
-                self.drop_unnamed_for_good();
-                session.unnamed = 0;
-            }
-            Effect::UnnamedPut(_) => session.unnamed = 0,
-            effect => self.undo(effect, session),
-        }
-    }
 }
 
 impl Prepared {
@@ -241,18 +204,50 @@ impl Prepared {
     pub(super) fn uses(&mut self, id: u64) -> bool {
         self.clock += 1;
         match self.on.get_mut(&id) {
-            Some(used) => {
-                *used = self.clock;
+            Some(on) => {
+                on.used = self.clock;
                 true
             }
             None => false,
         }
     }
 
+    /// What is known of a statement's shape, if it is there.
+    pub(super) fn shape(&self, id: u64) -> Option<Shape> {
+        self.on.get(&id).map(|on| on.shape)
+    }
+
+    /// The server has told a statement's shape, or a part of it.
+    pub(super) fn learn(&mut self, id: u64, shape: Shape) {
+        if let Some(on) = self.on.get_mut(&id) {
+            on.shape.learn(shape);
+        }
+    }
+
     /// A statement is put there.
     pub(super) fn put(&mut self, id: u64) {
         self.clock += 1;
-        self.on.insert(id, self.clock);
+        let used = self.clock;
+        self.on.insert(
+            id,
+            On {
+                used,
+                ..On::default()
+            },
+        );
+    }
+
+    /// The same under settings that are not its own.
+    pub(super) fn put_foreign(&mut self, id: u64) {
+        self.put(id);
+        if let Some(on) = self.on.get_mut(&id) {
+            on.is_foreign = true;
+        }
+    }
+
+    /// Whether it was put there so.
+    pub(super) fn is_foreign(&self, id: u64) -> bool {
+        self.on.get(&id).is_some_and(|on| on.is_foreign)
     }
 
     /// The server says that it is not there.
@@ -271,8 +266,8 @@ impl Prepared {
         if self.on.len() < max {
             return None;
         }
-        let (&id, &used) = self.on.iter().min_by_key(|(_, used)| **used)?;
-        if used > self.batch {
+        let (&id, on) = self.on.iter().min_by_key(|(_, on)| on.used)?;
+        if on.used > self.batch {
             return None;
         }
         self.on.remove(&id);

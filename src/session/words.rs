@@ -144,6 +144,19 @@ impl Words {
     /// A function is called that changes something, or seems to be.
     const CALLS: Self =
         Self(Self::CHANGES.0 & !(Self::TEMP.0 | Self::PG_TEMP.0 | Self::HOLD.0) | Self::SET_CONFIG_LOCAL.0);
+    /// Its statements may have other settings behind it.
+    pub(super) const SETTINGS: Self = Self(
+        Self::SET_SESSION.0
+            | Self::RESET.0
+            | Self::SET_CONFIG.0
+            | Self::HIDDEN_SETTING.0
+            | Self::DISCARD.0
+            | Self::EXECUTE.0
+            | Self::DO.0
+            | Self::CALL.0
+            | Self::TRIGGER_FUNCTION.0
+            | Self::OBSCURE.0,
+    );
     /// What a function does to its session where its source has these words: no tag tells of them.
     const CHANGES_IN_FUNCTION: Self = Self(
         Self::CHANGES.0

@@ -75,6 +75,28 @@ pub fn object(body: &[u8]) -> Object<'_> {
     }
 }
 
+/// A column of a RowDescription: its name, and its type with length and modifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Column<'a> {
+    /// As the statement calls it.
+    pub name: &'a [u8],
+    /// Ten bytes: number, length, modifier.
+    pub of: &'a [u8],
+}
+
+/// The columns that have come of a RowDescription.
+pub fn columns(body: &[u8]) -> impl Iterator<Item = Column<'_>> {
+    let mut cursor = Cursor::new(body.get(2..).unwrap_or_default());
+    std::iter::from_fn(move || {
+        let name = cursor.text().ok()?;
+        // Its table and number there, and its format: the same column may come from another table.
+        cursor.bytes(6).ok()?;
+        let of = cursor.bytes(10).ok()?;
+        cursor.bytes(2).ok()?;
+        Some(Column { name, of })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,14 @@ pub fn fatal(error: &dyn ClientError, session: SessionId, out: &mut BytesMut) {
     refusal("FATAL", error, session, out);
 }
 
+/// Appends the same with the routine in which Postgres says it: some drivers look for that.
+pub fn error_in(error: &dyn ClientError, routine: &str, session: SessionId, out: &mut BytesMut) {
+    let mut fields = fields("ERROR", error.sqlstate().0, &error.message());
+    fields.push((b'D', detail(error.detail().as_deref(), session)));
+    fields.push((b'R', routine.to_owned()));
+    encode(&ErrorResponse::new(fields), out);
+}
+
 fn refusal(severity: &str, error: &dyn ClientError, session: SessionId, out: &mut BytesMut) {
     let mut fields = fields(severity, error.sqlstate().0, &error.message());
     fields.push((b'D', detail(error.detail().as_deref(), session)));

@@ -3,8 +3,9 @@
 //! turns.
 //!
 //! `PGWAKE_ORACLE_SEED=17` replays one seed, `PGWAKE_ORACLE_SEEDS=1000` runs more of them, `PGWAKE_ORACLE_FIRST=500`
-//! begins elsewhere. A failure prints its seed and what is left of the case after everything was dropped that it
-//! does not need.
+//! begins elsewhere. Several cases are played side by side, each on servers of its own: what others drop and make would
+//! have Postgres read old statements anew. A failure prints its seed and what is left of the case after everything was
+//! dropped that it does not need.
 
 mod case;
 mod pen;
@@ -12,9 +13,15 @@ mod proof;
 mod shrink;
 mod twins;
 
-use std::env;
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     act::Step,
@@ -24,8 +31,10 @@ use super::{
 use case::{CLIENTS, Case, SEQUENCES};
 use twins::Twins;
 
-/// Cases of each of the two tests where nobody asks for more.
-const SEEDS: u64 = 1;
+/// Cases where nobody asks for more.
+const SEEDS: u64 = 200;
+/// How many are played side by side: more than there are cores, because each waits for its servers most of the time.
+const LANES: usize = 4;
 
 /// How a case is played through pgwake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +48,21 @@ enum Play {
 const PLAYS: [Play; 3] = [Play::InTurn(Way::Whole), Play::InTurn(Way::Bytes), Play::Crowd];
 
 /// How many server sessions there are, and how many of them may be pinned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Room {
     sessions: usize,
     pinned_max: usize,
 }
 
 impl Room {
+    /// Every other lane has one session, and those between them have two.
+    const fn of_lane(lane: usize) -> Self {
+        Self {
+            sessions: 1 + lane % 2,
+            pinned_max: 1,
+        }
+    }
+
     async fn record(self, twins: &Twins, case: &Case) -> Result<Vec<Taken>, Step> {
         twins.direct.reset(case).await;
         let schedule = Schedule::new(case.acts.clone(), self.sessions, self.pinned_max, case.seed);
@@ -61,74 +78,73 @@ impl Room {
     }
 }
 
-#[tokio::test]
-async fn clients_that_share_one_session_read_what_each_would_read_alone() {
-    run(
-        "oracle-one",
-        Room {
-            sessions: 1,
-            pinned_max: 1,
-        },
-        0,
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn clients_that_share_two_sessions_read_what_each_would_read_alone() {
-    run(
-        "oracle-two",
-        Room {
-            sessions: 2,
-            pinned_max: 1,
-        },
-        1_000_000,
-    )
-    .await;
-}
-
-async fn run(endpoint: &str, room: Room, base: u64) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_share_sessions_read_what_each_would_read_alone() {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let first = base + number("PGWAKE_ORACLE_FIRST").unwrap_or(0);
+    let first = number("PGWAKE_ORACLE_FIRST").unwrap_or(0);
     let seeds = match number("PGWAKE_ORACLE_SEED") {
         Some(seed) => seed..seed + 1,
         None => first..first + number("PGWAKE_ORACLE_SEEDS").unwrap_or(SEEDS),
     };
-    let twins = Twins::start(endpoint, room.sessions).await;
     let since = Instant::now();
-    let (mut acts, cases) = (0, seeds.end - seeds.start);
-    for seed in seeds {
-        let case = Case::new(seed);
-        acts += case.len();
-        let _guard = Telling(seed);
-        let taken = room.record(&twins, &case).await;
-        let taken = taken
-            .unwrap_or_else(|step| panic!("Postgres itself fails at {step:?} of {case:?}\n{}", twins.log()));
-        for play in plays() {
-            let Err(difference) = room.play(&twins, &case, &taken, play).await else {
-                continue;
-            };
-            eprintln!("{difference:?}");
-            let (least, difference) = shrink::shrink(&twins, room, case, difference, play).await;
-            panic!(
-                "PGWAKE_ORACLE_SEED={seed}, {play:?}, {room:?}:\n{difference:?}\nwhat is left of it: {least:?}"
-            );
+    let acts = Arc::new(AtomicUsize::new(0));
+    let mut lanes = JoinSet::new();
+    for lane in 0..LANES {
+        let mut own = seeds
+            .clone()
+            .filter(move |seed| lane_of(*seed) == lane)
+            .peekable();
+        let acts = acts.clone();
+        lanes.spawn(async move {
+            if own.peek().is_none() {
+                return;
+            }
+            let room = Room::of_lane(lane);
+            let twins = Twins::start(&format!("oracle-{lane}"), room.sessions).await;
+            for seed in own {
+                acts.fetch_add(try_one(&twins, room, seed).await, Ordering::Relaxed);
+            }
+        });
+    }
+    while let Some(lane) = lanes.join_next().await {
+        if let Err(failed) = lane {
+            std::panic::resume_unwind(failed.into_panic());
         }
     }
+    let cases = seeds.end - seeds.start;
     eprintln!(
-        "{endpoint}: {} sequences of {acts} acts in {cases} cases, each played in {} ways, took {:?}",
+        "{} sequences of {} acts in {cases} cases, each played in {} ways, took {:?}",
         cases * (CLIENTS * SEQUENCES) as u64,
-        plays().count(),
+        acts.load(Ordering::Relaxed),
+        PLAYS.len(),
         since.elapsed()
     );
 }
 
-/// All at once, in one write, is for those who look for more: what pgwake believes of names and settings in the middle
-/// of such a pipeline is not always what Postgres makes of them.
-fn plays() -> impl Iterator<Item = Play> {
-    let is_crowded = env::var_os("PGWAKE_ORACLE_CROWD").is_some();
-    let is_played = move |play: &Play| *play != Play::Crowd || is_crowded;
-    PLAYS.into_iter().filter(is_played)
+/// Where a seed is played.
+fn lane_of(seed: u64) -> usize {
+    usize::try_from(seed % LANES as u64).unwrap()
+}
+
+/// Plays one case in every way; gives how many acts it has.
+async fn try_one(twins: &Twins, room: Room, seed: u64) -> usize {
+    let case = Case::new(seed);
+    let acts = case.len();
+    let _guard = Telling(seed);
+    let taken = room.record(twins, &case).await;
+    let taken =
+        taken.unwrap_or_else(|step| panic!("Postgres itself fails at {step:?} of {case:?}\n{}", twins.log()));
+    for play in PLAYS {
+        let Err(difference) = room.play(twins, &case, &taken, play).await else {
+            continue;
+        };
+        eprintln!("PGWAKE_ORACLE_SEED={seed}, {play:?}, {room:?}:\n{difference:?}");
+        let (least, difference) = shrink::shrink(twins, room, case, difference, play).await;
+        panic!(
+            "PGWAKE_ORACLE_SEED={seed}, {play:?}, {room:?}:\n{difference:?}\nwhat is left of it: {least:?}"
+        );
+    }
+    acts
 }
 
 /// Names the seed also where a case panics.

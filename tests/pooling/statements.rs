@@ -26,65 +26,6 @@ fn execute(name: &str, values: &[&str]) -> Vec<Said> {
     ]
 }
 
-/// `'01/02/2024'::date` becomes a date at Parse: by another client's DateStyle it is another one.
-#[tokio::test]
-async fn a_text_means_what_the_settings_at_its_parse_make_of_it() {
-    let texts = [
-        "select '01/02/2024'::date",
-        "select '2024-03-04 05:06'::timestamptz at time zone 'UTC'",
-        "select '-1 2:03'::interval::text",
-        "select word from named",
-        "select 'caf\u{e9}'::text || length('caf\u{e9}')",
-    ];
-    let mut script = Script::new("statements-settings", 1).before(
-        "drop schema if exists a cascade; drop schema if exists b cascade; create schema a; create schema b; \
-         create table a.named as select 'of a' as word; create table b.named as select 'of b' as word",
-    );
-    let sets = [
-        "set datestyle = 'ISO, DMY'; set timezone = 'Asia/Tokyo'; set intervalstyle = 'sql_standard'; set search_path = a",
-        "set datestyle = 'ISO, MDY'; set timezone = 'UTC'; set search_path = b; set client_encoding = 'LATIN1'",
-    ];
-    for (client, set) in sets.iter().enumerate() {
-        script = script.query(client, set);
-    }
-    for (number, text) in texts.iter().enumerate() {
-        let name = format!("s{number}");
-        script = script.say(0, prepare(&name, text)).say(1, prepare(&name, text));
-        for client in [0, 1, 1, 0] {
-            script = script.say(client, execute(&name, &[]));
-        }
-    }
-    let played = script.play().await;
-    assert!(values(&played.told(0)).contains(&"2024-02-01".to_owned()));
-    assert!(values(&played.told(1)).contains(&"2024-01-02".to_owned()));
-    assert!(values(&played.told(0)).contains(&"of a".to_owned()));
-}
-
-/// The literal was read when the statement was prepared, whatever was set since.
-#[tokio::test]
-async fn a_statement_keeps_what_it_was_prepared_with_when_the_client_sets_something_else() {
-    let played = Script::new("statements-later", 1)
-        .query(0, "set datestyle = 'ISO, DMY'")
-        .say(
-            0,
-            prepare("s", "select '01/02/2024'::date, '01/02/2024'::text::date"),
-        )
-        .say(0, execute("s", &[]))
-        .query(0, "set datestyle = 'SQL, MDY'")
-        .query(1, STRANGER)
-        .say(0, execute("s", &[]))
-        .query(1, "set datestyle = 'German'")
-        .query(0, "begin; set local datestyle = 'ISO, YMD'")
-        .say(0, execute("s", &[]))
-        .query(0, "rollback")
-        .play()
-        .await;
-    assert_eq!(
-        values(&played.told(0))[..4],
-        ["2024-02-01", "2024-02-01", "02/01/2024", "01/02/2024"]
-    );
-}
-
 #[tokio::test]
 async fn a_name_is_there_from_parse_complete_on_and_not_before() {
     let played = Script::new("statements-names", 1)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Exchange, PREFIX_BYTES};
 use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
-use crate::session::statements::Effect;
+use crate::session::statements::{Effect, Shape};
 use crate::session::words::{Tags, Words};
 use crate::wire::frame::Front;
 use crate::wire::reply::error_fields;
@@ -16,6 +16,9 @@ const PARAMETER_BYTES_MAX: usize = 4096;
 /// Most of an ErrorResponse in which a statement's name is looked for.
 const ERROR_BYTES_MAX: usize = 4096;
 
+/// What a ParameterStatus of it begins with.
+const APPLICATION: &[u8] = b"application_name\0";
+
 impl Exchange<'_> {
     pub(super) fn edit_down(&mut self, lane: &mut Lane) -> Editing {
         loop {
@@ -25,7 +28,9 @@ impl Exchange<'_> {
                     self.commit(entry.effect);
                 }
             }
+            let describing = if self.is_describing() { Shape::SEEN_MAX } else { 0 };
             let wanted = |front: Front| match front.tag {
+                b't' | b'T' => describing,
                 b'Z' => 1,
                 b'E' if self.pooled.is_some() => ERROR_BYTES_MAX,
                 b'C' | b'E' => PREFIX_BYTES,
@@ -41,6 +46,12 @@ impl Exchange<'_> {
                 b'Z' => self.ready(lane, front),
                 b'E' => self.failed(lane, front),
                 b'S' => self.parameter(lane, front),
+                b't' | b'T' | b'n' => {
+                    if describing > 0 {
+                        self.described(front.tag, lane.body(front));
+                    }
+                    self.received(lane, front);
+                }
                 b'C' => {
                     self.completed(lane.body(front));
                     self.received(lane, front);
@@ -85,6 +96,9 @@ impl Exchange<'_> {
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.carried.prepared.end_batch();
+            if status == b'I' {
+                pooled.facts.bound.ends.clear();
+            }
         }
         match passing {
             Passing::Forward => lane.pass(front),
@@ -108,7 +122,7 @@ impl Exchange<'_> {
             pooled.statements.forget_named();
             pooled.carried.prepared.forget_named();
         } else if tags.has(Tags::DEALLOCATE)
-            && let Some(Effect::Deallocates(names)) = self.expected.effects().next()
+            && let Some(Effect::Deallocates(names, _)) = self.expected.effects().next()
             && let Some(name) = names.pop()
         {
             pooled.statements.unname(&name);
@@ -130,15 +144,10 @@ impl Exchange<'_> {
         }
         let mut ignored = self.expected.failed();
         if let (Some(failed), Some(pooled)) = (ignored.pop(), &mut self.pooled) {
-            // Undone from the latest on; the one that failed is the first of all.
             let prepared = &mut pooled.carried.prepared;
-            for entry in ignored {
-                pooled.statements.undo(entry.effect, prepared);
-            }
-            pooled.statements.fail(failed.effect, prepared);
-            for effect in self.expected.effects() {
-                pooled.statements.close_again(effect);
-            }
+            let ignored = ignored.into_iter().map(|entry| entry.effect);
+            let left = self.expected.effects();
+            pooled.statements.undo_all(ignored, failed.effect, prepared, left);
         }
         match words {
             Some(words) if self.fatal.is_none() => lane.replace(front, lane.body(front).len(), &[&words]),
@@ -171,9 +180,10 @@ impl Exchange<'_> {
         };
         // All of it has come where it is of a usual size; the session is given up in any case.
         pooled.facts.begin_failed = Some(Bytes::copy_from_slice(lane.body(front)));
-        for effect in self.expected.take_effects() {
-            pooled.statements.undo(effect, &mut pooled.carried.prepared);
-        }
+        let (effects, prepared) = (self.expected.take_effects(), &mut pooled.carried.prepared);
+        pooled
+            .statements
+            .undo_all(effects, Effect::Nothing, prepared, std::iter::empty());
         lane.skip(front);
         true
     }
@@ -188,9 +198,7 @@ impl Exchange<'_> {
 
     /// The error with the client's own name of the statement that it is about.
     fn in_own_words(&self, body: &[u8]) -> Option<Bytes> {
-        let Effect::Uses(statement, name) = &self.expected.front()?.effect else {
-            return None;
-        };
+        let (statement, name) = self.expected.front()?.effect.used()?;
         let server_name = statement.server_name();
         let server_name = server_name.as_bytes();
         let at = body
@@ -206,7 +214,7 @@ impl Exchange<'_> {
         let (Some(pooled), Some(entry)) = (&mut self.pooled, self.expected.front()) else {
             return;
         };
-        let Effect::Uses(statement, _) = &entry.effect else {
+        let Some((statement, _)) = entry.effect.used() else {
             return;
         };
         match sqlstate {
@@ -217,30 +225,35 @@ impl Exchange<'_> {
     }
 
     /// What the session has now; and after a reset the client's own name of its application instead of that of the
-    /// client who opened the session.
+    /// client who opened the session, if that is news to it.
     fn parameter(&mut self, lane: &mut Lane, front: Front) {
-        if let Some(pooled) = &mut self.pooled {
-            let body = lane.body(front);
-            let name = &b"application_name\0"[..];
-            if pooled.facts.words.has(Words::RESET | Words::DISCARD)
-                && pooled.carried.opened_as != *pooled.application
-                && body == [name, &pooled.carried.opened_as[..], b"\0"].concat()
-            {
-                // What the client was told last; a SET may have come before in this turn.
-                let told = pooled.carried.reported.get(b"application_name");
-                let knows = pooled.facts.is_told_own_application || told == Some(pooled.application);
-                pooled.carried.reported.note(body);
-                pooled.facts.is_told_own_application = true;
-                if knows {
-                    return lane.skip(front);
-                }
-                let own = [name, &pooled.application[..], b"\0"].concat();
-                lane.replace(front, front.body_bytes, &[&own]);
-                return;
-            }
-            pooled.carried.reported.note(body);
-            pooled.facts.is_told_own_application &= !body.starts_with(name);
+        let Some(pooled) = &mut self.pooled else {
+            return lane.pass(front);
+        };
+        let body = lane.body(front);
+        let known = pooled.carried.reported.get(b"application_name").cloned();
+        pooled.carried.reported.note(body);
+        let Some(said) = body.strip_prefix(APPLICATION) else {
+            return lane.pass(front);
+        };
+        let said = said.strip_suffix(b"\0").unwrap_or(said);
+        let is_other = pooled.carried.opened_as != *pooled.application;
+        let may_be_reset = is_other && pooled.facts.words.has(Words::RESET | Words::DISCARD);
+        let is_reset = may_be_reset && *said == *pooled.carried.opened_as;
+        let told = if is_reset {
+            pooled.application.clone()
+        } else {
+            Bytes::copy_from_slice(said)
+        };
+        let facts = &mut pooled.facts;
+        facts.is_told_own_application = is_reset;
+        let before = facts.told_application.replace(told.clone());
+        if may_be_reset && before.or(known) == Some(told.clone()) {
+            lane.skip(front);
+        } else if is_reset {
+            lane.replace(front, front.body_bytes, &[APPLICATION, &told, b"\0"]);
+        } else {
+            lane.pass(front);
         }
-        lane.pass(front);
     }
 }

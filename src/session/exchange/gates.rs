@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::{Exchange, Gate, put::put};
 use crate::session::error::SessionError;
@@ -20,37 +20,104 @@ const REFUSED_TEXT: &[u8] = b"pgwake\0";
 
 impl Exchange<'_> {
     /// `None`: something must happen first.
-    pub(super) fn wait_at_gate(&mut self, words: Words, named: &[Named]) -> Option<()> {
-        // Nothing of ours may be sent into a pipeline that has no Sync yet, nor into a failed transaction.
-        if self.expected.is_unsynced() || self.expected.status() == b'E' {
+    pub(super) fn wait_at_gate(&mut self, words: Words) -> Option<()> {
+        if !self.may_talk() {
             return Some(());
         }
         let pooled = self.pooled();
-        let aliases = &pooled.carried.prepared.aliases;
-        let missing = named.iter().find(|named| !aliases.contains(&named.name));
         let gate = if words.has(Words::SEQUENCE_READ) && pooled.has_strange_sequences() {
             Gate::Sequences
         } else if words.has(Words::DATABASE) && !pooled.facts.databases_closed {
             Gate::Databases
-        } else if let Some(named) = missing {
-            Gate::Alias(named.name.clone(), named.statement.clone())
         } else {
             return Some(());
         };
-        pooled.facts.gate = Some(gate);
+        self.stand_at(gate)
+    }
+
+    /// What must be done first depends on what the answers say that are still to come.
+    fn stand_at(&mut self, gate: Gate) -> Option<()> {
+        if self.expected.is_answered() {
+            self.facts().gate = Some(gate);
+        }
         None
+    }
+
+    /// Nothing that waits for an answer of its own may be sent into a pipeline that has no Sync yet, nor into a failed
+    /// transaction.
+    fn may_talk(&self) -> bool {
+        !self.expected.is_unsynced() && !self.expected.has_failed()
+    }
+
+    /// `None`: what a simple Query calls by its client's names must be on the session under these.
+    pub(super) fn wait_for_aliases(&mut self, named: &[Named]) -> Option<()> {
+        if !self.may_talk() {
+            return Some(());
+        }
+        if named.iter().any(|named| self.expected.is_undecided(&named.name)) {
+            return None;
+        }
+        let pooled = self.pooled();
+        let is_there = |name| pooled.carried.prepared.aliases.contains(name);
+        let is_missing = |name| !is_there(name) && !pooled.facts.unaliased.contains(name);
+        let Some(missing) = named.iter().find(|named| is_missing(&named.name)) else {
+            return Some(());
+        };
+        let gate = Gate::Alias(missing.name.clone(), missing.statement.clone());
+        self.stand_at(gate)
+    }
+
+    /// The same for an extended message, in whose pipeline they are put there. `None`: also where it is not known what
+    /// a name stands for.
+    pub(super) fn put_aliases(&mut self, lane: &mut Lane, named: &[Named]) -> Option<()> {
+        if named.iter().any(|named| self.expected.is_undecided(&named.name)) {
+            return self.hold(lane);
+        }
+        self.wait_for_aliases(named)?;
+        if self.expected.is_unsynced() && !self.expected.ignores() {
+            for named in named {
+                self.put_alias(lane, &named.name, &named.statement.behind_name);
+            }
+        }
+        Some(())
     }
 
     /// A statement that is not on the session, and was prepared under other settings than the client has now. In the
     /// middle of a transaction it is prepared under these: its settings may not be changed there.
-    pub(super) fn wait_for_settings(&mut self, statement: &Arc<Statement>) -> Option<()> {
-        let is_free = self.expected.is_idle() && !self.pooled().facts.begins;
-        let pooled = self.pooled();
-        if !is_free || statement.suits(pooled.profile) || pooled.carried.prepared.uses(statement.id) {
+    pub(super) fn wait_for_settings(&mut self, lane: &mut Lane, statement: &Arc<Statement>) -> Option<()> {
+        if self.expected.is_statement_undecided(statement.id) {
+            return self.hold(lane);
+        }
+        if self.is_there(statement.id) {
             return Some(());
         }
-        pooled.facts.gate = Some(Gate::Prepare(statement.clone()));
+        self.wait_for_profile()?;
+        if statement.suits(self.pooled().profile) || self.expected.is_unsynced() {
+            return Some(());
+        }
+        if self.expected.is_answered() && self.expected.status() != b'I' {
+            return Some(());
+        }
+        // It may also come to stand outside of any transaction.
+        self.stand_at(Gate::Prepare(statement.clone()))
+    }
+
+    /// `None`: the turn has changed settings, and nobody knows yet which ones a statement would be prepared under. It
+    /// ends first, where it can.
+    pub(super) fn wait_for_profile(&mut self) -> Option<()> {
+        let may_end = self.expected.is_idle() || !self.expected.is_answered();
+        if !self.has_unknown_settings() || self.expected.is_unsynced() || !may_end {
+            return Some(());
+        }
+        self.used = true;
         None
+    }
+
+    /// Whether the turn may have changed settings, and Postgres has not been asked yet.
+    pub(super) fn has_unknown_settings(&mut self) -> bool {
+        let pooled = self.pooled();
+        let facts = &pooled.facts;
+        facts.words.has(Words::SETTINGS) || (pooled.is_careful && facts.has_run)
     }
 
     /// Whether the client may pin its session, where the words say that it is going to.
@@ -63,15 +130,21 @@ impl Exchange<'_> {
         pooled.facts.pin.is_some()
     }
 
-    /// Postgres refuses something else in the message's place, so that its transaction is what it is after an error;
-    /// the client reads pgwake's words.
-    pub(super) fn refuse(&mut self, lane: &mut Lane, front: Front, kind: Kind) {
+    /// The client may not pin its session.
+    pub(super) fn refuse_pin(&mut self, lane: &mut Lane, front: Front, kind: Kind) {
         let pooled = self.pooled();
         let error = SessionError::TooManyPinned {
             max: pooled.pins.max(),
         };
         let mut message = BytesMut::new();
         refuse::error(&error, pooled.session, &mut message);
+        // Without its header, which the server's has.
+        self.refuse(lane, front, kind, message.freeze().slice(HEADER_BYTES..));
+    }
+
+    /// Postgres refuses something else in the message's place, so that its transaction is what it is after an error;
+    /// the client reads pgwake's words.
+    pub(super) fn refuse(&mut self, lane: &mut Lane, front: Front, kind: Kind, body: Bytes) {
         self.put_begin(lane);
         lane.skip(front);
         match kind {
@@ -83,8 +156,6 @@ impl Exchange<'_> {
             // Under a name: the unnamed statement stays what it is.
             _ => put(lane, b'P', &[REFUSED_TEXT, REFUSED_TEXT, b"\0\0"]),
         }
-        // Without its header, which the server's has.
-        let body = message.freeze().slice(HEADER_BYTES..);
         self.send(kind, Asker::Client, Effect::Refused(body));
     }
 }

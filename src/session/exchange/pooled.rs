@@ -1,28 +1,25 @@
 //! What the client says, in transaction pooling: its names become the session's, its texts are looked at.
 
-use std::sync::Arc;
-
-use super::{Exchange, Facts, PREFIX_BYTES, Pooled, commit::may_commit, put::put};
+use super::{
+    Exchange, Facts, Pooled,
+    put::put,
+    shapes::{Asked, Fit},
+};
 use crate::session::buffers::SMALL_BYTES;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
 use crate::session::sql_names::named_in_sql;
-use crate::session::statements::{Effect, Name, Seen, Statement, next_serial};
+use crate::session::statements::{Effect, Seen};
 use crate::session::words::{Scan, Words};
-use crate::wire::extended::{self, BindNames, Object, ParseBody};
+use crate::wire::extended::{self, Object, ParseBody};
 use crate::wire::frame::{Front, HEADER_BYTES};
 
 /// Longest Query that is seen whole before it passes; a longer one passes as it comes.
 const QUERY_BYTES_MAX: usize = SMALL_BYTES - HEADER_BYTES;
 /// The names in a Bind have usually ended by then.
 const NAMES_SEEN: usize = 128;
-/// Longest Bind whose names, and whose values where they may name a setting, are looked at.
-const BIND_SEEN_MAX: usize = 64 * 1024;
 /// Longest Describe or Close that is looked at; few names are longer than 63 bytes.
 const OBJECT_BYTES_MAX: usize = SMALL_BYTES - HEADER_BYTES;
-
-/// A statement, and what its client calls it.
-type Used = (Arc<Statement>, Name);
 
 impl<'a> Exchange<'a> {
     pub(super) fn edit_up_pooled(&mut self, lane: &mut Lane) -> Editing {
@@ -55,7 +52,11 @@ impl<'a> Exchange<'a> {
                 self.used = true;
                 let facts = self.facts();
                 (facts.gate, facts.databases_closed, facts.bind_seen) = (None, false, 0);
+                (facts.is_held, facts.is_flushed) = (false, false);
+                facts.asked = Asked::Nothing;
+                facts.unaliased.clear();
             } else if self.facts().bind_seen == bind_seen {
+                self.facts().is_held = true;
                 return Editing::Paused;
             }
         }
@@ -78,6 +79,7 @@ impl<'a> Exchange<'a> {
             b'P' if front.body_bytes <= pooled.limits.statement_bytes_max => front.body_bytes,
             b'P' => NAMES_SEEN,
             b'B' => pooled.facts.bind_seen.max(NAMES_SEEN),
+            b'E' if !pooled.facts.bound.ends.is_empty() => NAMES_SEEN,
             b'D' | b'C' | b'F' => OBJECT_BYTES_MAX,
             _ => 0,
         }
@@ -91,6 +93,7 @@ impl<'a> Exchange<'a> {
             b'B' => return self.bind(lane, front),
             b'D' => return self.describe(lane, front),
             b'C' => return self.close(lane, front),
+            b'E' => self.execute(lane, front),
             b'X' => {
                 self.terminated = true;
                 if self.expected.is_unsynced() {
@@ -103,7 +106,6 @@ impl<'a> Exchange<'a> {
                 if front.tag == b'F' {
                     self.note_call(lane, front);
                 }
-                self.commit_possible |= front.tag == b'E' && self.commit_prepared;
                 self.put_begin(lane);
                 self.pass(lane, front);
             }
@@ -114,7 +116,7 @@ impl<'a> Exchange<'a> {
     fn query(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
         let body = lane.body(front);
         let text = body.strip_suffix(b"\0").unwrap_or(body);
-        let is_whole = body.len() == front.body_bytes;
+        let is_whole = front.body_bytes <= QUERY_BYTES_MAX;
         let mut scan = Scan::default();
         scan.feed(text, self.pooled().functions.as_deref());
         let (seen, named, rest) = if is_whole {
@@ -130,27 +132,25 @@ impl<'a> Exchange<'a> {
         } else {
             Words::SEQUENCE_READ
         };
-        self.wait_at_gate(gating, &named)?;
+        self.wait_at_gate(gating)?;
+        self.wait_for_aliases(&named)?;
         self.note_text(b'Q', body);
         if !self.may_pin(seen.words) {
-            self.refuse(lane, front, Kind::Simple);
+            self.refuse_pin(lane, front, Kind::Simple);
             return Some(());
         }
         self.note(&seen);
         self.facts().scan = rest;
+        self.facts().has_run = true;
         self.put_begin(lane);
         let pooled = self.pooled();
         let prepared = &mut pooled.carried.prepared;
         let gone = named.into_iter().rev().filter(|named| named.deallocates);
         let gone: Vec<_> = gone.map(|named| named.name).collect();
-        let effect = if gone.is_empty() && !seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
-            pooled.statements.drop_unnamed(prepared)
-        } else {
-            // Which one the session has then depends on whether it ignores this.
-            prepared.unnamed = next_serial();
-            pooled.statements.drop_unnamed_for_good();
-            Effect::Deallocates(gone)
-        };
+        let mut effect = pooled.statements.drop_unnamed(prepared);
+        if !gone.is_empty() || seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
+            effect = Effect::Deallocates(gone, Box::new(effect));
+        }
         pooled.facts.is_reset |=
             seen.words.has(Words::RESET | Words::DISCARD) && *pooled.application != pooled.carried.opened_as;
         self.pass_as(lane, front, Kind::Simple, effect);
@@ -159,7 +159,8 @@ impl<'a> Exchange<'a> {
 
     fn parse(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
         let body = lane.body(front);
-        let is_whole = body.len() == front.body_bytes;
+        // However it comes.
+        let is_whole = front.body_bytes <= self.pooled().limits.statement_bytes_max;
         let parse = match extended::parse(body) {
             Ok(parse) if is_whole => parse,
             // What only the server can judge, or is too long to be remembered.
@@ -169,15 +170,19 @@ impl<'a> Exchange<'a> {
             }
         };
         if self.expected.is_undecided(parse.name) {
-            return None;
+            return self.hold(lane);
         }
         let mut scan = Scan::default();
         scan.feed(parse.query, self.pooled().functions.as_deref());
         let seen = self.finish_scan(scan);
         let is_unnamed = parse.name.is_empty();
         let named = named_in_sql(parse.query, seen.words, self.pooled().statements);
-        self.wait_at_gate(seen.words, &named)?;
-        self.note_text(b'P', body);
+        if !is_unnamed {
+            self.wait_for_profile()?;
+        }
+        self.wait_at_gate(seen.words)?;
+        self.put_aliases(lane, &named)?;
+        self.note_text(b'P', lane.body(front));
         self.put_begin(lane);
         if is_unnamed {
             let pooled = self.pooled();
@@ -214,15 +219,16 @@ impl<'a> Exchange<'a> {
             return self.parse_unmovable(lane, front, false);
         }
         let is_certain = self.expected.is_certain();
+        // Nobody knows yet under which ones it is prepared.
+        let own = self.has_unknown_settings();
         let pooled = self.pooled();
-        // In a turn that has changed settings nobody knows yet under which ones it is prepared.
-        let own = pooled.facts.words.has(Words::SET_SESSION | Words::SET_CONFIG);
         let mut statement = if own {
             pooled.texts.own_statement(behind_name, pooled.profile, seen)
         } else {
             pooled.texts.statement(behind_name, pooled.profile, seen)
         };
-        if pooled.carried.prepared.uses(statement.id) {
+        if self.is_there(statement.id) {
+            let pooled = self.pooled();
             if is_certain {
                 let name = pooled.statements.name(name, statement);
                 lane.skip(front);
@@ -233,6 +239,7 @@ impl<'a> Exchange<'a> {
                 .texts
                 .own_statement(behind_name, pooled.profile, statement.seen.clone());
         }
+        self.close_if_there(lane, &statement);
         self.make_room(lane);
         let pooled = self.pooled();
         pooled.carried.prepared.put(statement.id);
@@ -242,112 +249,46 @@ impl<'a> Exchange<'a> {
         self.send(Kind::Parse, Asker::Client, effect);
     }
 
-    fn bind(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
-        let body = lane.body(front);
-        let Ok(names) = extended::bind_names(body) else {
-            self.see_more_of_bind(front, body.len())?;
-            self.put_begin(lane);
-            self.pass(lane, front);
-            return Some(());
-        };
-        if self.expected.is_undecided(names.statement) {
-            return None;
-        }
-        let seen = self.seen_of(names.statement);
-        if seen.words.has(Words::NAME_BOUND) {
-            self.see_more_of_bind(front, body.len())?;
-            let facts = self.facts();
-            facts.note_values(body);
-            if front.body_bytes > BIND_SEEN_MAX {
-                facts.words |= Words::NAME_UNSEEN;
-            }
-        }
-        self.wait_at_gate(seen.words, &[])?;
-        self.note(&seen);
-        self.commit_possible |= self.may_commit(names.statement);
-        if !self.may_pin(seen.words) {
-            self.refuse(lane, front, Kind::Parse);
-            return Some(());
-        }
-        let (portal, named) = self.bound(names);
-        if let Some(Some((_, (statement, _)))) = &named {
-            self.wait_for_settings(statement)?;
-        }
-        self.put_begin(lane);
-        match named {
-            None => {
-                self.ensure_unnamed(lane);
-                self.pass(lane, front);
-            }
-            Some(None) => self.pass(lane, front),
-            Some(Some((bytes, (statement, own)))) => {
-                self.ensure(lane, &statement);
-                let name = statement.server_name();
-                lane.replace(front, bytes, &[&portal, b"\0", name.as_bytes(), b"\0"]);
-                self.send(Kind::Bind, Asker::Client, Effect::Uses(statement, own));
-            }
-        }
-        Some(())
-    }
-
-    /// The portal's name, and the statement that a Bind means: `None` for the unnamed one, `Some(None)` for one that
-    /// nobody knows.
-    fn bound(&mut self, names: BindNames<'_>) -> (Vec<u8>, Option<Option<(usize, Used)>>) {
-        if names.statement.is_empty() {
-            return (Vec::new(), None);
-        }
-        let used = self.pooled().statements.use_of(names.statement);
-        (names.portal.to_vec(), Some(used.map(|used| (names.bytes, used))))
-    }
-
-    /// `None`: as much of a Bind as is ever looked at has not come yet.
-    fn see_more_of_bind(&mut self, front: Front, have: usize) -> Option<()> {
-        let all = front.body_bytes.min(BIND_SEEN_MAX);
-        if have >= all {
-            return Some(());
-        }
-        self.facts().bind_seen = all;
-        None
-    }
-
-    /// Whether executing a statement may end a transaction for good.
-    fn may_commit(&mut self, name: &[u8]) -> bool {
-        let statements = &self.pooled().statements;
-        let behind_name = match name {
-            b"" => statements.unnamed().map(|unnamed| &unnamed.behind_name[..]),
-            name => statements.get(name).map(|statement| &*statement.behind_name),
-        };
-        let text = behind_name.and_then(|behind_name| behind_name.split(|byte| *byte == 0).next());
-        text.is_some_and(|text| may_commit(&text[..text.len().min(PREFIX_BYTES)]))
-    }
-
     fn describe(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
-        let named = match object(lane, front) {
+        let used = match object(lane, front) {
             Object::Statement(b"") => {
+                if self.expected.is_unnamed_undecided() {
+                    return self.hold(lane);
+                }
                 self.put_begin(lane);
                 self.ensure_unnamed(lane);
                 None
             }
-            Object::Statement(name) if self.expected.is_undecided(name) => return None,
+            Object::Statement(name) if self.expected.is_undecided(name) => return self.hold(lane),
             Object::Statement(name) => self.pooled().statements.use_of(name),
-            Object::Portal => None,
+            Object::Portal => {
+                let body = lane.body(front);
+                let effect = self.describes(body.get(1..body.len().saturating_sub(1)).unwrap_or_default());
+                self.put_begin(lane);
+                self.pass_as(lane, front, Kind::DescribePortal, effect);
+                return Some(());
+            }
         };
-        if let Some((statement, _)) = &named {
-            self.wait_for_settings(statement)?;
-        }
-        self.put_begin(lane);
-        let Some((statement, own)) = named else {
+        let Some(used) = used else {
+            self.put_begin(lane);
             self.pass(lane, front);
             return Some(());
         };
-        self.ensure(lane, &statement);
-        let name = statement.server_name();
+        self.wait_for_settings(lane, &used.statement)?;
+        if self.wait_for_shape(lane, &used)? == Fit::Not {
+            self.refuse_plan(lane, front, &used.statement);
+            return Some(());
+        }
+        self.put_begin(lane);
+        self.ensure(lane, &used.statement);
+        let name = used.statement.server_name();
         lane.replace(front, front.body_bytes, &[b"S", name.as_bytes(), b"\0"]);
-        self.send(
-            Kind::DescribeStatement,
-            Asker::Client,
-            Effect::Uses(statement, own),
-        );
+        let effect = if used.told.is_whole() {
+            Effect::Uses(used.statement, used.name)
+        } else {
+            Effect::Describes(used.statement, used.name)
+        };
+        self.send(Kind::DescribeStatement, Asker::Client, effect);
         Some(())
     }
 
@@ -356,7 +297,7 @@ impl<'a> Exchange<'a> {
         if let Object::Statement(name) = extended::object(lane.body(front))
             && self.expected.is_undecided(name)
         {
-            return None;
+            return self.hold(lane);
         }
         self.put_begin(lane);
         let pooled = self.pooled();

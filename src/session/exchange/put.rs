@@ -49,20 +49,46 @@ impl<'a> Exchange<'a> {
             return;
         }
         pooled.carried.prepared.aliases.push(name.into());
+        pooled.statements.alias(name);
         put(lane, b'P', &[name, b"\0", behind_name]);
         self.send(Kind::Parse, Asker::Pgwake, Effect::Aliased(name.into()));
     }
 
     /// A client's statement is on the session.
     pub(super) fn ensure(&mut self, lane: &mut Lane, statement: &Arc<Statement>) {
-        if self.pooled().carried.prepared.uses(statement.id) {
+        if self.is_there(statement.id) {
             return;
         }
+        let is_foreign = self.has_unknown_settings() || !statement.suits(self.pooled().profile);
+        self.close_if_there(lane, statement);
         self.make_room(lane);
-        self.pooled().carried.prepared.put(statement.id);
+        let pooled = self.pooled();
+        if is_foreign {
+            pooled.carried.prepared.put_foreign(statement.id);
+            pooled.facts.foreign.push(statement.id);
+        } else {
+            pooled.carried.prepared.put(statement.id);
+        }
         let name = statement.server_name();
         put(lane, b'P', &[name.as_bytes(), b"\0", &statement.behind_name]);
         self.send(Kind::Parse, Asker::Pgwake, Effect::Put(statement.id, None));
+    }
+
+    /// Whether a statement is on the session, and is what its client means by it.
+    pub(super) fn is_there(&mut self, id: u64) -> bool {
+        let pooled = self.pooled();
+        let prepared = &mut pooled.carried.prepared;
+        (!prepared.is_foreign(id) || pooled.facts.foreign.contains(&id)) && prepared.uses(id)
+    }
+
+    /// Its name is free on the session.
+    pub(super) fn close_if_there(&mut self, lane: &mut Lane, statement: &Statement) {
+        let prepared = &mut self.pooled().carried.prepared;
+        if prepared.shape(statement.id).is_some() {
+            prepared.lost(statement.id);
+            put(lane, b'C', &[b"S", statement.server_name().as_bytes(), b"\0"]);
+            self.send(Kind::Close, Asker::Pgwake, Effect::Evicted(statement.id));
+        }
     }
 
     /// The client's unnamed statement is on the session, or none where it has none: a stranger's is never run.

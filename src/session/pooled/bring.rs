@@ -79,7 +79,7 @@ impl Pooled<'_> {
             Vec::new()
         };
         if !is_same {
-            self.carries(turn, &flight, &missing);
+            self.carries(turn, &missing);
         }
         if turn.database.is_none() {
             self.learn_functions(turn).await?;
@@ -87,7 +87,7 @@ impl Pooled<'_> {
         Ok(())
     }
 
-    fn carries(&self, turn: &mut Turn, flight: &Flight, missing: &[usize]) {
+    fn carries(&self, turn: &mut Turn, missing: &[usize]) {
         let changed_hands = turn.loan.changed_hands;
         let carried = &mut turn.loan.session.carried;
         if carried.state.is_none() {
@@ -104,9 +104,6 @@ impl Pooled<'_> {
             ..profile::Carried::fresh(profile)
         });
         carried.names.extend(&self.names);
-        if flight.takes_unnamed {
-            carried.prepared.unnamed = next_serial();
-        }
     }
 
     /// Asks what the functions of the database can do: once per wake, and after they have changed.
@@ -141,6 +138,8 @@ impl Pooled<'_> {
         };
         let answer = talk(&mut session.stream, &mut heard, &flight.bytes, flight.readies).await;
         session.carried.reported = heard.reported;
+        // A simple Query drops it, and what sets something takes its place.
+        session.carried.prepared.unnamed = next_serial();
         if !heard.notifications.is_empty() {
             turn.down.put(&[&heard.notifications]);
         }
@@ -176,11 +175,7 @@ impl Pooled<'_> {
         flight.sync();
         flight.switch(&statement.under, &self.profile);
         self.fly(turn, &mut flight).await?;
-        let prepared = &mut turn.loan.session.carried.prepared;
-        prepared.put(statement.id);
-        if flight.takes_unnamed {
-            prepared.unnamed = next_serial();
-        }
+        turn.loan.session.carried.prepared.put(statement.id);
         Ok(())
     }
 
@@ -195,6 +190,7 @@ impl Pooled<'_> {
         say::parse(&name, &statement.behind_name, &mut flight.bytes);
         flight.sync();
         self.fly(turn, &mut flight).await?;
+        self.statements.alias(&name);
         turn.loan.session.carried.prepared.aliases.push(name);
         Ok(())
     }

@@ -18,7 +18,6 @@ use crate::session::{
         apply::{Flight, Whose},
         capture::Question,
     },
-    statements::next_serial,
     words::{Tags, Words, functions_may_have_changed, may_have_changed},
 };
 
@@ -80,9 +79,6 @@ impl Pooled<'_> {
             self.fly(turn, &mut flight).await?;
         }
         let carried = &mut turn.loan.session.carried;
-        if flight.takes_unnamed {
-            carried.prepared.unnamed = next_serial();
-        }
         if let Some(state) = &mut carried.state {
             state.profile = self.profile.clone();
         }

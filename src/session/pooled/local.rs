@@ -148,7 +148,11 @@ impl Local {
             b'C' => {
                 match extended::object(body) {
                     // SQL has prepared it: the server has it.
-                    Object::Statement(name) if known.profile.has_statement(name) => return false,
+                    Object::Statement(name)
+                        if known.profile.has_statement(name) || known.statements.is_aliased(name) =>
+                    {
+                        return false;
+                    }
                     Object::Statement(b"") => known.statements.drop_unnamed_for_good(),
                     Object::Statement(name) => drop(known.statements.unname(name)),
                     Object::Portal => (),

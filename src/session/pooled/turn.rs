@@ -7,6 +7,7 @@ use super::{
     bring::BringError,
     lend::{LendError, Loan},
     local::Sent,
+    talk::TalkError,
 };
 use crate::error::ClientError;
 use crate::pool::LoginError;
@@ -173,6 +174,7 @@ impl Pooled<'_> {
             carried: &mut session.carried,
             texts: &self.pooling.texts,
             functions: turn.database.as_ref().map(|database| database.functions.clone()),
+            is_careful: turn.database.as_ref().is_none_or(|database| database.is_careful),
             profile: &self.profile,
             limits: &self.endpoint.pool,
             pins: &self.pooling.pins,
@@ -214,7 +216,19 @@ impl Pooled<'_> {
                 Ok(())
             }
             Some(Gate::Prepare(statement)) => self.prepare_under(turn, &statement).await,
-            Some(Gate::Alias(name, statement)) => self.put_alias(turn, name, &statement).await,
+            Some(Gate::Alias(name, statement)) => {
+                match self.put_alias(turn, name.clone(), &statement).await {
+                    // So will the client's statement be, and it says why.
+                    Err(BringError::Talk(TalkError::Refused { fields, .. })) if !fields.ends_session => {
+                        turn.facts.unaliased.push(name);
+                        if turn.loan.status == b'T' {
+                            turn.loan.status = b'E';
+                        }
+                        Ok(())
+                    }
+                    put => put,
+                }
+            }
             None => Ok(()),
         }
     }

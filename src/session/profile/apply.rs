@@ -16,8 +16,6 @@ pub(in crate::session) struct Flight {
     pub(in crate::session) bytes: BytesMut,
     /// How many ReadyForQuery answer them.
     pub(in crate::session) readies: usize,
-    /// The session's unnamed statement is pgwake's afterwards.
-    pub(in crate::session) takes_unnamed: bool,
     /// Which ReadyForQuery, counted from 0, end a PREPARE, and the place of its statement in the profile: one that
     /// Postgres refuses is only missing.
     pub(in crate::session) prepares: Vec<(usize, usize)>,
@@ -159,7 +157,6 @@ impl Flight {
         }
         if !is_empty {
             self.sync();
-            self.takes_unnamed = true;
         }
     }
 

@@ -32,15 +32,16 @@ pub(in crate::session) struct Statement {
     pub(in crate::session) seen: Seen,
     /// What it was prepared under.
     pub(in crate::session) under: Arc<Profile>,
-    /// Fingerprint of that, where it matters to the text; else 0.
+    /// Fingerprint of what of that matters to the text.
     settings: u64,
+    has_literals: bool,
     texts: Weak<Texts>,
 }
 
 impl Statement {
     /// Whether it means the same where it is prepared under these settings.
     pub(in crate::session) fn suits(&self, profile: &Profile) -> bool {
-        self.settings == 0 || self.settings == profile.settings_fingerprint()
+        self.settings == settings_of(self.has_literals, profile)
     }
 
     /// What a server session calls it.
@@ -96,13 +97,17 @@ impl ServerName {
     }
 }
 
-fn settings_of(behind_name: &[u8], under: &Profile) -> u64 {
-    let text = behind_name.split(|byte| *byte == 0).next().unwrap_or_default();
-    if has_literals(text) {
+/// Which tables a text means depends on the search_path, whatever the text.
+fn settings_of(has_literals: bool, under: &Profile) -> u64 {
+    if has_literals {
         under.settings_fingerprint()
     } else {
-        0
+        under.parser_fingerprint()
     }
+}
+
+fn has_literals_in(behind_name: &[u8]) -> bool {
+    has_literals(behind_name.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 
 type Key = (u64, Arc<[u8]>);
@@ -119,7 +124,8 @@ impl Texts {
         under: &Arc<Profile>,
         seen: Seen,
     ) -> Arc<Statement> {
-        let key = (settings_of(behind_name, under), Arc::from(behind_name));
+        let settings = settings_of(has_literals_in(behind_name), under);
+        let key = (settings, Arc::from(behind_name));
         let mut known = self.lock();
         if let Some(statement) = known.get(&key).and_then(Weak::upgrade) {
             return statement;
@@ -151,9 +157,11 @@ impl Texts {
         under: &Arc<Profile>,
         seen: Seen,
     ) -> Arc<Statement> {
+        let has_literals = has_literals_in(&behind_name);
         Arc::new(Statement {
             id: next_serial(),
-            settings: settings_of(&behind_name, under),
+            settings: settings_of(has_literals, under),
+            has_literals,
             under: under.clone(),
             behind_name,
             seen,

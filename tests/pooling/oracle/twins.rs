@@ -33,7 +33,7 @@ const KIT: &str = "
             insert into hidden values (1);
             select count(*) into n from hidden; return n;
         end$$;
-    create function kit.lock(int) returns text language plpgsql as
+    create function kit.seize(int) returns text language plpgsql as
         $$begin perform pg_advisory_lock($1); return 'locked'; end$$;
     create function kit.hear(text) returns text language plpgsql as
         $$begin execute format('listen %I', $1); return 'listening'; end$$;

@@ -1,0 +1,200 @@
+//! What a client binds and executes, in transaction pooling: its names become the session's, and what a DEALLOCATE by
+//! the extended protocol takes away is known before it is answered.
+
+use std::sync::Arc;
+
+use super::{Exchange, PREFIX_BYTES, commit::may_commit, shapes::Fit};
+use crate::session::expected::{Asker, Kind};
+use crate::session::lane::Lane;
+use crate::session::sql_names::{Named, named_in_sql};
+use crate::session::statements::{Effect, Name, Statement, Used};
+use crate::session::words::Words;
+use crate::wire::extended::{self, BindNames};
+use crate::wire::frame::Front;
+
+/// Longest Bind whose names, and whose values where they may name a setting, are looked at.
+const BIND_SEEN_MAX: usize = 64 * 1024;
+/// Most portals of DEALLOCATE at a time; drivers have one.
+const ENDS_MAX: usize = 16;
+
+/// What is remembered of portals.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    /// Those of DEALLOCATE and DISCARD, with the names that they speak of, the last one first; none: of all.
+    pub(super) ends: Vec<(Box<[u8]>, Vec<Name>)>,
+    /// The one that was bound last, where the client does not know what the statement's rows are.
+    untold: Option<Untold>,
+}
+
+#[derive(Debug)]
+struct Untold {
+    portal: Box<[u8]>,
+    statement: Arc<Statement>,
+    name: Name,
+}
+
+impl Exchange<'_> {
+    pub(super) fn bind(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        let body = lane.body(front);
+        let Ok(names) = extended::bind_names(body) else {
+            self.see_more_of_bind(front, body.len())?;
+            self.put_begin(lane);
+            self.pass(lane, front);
+            return Some(());
+        };
+        let (portal, statement) = (Box::<[u8]>::from(names.portal), names.statement);
+        let is_undecided = match statement {
+            b"" => self.expected.is_unnamed_undecided(),
+            name => self.expected.is_undecided(name),
+        };
+        if is_undecided {
+            return self.hold(lane);
+        }
+        let seen = self.seen_of(statement);
+        if seen.words.has(Words::NAME_BOUND) {
+            self.see_more_of_bind(front, body.len())?;
+            let facts = self.facts();
+            facts.note_values(body);
+            if front.body_bytes > BIND_SEEN_MAX {
+                facts.words |= Words::NAME_UNSEEN;
+            }
+        }
+        let named = self.named_in(statement, seen.words);
+        let used = self.used(names);
+        let commits = self.may_commit(statement);
+        self.wait_at_gate(seen.words)?;
+        self.put_aliases(lane, &named)?;
+        if let Use::Known(_, used) = &used {
+            self.wait_for_settings(lane, &used.statement)?;
+            if self.wait_for_shape(lane, used)? == Fit::Not {
+                self.refuse_plan(lane, front, &used.statement);
+                return Some(());
+            }
+        }
+        self.note(&seen);
+        self.commit_possible |= commits;
+        if !self.may_pin(seen.words) {
+            self.refuse_pin(lane, front, Kind::Parse);
+            return Some(());
+        }
+        self.put_begin(lane);
+        self.note_bound(&portal, &used, seen.words, named);
+        match used {
+            Use::Unnamed => {
+                self.ensure_unnamed(lane);
+                self.pass(lane, front);
+            }
+            Use::Unknown => self.pass(lane, front),
+            Use::Known(bytes, used) => {
+                self.ensure(lane, &used.statement);
+                let name = used.statement.server_name();
+                lane.replace(front, bytes, &[&portal, b"\0", name.as_bytes(), b"\0"]);
+                self.send(Kind::Bind, Asker::Client, Effect::Uses(used.statement, used.name));
+            }
+        }
+        Some(())
+    }
+
+    fn used(&mut self, names: BindNames<'_>) -> Use {
+        if names.statement.is_empty() {
+            return Use::Unnamed;
+        }
+        match self.pooled().statements.use_of(names.statement) {
+            Some(used) => Use::Known(names.bytes, used),
+            None => Use::Unknown,
+        }
+    }
+
+    /// `None`: as much of a Bind as is ever looked at has not come yet.
+    fn see_more_of_bind(&mut self, front: Front, have: usize) -> Option<()> {
+        let all = front.body_bytes.min(BIND_SEEN_MAX);
+        if have >= all {
+            return Some(());
+        }
+        self.facts().bind_seen = all;
+        None
+    }
+
+    fn note_bound(&mut self, portal: &[u8], used: &Use, words: Words, named: Vec<Named>) {
+        let bound = &mut self.facts().bound;
+        bound.untold = match used {
+            Use::Known(_, used) if !used.told.has_rows() => Some(Untold {
+                portal: portal.into(),
+                statement: used.statement.clone(),
+                name: used.name.clone(),
+            }),
+            _ => None,
+        };
+        bound.ends.retain(|(other, _)| **other != *portal);
+        if words.has(Words::DISCARD | Words::DEALLOCATE) {
+            if bound.ends.len() == ENDS_MAX {
+                bound.ends.remove(0);
+            }
+            let gone = named.into_iter().rev().filter(|named| named.deallocates);
+            bound
+                .ends
+                .push((portal.into(), gone.map(|named| named.name).collect()));
+        }
+    }
+
+    pub(super) fn execute(&mut self, lane: &mut Lane, front: Front) {
+        self.commit_possible |= self.commit_prepared;
+        self.facts().has_run = true;
+        self.put_begin(lane);
+        let portal = text(lane.body(front));
+        let mut ends = self.facts().bound.ends.iter();
+        let effect = match ends.find(|(end, _)| **end == *portal) {
+            Some((_, names)) => Effect::Deallocates(names.clone(), Box::default()),
+            None => Effect::Nothing,
+        };
+        self.pass_as(lane, front, Kind::Execute, effect);
+    }
+
+    /// The statement of a portal that is described, where the client learns by that what its rows are.
+    pub(super) fn describes(&mut self, portal: &[u8]) -> Effect {
+        match &self.facts().bound.untold {
+            Some(untold) if *untold.portal == *portal => {
+                Effect::Describes(untold.statement.clone(), untold.name.clone())
+            }
+            _ => Effect::Nothing,
+        }
+    }
+
+    /// A statement's text.
+    fn text_of(&self, name: &[u8]) -> Option<&[u8]> {
+        let statements = &self.pooled.as_ref()?.statements;
+        let behind_name = match name {
+            b"" => &statements.unnamed()?.behind_name[..],
+            name => &statements.get(name)?.behind_name,
+        };
+        Some(text(behind_name))
+    }
+
+    /// The statements that a statement speaks of by the names that its client gave them.
+    fn named_in(&self, name: &[u8], words: Words) -> Vec<Named> {
+        match (&self.pooled, self.text_of(name)) {
+            (Some(pooled), Some(text)) => named_in_sql(text, words, pooled.statements),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether executing a statement may end a transaction for good.
+    fn may_commit(&self, name: &[u8]) -> bool {
+        self.text_of(name)
+            .is_some_and(|text| may_commit(&text[..text.len().min(PREFIX_BYTES)]))
+    }
+}
+
+/// The statement that a Bind means.
+enum Use {
+    Unnamed,
+    /// One that nobody knows.
+    Unknown,
+    /// With the length of both names.
+    Known(usize, Used),
+}
+
+/// What stands in front of the first NUL.
+fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}

@@ -1,0 +1,175 @@
+//! What must have happened before a message may pass, and what may not pass at all.
+
+use super::super::Gate;
+use super::talk::*;
+
+#[test]
+fn a_strangers_sequences_are_discarded_before_they_are_read() {
+    let asking = [query("select lastval()"), parse("", "select currval('s')")];
+    for ask in asking {
+        each(|mut stage| {
+            let mut session = session();
+            session.strange_sequences = true;
+            let mut talk = stage.turn(&mut session);
+            assert_eq!(talk.client(&[ask.clone()]), [""; 0]);
+            assert!(matches!(talk.exchange.gate(), Some(Gate::Sequences)));
+            // It looks the same until somebody has done something about it.
+            assert_eq!(talk.again(), [""; 0]);
+            let up = std::mem::replace(
+                &mut talk.up,
+                crate::session::lane::Lane::new(crate::wire::frame::Sender::Client),
+            );
+            drop(talk);
+            session.strange_sequences = false;
+            let mut talk = stage.turn(&mut session);
+            talk.up = up;
+            assert_eq!(talk.again().len(), 1);
+            assert!(talk.exchange.gate().is_none());
+        });
+    }
+}
+
+#[test]
+fn a_gate_waits_for_the_answers_before_it() {
+    each(|mut stage| {
+        let mut session = session();
+        session.strange_sequences = true;
+        let mut talk = stage.turn(&mut session);
+        let sent = talk.client(&[query("select 1"), query("select lastval()"), query("select 2")]);
+        assert_eq!(sent, ["Q select 1"]);
+        assert!(talk.exchange.gate().is_none());
+        talk.says(&["C SELECT 1"]);
+        assert!(talk.exchange.gate().is_none());
+        talk.says(&["Z T"]);
+        assert_eq!(talk.again(), [""; 0]);
+        assert!(matches!(talk.exchange.gate(), Some(Gate::Sequences)));
+    });
+}
+
+#[test]
+fn no_gate_stands_in_a_transaction_that_has_failed_meanwhile() {
+    each(|mut stage| {
+        let mut session = session();
+        session.strange_sequences = true;
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[query("begin")]);
+        talk.says(&["C BEGIN", "Z T"]);
+        assert_eq!(
+            talk.client(&[query("select 1/0"), query("select lastval()")]),
+            ["Q select 1/0"]
+        );
+        talk.says(&["E 22012", "Z E"]);
+        assert!(talk.exchange.gate().is_none());
+        assert_eq!(talk.again(), ["Q select lastval()"]);
+        assert_eq!(talk.says(&["E 25P02", "Z E"]), ["E 25P02", "Z E"]);
+    });
+}
+
+#[test]
+fn no_gate_stands_within_a_pipeline() {
+    each(|mut stage| {
+        let mut session = session();
+        session.strange_sequences = true;
+        let mut talk = stage.turn(&mut session);
+        let sent = talk.client(&[parse("", "select 1"), parse("", "select lastval()"), bare('S')]);
+        assert_eq!(sent.len(), 3);
+    });
+}
+
+#[test]
+fn idle_sessions_make_way_for_a_statement_about_databases() {
+    each(|mut stage| {
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(talk.client(&[query("drop database d")]), [""; 0]);
+        assert!(matches!(talk.exchange.gate(), Some(Gate::Databases)));
+        talk.exchange.facts().databases_closed = true;
+        assert_eq!(talk.again(), ["Q drop database d"]);
+        talk.says(&["C DROP DATABASE", "Z I"]);
+        // Once more for the next one.
+        assert_eq!(talk.client(&[query("drop database e")]), [""; 0]);
+    });
+}
+
+#[test]
+fn sql_finds_a_statement_that_the_protocol_has_named() {
+    for text in [
+        "execute a",
+        "explain execute a",
+        "deallocate a",
+        "prepare a as select 1",
+    ] {
+        each(|mut stage| {
+            let mut session = session();
+            stage.prepared("a", "select 1", &mut session);
+            let mut talk = stage.turn(&mut session);
+            assert_eq!(talk.client(&[query(text)]), [""; 0]);
+            let Some(Gate::Alias(name, statement)) = talk.exchange.gate() else {
+                panic!("no gate");
+            };
+            assert_eq!(**name, *b"a");
+            assert!(statement.behind_name.starts_with(b"select 1\0"));
+        });
+    }
+}
+
+#[test]
+fn a_client_too_many_that_would_pin_its_session_is_refused_in_its_place() {
+    each(|mut stage| {
+        let mut session = session();
+        let _permit = stage.endpoint.pins.permit().unwrap();
+        let mut talk = stage.turn(&mut session);
+        let sent = talk.client(&[query("listen c"), query("select 1")]);
+        assert_eq!(sent, ["Q pgwake", "Q select 1"]);
+        let read = talk.says(&["E 42601", "Z I", "C SELECT 1", "Z I"]);
+        assert_eq!(read, ["E 53300", "Z I", "C SELECT 1", "Z I"]);
+        assert!(talk.is_releasable());
+        // By the extended protocol, when it is to be executed; the rest is ignored.
+        talk.client(&[parse("", "listen c"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        let sent = talk.client(&[run("")]);
+        assert_eq!(sent, ["P pgwake|pgwake", "E ", "S"]);
+        assert_eq!(talk.says(&["E 42601", "Z I"]), ["E 53300", "Z I"]);
+        // What was refused was not the unnamed statement.
+        assert_eq!(talk.client(&[describe("S"), bare('S')]), ["D S", "S"]);
+    });
+}
+
+#[test]
+fn a_refusal_that_the_server_ignores_is_not_read() {
+    each(|mut stage| {
+        let mut session = session();
+        let _permit = stage.endpoint.pins.permit().unwrap();
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[bind("", "nobody"), query("listen c"), bare('S')]);
+        assert_eq!(talk.says(&["E 26000", "Z I"]), ["E 26000", "Z I"]);
+        assert!(talk.is_releasable());
+    });
+}
+
+#[test]
+fn a_client_that_may_pin_has_its_permit_for_the_turn() {
+    each(|mut stage| {
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(talk.client(&[query("listen c"), query("listen d")]).len(), 2);
+        talk.says(&["C LISTEN", "Z I", "C LISTEN", "Z I"]);
+        drop(talk);
+        assert!(stage.client.facts.pin.is_some());
+        assert_eq!(stage.endpoint.pins.pinned(), 1);
+    });
+}
+
+#[test]
+fn a_refusal_is_of_any_size_and_passes_whole() {
+    let long = format!("listen c; {}", "x".repeat(10_000));
+    each(|mut stage| {
+        let mut session = session();
+        let _permit = stage.endpoint.pins.permit().unwrap();
+        let mut talk = stage.turn(&mut session);
+        let refused = [query(&long), query("select 1")];
+        assert_eq!(talk.client(&refused), ["Q pgwake", "Q select 1"]);
+        let read = talk.says(&["E 42601", "Z I", "C SELECT 1", "Z I"]);
+        assert_eq!(read, ["E 53300", "Z I", "C SELECT 1", "Z I"]);
+    });
+}

@@ -1,0 +1,209 @@
+//! The unnamed statement: it is its client's, on whichever session.
+
+use super::talk::*;
+
+#[test]
+fn it_survives_a_sync_and_follows_its_client() {
+    each(|mut stage| {
+        let (mut one, mut other) = (session(), session());
+        let mut talk = stage.turn(&mut one);
+        let sent = talk.client(&[parse("", "select 1"), describe("S"), bare('S')]);
+        assert_eq!(sent, ["P |select 1", "D S", "S"]);
+        assert_eq!(talk.says(&["1", "t", "T", "Z I"]), ["1", "t", "T", "Z I"]);
+        assert!(talk.is_releasable());
+        drop(talk);
+        let mut talk = stage.turn(&mut other);
+        assert_eq!(talk.client(&[run("")]), ["P |select 1", "B |", "E ", "S"]);
+        let read = talk.says(&["1", "2", "C SELECT 1", "Z I"]);
+        assert_eq!(read, ["2", "C SELECT 1", "Z I"]);
+        assert!(talk.is_releasable());
+        drop(talk);
+        // Both sessions have it now.
+        let mut talk = stage.turn(&mut one);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+    });
+}
+
+#[test]
+fn a_strangers_is_never_run() {
+    each(|mut stage| {
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[parse("", "select secret"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        drop(talk);
+        let mut stranger = Client::default();
+        let mut talk = stage.turn_of(&mut stranger, &mut session);
+        assert_eq!(talk.client(&[describe("S"), bare('S')]), ["C S", "D S", "S"]);
+        assert_eq!(talk.says(&["3", "E 26000", "Z I"]), ["E 26000", "Z I"]);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+        assert_eq!(talk.says(&["E 26000", "Z I"]), ["E 26000", "Z I"]);
+        drop(talk);
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(talk.client(&[run("")])[0], "P |select secret");
+    });
+}
+
+#[test]
+fn a_strangers_is_not_run_either_where_closing_it_was_ignored() {
+    each(|mut stage| {
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[parse("", "select secret"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        drop(talk);
+        let mut stranger = Client::default();
+        let mut talk = stage.turn_of(&mut stranger, &mut session);
+        talk.client(&[bind("", "nobody"), bind("", ""), bare('S')]);
+        talk.says(&["E 26000", "Z I"]);
+        assert_eq!(talk.client(&[run("")])[..2], ["C S", "B |"]);
+        talk.says(&["3", "E 26000", "Z I"]);
+        // Nor where a Query that would have dropped it was ignored.
+        drop(talk);
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[parse("", "select secret"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        drop(talk);
+        for ignored in ["select 2", "deallocate a", "create temp table t ()"] {
+            let mut stranger = Client::default();
+            let named = stage
+                .endpoint
+                .texts
+                .statement(b"x", &stranger.profile, Default::default());
+            stranger.statements.name(b"a", named);
+            stage.endpoint.limits.statements_max = 100;
+            session.prepared.aliases.push(b"a"[..].into());
+            // Nobody may pin.
+            let _permit = stage.endpoint.pins.permit();
+            let mut talk = stage.turn_of(&mut stranger, &mut session);
+            talk.client(&[bind("", "nobody"), query(ignored), bare('S')]);
+            talk.says(&["E 26000", "Z I"]);
+            assert_eq!(talk.client(&[run("")])[..2], ["C S", "B |"], "{ignored}");
+            talk.says(&["3", "E 26000", "Z I"]);
+            drop(talk);
+            let mut talk = stage.turn(&mut session);
+            talk.client(&[run("")]);
+            talk.says(&["1", "2", "C SELECT 1", "Z I"]);
+        }
+    });
+}
+
+#[test]
+fn a_query_drops_it() {
+    each(|mut stage| {
+        let (mut one, mut other) = (session(), session());
+        let mut talk = stage.turn(&mut one);
+        talk.client(&[parse("", "select 1"), bare('S'), query("select 2")]);
+        talk.says(&["1", "Z I", "C SELECT 1", "Z I"]);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+        talk.says(&["E 26000", "Z I"]);
+        drop(talk);
+        let mut talk = stage.turn(&mut other);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+    });
+}
+
+#[test]
+fn a_close_drops_it() {
+    each(|mut stage| {
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[parse("", "select 1"), close("S"), bare('S')]);
+        assert_eq!(talk.says(&["1", "3", "Z I"]), ["1", "3", "Z I"]);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+    });
+}
+
+#[test]
+fn one_that_was_ignored_leaves_the_one_before() {
+    each(|mut stage| {
+        let (mut one, mut other) = (session(), session());
+        let mut talk = stage.turn(&mut one);
+        talk.client(&[parse("", "select 1"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        talk.client(&[
+            bind("", "nobody"),
+            parse("", "select 2"),
+            query("select 3"),
+            parse("", "select 4"),
+            close("S"),
+            bare('S'),
+        ]);
+        talk.says(&["E 26000", "Z I"]);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+        talk.says(&["2", "C SELECT 1", "Z I"]);
+        drop(talk);
+        let mut talk = stage.turn(&mut other);
+        assert_eq!(talk.client(&[run("")])[0], "P |select 1");
+    });
+}
+
+#[test]
+fn one_that_fails_leaves_none() {
+    each(|mut stage| {
+        let (mut one, mut other) = (session(), session());
+        let mut talk = stage.turn(&mut one);
+        talk.client(&[parse("", "select 1"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        talk.client(&[parse("", "selec"), bare('S')]);
+        talk.says(&["E 42601", "Z I"]);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+        talk.says(&["E 26000", "Z I"]);
+        drop(talk);
+        let mut talk = stage.turn(&mut other);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+    });
+}
+
+#[test]
+fn one_that_fails_on_another_session_is_brought_again() {
+    each(|mut stage| {
+        let (mut one, mut other) = (session(), session());
+        let mut talk = stage.turn(&mut one);
+        talk.client(&[parse("", "select 1"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        drop(talk);
+        let mut talk = stage.turn(&mut other);
+        talk.client(&[run("")]);
+        assert_eq!(talk.says(&["E 57014", "Z I"]), ["E 57014", "Z I"]);
+        assert_eq!(talk.client(&[run("")])[0], "P |select 1");
+    });
+}
+
+#[test]
+fn one_that_is_too_long_to_be_remembered_keeps_its_session() {
+    each(|mut stage| {
+        stage.endpoint.limits.statement_bytes_max = 1000;
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        let long = format!("select '{}'", "x".repeat(2000));
+        let sent = talk.client(&[parse("", &long), run("")]);
+        assert_eq!(sent[1..], ["B |", "E ", "S"]);
+        talk.says(&["1", "2", "C SELECT 1", "Z I"]);
+        assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
+        talk.says(&["2", "C SELECT 1", "Z I"]);
+        drop(talk);
+        assert!(stage.client.facts.unmovable);
+    });
+}
+
+#[test]
+fn a_name_that_is_too_long_or_one_too_many_keeps_its_session() {
+    each(|mut stage| {
+        stage.endpoint.limits.statements_max = 1;
+        let mut session = session();
+        stage.prepared("a", "select 1", &mut session);
+        assert!(!stage.client.facts.unmovable);
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(
+            talk.client(&[parse("b", "select 2"), run("b")]),
+            ["P b|select 2", "B |b", "E ", "S"]
+        );
+        assert_eq!(
+            talk.says(&["1", "2", "C SELECT 1", "Z I"]),
+            ["1", "2", "C SELECT 1", "Z I"]
+        );
+        drop(talk);
+        assert!(stage.client.facts.unmovable);
+    });
+}

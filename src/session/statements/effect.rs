@@ -1,0 +1,194 @@
+//! What a request changes as soon as it is sent, and how that is undone where the server ignores it.
+//!
+//! An error makes the server ignore everything up to the next Sync, but not what was sent behind that: what is undone is
+//! what those later requests have found, not what they have made of it.
+
+use std::{mem, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{Meaning, Name, On, Prepared, Statement, Statements, Unnamed};
+
+/// What a request changes.
+#[derive(Debug, Default)]
+pub(in crate::session) enum Effect {
+    #[default]
+    Nothing,
+    /// The client's name has a meaning.
+    Named(Name),
+    /// The client's name has none any more; what it meant, where it meant something.
+    Closed(Name, Option<Meaning>),
+    /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
+    Put(u64, Option<Name>),
+    /// It is not any more.
+    Evicted(u64),
+    /// The client's and the session's unnamed statement are others now; these were there before.
+    UnnamedReplaced(Option<Box<Unnamed>>, u64),
+    /// The session's unnamed statement is the client's now, or none; this one was there before.
+    UnnamedPut(u64),
+    /// A name that a client gave is on the session.
+    Aliased(Name),
+    /// The names that SQL takes statements' meanings from, the last one first; none: any. With what it changes at once.
+    Deallocates(Vec<Name>, Box<Effect>),
+    /// pgwake refuses it: the server refuses something else in its place, and the client reads this.
+    Refused(Bytes),
+    /// It uses this statement, which the client calls so.
+    Uses(Arc<Statement>, Name),
+    /// The same, and the answer tells what its rows and parameters are.
+    Describes(Arc<Statement>, Name),
+    /// pgwake's BEGIN is on the session.
+    BeginPut,
+    /// pgwake's BEGIN is executed.
+    Begins,
+}
+
+/// The unnamed statements that were there before what is undone.
+#[derive(Debug, Default)]
+struct Before {
+    own: Option<Option<Box<Unnamed>>>,
+    on_session: Option<u64>,
+}
+
+impl Effect {
+    /// Whether it decides what a name stands for.
+    pub(in crate::session) fn is_about(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Named(own) | Self::Aliased(own) | Self::Closed(own, _) | Self::Put(_, Some(own)) => {
+                **own == *name
+            }
+            Self::Deallocates(names, _) => names.is_empty() || names.iter().any(|own| **own == *name),
+            _ => false,
+        }
+    }
+
+    /// Whether it decides if a statement is on the session.
+    pub(in crate::session) fn is_about_statement(&self, id: u64) -> bool {
+        matches!(self, Self::Put(own, _) | Self::Evicted(own) if *own == id)
+    }
+
+    /// Whether it decides anything of that kind: few do.
+    pub(in crate::session) fn decides(&self) -> bool {
+        matches!(
+            self,
+            Self::Named(_)
+                | Self::Aliased(_)
+                | Self::Closed(..)
+                | Self::Put(..)
+                | Self::Evicted(_)
+                | Self::Deallocates(..)
+        )
+    }
+
+    /// Whether it decides what the unnamed statement is.
+    pub(in crate::session) fn is_about_unnamed(&self) -> bool {
+        match self {
+            Self::UnnamedReplaced(..) | Self::UnnamedPut(_) => true,
+            Self::Deallocates(_, at_once) => at_once.is_about_unnamed(),
+            _ => false,
+        }
+    }
+
+    /// The statement that it uses, with the client's name for it.
+    pub(in crate::session) fn used(&self) -> Option<(&Arc<Statement>, &Name)> {
+        match self {
+            Self::Uses(statement, name) | Self::Describes(statement, name) => Some((statement, name)),
+            _ => None,
+        }
+    }
+}
+
+impl Statements {
+    /// The server has answered: the effect stays.
+    pub(in crate::session) fn commit(&mut self, effect: Effect) {
+        match effect {
+            Effect::UnnamedReplaced(Some(before), _) => self.spare = Some(before),
+            Effect::Deallocates(_, at_once) => self.commit(*at_once),
+            _ => (),
+        }
+    }
+
+    /// The server has ignored it, and nothing is on its way behind it.
+    pub(in crate::session) fn undo(&mut self, effect: Effect, session: &mut Prepared) {
+        self.undo_all([effect], Effect::Nothing, session, std::iter::empty());
+    }
+
+    /// The server has tried `failed`, and ignored what was sent behind it, of which the latest comes first here. What is
+    /// left of what is on its way comes in its order.
+    pub(in crate::session) fn undo_all<'e>(
+        &mut self,
+        ignored: impl IntoIterator<Item = Effect>,
+        failed: Effect,
+        session: &mut Prepared,
+        left: impl Iterator<Item = &'e mut Effect>,
+    ) {
+        let mut before = Before::default();
+        for effect in ignored {
+            self.undo_one(effect, session, &mut before);
+        }
+        match failed {
+            // The one before was dropped first.
+            Effect::UnnamedReplaced(..) => (before.own, before.on_session) = (Some(None), Some(0)),
+            Effect::UnnamedPut(_) => before.on_session = Some(0),
+            failed => self.undo_one(failed, session, &mut before),
+        }
+        for effect in left {
+            self.found(effect, &mut before);
+        }
+        if let Some(own) = before.own {
+            self.spare = mem::replace(&mut self.unnamed, own);
+        }
+        if let Some(on_session) = before.on_session {
+            session.unnamed = on_session;
+        }
+    }
+
+    fn undo_one(&mut self, effect: Effect, session: &mut Prepared, before: &mut Before) {
+        match effect {
+            Effect::Named(name) => drop(self.named.remove(&name)),
+            Effect::Closed(name, Some(meaning)) => drop(self.named.insert(name, meaning)),
+            Effect::Put(id, name) => {
+                session.on.remove(&id);
+                if let Some(name) = name {
+                    self.named.remove(&name);
+                }
+            }
+            Effect::Evicted(id) => drop(session.on.insert(id, On::default())),
+            Effect::UnnamedReplaced(own, on_session) => {
+                (before.own, before.on_session) = (Some(own), Some(on_session));
+            }
+            Effect::UnnamedPut(on_session) => before.on_session = Some(on_session),
+            Effect::Aliased(name) => session.aliases.retain(|alias| *alias != name),
+            Effect::Deallocates(_, at_once) => self.undo_one(*at_once, session, before),
+            Effect::BeginPut => session.begin = false,
+            Effect::Nothing
+            | Effect::Closed(_, None)
+            | Effect::Refused(_)
+            | Effect::Uses(..)
+            | Effect::Describes(..)
+            | Effect::Begins => (),
+        }
+    }
+
+    /// A request that the server will read finds what was there before those that it has ignored.
+    fn found(&mut self, effect: &mut Effect, before: &mut Before) {
+        match effect {
+            // It closes what has come back.
+            Effect::Closed(name, closed @ None) => *closed = self.named.remove(name),
+            Effect::Deallocates(_, at_once) => self.found(at_once, before),
+            Effect::UnnamedReplaced(own, on_session) => {
+                if let Some(found) = before.own.take() {
+                    *own = found;
+                }
+                if let Some(found) = before.on_session.take() {
+                    *on_session = found;
+                }
+            }
+            Effect::UnnamedPut(on_session) => {
+                if let Some(found) = before.on_session.take() {
+                    *on_session = found;
+                }
+            }
+            _ => (),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What a statement's text means is settled when it is prepared, by all that was set then and however it was set; for
+//! its own client, and for everybody else who prepares the same text.
+
+use super::{
+    said::{Kind, Said},
+    script::Script,
+    told::values,
+};
+
+const STRANGER: &str = "select 'a stranger'";
+const DATE: &str = "select '01/02/2024'::date";
+
+fn prepare(name: &str, sql: &str) -> Vec<Said> {
+    vec![
+        Said::parse(name, sql),
+        Said::describe(Kind::Statement, name),
+        Said::Sync,
+    ]
+}
+
+fn execute(name: &str, values: &[&str]) -> Vec<Said> {
+    vec![
+        Said::bind("", name, values),
+        Said::describe(Kind::Portal, ""),
+        Said::execute("", 0),
+        Said::Sync,
+    ]
+}
+
+/// `'01/02/2024'::date` becomes a date at Parse: by another client's DateStyle it is another one.
+#[tokio::test]
+async fn a_text_means_what_the_settings_at_its_parse_make_of_it() {
+    let texts = [
+        "select '01/02/2024'::date",
+        "select '2024-03-04 05:06'::timestamptz at time zone 'UTC'",
+        "select '-1 2:03'::interval::text",
+        "select word from named",
+        "select 'caf\u{e9}'::text || length('caf\u{e9}')",
+    ];
+    let mut script = Script::new("statements-settings", 1).before(
+        "drop schema if exists a cascade; drop schema if exists b cascade; create schema a; create schema b; \
+         create table a.named as select 'of a' as word; create table b.named as select 'of b' as word",
+    );
+    let sets = [
+        "set datestyle = 'ISO, DMY'; set timezone = 'Asia/Tokyo'; set intervalstyle = 'sql_standard'; set search_path = a",
+        "set datestyle = 'ISO, MDY'; set timezone = 'UTC'; set search_path = b; set client_encoding = 'LATIN1'",
+    ];
+    for (client, set) in sets.iter().enumerate() {
+        script = script.query(client, set);
+    }
+    for (number, text) in texts.iter().enumerate() {
+        let name = format!("s{number}");
+        script = script.say(0, prepare(&name, text)).say(1, prepare(&name, text));
+        for client in [0, 1, 1, 0] {
+            script = script.say(client, execute(&name, &[]));
+        }
+    }
+    let played = script.play().await;
+    assert!(values(&played.told(0)).contains(&"2024-02-01".to_owned()));
+    assert!(values(&played.told(1)).contains(&"2024-01-02".to_owned()));
+    assert!(values(&played.told(0)).contains(&"of a".to_owned()));
+}
+
+/// The literal was read when the statement was prepared, whatever was set since.
+#[tokio::test]
+async fn a_statement_keeps_what_it_was_prepared_with_when_the_client_sets_something_else() {
+    let played = Script::new("statements-later", 1)
+        .query(0, "set datestyle = 'ISO, DMY'")
+        .say(
+            0,
+            prepare("s", "select '01/02/2024'::date, '01/02/2024'::text::date"),
+        )
+        .say(0, execute("s", &[]))
+        .query(0, "set datestyle = 'SQL, MDY'")
+        .query(1, STRANGER)
+        .say(0, execute("s", &[]))
+        .query(1, "set datestyle = 'German'")
+        .query(0, "begin; set local datestyle = 'ISO, YMD'")
+        .say(0, execute("s", &[]))
+        .query(0, "rollback")
+        .play()
+        .await;
+    assert_eq!(
+        values(&played.told(0))[..4],
+        ["2024-02-01", "2024-02-01", "02/01/2024", "01/02/2024"]
+    );
+}
+
+/// Equal texts, and no constant in them: columns of other types.
+#[tokio::test]
+async fn a_text_without_constants_means_what_its_search_path_makes_of_it() {
+    let mut script = Script::new("literals-path", 1).before(
+        "drop schema if exists a cascade; drop schema if exists b cascade; create schema a; create schema b; \
+         create table a.named as select 'text'::text as word, 1 as number; \
+         create table b.named as select 7::int as word, 2.5::numeric as number; \
+         create function a.told() returns text language sql as $$select 'by a'::text$$; \
+         create function b.told() returns int language sql as $$select 2$$",
+    );
+    for (client, path) in ["a, public", "b, public"].iter().enumerate() {
+        script = script.query(client, &format!("set search_path = {path}"));
+    }
+    let texts = [
+        "select word, number from named",
+        "select * from named",
+        "select told()",
+        "select number * 2 from named",
+    ];
+    for (number, text) in texts.iter().enumerate() {
+        let name = format!("s{number}");
+        script = script.say(0, prepare(&name, text)).say(1, prepare(&name, text));
+        for client in [0, 1, 0, 1] {
+            script = script.say(client, execute(&name, &[]));
+            script = script
+                .say(client, prepare("", text))
+                .say(client, execute("", &[]));
+        }
+    }
+    script.play().await;
+}
+
+/// Neither quote nor name: a setting of the parser's own.
+#[tokio::test]
+async fn a_setting_that_changes_what_words_mean_is_heeded() {
+    let mut script = Script::new("literals-parser", 1)
+        .query(0, "set transform_null_equals = on")
+        .query(1, "select 1");
+    for client in [0, 1] {
+        script = script.say(client, prepare("s", "select 1 = null, null = null"));
+    }
+    for client in [0, 1, 1, 0] {
+        script = script.say(client, execute("s", &[]));
+    }
+    script.play().await;
+}
+
+const FUNCTIONS: &str = "
+    create or replace function quietly_german() returns int language plpgsql as
+        $$begin perform set_config('datestyle', 'German', false); return 1; end$$;
+    create or replace function quietly_german_once() returns int language plpgsql as
+        $$begin perform set_config('datestyle', 'German', true); return 1; end$$;
+    create or replace function german_trigger() returns trigger language plpgsql as
+        $$begin perform quietly_german(); return new; end$$;
+    drop table if exists touched; create table touched (id int);
+    create trigger german before insert on touched for each row execute function german_trigger()";
+
+/// Set in the very transaction that prepares it, in every way that there is.
+#[tokio::test]
+async fn a_setting_of_the_same_transaction_counts_and_is_its_clients_own() {
+    let sets = [
+        "set datestyle = 'German'",
+        "set local datestyle = 'German'",
+        "select set_config('datestyle', 'German', true)",
+        "select set_config('datestyle', 'German', false)",
+        "select quietly_german()",
+        "select quietly_german_once()",
+        "do $$begin perform set_config('datestyle', 'German', true); end$$",
+        "insert into touched values (1)",
+        "/* hidden */ SET LOCAL DateStyle TO German",
+    ];
+    let mut script = Script::new("literals-transaction", 1).before(FUNCTIONS);
+    for end in ["commit", "rollback"] {
+        for (number, set) in sets.iter().enumerate() {
+            let name = format!("s{number}{end}");
+            // A text of its own: nobody has prepared it before.
+            let text = format!("{DATE} /* {number} {end} */");
+            script = script
+                .queries(0, &["begin", set])
+                .say(0, prepare(&name, &text))
+                .say(0, execute(&name, &[]))
+                .query(0, end)
+                // The same text by somebody who has set nothing.
+                .say(1, prepare(&name, &text))
+                .say(1, execute(&name, &[]))
+                .say(0, execute(&name, &[]))
+                .say(1, execute(&name, &[]))
+                .query(0, "set datestyle = 'ISO, MDY'")
+                .say(1, vec![Said::close(Kind::Statement, &name), Said::Sync])
+                .say(0, execute(&name, &[]));
+        }
+    }
+    let played = script.play().await;
+    assert!(
+        values(&played.told(1)).iter().all(|date| date == "2024-01-02"),
+        "{:?}",
+        values(&played.told(1))
+    );
+    assert!(values(&played.told(0)).contains(&"2024-02-01".to_owned()));
+}
+
+/// Settings that change without a simple Query leave the unnamed statement where it was.
+#[tokio::test]
+async fn the_unnamed_statement_keeps_what_it_was_prepared_with() {
+    let mut script = Script::new("literals-unnamed", 1).before(FUNCTIONS);
+    let sets = [
+        "set datestyle = 'German'",
+        "select set_config('datestyle', 'German', false)",
+        "select quietly_german()",
+        "reset all",
+    ];
+    for (number, set) in sets.iter().enumerate() {
+        let name = format!("set{number}");
+        script = script
+            .query(0, "set datestyle = 'ISO, DMY'")
+            .say(0, prepare(&name, set))
+            .say(0, prepare("", DATE))
+            .query(1, STRANGER)
+            .say(
+                0,
+                vec![Said::bind("", &name, &[]), Said::execute("", 0), Said::Sync],
+            )
+            .query(1, STRANGER)
+            .say(0, execute("", &[]))
+            .query(1, "set datestyle = 'ISO, MDY'")
+            .say(0, execute("", &[]));
+    }
+    script = script
+        .queries(0, &["begin", "set local datestyle = 'German'"])
+        .say(0, prepare("", DATE))
+        .say(0, [Said::run("commit", &[]).as_slice(), &[Said::Sync]].concat())
+        .query(1, STRANGER)
+        .say(0, execute("", &[]));
+    script.play().await;
+}
+
+/// PREPARE of SQL is no other.
+#[tokio::test]
+async fn a_prepare_of_sql_keeps_what_it_was_prepared_with() {
+    let mut script = Script::new("literals-sql", 1).before(FUNCTIONS);
+    let prepares = [
+        &[
+            "set datestyle = 'ISO, DMY'",
+            "prepare q as select '01/02/2024'::date",
+        ][..],
+        &[
+            "begin; set local datestyle = 'ISO, DMY'",
+            "prepare q as select '01/02/2024'::date",
+            "commit",
+        ],
+        &[
+            "begin",
+            "select quietly_german()",
+            "prepare q as select '01/02/2024'::date",
+            "rollback",
+        ],
+        &[
+            "begin; savepoint a; set datestyle = 'ISO, DMY'",
+            "prepare q as select '01/02/2024'::date",
+            "rollback to a",
+            "commit",
+        ],
+    ];
+    for prepare in prepares {
+        script = script
+            .queries(0, prepare)
+            .query(1, "prepare q as select '01/02/2024'::date")
+            .query(0, "set datestyle = 'ISO, MDY'")
+            .query(1, "execute q")
+            .query(0, "execute q")
+            .query(1, "deallocate q")
+            .query(0, "deallocate q");
+    }
+    script.play().await;
+}
