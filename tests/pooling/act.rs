@@ -77,6 +77,11 @@ impl Batch {
         }
     }
 
+    /// Whether its words foresee a pin that does not come.
+    pub(crate) fn may_pin(&self) -> bool {
+        self.or_error == Some("53300")
+    }
+
     /// Whether it is a BEGIN that takes no server session where no transaction is open.
     pub(crate) fn is_deferred_begin(&self) -> bool {
         let [Said::Query(sql)] = &self.said[..] else {

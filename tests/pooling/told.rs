@@ -27,7 +27,7 @@ fn without_place(message: &mut Message) {
     let kept = fields.filter(|field| !field.is_empty() && !b"FLR".contains(&field[0]));
     let mut body: Vec<u8> = kept.flat_map(|field| [field, b"\0"].concat()).collect();
     body.push(0);
-    message.body = body.into();
+    message.body = body;
 }
 
 /// All of them.

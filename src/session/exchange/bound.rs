@@ -72,6 +72,7 @@ impl Exchange<'_> {
             }
         }
         self.note(&seen);
+        self.note_reset(seen.words);
         self.commit_possible |= commits;
         if !self.may_pin(seen.words) {
             self.refuse_pin(lane, front, Kind::Parse);

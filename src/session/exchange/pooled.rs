@@ -40,6 +40,7 @@ impl<'a> Exchange<'a> {
                 return Editing::Paused;
             }
             if self.pooled().facts.is_reset
+                && !self.expected.is_unsynced()
                 && (self.expected.status() == b'I' || !self.expected.is_answered())
             {
                 return Editing::Paused;
@@ -151,8 +152,7 @@ impl<'a> Exchange<'a> {
         if !gone.is_empty() || seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
             effect = Effect::Deallocates(gone, Box::new(effect));
         }
-        pooled.facts.is_reset |=
-            seen.words.has(Words::RESET | Words::DISCARD) && *pooled.application != pooled.carried.opened_as;
+        self.note_reset(seen.words);
         self.pass_as(lane, front, Kind::Simple, effect);
         Some(())
     }

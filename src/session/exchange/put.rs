@@ -9,7 +9,7 @@ use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::statements::{Effect, Seen, ServerName, Statement};
-use crate::session::words::{FunctionWords, Scan};
+use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
 
 /// The name of pgwake's own BEGIN.
@@ -153,6 +153,13 @@ impl<'a> Exchange<'a> {
         let facts = self.facts();
         facts.words |= seen.words;
         facts.names.extend(&seen.names);
+    }
+
+    /// Behind a reset the session may have the name of another client's application.
+    pub(super) fn note_reset(&mut self, words: Words) {
+        let pooled = self.pooled();
+        pooled.facts.is_reset |=
+            words.has(Words::RESET | Words::DISCARD) && *pooled.application != pooled.carried.opened_as;
     }
 
     pub(super) fn finish_scan(&mut self, mut scan: Scan) -> Seen {

@@ -29,7 +29,7 @@ pub(in crate::session) enum Effect {
     /// A name that a client gave is on the session.
     Aliased(Name),
     /// The names that SQL takes statements' meanings from, the last one first; none: any. With what it changes at once.
-    Deallocates(Vec<Name>, Box<Effect>),
+    Deallocates(Vec<Name>, Box<Self>),
     /// pgwake refuses it: the server refuses something else in its place, and the client reads this.
     Refused(Bytes),
     /// It uses this statement, which the client calls so.

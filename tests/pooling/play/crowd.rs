@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use super::{Difference, Heard, Line, Side, Taken, Way, Who, repeat, runs};
 use crate::pooling::act::Act;
 
-/// Each client does what it did, as fast as it is answered. Not more than `pinned_max` of those that pin their session
-/// are there at a time.
+/// Each client does what it did, as fast as it is answered. Not more than `pinned_max` of those that pin their session,
+/// if only for a moment, are there at a time.
 pub(crate) async fn crowd(
     side: &Side,
     whos: &[Who],
@@ -24,7 +24,7 @@ pub(crate) async fn crowd(
             let own: Vec<&Taken> = own.collect();
             let pinning = own
                 .iter()
-                .any(|taken| matches!(&taken.step.act, Act::Say(batch) if batch.pins));
+                .any(|taken| matches!(&taken.step.act, Act::Say(batch) if batch.pins || batch.may_pin()));
             let _permit = if pinning { Some(pins.acquire().await) } else { None };
             alone(side, who, &own).await
         }

@@ -50,7 +50,7 @@ fn it_goes_in_front_and_its_answers_are_kept_from_the_client() {
             let mut session = session();
             stage.client.facts.begins = true;
             let mut talk = stage.turn(&mut session);
-            let sent = talk.client(&[first.clone()]);
+            let sent = talk.client(std::slice::from_ref(&first));
             assert_eq!(sent[..3], BEGIN);
             assert_eq!(sent[3], shown);
             assert_eq!(talk.says(&["1", "2", "C BEGIN"]), [""; 0]);

@@ -11,7 +11,7 @@ fn a_strangers_sequences_are_discarded_before_they_are_read() {
             let mut session = session();
             session.strange_sequences = true;
             let mut talk = stage.turn(&mut session);
-            assert_eq!(talk.client(&[ask.clone()]), [""; 0]);
+            assert_eq!(talk.client(std::slice::from_ref(&ask)), [""; 0]);
             assert!(matches!(talk.exchange.gate(), Some(Gate::Sequences)));
             // It looks the same until somebody has done something about it.
             assert_eq!(talk.again(), [""; 0]);
