@@ -86,6 +86,8 @@ pub struct Config {
     pub certificates: Vec<CertificateFiles>,
     /// Limits of the whole process.
     pub limits: Limits,
+    /// How clients log in where nothing else is said: what an endpoint that does not exist pretends.
+    pub login: LoginMethod,
     /// All endpoints of all tenants.
     pub endpoints: BTreeMap<EndpointName, Arc<Endpoint>>,
 }

@@ -43,6 +43,8 @@ sqlstates! {
     IDLE_IN_TRANSACTION = "25P03";
     /// too_many_connections: a limit of clients or server sessions.
     TOO_MANY_CONNECTIONS = "53300";
+    /// configuration_limit_exceeded: too many tries at once.
+    LIMIT_EXCEEDED = "53400";
     /// query_canceled.
     CANCELLED = "57014";
     /// admin_shutdown: a planned end.

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::auth::RoleBook;
+use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
 use crate::compute::{Compute, ComputeError, fixed::FixedCompute};
@@ -100,6 +100,7 @@ impl Server {
             pooling: pooling.collect(),
             directory: Directory::new(&config),
             certificates,
+            proofs: Proofs::new(&config, roles.clone()),
             roles,
             wakes,
             cancels: Cancels::new(sockets),

@@ -35,7 +35,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::auth::RoleBook;
+use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
@@ -94,8 +94,10 @@ pub struct House {
     pub directory: Directory,
     /// Our certificates.
     pub certificates: Arc<CertificateStore>,
-    /// Verifiers.
+    /// What is known of roles.
     pub roles: Arc<RoleBook>,
+    /// What clients' proofs are checked against.
+    pub proofs: Proofs,
     /// Computes.
     pub wakes: Wakes,
     /// What pools each endpoint's server sessions.

@@ -65,6 +65,9 @@ pub(crate) enum AuthError {
     /// The endpoint takes passwords in clear, and the connection is not private.
     #[error("this endpoint takes passwords, and only over TLS")]
     PasswordNeedsTls,
+    /// Too many passwords wait to be checked. One text for every name.
+    #[error("too many logins wait for their passwords to be checked")]
+    Busy,
     /// The password was not hashed, because pgwake is ending.
     #[error("the password could not be checked: {0}")]
     NotChecked(#[source] JoinError),
@@ -81,6 +84,7 @@ impl ClientError for AuthError {
             Self::Scram(ScramError::AuthorizationIdentity | ScramError::Extension) => SqlState::NOT_SUPPORTED,
             Self::Protocol(_) | Self::Scram(_) => SqlState::PROTOCOL_VIOLATION,
             Self::PasswordNeedsTls => SqlState::REJECTED,
+            Self::Busy => SqlState::LIMIT_EXCEEDED,
             Self::NotChecked(_) => SqlState::INTERNAL,
         }
     }
@@ -95,6 +99,7 @@ impl ClientError for AuthError {
             Self::Scram(ScramError::WrongProof) => "password authentication failed".into(),
             Self::Scram(error) => error.to_string().into(),
             Self::PasswordNeedsTls => "this endpoint takes passwords, and only over TLS".into(),
+            Self::Busy => "too many logins are being checked".into(),
             Self::NotChecked(_) => "the password could not be checked".into(),
         }
     }
@@ -114,6 +119,7 @@ impl ClientError for AuthError {
 
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
+            Self::Busy => Some("try again in a moment".into()),
             Self::PasswordNeedsTls => Some("connect with sslmode=require or stronger".into()),
             _ => None,
         }

@@ -61,6 +61,16 @@ pub(crate) enum Login {
     Password,
 }
 
+impl Login {
+    /// As the configuration says it, where no role is known.
+    pub(super) fn without_roles(method: LoginMethod) -> Self {
+        match method {
+            LoginMethod::Scram | LoginMethod::Auto => Self::Scram,
+            LoginMethod::Password => Self::Password,
+        }
+    }
+}
+
 /// A role that may log in, if it can prove who it is.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -307,12 +317,10 @@ impl Summary {
         let most = rounds.into_iter().max_by_key(|(_, roles)| *roles);
         Self {
             login: match endpoint.login {
-                LoginMethod::Scram => Login::Scram,
-                LoginMethod::Password => Login::Password,
                 // One role that was read is not enough: every role may set its own password as MD5, and would make
                 // all others send theirs in clear.
                 LoginMethod::Auto if md5_server || configured().any(is_md5) => Login::Password,
-                LoginMethod::Auto => Login::Scram,
+                method => Login::without_roles(method),
             },
             mock_iterations: most.map_or(ITERATIONS_DEFAULT, |(iterations, _)| iterations),
             endpoint: Arc::clone(endpoint),

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use super::{scram::ScramClient, *};
 use crate::config::{Compute, FixedCompute, LoginMethod, Pool, Role, RolesFrom, ServerAddress, ServerTls};
 use crate::error::{ClientError, SqlState};
-use crate::ids::{EndpointName, Secret, TenantName};
+use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 use crate::store::Store;
 
 mod drivers;
@@ -69,9 +69,13 @@ impl RoleSource for NeverAwake {
     }
 }
 
-/// A book with its folder, and an endpoint with the role `app` (password "secret").
+fn proofs(book: RoleBook) -> Proofs {
+    Proofs::of(LoginMethod::Auto, Arc::new(book))
+}
+
+/// What it is checked against with its folder, and an endpoint with the role `app` (password "secret").
 struct House {
-    book: RoleBook,
+    proofs: Proofs,
     endpoint: Arc<Endpoint>,
     _dir: tempfile::TempDir,
 }
@@ -101,7 +105,7 @@ impl House {
         let mut endpoint = endpoint();
         endpoint.roles.insert("app".to_owned(), role);
         Self {
-            book,
+            proofs: proofs(book),
             endpoint: Arc::new(endpoint),
             _dir: dir,
         }
@@ -198,7 +202,7 @@ async fn outcome(
             stream,
             writes: &writes,
         };
-        authenticate(&mut stream, claim, &house.book).await
+        authenticate(&mut stream, claim, &house.proofs).await
     };
     let (found, told) = tokio::join!(server, log_in(client, password, claim.end_point));
     assert_eq!(found.is_ok(), told.is_some());
@@ -210,7 +214,7 @@ async fn outcome_of_bytes(house: &House, claim: Claim<'_>, bytes: &[u8]) -> Resu
     let (mut client, mut stream) = duplex(1 << 20);
     client.write_all(bytes).await.unwrap();
     client.shutdown().await.unwrap();
-    authenticate(&mut stream, claim, &house.book).await
+    authenticate(&mut stream, claim, &house.proofs).await
 }
 
 #[tokio::test]
@@ -293,12 +297,12 @@ async fn what_does_not_exist_looks_like_a_wrong_password() {
 }
 
 /// The salt that a name is shown.
-async fn salt(book: &RoleBook, claim: Claim<'_>) -> String {
+async fn salt(proofs: &Proofs, claim: Claim<'_>) -> String {
     let (mut client, mut stream) = duplex(1 << 16);
     let sent = initial_response("SCRAM-SHA-256", b"n,,n=,r=abc");
     client.write_all(&sent).await.unwrap();
     client.shutdown().await.unwrap();
-    let _ = authenticate(&mut stream, claim, book).await;
+    let _ = authenticate(&mut stream, claim, proofs).await;
     authentication(&mut client, 10).await.unwrap();
     let challenge = String::from_utf8(authentication(&mut client, 11).await.unwrap()).unwrap();
     challenge.split(",s=").nth(1).unwrap().to_owned()
@@ -317,7 +321,7 @@ async fn a_name_that_does_not_exist_keeps_its_salt_over_a_restart() {
             endpoint_said: said,
             ..house.claim("app")
         };
-        salts.push(salt(&book, claim).await);
+        salts.push(salt(&proofs(book), claim).await);
     }
     assert_eq!(salts[0], salts[1]);
     assert_ne!(salts[0], salts[2]);
@@ -330,8 +334,8 @@ async fn an_unknown_role_has_one_salt_under_all_names_of_its_endpoint() {
         endpoint_said,
         ..house.claim("stranger")
     };
-    let one = salt(&house.book, under("demo-main")).await;
-    assert_eq!(one, salt(&house.book, under("pg.acme.example")).await);
+    let one = salt(&house.proofs, under("demo-main")).await;
+    assert_eq!(one, salt(&house.proofs, under("pg.acme.example")).await);
 }
 
 #[tokio::test]
@@ -348,7 +352,7 @@ async fn nothing_behind_the_last_message_is_read() {
         .write_all(&[first, last, b"behind".to_vec()].concat())
         .await
         .unwrap();
-    authenticate(&mut stream, claim, &house.book).await.unwrap_err();
+    authenticate(&mut stream, claim, &house.proofs).await.unwrap_err();
     let mut rest = [0; 6];
     stream.read_exact(&mut rest).await.unwrap();
     assert_eq!(&rest, b"behind");
@@ -362,7 +366,7 @@ async fn a_client_may_ask_for_an_empty_challenge_first() {
     client.write_all(&empty).await.unwrap();
     client.write_all(&message(b"n,,n=,r=abc")).await.unwrap();
     client.shutdown().await.unwrap();
-    let found = authenticate(&mut stream, house.claim("app"), &house.book).await;
+    let found = authenticate(&mut stream, house.claim("app"), &house.proofs).await;
     assert!(matches!(found, Err(AuthError::Left(_))));
     authentication(&mut client, 10).await.unwrap();
     assert!(authentication(&mut client, 11).await.unwrap().is_empty());
@@ -495,6 +499,36 @@ async fn rounds_that_no_password_is_hashed_with_are_told_to_the_operator() {
     assert_eq!(error.sqlstate(), SqlState::INVALID_PASSWORD);
 }
 
+#[tokio::test]
+async fn an_endpoint_that_does_not_exist_pretends_what_the_defaults_say() {
+    let house = House::new();
+    let House {
+        proofs,
+        endpoint,
+        _dir,
+    } = house;
+    let house = House {
+        proofs: Proofs::of(LoginMethod::Password, Arc::clone(&proofs.roles)),
+        endpoint,
+        _dir,
+    };
+    let nowhere = Claim {
+        endpoint: None,
+        endpoint_said: "nowhere",
+        ..house.claim("app")
+    };
+    let error = outcome_of_bytes(&house, nowhere, &message(b"secret\0"))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        AuthError::Refused {
+            refusal: Refusal::UnknownEndpoint,
+            ..
+        }
+    ));
+}
+
 #[test]
 fn control_characters_of_a_role_reach_no_log() {
     let error = AuthError::Refused {
@@ -535,7 +569,7 @@ async fn an_expired_password_is_refused_at_the_end_whatever_its_truth() {
     let store = Arc::new(Store::open(&dir.path().join("state")).unwrap());
     store.remember_roles(&house.endpoint.name, &[expired]).unwrap();
     let house = House {
-        book: RoleBook::load(store, Arc::new(NeverAwake), [&house.endpoint.name]).unwrap(),
+        proofs: proofs(RoleBook::load(store, Arc::new(NeverAwake), [&house.endpoint.name]).unwrap()),
         endpoint: Arc::new(Endpoint {
             roles_from: from_postgres(),
             ..endpoint()
@@ -574,7 +608,7 @@ async fn a_password_that_was_changed_unseen_is_right_from_the_second_try_on() {
     let name = endpoint().name;
     store.remember_roles(&name, &[app("old")]).unwrap();
     let house = House {
-        book: RoleBook::load(store, Arc::new(Changed), [&name]).unwrap(),
+        proofs: proofs(RoleBook::load(store, Arc::new(Changed), [&name]).unwrap()),
         endpoint: Arc::new(Endpoint {
             roles_from: from_postgres(),
             ..endpoint()
@@ -589,7 +623,7 @@ async fn a_password_that_was_changed_unseen_is_right_from_the_second_try_on() {
             ..
         })
     ));
-    house.book.drain().await;
+    house.proofs.roles.drain().await;
     assert!(outcome(&house, house.claim("app"), "new").await.0.is_ok());
 }
 

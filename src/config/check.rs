@@ -50,6 +50,11 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
         domains,
         certificates,
         limits,
+        login: root
+            .defaults
+            .key(|defaults| &defaults.login)
+            .given()
+            .map_or(built_in::LOGIN, |at| at.value),
         endpoints,
     }
 }

@@ -18,7 +18,7 @@ use super::{
     record::{Outcome, SessionRecord, shortened},
     say_goodbye,
 };
-use crate::auth::{AuthError, Authenticated, Claim, RoleBook, TlsUse, authenticate};
+use crate::auth::{AuthError, Authenticated, Claim, Proofs, TlsUse, authenticate};
 use crate::cancel::SecretLength;
 use crate::config::PoolMode;
 use crate::error::ClientError;
@@ -107,7 +107,7 @@ pub(super) async fn log_in(
         end_point: end_point.as_deref(),
         over_tls: tls_use(&stream),
     };
-    let proving = Box::pin(prove(&mut stream, &startup, claim, &house.roles));
+    let proving = Box::pin(prove(&mut stream, &startup, claim, &house.proofs));
     let who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
@@ -172,14 +172,14 @@ async fn prove(
     stream: &mut Stream,
     startup: &Startup,
     claim: Claim<'_>,
-    roles: &RoleBook,
+    proofs: &Proofs,
 ) -> Result<Authenticated, AuthError> {
     let mut negotiation = BytesMut::new();
     say::negotiation(startup, &mut negotiation);
     if !negotiation.is_empty() {
         stream.write_all(&negotiation).await.map_err(AuthError::Left)?;
     }
-    authenticate(stream, claim, roles).await
+    authenticate(stream, claim, proofs).await
 }
 
 /// Everything that the client asked for but pgwake's own words in `options`, and protocol options. Also what those
