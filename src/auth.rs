@@ -7,6 +7,7 @@
 
 mod by_password;
 mod by_scram;
+mod by_token;
 mod conversation;
 mod line;
 pub(crate) mod password;
@@ -15,12 +16,16 @@ mod refusal;
 mod roles;
 pub mod scram;
 mod secrets;
+mod token;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
-use crate::config::Endpoint;
+use crate::config::{Compute, Endpoint, ServerAddress};
 pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
 pub use roles::RoleBook;
@@ -83,6 +88,8 @@ pub(crate) struct Authenticated {
     pub(crate) role: String,
     /// What pgwake logs in to the server with for it.
     pub(crate) credential: Credential,
+    /// When its token is over, where its session is to end with it.
+    pub(crate) ends_at: Option<Instant>,
     /// What it has earned by the proof.
     pub(crate) right: WakeRight,
 }
@@ -122,11 +129,13 @@ where
     let proved = match proofs.login(claim.endpoint) {
         Login::Scram => by_scram::log_in(stream, attempt).await,
         Login::Password => by_password::log_in(stream, attempt).await,
+        Login::Token => by_token::log_in(stream, attempt).await,
+        Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
     };
     if let (Err(AuthError::Refused { .. }), Some(endpoint)) = (&proved, claim.endpoint) {
         proofs.roles.suspect(endpoint);
     }
-    let credential = proved?;
+    let Proof { credential, ends_at } = proved?;
     let (Some(endpoint), Ok(role)) = (claim.endpoint, str::from_utf8(claim.role)) else {
         unreachable!("only a known role of a known endpoint has a credential")
     };
@@ -134,8 +143,25 @@ where
         endpoint: Arc::clone(endpoint),
         role: role.to_owned(),
         credential,
+        ends_at,
         right: WakeRight::for_client(),
     })
+}
+
+/// What comes of a proof.
+struct Proof {
+    /// What pgwake logs in to the server with.
+    credential: Credential,
+    ends_at: Option<Instant>,
+}
+
+impl From<Credential> for Proof {
+    fn from(credential: Credential) -> Self {
+        Self {
+            credential,
+            ends_at: None,
+        }
+    }
 }
 
 /// One login, whatever its method. The steps for a name that is not known are those for one that is, up to the
@@ -160,6 +186,22 @@ impl Attempt<'_> {
     /// The proof is wrong; where the role is not to log in anyway, that is the true reason.
     fn refused(self, wrong: Refusal) -> AuthError {
         self.claim.refused(self.looked_up.err().unwrap_or(wrong))
+    }
+
+    /// What pgwake logs in with for a role that has proved itself by no password.
+    fn server_login(self) -> Result<Credential, AuthError> {
+        let known = self.looked_up.map_err(|refusal| self.claim.refused(refusal))?;
+        let compute = self.claim.endpoint.map(|endpoint| &endpoint.compute);
+        let has_socket = match compute {
+            Some(Compute::Process(_)) => true,
+            Some(Compute::Fixed(fixed)) => matches!(fixed.address, ServerAddress::Unix(_)),
+            None => false,
+        };
+        match known.server_password {
+            Some(password) => Ok(Credential::Password(password)),
+            None if has_socket => Ok(Credential::Socket),
+            None => Err(self.claim.refused(Refusal::NoServerLogin)),
+        }
     }
 
     fn mock_iterations(&self) -> u32 {

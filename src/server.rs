@@ -135,6 +135,7 @@ impl Server {
             let shutdown = self.house.shutdown.clone();
             self.tasks.spawn(accept_all(bound, house, workers, shutdown));
         }
+        self.house.proofs.begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
     }
 
@@ -184,6 +185,7 @@ impl Server {
         self.tasks.close();
         self.tasks.wait().await;
         self.house.roles.drain().await;
+        self.house.proofs.drain().await;
     }
 }
 

@@ -14,6 +14,7 @@ mod sockets;
 mod store;
 mod stream;
 mod watch;
+mod web;
 
 use std::{
     io,
@@ -31,6 +32,7 @@ pub use stream::Stream;
 pub use watch::Watching;
 
 pub(crate) use store::read_certificates;
+pub(crate) use web::web_client;
 
 /// What a Postgres client or server calls itself in ALPN
 /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>).

@@ -7,6 +7,8 @@ mod passwords;
 mod roles;
 mod scram;
 mod server_login;
+mod token_keys;
+mod tokens;
 mod wakes_nothing;
 
 use postgres_protocol::{

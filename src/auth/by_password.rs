@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    Attempt, Credential, TlsUse, conversation,
+    Attempt, Credential, Proof, TlsUse, conversation,
     password::{Wanted, check},
     proofs::lane,
     refusal::{AuthError, Refusal},
@@ -21,13 +21,12 @@ const TOO_MANY_ROUNDS: Refusal = Refusal::UnusableVerifier(
 );
 
 /// Asks for the password and checks it. Not cancel safe.
-pub(super) async fn log_in<S>(stream: &mut S, attempt: Attempt<'_>) -> Result<Credential, AuthError>
+pub(super) async fn log_in<S>(stream: &mut S, attempt: Attempt<'_>) -> Result<Proof, AuthError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let password = ask(stream, &attempt).await?;
-    let credential = prove(stream, attempt, password).await?;
-    Ok(credential)
+    prove(stream, attempt, password).await
 }
 
 /// What the client sends as its password.
@@ -46,21 +45,20 @@ pub(super) async fn prove<S>(
     stream: &mut S,
     mut attempt: Attempt<'_>,
     password: Zeroizing<Vec<u8>>,
-) -> Result<Credential, AuthError>
+) -> Result<Proof, AuthError>
 where
     S: AsyncWrite + Unpin,
 {
     let claim = attempt.claim;
     attempt.looked_up = attempt.looked_up.and_then(|known| match &known.verifier {
-        Verifier::Scram(verifier) if verifier.iterations > ITERATIONS_MAX => Err(TOO_MANY_ROUNDS),
-        _ => Ok(known),
+        Ok(Verifier::Scram(verifier)) if verifier.iterations > ITERATIONS_MAX => Err(TOO_MANY_ROUNDS),
+        Ok(_) => Ok(known),
+        Err(refusal) => Err(*refusal),
     });
-    let wanted = match &attempt.looked_up {
-        Ok(known) => match &known.verifier {
-            Verifier::Scram(verifier) => Wanted::Scram(verifier.clone()),
-            Verifier::Md5(verifier) => Wanted::Md5(verifier.clone()),
-        },
-        Err(_) => Wanted::Nothing,
+    let wanted = match attempt.looked_up.as_ref().map(|known| &known.verifier) {
+        Ok(Ok(Verifier::Scram(verifier))) => Wanted::Scram(verifier.clone()),
+        Ok(Ok(Verifier::Md5(verifier))) => Wanted::Md5(verifier.clone()),
+        Ok(Err(_)) | Err(_) => Wanted::Nothing,
     };
     let role = String::from_utf8_lossy(claim.role);
     let turn = attempt.proofs.line.turn(lane(claim.endpoint)).await;
@@ -71,5 +69,6 @@ where
     };
     let known = attempt.accepted()?;
     conversation::end_password(stream).await?;
-    Ok(known.server_password.map_or(credential, Credential::Password))
+    let credential = known.server_password.map_or(credential, Credential::Password);
+    Ok(credential.into())
 }

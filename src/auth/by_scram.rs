@@ -5,32 +5,30 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Attempt, Credential, conversation,
+    Attempt, Credential, Proof, conversation,
     refusal::{AuthError, Refusal},
     scram::{Against, ScramError, ScramServer},
 };
 use crate::ids::Verifier;
 
 /// SCRAM, to its end. Not cancel safe.
-pub(super) async fn log_in<S>(stream: &mut S, mut attempt: Attempt<'_>) -> Result<Credential, AuthError>
+pub(super) async fn log_in<S>(stream: &mut S, mut attempt: Attempt<'_>) -> Result<Proof, AuthError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let claim = attempt.claim;
-    if attempt
-        .looked_up
-        .as_ref()
-        .is_ok_and(|known| matches!(known.verifier, Verifier::Md5(_)))
-    {
-        attempt.looked_up = Err(Refusal::Md5Verifier);
-    }
+    attempt.looked_up = attempt.looked_up.and_then(|known| match known.verifier {
+        Ok(Verifier::Md5(_)) => Err(Refusal::Md5Verifier),
+        Ok(_) => Ok(known),
+        Err(refusal) => Err(refusal),
+    });
     let mock = || {
         let secret = attempt.proofs.roles.mock_secret();
         Against::mock(secret, claim.said(), claim.role, attempt.mock_iterations())
     };
     let against = match attempt.looked_up.as_ref().map(|known| &known.verifier) {
-        Ok(Verifier::Scram(verifier)) => Against::known(verifier.clone()),
-        Ok(Verifier::Md5(_)) | Err(_) => mock(),
+        Ok(Ok(Verifier::Scram(verifier))) => Against::known(verifier.clone()),
+        Ok(_) | Err(_) => mock(),
     };
     let proved = match conversation::scram(stream, ScramServer::new(against, claim.end_point)).await {
         Err(AuthError::Scram(ScramError::WrongProof)) => return Err(attempt.refused(Refusal::WrongPassword)),
@@ -38,11 +36,12 @@ where
     };
     let known = attempt.accepted()?;
     conversation::end_scram(stream, proved.server_final).await?;
-    Ok(known.server_password.map_or(
+    let credential = known.server_password.map_or(
         Credential::ClientKey {
             key: proved.key,
             verifier: proved.verifier,
         },
         Credential::Password,
-    ))
+    );
+    Ok(credential.into())
 }

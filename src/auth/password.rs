@@ -81,7 +81,7 @@ pub(crate) fn md5_answer(credential: &Credential, role: &str, salt: [u8; 4]) -> 
     let stored = match credential {
         Credential::Md5(verifier) => verifier.clone(),
         Credential::Password(password) => md5_verifier(password.reveal().as_bytes(), role),
-        Credential::ClientKey { .. } => return None,
+        Credential::ClientKey { .. } | Credential::Socket => return None,
     };
     let digits = md5_hex(&[&stored.hex, &salt]);
     let digits = str::from_utf8(&*digits).expect("hexadecimal digits are ASCII");

@@ -8,29 +8,60 @@ use super::{
     line::{Lane, Line},
     roles::{Login, RoleBook},
     secrets::ITERATIONS_DEFAULT,
+    token::TokenBook,
 };
-use crate::config::{Config, Endpoint, LoginMethod};
+use crate::config::{Config, Endpoint, LoginMethod, Tokens};
 
 /// What proofs are checked against.
 pub struct Proofs {
     pub(super) roles: Arc<RoleBook>,
     pub(super) line: Line,
-    /// What `[defaults]` says, and so what most endpoints do.
-    strangers: LoginMethod,
+    pub(super) tokens: TokenBook,
+    strangers: Strangers,
+}
+
+/// What `[defaults]` says, and so what most endpoints do: pretended where there is no endpoint.
+#[derive(Debug, Clone)]
+pub(super) struct Strangers {
+    pub(super) login: LoginMethod,
+    pub(super) tokens: Option<Tokens>,
 }
 
 impl Proofs {
     /// Those of a configuration.
     pub(crate) fn new(config: &Config, roles: Arc<RoleBook>) -> Self {
-        Self::of(config.login, roles)
+        let strangers = Strangers {
+            login: config.login,
+            tokens: config.tokens.clone(),
+        };
+        Self::of(strangers, TokenBook::new(config), roles)
     }
 
-    /// For endpoints that do not exist, this method is pretended.
-    pub(super) fn of(strangers: LoginMethod, roles: Arc<RoleBook>) -> Self {
+    /// These.
+    pub(super) fn of(strangers: Strangers, tokens: TokenBook, roles: Arc<RoleBook>) -> Self {
         Self {
             roles,
             line: Line::default(),
+            tokens,
             strangers,
+        }
+    }
+
+    /// Gets what has to be fetched, in the background. In a runtime.
+    pub(crate) fn begin(&self) {
+        self.tokens.begin();
+    }
+
+    /// Waits for what is being fetched, which is bounded. Cancel safe.
+    pub(crate) async fn drain(&self) {
+        self.tokens.drain().await;
+    }
+
+    /// The tokens that an endpoint lets in; without one, those that most do.
+    pub(super) fn token_rules<'p>(&'p self, endpoint: Option<&'p Arc<Endpoint>>) -> Option<&'p Tokens> {
+        match endpoint {
+            Some(endpoint) => endpoint.tokens.as_ref(),
+            None => self.strangers.tokens.as_ref(),
         }
     }
 
@@ -38,7 +69,7 @@ impl Proofs {
     pub(super) fn login(&self, endpoint: Option<&Arc<Endpoint>>) -> Login {
         match endpoint {
             Some(endpoint) => self.roles.login_method(endpoint),
-            None => Login::without_roles(self.strangers),
+            None => Login::without_roles(self.strangers.login),
         }
     }
 

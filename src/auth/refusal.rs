@@ -6,7 +6,7 @@ use std::{borrow::Cow, io};
 
 use tokio::task::JoinError;
 
-use super::scram::ScramError;
+use super::{scram::ScramError, token::TokenError};
 use crate::error::{ClientError, Fault, SqlState};
 
 /// Why a client was not let in that spoke the protocol well. For the log only.
@@ -39,6 +39,12 @@ pub(crate) enum Refusal {
     /// `VALID UNTIL` has passed; the password was right.
     #[error("the role's password has expired")]
     Expired,
+    /// The token that came as a password is not right.
+    #[error("the token is refused: {0}")]
+    Token(#[source] TokenError),
+    /// The token was right, and pgwake has nothing to log in to the server with.
+    #[error("the role has no server_password, and its server is not reached through a socket of its own")]
+    NoServerLogin,
 }
 
 /// Why a client has not proved who it is. [`std::fmt::Display`] is for the operator's log: what a stranger said is
@@ -106,6 +112,10 @@ impl ClientError for AuthError {
 
     fn detail(&self) -> Option<Cow<'static, str>> {
         match self {
+            Self::Refused {
+                refusal: Refusal::Token(TokenError::Expired),
+                ..
+            } => Some("the token has expired".into()),
             Self::Scram(ScramError::Malformed(detail)) => Some((*detail).into()),
             Self::Scram(ScramError::Nonce) => Some("Nonce does not match.".into()),
             Self::Scram(ScramError::BindingRemoved) => Some(

@@ -59,6 +59,10 @@ pub(crate) enum Login {
     Scram,
     /// The password, over TLS.
     Password,
+    /// A token, over TLS.
+    Token,
+    /// Either.
+    PasswordOrToken,
 }
 
 impl Login {
@@ -67,6 +71,8 @@ impl Login {
         match method {
             LoginMethod::Scram | LoginMethod::Auto => Self::Scram,
             LoginMethod::Password => Self::Password,
+            LoginMethod::Token => Self::Token,
+            LoginMethod::PasswordOrToken => Self::PasswordOrToken,
         }
     }
 }
@@ -74,7 +80,8 @@ impl Login {
 /// A role that may log in, if it can prove who it is.
 #[derive(Debug)]
 pub(crate) struct Known {
-    pub(crate) verifier: Verifier,
+    /// What its password is checked against, or why it has none to log in with.
+    pub(crate) verifier: Result<Verifier, Refusal>,
     pub(crate) server_password: Option<Secret>,
     valid_until: Option<i64>,
 }
@@ -214,20 +221,20 @@ impl RoleBook {
     /// What is known of a role now.
     fn known(&self, endpoint: &Endpoint, role: &[u8]) -> Result<Known, Refusal> {
         let role = str::from_utf8(role).map_err(|_| Refusal::UnknownRole)?;
-        let known = match endpoint.roles.get(role) {
+        let mut known = match endpoint.roles.get(role) {
             Some(configured) => Known {
-                verifier: configured.verifier.clone(),
+                verifier: configured.verifier.clone().ok_or(Refusal::NoPassword),
                 server_password: configured.server_password.clone(),
                 valid_until: None,
             },
             None => self.known_by_reading(endpoint, role)?,
         };
-        match &known.verifier {
-            Verifier::Scram(verifier) if verifier.salt.len() > SALT_BYTES_MAX => {
-                Err(Refusal::UnusableVerifier("its salt is longer than 1024 bytes"))
-            }
-            _ => Ok(known),
+        if let Ok(Verifier::Scram(verifier)) = &known.verifier
+            && verifier.salt.len() > SALT_BYTES_MAX
+        {
+            known.verifier = Err(Refusal::UnusableVerifier("its salt is longer than 1024 bytes"));
         }
+        Ok(known)
     }
 
     fn known_by_reading(&self, endpoint: &Endpoint, role: &str) -> Result<Known, Refusal> {
@@ -237,10 +244,9 @@ impl RoleBook {
         if !found.can_login {
             return Err(Refusal::MayNotLogIn);
         }
-        let verifier = found.verifier.as_ref().ok_or(Refusal::NoPassword)?;
-        let verifier = Verifier::parse(verifier.reveal()).map_err(|_| UNKNOWN_FORM)?;
+        let verifier = found.verifier.as_ref().ok_or(Refusal::NoPassword);
         Ok(Known {
-            verifier,
+            verifier: verifier.and_then(|text| Verifier::parse(text.reveal()).map_err(|_| UNKNOWN_FORM)),
             server_password: None,
             valid_until: found.valid_until,
         })
@@ -296,7 +302,7 @@ impl Summary {
             Verifier::Scram(verifier) => *rounds.entry(verifier.iterations).or_default() += 1,
             Verifier::Md5(_) => (),
         };
-        let configured = || endpoint.roles.values().map(|role| &role.verifier);
+        let configured = || endpoint.roles.values().filter_map(|role| role.verifier.as_ref());
         configured().for_each(&mut count);
         let is_md5 = |verifier: &Verifier| matches!(verifier, Verifier::Md5(_));
         let (mut read_ones, mut read_md5_ones) = (0_usize, 0_usize);

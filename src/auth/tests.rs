@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
-use super::{scram::ScramClient, *};
+use super::{proofs::Strangers, scram::ScramClient, token::TokenBook, *};
 use crate::config::{Compute, FixedCompute, LoginMethod, Pool, Role, RolesFrom, ServerAddress, ServerTls};
 use crate::error::{ClientError, SqlState};
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
@@ -33,6 +33,7 @@ pub(super) fn endpoint() -> Endpoint {
         roles: BTreeMap::new(),
         roles_from: RolesFrom::Config,
         login: LoginMethod::Auto,
+        tokens: None,
         suspend_after: None,
         suspend_idle_sessions: false,
         hold_timeout: second,
@@ -70,7 +71,20 @@ impl RoleSource for NeverAwake {
 }
 
 fn proofs(book: RoleBook) -> Proofs {
-    Proofs::of(LoginMethod::Auto, Arc::new(book))
+    pretending(LoginMethod::Auto, Arc::new(book))
+}
+
+fn pretending(login: LoginMethod, book: Arc<RoleBook>) -> Proofs {
+    let strangers = Strangers { login, tokens: None };
+    Proofs::of(strangers, TokenBook::of([].into_iter()), book)
+}
+
+fn role(verifier: Verifier) -> Role {
+    Role {
+        verifier: Some(verifier),
+        server_password: None,
+        subjects: Vec::new(),
+    }
 }
 
 /// What it is checked against with its folder, and an endpoint with the role `app` (password "secret").
@@ -83,19 +97,13 @@ struct House {
 impl House {
     fn new() -> Self {
         let verifier = Verifier::Scram(verifier_for(&Secret::new("secret"), 4096));
-        Self::with(Role {
-            verifier,
-            server_password: None,
-        })
+        Self::with(role(verifier))
     }
 
     fn with_md5() -> Self {
         // md5sum of "secretapp".
         let verifier = Verifier::parse("md56a422f785c9e20873908ce25d1736ae2").unwrap();
-        Self::with(Role {
-            verifier,
-            server_password: None,
-        })
+        Self::with(role(verifier))
     }
 
     fn with(role: Role) -> Self {
@@ -234,15 +242,18 @@ async fn a_client_that_proves_who_it_is_earns_a_credential() {
             panic!("another credential")
         };
         assert_eq!(key.stored_key(), verifier.stored_key);
-        assert_eq!(house.endpoint.roles["app"].verifier, Verifier::Scram(verifier));
+        assert_eq!(
+            house.endpoint.roles["app"].verifier,
+            Some(Verifier::Scram(verifier))
+        );
     }
 }
 
 #[tokio::test]
 async fn a_role_with_a_server_password_logs_in_with_that() {
     let house = House::with(Role {
-        verifier: Verifier::Scram(verifier_for(&Secret::new("secret"), 2)),
         server_password: Some(Secret::new("other")),
+        ..role(Verifier::Scram(verifier_for(&Secret::new("secret"), 2)))
     });
     let found = outcome(&house, house.claim("app"), "secret").await.0.unwrap();
     assert!(matches!(found.credential, Credential::Password(password) if password.reveal() == "other"));
@@ -485,10 +496,7 @@ async fn a_password_proves_a_scram_verifier_where_passwords_are_configured() {
 async fn rounds_that_no_password_is_hashed_with_are_told_to_the_operator() {
     let mut verifier = verifier_for(&Secret::new("secret"), 1);
     verifier.iterations = ITERATIONS_MAX + 1;
-    let mut house = House::with(Role {
-        verifier: Verifier::Scram(verifier),
-        server_password: None,
-    });
+    let mut house = House::with(role(Verifier::Scram(verifier)));
     Arc::get_mut(&mut house.endpoint).unwrap().login = LoginMethod::Password;
     let found = outcome_of_bytes(&house, house.claim("app"), &message(b"secret\0")).await;
     let error = found.unwrap_err();
@@ -508,7 +516,7 @@ async fn an_endpoint_that_does_not_exist_pretends_what_the_defaults_say() {
         _dir,
     } = house;
     let house = House {
-        proofs: Proofs::of(LoginMethod::Password, Arc::clone(&proofs.roles)),
+        proofs: pretending(LoginMethod::Password, Arc::clone(&proofs.roles)),
         endpoint,
         _dir,
     };

@@ -7,7 +7,7 @@ use std::{io, path::Path};
 use crate::config::{
     Compute, Config, DurationText, Endpoint, FixedCompute, Level, Listen, ListenAddress, ListenTls, Loaded,
     LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RolesFrom, ServerAddress, ServerTls, SizeText,
-    WakeOn, load, nearest,
+    TokenKeys, Tokens, WakeOn, load, nearest,
 };
 
 /// Why there is nothing to show.
@@ -172,22 +172,52 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         LoginMethod::Auto => "auto",
         LoginMethod::Scram => "scram",
         LoginMethod::Password => "password",
+        LoginMethod::Token => "token",
+        LoginMethod::PasswordOrToken => "password-or-token",
     };
     add("login", quoted(login));
     add("roles_from", roles_from(&endpoint.roles_from));
     add("hosts", list(endpoint.hosts.iter().map(quoted)));
     for (name, role) in &endpoint.roles {
-        add(&format!("roles.{name}.verifier"), "…".to_owned());
+        if role.verifier.is_some() {
+            add(&format!("roles.{name}.verifier"), "…".to_owned());
+        }
+        if !role.subjects.is_empty() {
+            let subjects = list(role.subjects.iter().map(|subject| format!("{subject:?}")));
+            add(&format!("roles.{name}.subjects"), subjects);
+        }
         if role.server_password.is_some() {
             add(&format!("roles.{name}.server_password"), "…".to_owned());
         }
     }
+    values.extend(endpoint.tokens.iter().flat_map(tokens));
     values.extend(pool(&endpoint.pool));
     match &endpoint.compute {
         Compute::Process(process) => values.extend(process_compute(process)),
         Compute::Fixed(fixed) => values.extend(fixed_compute(fixed)),
     }
     values
+}
+
+fn tokens(tokens: &Tokens) -> Values {
+    let keys = match &tokens.keys {
+        TokenKeys::File(file) => format!("{{ file = {:?} }}", file.display().to_string()),
+        TokenKeys::Url { url, ca: None } => format!("{{ url = {url:?} }}"),
+        TokenKeys::Url { url, ca: Some(ca) } => {
+            format!("{{ url = {url:?}, ca = {:?} }}", ca.display().to_string())
+        }
+    };
+    let tenant_claim = tokens.tenant_claim.as_ref();
+    let values = [
+        ("keys", keys),
+        ("issuer", quoted(&tokens.issuer)),
+        ("audiences", list(tokens.audiences.iter().map(quoted))),
+        ("role_claim", quoted(&tokens.role_claim)),
+        ("tenant_claim", tenant_claim.map_or("none".to_owned(), quoted)),
+        ("leeway", quoted(DurationText(tokens.leeway))),
+        ("end_sessions", tokens.end_sessions.to_string()),
+    ];
+    values.map(|(key, value)| (format!("tokens.{key}"), value)).into()
 }
 
 fn pool(pool: &Pool) -> Values {

@@ -21,6 +21,13 @@ pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// `login`
 pub(crate) const LOGIN: LoginMethod = LoginMethod::Auto;
+/// `tokens.role_claim`
+pub(crate) const ROLE_CLAIM: &str = "sub";
+/// `tokens.leeway`
+pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// `tokens.end_sessions`: pools of applications keep connections for longer than tokens last, and get new tokens for
+/// new connections alone.
+pub(crate) const TOKEN_END_SESSIONS: bool = false;
 /// `roles_from`
 pub(crate) const ROLES_FROM: RolesFrom = RolesFrom::Config;
 

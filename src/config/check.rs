@@ -8,6 +8,7 @@ mod endpoint;
 mod listen;
 mod pool;
 mod roles;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +41,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     record_own(&mut origins.process, "socket_dir", &root.socket_dir);
     let listen = listen::check(root, spot, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
+    tokens::check_apart(root, &endpoints, report);
     Config {
         state_dir: root
             .state_dir
@@ -55,6 +57,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
             .key(|defaults| &defaults.login)
             .given()
             .map_or(built_in::LOGIN, |at| at.value),
+        tokens: tokens::of_defaults(root),
         endpoints,
     }
 }

@@ -3,6 +3,8 @@
 //! One declaration per table; a key that is not declared here is refused. Values are parsed one by one, what
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
+mod proofs;
+
 use std::{path::PathBuf, time::Duration};
 
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
@@ -17,6 +19,8 @@ use super::{
     tree::{Node, Value},
     value::{Count, RoleName, ServerTlsMode, read_word},
 };
+
+pub(crate) use proofs::TokensTable;
 
 table! {
     /// A whole configuration.
@@ -123,6 +127,8 @@ table! {
         stop_timeout: Duration,
         /// How clients prove who they are.
         login: LoginMethod,
+        /// The tokens that are let in.
+        tokens: TokensTable,
         /// Where further verifiers come from.
         roles_from: RolesFromSource,
         /// How server sessions are lent to clients.
@@ -177,6 +183,8 @@ table! {
         verifier: Verifier,
         /// What pgwake logs in to the server with.
         server_password: Secret,
+        /// What tokens call it.
+        subjects: List<String>,
     }
 }
 

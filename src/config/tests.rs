@@ -98,8 +98,9 @@ mod reference {
         file::Root::keys("", &mut accepted);
         let mut written = BTreeSet::new();
         keys_written("", &parse(&text_with_examples()), &mut written);
-        // The tables of roles_from and pool stand in full once; they may stand wherever roles_from and pool may.
-        let stands_once = |key: &str| key.contains("roles_from.") || key.contains(".pool.");
+        // These tables stand in full once; they may stand wherever their keys may.
+        let tables = ["roles_from.", ".pool.", ".tokens."];
+        let stands_once = |key: &str| tables.iter().any(|table| key.contains(table));
         let missing = |key: &&String| !written.contains(*key) && !stands_once(key);
         assert_eq!(
             accepted.iter().filter(missing).collect::<Vec<_>>(),
@@ -109,6 +110,10 @@ mod reference {
         let reading = "tenants.<tenant>.endpoints.<endpoint>.roles_from";
         for key in ["role", "password", "database"] {
             assert!(written.contains(&join_keys(reading, key)), "{key}");
+        }
+        for key in file::TokensTable::KEYS {
+            let shown = |level: &str| written.contains(&format!("{level}.tokens.{key}"));
+            assert!(shown("defaults"), "{key}");
         }
         for level in ["tenants.<tenant>", "tenants.<tenant>.endpoints.<endpoint>"] {
             let key = format!("{level}.pool.size");
@@ -129,6 +134,8 @@ mod reference {
                 .iter()
                 .map(|key| format!("defaults.pool.{key}")),
         );
+        let with_default = ["role_claim", "leeway", "end_sessions"];
+        expected.extend(with_default.map(|key| format!("defaults.tokens.{key}")));
         expected.extend(file::LimitsTable::KEYS.iter().map(|key| format!("limits.{key}")));
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));
         let missing: Vec<_> = expected.iter().filter(|key| !written.contains(*key)).collect();

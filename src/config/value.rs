@@ -174,6 +174,8 @@ impl Read for LoginMethod {
             ("auto", Self::Auto),
             ("scram", Self::Scram),
             ("password", Self::Password),
+            ("token", Self::Token),
+            ("password-or-token", Self::PasswordOrToken),
         ];
         read_word(node, spot, words, report)
     }

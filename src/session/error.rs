@@ -45,6 +45,8 @@ pub(super) enum SessionError {
     IdleInTransaction,
     #[error("the role's password was changed")]
     PasswordChanged,
+    #[error("the token that the session began with has expired")]
+    TokenExpired,
     #[error("too many pinned sessions")]
     TooManyPinned { max: usize },
     #[error("pgwake shuts down")]
@@ -58,7 +60,7 @@ impl SessionError {
     pub(super) fn is_planned(&self) -> bool {
         matches!(
             self,
-            Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore
+            Self::IdleEnded { .. } | Self::TokenExpired | Self::ShuttingDown | Self::ShuttingDownBefore
         )
     }
 }
@@ -84,7 +86,7 @@ impl ClientError for SessionError {
             Self::CancelledWhileWaiting => SqlState::CANCELLED,
             Self::InFailedTransaction => SqlState::IN_FAILED_TRANSACTION,
             Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION,
-            Self::PasswordChanged => SqlState::ADMIN_SHUTDOWN,
+            Self::PasswordChanged | Self::TokenExpired => SqlState::ADMIN_SHUTDOWN,
             Self::IdleEnded { .. } => SqlState::IDLE_SESSION_TIMEOUT,
             Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
         }
@@ -116,6 +118,7 @@ impl ClientError for SessionError {
                 "current transaction is aborted, commands ignored until end of transaction block".into()
             }
             Self::IdleInTransaction => "terminating connection due to idle-in-transaction timeout".into(),
+            Self::TokenExpired => "the token that this session began with has expired".into(),
             Self::PasswordChanged => "the role's password was changed".into(),
             Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),
             Self::ShuttingDown | Self::ShuttingDownBefore => "pgwake is shutting down".into(),
@@ -172,6 +175,7 @@ impl ClientError for SessionError {
                     .into(),
             ),
             Self::PoolTimeout { .. } => Some("try again; shorter transactions, or a larger pool.size, help".into()),
+            Self::TokenExpired => Some("connect again with a new token".into()),
             Self::PasswordChanged => Some("connect again with the new password".into()),
             Self::TooManyPinned { .. } => Some(
                 "try again later, do it in one transaction, or connect to the endpoint without -pooler".into(),

@@ -99,6 +99,7 @@ impl Pooling {
         let fingerprint = match &credential {
             Credential::ClientKey { verifier, .. } => self.hasher.hash_one(verifier.to_text()),
             Credential::Password(password) => self.hasher.hash_one(("password", password.reveal())),
+            Credential::Socket => self.hasher.hash_one("socket"),
             Credential::Md5(verifier) => self.hasher.hash_one(("md5", verifier.hex)),
         };
         let mut proved = lock(&self.proved);

@@ -84,9 +84,11 @@ impl Written<'_> {
         let suspend_idle_sessions = self.inherit("suspend_idle_sessions", |i| &i.suspend_idle_sessions);
         let pool = self.check_pool();
         let hosts = self.check_hosts(shared);
-        let roles = self.check_roles();
-        let login = self.check_login(&roles);
+        let login = self.check_login();
+        let roles = self.check_roles(login);
+        let tokens = self.check_tokens(login);
         let compute = self.check_compute(shared);
+        self.check_server_logins(login, &roles, compute.as_ref());
         let roles_from = self.check_roles_from(compute.as_ref());
         Some(Endpoint {
             name: self.name.clone(),
@@ -95,6 +97,7 @@ impl Written<'_> {
             roles,
             roles_from,
             login,
+            tokens,
             suspend_after: suspend_after.map_or(Some(built_in::SUSPEND_AFTER), |at| at.value.0),
             suspend_idle_sessions: suspend_idle_sessions
                 .map_or(built_in::SUSPEND_IDLE_SESSIONS, |at| at.value),
