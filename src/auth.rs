@@ -5,9 +5,11 @@
 //! calls: `session` for [`authenticate`]; whoever logs in to servers for [`scram::ScramClient`] and
 //! [`password`]; `server` for [`RoleBook`] and [`Proofs`].
 
+mod by_certificate;
 mod by_password;
 mod by_scram;
 mod by_token;
+mod certificate;
 mod conversation;
 mod line;
 pub(crate) mod password;
@@ -20,12 +22,14 @@ mod token;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
 
-use crate::config::{Compute, Endpoint, ServerAddress};
+use crate::config::Endpoint;
+use certificate::CertificateError;
 pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
 pub use roles::RoleBook;
@@ -65,6 +69,8 @@ pub(crate) struct Claim<'c> {
     /// Hash of the certificate that was served (`tls-server-end-point`, RFC 5929); `None`: not over TLS, or none
     /// is defined for it. With it SCRAM-SHA-256-PLUS is offered.
     pub(crate) end_point: Option<&'c [u8]>,
+    /// The chain that it has shown in its handshake, leaf first; empty: none.
+    pub(crate) certificates: &'c [CertificateDer<'static>],
     /// Who could listen.
     pub(crate) over_tls: TlsUse,
 }
@@ -131,6 +137,7 @@ where
         Login::Password => by_password::log_in(stream, attempt).await,
         Login::Token => by_token::log_in(stream, attempt).await,
         Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
+        Login::Certificate => by_certificate::log_in(stream, attempt).await,
     };
     if let (Err(AuthError::Refused { .. }), Some(endpoint)) = (&proved, claim.endpoint) {
         proofs.roles.suspect(endpoint);
@@ -174,12 +181,14 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// The role, which has just proved its password, unless the password's time is over.
-    fn accepted(self) -> Result<Known, AuthError> {
+    /// The role, which has just proved its password, unless the password's time is over or a certificate is missing.
+    async fn accepted(self) -> Result<Known, AuthError> {
+        let certificate = self.check_certificate().await;
         let known = self.looked_up.map_err(|refusal| self.claim.refused(refusal))?;
         if known.is_expired(SystemTime::now()) {
             return Err(self.claim.refused(Refusal::Expired));
         }
+        certificate.map_err(|refusal| self.claim.refused(refusal))?;
         Ok(known)
     }
 
@@ -188,20 +197,32 @@ impl Attempt<'_> {
         self.claim.refused(self.looked_up.err().unwrap_or(wrong))
     }
 
+    /// Whether the client has shown the certificate that its endpoint wants beside other proofs, if it wants any.
+    async fn check_certificate(&self) -> Result<(), Refusal> {
+        let endpoint = self.claim.endpoint;
+        let Some((endpoint, rules)) =
+            endpoint.and_then(|endpoint| Some((endpoint, endpoint.client_certificates.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        let other = Refusal::Certificate(CertificateError::OtherRole);
+        let role = str::from_utf8(self.claim.role).map_err(|_| other)?;
+        let listed = endpoint.roles.get(role);
+        let listed = listed.map_or(&[][..], |role| &role.certificate_names);
+        let wanted: Vec<&str> = match listed {
+            [] => vec![role],
+            listed => listed.iter().map(String::as_str).collect(),
+        };
+        let chain = self.claim.certificates;
+        let checked = self.proofs.authorities.check(rules, chain, &wanted).await;
+        checked.map_err(Refusal::Certificate)
+    }
+
     /// What pgwake logs in with for a role that has proved itself by no password.
     fn server_login(self) -> Result<Credential, AuthError> {
-        let known = self.looked_up.map_err(|refusal| self.claim.refused(refusal))?;
-        let compute = self.claim.endpoint.map(|endpoint| &endpoint.compute);
-        let has_socket = match compute {
-            Some(Compute::Process(_)) => true,
-            Some(Compute::Fixed(fixed)) => matches!(fixed.address, ServerAddress::Unix(_)),
-            None => false,
-        };
-        match known.server_password {
-            Some(password) => Ok(Credential::Password(password)),
-            None if has_socket => Ok(Credential::Socket),
-            None => Err(self.claim.refused(Refusal::NoServerLogin)),
-        }
+        let known = self.looked_up;
+        let credential = known.and_then(|known| known.server_login(self.claim.endpoint));
+        credential.map_err(|refusal| self.claim.refused(refusal))
     }
 
     fn mock_iterations(&self) -> u32 {

@@ -37,7 +37,9 @@ use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
 pub use problem::{Place, Problem, Problems};
-pub use proofs::{LoginMethod, Role, RoleReading, RolesFrom, TokenKeys, Tokens};
+pub use proofs::{
+    CertificateName, ClientCertificates, LoginMethod, Role, RoleReading, RolesFrom, TokenKeys, Tokens,
+};
 pub(crate) use read::nearest;
 pub use size::SizeText;
 
@@ -195,6 +197,8 @@ pub struct Endpoint {
     pub login: LoginMethod,
     /// The tokens that are let in, where `login` takes tokens.
     pub tokens: Option<Tokens>,
+    /// The certificates that clients have to show, alone or beside another proof as `login` says.
+    pub client_certificates: Option<ClientCertificates>,
     /// How long without an open turn until the compute is suspended; `None`: never.
     pub suspend_after: Option<Duration>,
     /// Whether idle sessions are ended (57P05) so that the compute can be suspended.

@@ -23,7 +23,7 @@ use crate::session::{House, Pooling};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
 use crate::tenant::directory::Directory;
-use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
+use crate::tls::{AskClients, CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::{Policy, Wakes};
 use wiring::{Connected, Wiring};
 
@@ -81,7 +81,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left behind.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let certificates = CertificateStore::load(&config.certificates)?;
+        let certificates = CertificateStore::load_and_ask(&config.certificates, ask_clients(&config))?;
         let watching = certificates.watch()?;
         let store = Arc::new(Store::open(&config.state_dir)?);
         let (shutdown, watch) = Shutdown::new();
@@ -100,7 +100,7 @@ impl Server {
             pooling: pooling.collect(),
             directory: Directory::new(&config),
             certificates,
-            proofs: Proofs::new(&config, roles.clone()),
+            proofs: Proofs::new(&config, roles.clone())?,
             roles,
             wakes,
             cancels: Cancels::new(sockets),
@@ -205,6 +205,15 @@ pub fn check_computes(config: &Config) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+/// One endpoint that needs certificates has all clients asked, or strangers could tell which it is.
+fn ask_clients(config: &Config) -> AskClients {
+    let mut endpoints = config.endpoints.values();
+    match endpoints.any(|endpoint| endpoint.client_certificates.is_some()) {
+        true => AskClients::Always,
+        false => AskClients::Never,
+    }
 }
 
 fn places(config: &Config) -> Places {

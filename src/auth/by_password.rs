@@ -67,7 +67,7 @@ where
     let Some(credential) = checked.map_err(AuthError::NotChecked)? else {
         return Err(attempt.refused(Refusal::WrongPassword));
     };
-    let known = attempt.accepted()?;
+    let known = attempt.accepted().await?;
     conversation::end_password(stream).await?;
     let credential = known.server_password.map_or(credential, Credential::Password);
     Ok(credential.into())

@@ -34,7 +34,7 @@ where
         Err(AuthError::Scram(ScramError::WrongProof)) => return Err(attempt.refused(Refusal::WrongPassword)),
         proved => proved?,
     };
-    let known = attempt.accepted()?;
+    let known = attempt.accepted().await?;
     conversation::end_scram(stream, proved.server_final).await?;
     let credential = known.server_password.map_or(
         Credential::ClientKey {

@@ -5,18 +5,21 @@
 use std::sync::Arc;
 
 use super::{
+    certificate::AuthorityBook,
     line::{Lane, Line},
     roles::{Login, RoleBook},
     secrets::ITERATIONS_DEFAULT,
     token::TokenBook,
 };
 use crate::config::{Config, Endpoint, LoginMethod, Tokens};
+use crate::tls::TlsError;
 
 /// What proofs are checked against.
 pub struct Proofs {
     pub(super) roles: Arc<RoleBook>,
     pub(super) line: Line,
     pub(super) tokens: TokenBook,
+    pub(super) authorities: AuthorityBook,
     strangers: Strangers,
 }
 
@@ -28,21 +31,32 @@ pub(super) struct Strangers {
 }
 
 impl Proofs {
-    /// Those of a configuration.
-    pub(crate) fn new(config: &Config, roles: Arc<RoleBook>) -> Self {
+    /// Those of a configuration. Blocks on files.
+    ///
+    /// # Errors
+    /// The file of an authority of client certificates cannot be used.
+    pub(crate) fn new(config: &Config, roles: Arc<RoleBook>) -> Result<Self, TlsError> {
         let strangers = Strangers {
             login: config.login,
             tokens: config.tokens.clone(),
         };
-        Self::of(strangers, TokenBook::new(config), roles)
+        Ok(Self {
+            roles,
+            line: Line::default(),
+            tokens: TokenBook::new(config),
+            authorities: AuthorityBook::load(config)?,
+            strangers,
+        })
     }
 
-    /// These.
+    /// These, without certificates.
+    #[cfg(test)]
     pub(super) fn of(strangers: Strangers, tokens: TokenBook, roles: Arc<RoleBook>) -> Self {
         Self {
             roles,
             line: Line::default(),
             tokens,
+            authorities: AuthorityBook::none(),
             strangers,
         }
     }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, io};
 
 use tokio::task::JoinError;
 
-use super::{scram::ScramError, token::TokenError};
+use super::{certificate::CertificateError, scram::ScramError, token::TokenError};
 use crate::error::{ClientError, Fault, SqlState};
 
 /// Why a client was not let in that spoke the protocol well. For the log only.
@@ -42,7 +42,10 @@ pub(crate) enum Refusal {
     /// The token that came as a password is not right.
     #[error("the token is refused: {0}")]
     Token(#[source] TokenError),
-    /// The token was right, and pgwake has nothing to log in to the server with.
+    /// The client's certificate is not right.
+    #[error("{0}")]
+    Certificate(#[source] CertificateError),
+    /// Token or certificate was right, and pgwake has nothing to log in to the server with.
     #[error("the role has no server_password, and its server is not reached through a socket of its own")]
     NoServerLogin,
 }

@@ -19,8 +19,11 @@ use futures_util::future::BoxFuture;
 use tokio::time;
 use tokio_util::task::TaskTracker;
 
-use super::{refusal::Refusal, secrets::ITERATIONS_DEFAULT};
-use crate::config::{Endpoint, LoginMethod, RolesFrom};
+use super::{
+    refusal::Refusal,
+    secrets::{Credential, ITERATIONS_DEFAULT},
+};
+use crate::config::{Compute, Endpoint, LoginMethod, RolesFrom, ServerAddress};
 use crate::ids::{EndpointName, Secret, Verifier};
 pub(crate) use crate::store::ReadRole;
 use crate::store::{MockSecret, Store, StoreError};
@@ -63,6 +66,8 @@ pub(crate) enum Login {
     Token,
     /// Either.
     PasswordOrToken,
+    /// A client certificate alone.
+    Certificate,
 }
 
 impl Login {
@@ -73,6 +78,7 @@ impl Login {
             LoginMethod::Password => Self::Password,
             LoginMethod::Token => Self::Token,
             LoginMethod::PasswordOrToken => Self::PasswordOrToken,
+            LoginMethod::Certificate => Self::Certificate,
         }
     }
 }
@@ -87,6 +93,20 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// What pgwake logs in with for a role that has proved itself by no password.
+    pub(crate) fn server_login(self, endpoint: Option<&Arc<Endpoint>>) -> Result<Credential, Refusal> {
+        let has_socket = match endpoint.map(|endpoint| &endpoint.compute) {
+            Some(Compute::Process(_)) => true,
+            Some(Compute::Fixed(fixed)) => matches!(fixed.address, ServerAddress::Unix(_)),
+            None => false,
+        };
+        match self.server_password {
+            Some(password) => Ok(Credential::Password(password)),
+            None if has_socket => Ok(Credential::Socket),
+            None => Err(Refusal::NoServerLogin),
+        }
+    }
+
     /// Whether `VALID UNTIL` has passed.
     pub(crate) fn is_expired(&self, now: SystemTime) -> bool {
         let now = match now.duration_since(SystemTime::UNIX_EPOCH) {

@@ -34,6 +34,7 @@ pub(super) fn endpoint() -> Endpoint {
         roles_from: RolesFrom::Config,
         login: LoginMethod::Auto,
         tokens: None,
+        client_certificates: None,
         suspend_after: None,
         suspend_idle_sessions: false,
         hold_timeout: second,
@@ -84,6 +85,7 @@ fn role(verifier: Verifier) -> Role {
         verifier: Some(verifier),
         server_password: None,
         subjects: Vec::new(),
+        certificate_names: Vec::new(),
     }
 }
 
@@ -125,6 +127,7 @@ impl House {
             endpoint_said: "demo-main",
             role: role.as_bytes(),
             end_point: Some(HASH),
+            certificates: &[],
             over_tls: TlsUse::Tls,
         }
     }

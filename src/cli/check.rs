@@ -174,6 +174,7 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         LoginMethod::Password => "password",
         LoginMethod::Token => "token",
         LoginMethod::PasswordOrToken => "password-or-token",
+        LoginMethod::Certificate => "certificate",
     };
     add("login", quoted(login));
     add("roles_from", roles_from(&endpoint.roles_from));
@@ -186,11 +187,20 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
             let subjects = list(role.subjects.iter().map(|subject| format!("{subject:?}")));
             add(&format!("roles.{name}.subjects"), subjects);
         }
+        if !role.certificate_names.is_empty() {
+            let names = list(role.certificate_names.iter().map(|name| format!("{name:?}")));
+            add(&format!("roles.{name}.certificate_names"), names);
+        }
         if role.server_password.is_some() {
             add(&format!("roles.{name}.server_password"), "…".to_owned());
         }
     }
     values.extend(endpoint.tokens.iter().flat_map(tokens));
+    if let Some(rules) = &endpoint.client_certificates {
+        let ca = ("client_certificates.ca", quoted(rules.ca.display()));
+        let name = ("client_certificates.name", quoted(rules.name.as_str()));
+        values.extend([ca, name].map(|(key, value)| (key.to_owned(), value)));
+    }
     values.extend(pool(&endpoint.pool));
     match &endpoint.compute {
         Compute::Process(process) => values.extend(process_compute(process)),

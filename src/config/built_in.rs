@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Limits, LoginMethod, Pool, PoolMode, RolesFrom, WakeOn};
+use super::{CertificateName, Limits, LoginMethod, Pool, PoolMode, RolesFrom, WakeOn};
 
 /// `state_dir`
 pub(crate) fn state_dir() -> &'static Path {
@@ -28,6 +28,8 @@ pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 /// `tokens.end_sessions`: pools of applications keep connections for longer than tokens last, and get new tokens for
 /// new connections alone.
 pub(crate) const TOKEN_END_SESSIONS: bool = false;
+/// `client_certificates.name`, as Postgres' own `cert` has it
+pub(crate) const CERTIFICATE_NAME: CertificateName = CertificateName::Cn;
 /// `roles_from`
 pub(crate) const ROLES_FROM: RolesFrom = RolesFrom::Config;
 

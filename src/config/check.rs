@@ -3,6 +3,7 @@
 //! Fills in what was not said, notes where everything comes from and collects what does not fit. This file does
 //! what belongs to the whole process; `listen`, `endpoint`, `roles` and `compute` do the rest. Who calls: `config::load`.
 
+mod certificates;
 mod compute;
 mod endpoint;
 mod listen;
@@ -42,6 +43,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     let listen = listen::check(root, spot, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
     tokens::check_apart(root, &endpoints, report);
+    certificates::check_apart(root, &endpoints, report);
     Config {
         state_dir: root
             .state_dir

@@ -20,7 +20,7 @@ use super::{
     value::{Count, RoleName, ServerTlsMode, read_word},
 };
 
-pub(crate) use proofs::TokensTable;
+pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 
 table! {
     /// A whole configuration.
@@ -129,6 +129,8 @@ table! {
         login: LoginMethod,
         /// The tokens that are let in.
         tokens: TokensTable,
+        /// The certificates that clients have to show.
+        client_certificates: ClientCertificatesTable,
         /// Where further verifiers come from.
         roles_from: RolesFromSource,
         /// How server sessions are lent to clients.
@@ -185,6 +187,8 @@ table! {
         server_password: Secret,
         /// What tokens call it.
         subjects: List<String>,
+        /// What certificates call it.
+        certificate_names: List<String>,
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Role {
     pub server_password: Option<Secret>,
     /// What tokens call it; empty: by its name.
     pub subjects: Vec<String>,
+    /// What certificates call it; empty: by its name.
+    pub certificate_names: Vec<String>,
 }
 
 /// The tokens (JWT) that an endpoint lets in as passwords.
@@ -84,11 +86,55 @@ pub enum LoginMethod {
     Token,
     /// Either, over TLS only.
     PasswordOrToken,
+    /// A client certificate alone.
+    Certificate,
 }
 
 impl LoginMethod {
     /// Whether tokens are taken.
     pub fn takes_tokens(self) -> bool {
         matches!(self, Self::Token | Self::PasswordOrToken)
+    }
+
+    /// Whether a role can log in without a verifier.
+    pub fn needs_no_verifier(self) -> bool {
+        self.takes_tokens() || self == Self::Certificate
+    }
+}
+
+/// The certificates that clients of an endpoint have to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM file with the authorities that sign them.
+    pub ca: PathBuf,
+    /// Which of its names says the role.
+    pub name: CertificateName,
+}
+
+/// A name of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateName {
+    /// The common name of its subject.
+    Cn,
+    /// A DNS name (SAN).
+    Dns,
+    /// A URI (SAN), such as a SPIFFE id.
+    Uri,
+    /// An address of mail (SAN).
+    Email,
+}
+
+impl CertificateName {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Cn, Self::Dns, Self::Uri, Self::Email];
+
+    /// The word for it in configurations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cn => "cn",
+            Self::Dns => "dns",
+            Self::Uri => "uri",
+            Self::Email => "email",
+        }
     }
 }

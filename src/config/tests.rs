@@ -99,7 +99,7 @@ mod reference {
         let mut written = BTreeSet::new();
         keys_written("", &parse(&text_with_examples()), &mut written);
         // These tables stand in full once; they may stand wherever their keys may.
-        let tables = ["roles_from.", ".pool.", ".tokens."];
+        let tables = ["roles_from.", ".pool.", ".tokens.", ".client_certificates."];
         let stands_once = |key: &str| tables.iter().any(|table| key.contains(table));
         let missing = |key: &&String| !written.contains(*key) && !stands_once(key);
         assert_eq!(
@@ -135,6 +135,7 @@ mod reference {
                 .map(|key| format!("defaults.pool.{key}")),
         );
         let with_default = ["role_claim", "leeway", "end_sessions"];
+        expected.push("defaults.client_certificates.name".to_owned());
         expected.extend(with_default.map(|key| format!("defaults.tokens.{key}")));
         expected.extend(file::LimitsTable::KEYS.iter().map(|key| format!("limits.{key}")));
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::ids::{EndpointName, NameError, TenantName};
 
 use super::{
-    DefaultEndpoint, ListenTls, LoginMethod, PoolMode, WakeOn,
+    CertificateName, DefaultEndpoint, ListenTls, LoginMethod, PoolMode, WakeOn,
     problem::{Report, Spot, Wrong},
     read::{Name, Read, nearest},
     tree::{Node, Value},
@@ -176,6 +176,7 @@ impl Read for LoginMethod {
             ("password", Self::Password),
             ("token", Self::Token),
             ("password-or-token", Self::PasswordOrToken),
+            ("certificate", Self::Certificate),
         ];
         read_word(node, spot, words, report)
     }
@@ -184,6 +185,13 @@ impl Read for LoginMethod {
 impl Read for PoolMode {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let words = Self::ALL.map(|mode| (mode.as_str(), mode));
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for CertificateName {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = Self::ALL.map(|name| (name.as_str(), name));
         read_word(node, spot, words, report)
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{Arrived, Door, Socket, error::SessionError};
@@ -37,6 +38,8 @@ pub(super) struct Entrance {
     pub(super) server_name: Option<String>,
     /// Channel binding of the certificate that was served.
     pub(super) end_point: Option<Arc<[u8]>>,
+    /// The chain that it has shown.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
     /// `TLSv1.3`, or `off`.
     pub(super) tls: &'static str,
 }
@@ -129,6 +132,7 @@ async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
     let tls = Tls {
         server_name: secured.server_name,
         end_point: secured.end_point,
+        certificates: secured.certificates,
         protocol: secured.protocol,
     };
     plain(secured.stream, Some(tls)).await
@@ -137,6 +141,7 @@ async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
 struct Tls {
     server_name: Option<String>,
     end_point: Option<Arc<[u8]>>,
+    certificates: Vec<CertificateDer<'static>>,
     protocol: &'static str,
 }
 
@@ -168,12 +173,15 @@ async fn plain(mut stream: Stream, tls: Option<Tls>) -> Result<Entered, Entrance
 
 fn client(stream: Stream, startup: Startup, tls: Option<Tls>) -> Entered {
     let protocol = tls.as_ref().map_or("off", |tls| tls.protocol);
-    let (server_name, end_point) = tls.map_or((None, None), |tls| (tls.server_name, tls.end_point));
+    let (server_name, end_point, certificates) = tls.map_or((None, None, Vec::new()), |tls| {
+        (tls.server_name, tls.end_point, tls.certificates)
+    });
     Entered::Client(Box::new(Entrance {
         stream,
         startup,
         server_name,
         end_point,
+        certificates,
         tls: protocol,
     }))
 }

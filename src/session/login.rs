@@ -84,6 +84,7 @@ pub(super) async fn log_in(
         startup,
         server_name,
         end_point,
+        certificates,
         tls,
     } = entrance;
     record.tls = tls;
@@ -105,6 +106,7 @@ pub(super) async fn log_in(
         endpoint_said: &resolved.said,
         role: startup.role(),
         end_point: end_point.as_deref(),
+        certificates: &certificates,
         over_tls: tls_use(&stream),
     };
     let proving = Box::pin(prove(&mut stream, &startup, claim, &house.proofs));

@@ -329,6 +329,7 @@ async fn configured_roles_win_and_need_no_reading() {
         verifier: Some(Verifier::parse(&scram_text(5)).unwrap()),
         server_password: Some(Secret::new("other")),
         subjects: Vec::new(),
+        certificate_names: Vec::new(),
     };
     let mut both = from_postgres();
     both.roles.insert("app".to_owned(), configured);
@@ -405,6 +406,7 @@ async fn one_role_cannot_change_how_the_others_log_in() {
         verifier: Some(verifier),
         server_password: None,
         subjects: Vec::new(),
+        certificate_names: Vec::new(),
     };
     listed.roles.insert("app".to_owned(), app);
     let s = stage(Script::new([read([md5_role("rogue"), role("app")])]));

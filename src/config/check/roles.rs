@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::ids::Verifier;
 
-use super::endpoint::Written;
+use super::{endpoint::Written, tokens::texts};
 
 impl Written<'_> {
     /// The tenant's roles and the endpoint's own as one table, key by key.
@@ -26,9 +26,10 @@ impl Written<'_> {
             let server_password =
                 self.of_role(&name, "server_password", levels, |role| &role.server_password);
             let subjects = self.of_role(&name, "subjects", levels, |role| &role.subjects);
+            let names = self.of_role(&name, "certificate_names", levels, |role| &role.certificate_names);
             let mut tables = [own, tenant].into_iter().flatten();
             let has_none = tables.all(|at| at.value.verifier.is_absent());
-            if let (true, false, Some(at)) = (has_none, login.takes_tokens(), own.or(tenant)) {
+            if let (true, false, Some(at)) = (has_none, login.needs_no_verifier(), own.or(tenant)) {
                 let message = format!("role {:?} has no verifier", name.0);
                 let fix = "add verifier = \"SCRAM-SHA-256$…\", the line that `pgwake hash-password` prints";
                 self.report.add(&at.spot, Wrong::new(message, fix));
@@ -36,9 +37,8 @@ impl Written<'_> {
             let role = Role {
                 verifier: verifier.map(|at| at.value),
                 server_password: server_password.map(|at| at.value),
-                subjects: subjects.map_or(Vec::new(), |at| {
-                    at.value.0.into_iter().map(|at| at.value).collect()
-                }),
+                subjects: subjects.as_ref().map_or(Vec::new(), texts),
+                certificate_names: names.as_ref().map_or(Vec::new(), texts),
             };
             roles.insert(name.0.clone(), role);
         }

@@ -41,7 +41,7 @@ fn tokens(keys: TokenKeys, issuer: String, audiences: Vec<String>) -> Tokens {
     }
 }
 
-fn texts(at: &At<List<String>>) -> Vec<String> {
+pub(super) fn texts(at: &At<List<String>>) -> Vec<String> {
     at.value.0.iter().map(|at| at.value.clone()).collect()
 }
 
@@ -94,11 +94,12 @@ impl Written<'_> {
         if !matches!(fixed.address, ServerAddress::Tcp { .. }) {
             return;
         }
-        let proves_no_password = |role: &Role| role.verifier.is_none() || login == LoginMethod::Token;
+        let without_password = matches!(login, LoginMethod::Token | LoginMethod::Certificate);
+        let proves_no_password = |role: &Role| role.verifier.is_none() || without_password;
         for (name, role) in roles {
-            if proves_no_password(role) && role.server_password.is_none() && login.takes_tokens() {
+            if proves_no_password(role) && role.server_password.is_none() && login.needs_no_verifier() {
                 let message = format!("pgwake has nothing to log in to the server with for role {name:?}");
-                let fix = "add server_password = { file = \"…\" }: a token is no password of the server";
+                let fix = "add server_password = { file = \"…\" }: neither a token nor a certificate is a password of the server";
                 self.report.add(&self.own.spot, Wrong::new(message, fix));
             }
         }

@@ -5,7 +5,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::config::{
-    TokenKeys,
+    CertificateName, TokenKeys,
     address::HttpsUrl,
     problem::{Report, Spot, Wrong},
     read::{List, Read, table},
@@ -29,6 +29,16 @@ table! {
         leeway: Duration,
         /// Whether sessions end with their token.
         end_sessions: bool,
+    }
+}
+
+table! {
+    /// `client_certificates = { … }`; inherited key by key.
+    ClientCertificatesTable {
+        /// Who signs them.
+        ca: PathBuf,
+        /// Which name says the role.
+        name: CertificateName,
     }
 }
 
