@@ -32,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use crate::audit;
 use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
 pub use duration::{DurationError, DurationText, parse_duration};
@@ -90,6 +91,8 @@ pub struct Config {
     pub certificates: Vec<CertificateFiles>,
     /// Limits of the whole process.
     pub limits: Limits,
+    /// What is told of events, and where.
+    pub audit: audit::Rules,
     /// How clients log in where nothing else is said: what an endpoint that does not exist pretends.
     pub login: LoginMethod,
     /// The tokens that are let in where nothing else is said, if that says enough.

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
@@ -81,6 +82,10 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left behind.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let audit = Audit::begin(&config.audit).map_err(|error| StartError::System {
+            what: "cannot begin the audit log".into(),
+            error,
+        })?;
         let certificates = CertificateStore::load_and_ask(&config.certificates, ask_clients(&config))?;
         let watching = certificates.watch()?;
         let store = Arc::new(Store::open(&config.state_dir)?);
@@ -99,6 +104,7 @@ impl Server {
         let house = Arc::new(House {
             pooling: pooling.collect(),
             directory: Directory::new(&config),
+            audit,
             certificates,
             proofs: Proofs::new(&config, roles.clone())?,
             roles,
@@ -186,6 +192,8 @@ impl Server {
         self.tasks.wait().await;
         self.house.roles.drain().await;
         self.house.proofs.drain().await;
+        // A disk that takes nothing does not keep pgwake from its end.
+        let _ = timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await;
     }
 }
 

@@ -3,6 +3,7 @@
 //! The only place where `wake`, `pool` and `cancel` meet for a client. One task owns the client and the server
 //! session lent to it. `listener` calls; nothing here accepts, starts or configures anything.
 
+mod audited;
 mod buffers;
 mod carried;
 mod checkout;
@@ -35,6 +36,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, PoolMode};
@@ -94,6 +96,8 @@ pub struct House {
     pub directory: Directory,
     /// Our certificates.
     pub certificates: Arc<CertificateStore>,
+    /// Takes events.
+    pub audit: Audit,
     /// What is known of roles.
     pub roles: Arc<RoleBook>,
     /// What clients' proofs are checked against.
@@ -127,6 +131,7 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
     let outcome = match patience.bound(entering).await {
         Ok(Ok(Entered::Client(entrance))) => stay(*entrance, &door, &patience, &house, &mut record).await,
         Ok(Ok(Entered::Cancel { key, mut client })) => {
+            house.tell(|| record.event("cancel")).await;
             house.cancels.cancel(key).await;
             // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it
             // must be said: libpq takes an end that is not for an error.
@@ -137,6 +142,9 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
         Ok(Err(error)) => turned_away(error, &record).await,
         Err(error) => Outcome::of(&error),
     };
+    if record.pooling.is_some() {
+        house.tell(|| record.closed(&outcome)).await;
+    }
     record.close(&outcome);
 }
 
@@ -158,11 +166,15 @@ async fn stay(
         pool_mode,
     } = match logging_in.await {
         Ok(logged_in) => logged_in,
-        Err(outcome) => return outcome,
+        Err(outcome) => {
+            house.tell(|| record.refused(&outcome)).await;
+            return outcome;
+        }
     };
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
     record.pooling = Some(pool_mode);
+    house.tell(|| record.event("auth_ok")).await;
     if pool_mode == PoolMode::Transaction
         && let Some(pooling) = house.pooling.get(&who.endpoint.name)
     {

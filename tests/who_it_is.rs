@@ -1,6 +1,7 @@
 //! Who it is: proved before anything is woken, told to nobody who does not know, passed on to the server.
 
 mod access_lines;
+mod audit;
 mod client_certificates;
 mod learning;
 mod one_conversation;

@@ -87,6 +87,17 @@ impl Proofs {
         }
     }
 
+    /// The word for it.
+    pub(crate) fn method(&self, endpoint: Option<&Arc<Endpoint>>) -> &'static str {
+        match self.login(endpoint) {
+            Login::Scram => "scram",
+            Login::Password => "password",
+            Login::Token => "token",
+            Login::PasswordOrToken => "password-or-token",
+            Login::Certificate => "certificate",
+        }
+    }
+
     /// The PBKDF2 rounds that an unknown role shows.
     pub(super) fn mock_iterations(&self, endpoint: Option<&Arc<Endpoint>>) -> u32 {
         endpoint.map_or(ITERATIONS_DEFAULT, |endpoint| {

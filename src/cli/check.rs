@@ -4,6 +4,7 @@
 
 use std::{io, path::Path};
 
+use crate::audit::{To, WhenFull};
 use crate::config::{
     Compute, Config, DurationText, Endpoint, FixedCompute, Level, Listen, ListenAddress, ListenTls, Loaded,
     LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RolesFrom, ServerAddress, ServerTls, SizeText,
@@ -140,6 +141,17 @@ fn process_values(config: &Config) -> Values {
         "tls.certificates",
         list(certificates.map(|files| quoted(files.certificate.display()))),
     );
+    let to = match &config.audit.to {
+        To::Nowhere => quoted("nowhere"),
+        To::Stdout => quoted("stdout"),
+        To::File(file) => quoted(file.display()),
+    };
+    add("audit.to", to);
+    let when_full = match config.audit.when_full {
+        WhenFull::Drop => "drop",
+        WhenFull::Block => "block",
+    };
+    add("audit.when_full", quoted(when_full));
     let limits = &config.limits;
     add("limits.clients_max", limits.clients_max.to_string());
     for (key, duration) in [

@@ -2,6 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
+use crate::audit::{Rules, To, WhenFull};
+
 use super::{CertificateName, Limits, LoginMethod, Pool, PoolMode, RolesFrom, WakeOn};
 
 /// `state_dir`
@@ -9,6 +11,11 @@ pub(crate) fn state_dir() -> &'static Path {
     Path::new("/var/lib/pgwake")
 }
 
+/// `audit`
+pub(crate) const AUDIT: Rules = Rules {
+    to: To::Nowhere,
+    when_full: WhenFull::Drop,
+};
 /// `suspend_after`
 pub(crate) const SUSPEND_AFTER: Duration = Duration::from_secs(5 * 60);
 /// `suspend_idle_sessions`

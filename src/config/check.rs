@@ -3,6 +3,7 @@
 //! Fills in what was not said, notes where everything comes from and collects what does not fit. This file does
 //! what belongs to the whole process; `listen`, `endpoint`, `roles` and `compute` do the rest. Who calls: `config::load`.
 
+mod audit;
 mod certificates;
 mod compute;
 mod endpoint;
@@ -40,6 +41,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     record_own(&mut origins.process, "include", &root.include);
     record_own(&mut origins.process, "state_dir", &root.state_dir);
     record_own(&mut origins.process, "socket_dir", &root.socket_dir);
+    let audit = audit::check(root, &mut origins.process, report);
     let listen = listen::check(root, spot, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
     tokens::check_apart(root, &endpoints, report);
@@ -54,6 +56,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
         domains,
         certificates,
         limits,
+        audit,
         login: root
             .defaults
             .key(|defaults| &defaults.login)

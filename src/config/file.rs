@@ -7,6 +7,7 @@ mod proofs;
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::audit::WhenFull;
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     read::{At, List, Named, Opened, Read, Setting, table},
     size::Size,
     tree::{Node, Value},
-    value::{Count, RoleName, ServerTlsMode, read_word},
+    value::{AuditTo, Count, RoleName, ServerTlsMode, read_word},
 };
 
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
@@ -39,6 +40,8 @@ table! {
         tls: Tls,
         /// `[limits]`
         limits: LimitsTable,
+        /// `[audit]`
+        audit: AuditTable,
         /// `[defaults]`
         defaults: Inherited,
         /// `[tenants.<tenant>]`
@@ -109,6 +112,18 @@ table! {
         tcp_user_timeout: Duration,
         /// Until an idle connection is probed.
         tcp_keepalive: Duration,
+    }
+}
+
+table! {
+    /// `[audit]`
+    AuditTable {
+        /// Where lines go.
+        to: AuditTo,
+        /// The file, where they go to one.
+        file: PathBuf,
+        /// What is done when no more can be written.
+        when_full: WhenFull,
     }
 }
 

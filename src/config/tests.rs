@@ -57,7 +57,8 @@ mod reference {
             Some(rest) if rest.starts_with(|c: char| !c.is_whitespace()) => rest.to_owned(),
             _ => line.to_owned(),
         };
-        text().lines().map(uncomment).collect::<Vec<_>>().join("\n")
+        let text = text().replace("to = \"nowhere\"", "to = \"file\"");
+        text.lines().map(uncomment).collect::<Vec<_>>().join("\n")
     }
 
     fn parse(text: &str) -> Table {
@@ -135,7 +136,8 @@ mod reference {
                 .map(|key| format!("defaults.pool.{key}")),
         );
         let with_default = ["role_claim", "leeway", "end_sessions"];
-        expected.push("defaults.client_certificates.name".to_owned());
+        expected
+            .extend(["audit.to", "audit.when_full", "defaults.client_certificates.name"].map(str::to_owned));
         expected.extend(with_default.map(|key| format!("defaults.tokens.{key}")));
         expected.extend(file::LimitsTable::KEYS.iter().map(|key| format!("limits.{key}")));
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use crate::audit::WhenFull;
 use crate::ids::{EndpointName, NameError, TenantName};
 
 use super::{
@@ -192,6 +193,32 @@ impl Read for PoolMode {
 impl Read for CertificateName {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let words = Self::ALL.map(|name| (name.as_str(), name));
+        read_word(node, spot, words, report)
+    }
+}
+
+/// `audit.to`, before it is known which file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuditTo {
+    Nowhere,
+    Stdout,
+    File,
+}
+
+impl Read for AuditTo {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [
+            ("nowhere", Self::Nowhere),
+            ("stdout", Self::Stdout),
+            ("file", Self::File),
+        ];
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for WhenFull {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [("drop", Self::Drop), ("block", Self::Block)];
         read_word(node, spot, words, report)
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Entrance {
     pub(super) certificates: Vec<CertificateDer<'static>>,
     /// `TLSv1.3`, or `off`.
     pub(super) tls: &'static str,
+    /// The cipher suite; empty without TLS.
+    pub(super) cipher: &'static str,
 }
 
 /// Why nobody came in.
@@ -134,6 +136,7 @@ async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
         end_point: secured.end_point,
         certificates: secured.certificates,
         protocol: secured.protocol,
+        cipher: secured.cipher,
     };
     plain(secured.stream, Some(tls)).await
 }
@@ -143,6 +146,7 @@ struct Tls {
     end_point: Option<Arc<[u8]>>,
     certificates: Vec<CertificateDer<'static>>,
     protocol: &'static str,
+    cipher: &'static str,
 }
 
 /// A stream that is as secure as it will be.
@@ -173,6 +177,7 @@ async fn plain(mut stream: Stream, tls: Option<Tls>) -> Result<Entered, Entrance
 
 fn client(stream: Stream, startup: Startup, tls: Option<Tls>) -> Entered {
     let protocol = tls.as_ref().map_or("off", |tls| tls.protocol);
+    let cipher = tls.as_ref().map_or("", |tls| tls.cipher);
     let (server_name, end_point, certificates) = tls.map_or((None, None, Vec::new()), |tls| {
         (tls.server_name, tls.end_point, tls.certificates)
     });
@@ -183,6 +188,7 @@ fn client(stream: Stream, startup: Startup, tls: Option<Tls>) -> Entered {
         end_point,
         certificates,
         tls: protocol,
+        cipher,
     }))
 }
 

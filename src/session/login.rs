@@ -86,8 +86,10 @@ pub(super) async fn log_in(
         end_point,
         certificates,
         tls,
+        cipher,
     } = entrance;
     record.tls = tls;
+    record.cipher = cipher;
     let application = startup.parameter("application_name").unwrap_or_default();
     record.note(startup.role(), startup.database(), application);
     let (parameters, own_words) = parameters_for_server(&startup);
@@ -101,6 +103,10 @@ pub(super) async fn log_in(
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
     record.endpoint = shortened(resolved.said.as_bytes());
+    if let Some(endpoint) = &resolved.endpoint {
+        record.tenant = endpoint.tenant.to_string();
+    }
+    record.method = house.proofs.method(resolved.endpoint.as_ref());
     let claim = Claim {
         endpoint: resolved.endpoint.as_ref(),
         endpoint_said: &resolved.said,
