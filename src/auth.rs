@@ -3,35 +3,41 @@
 //! Unknown endpoint, unknown role and wrong password are one conversation and one answer. It does not wake, does
 //! not limit attempts, and does not tell the client what went wrong: `session` does that with the error. Who
 //! calls: `session` for [`authenticate`]; whoever logs in to servers for [`scram::ScramClient`] and
-//! [`password`]; `server` for [`RoleBook`].
+//! [`password`]; `server` for [`RoleBook`] and [`Proofs`].
 
+mod by_certificate;
+mod by_password;
+mod by_scram;
+mod by_token;
+mod certificate;
 mod conversation;
+mod line;
 pub(crate) mod password;
+mod proofs;
 mod refusal;
 mod roles;
 pub mod scram;
 mod secrets;
+mod token;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use crate::config::Endpoint;
-use crate::ids::Verifier;
+use certificate::CertificateError;
+pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
 pub use roles::RoleBook;
 use roles::{Known, Login};
 pub(crate) use roles::{ROLES_MAX, ReadRole, RoleSource};
-use scram::{Against, ScramError, ScramServer};
 pub use secrets::verifier_for;
 pub use secrets::{ClientKey, Credential};
 pub(crate) use secrets::{ITERATIONS_DEFAULT, ITERATIONS_MAX};
-
-/// By SCRAM the client would compute them; a password in clear is for pgwake to hash, and it computes no more than
-/// [`ITERATIONS_MAX`].
-const TOO_MANY_ROUNDS: Refusal = Refusal::UnusableVerifier(
-    "it has more than 1,000,000 rounds, too many to hash a password that is sent in clear",
-);
 
 /// The right to ask for a wake: the first law of this house. Only three can make one: `auth` (a client that
 /// proved who it is), `admin` (an operator) and `server` (pgwake's own first reading of roles).
@@ -63,6 +69,8 @@ pub(crate) struct Claim<'c> {
     /// Hash of the certificate that was served (`tls-server-end-point`, RFC 5929); `None`: not over TLS, or none
     /// is defined for it. With it SCRAM-SHA-256-PLUS is offered.
     pub(crate) end_point: Option<&'c [u8]>,
+    /// The chain that it has shown in its handshake, leaf first; empty: none.
+    pub(crate) certificates: &'c [CertificateDer<'static>],
     /// Who could listen.
     pub(crate) over_tls: TlsUse,
 }
@@ -86,6 +94,8 @@ pub(crate) struct Authenticated {
     pub(crate) role: String,
     /// What pgwake logs in to the server with for it.
     pub(crate) credential: Credential,
+    /// When its token is over, where its session is to end with it.
+    pub(crate) ends_at: Option<Instant>,
     /// What it has earned by the proof.
     pub(crate) right: WakeRight,
 }
@@ -108,26 +118,31 @@ impl fmt::Debug for Authenticated {
 pub(crate) async fn authenticate<S>(
     stream: &mut S,
     claim: Claim<'_>,
-    book: &RoleBook,
+    proofs: &Proofs,
 ) -> Result<Authenticated, AuthError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let looked_up = match claim.endpoint {
-        Some(endpoint) => book.look_up(endpoint, claim.role).await,
+        Some(endpoint) => proofs.roles.look_up(endpoint, claim.role).await,
         None => Err(Refusal::UnknownEndpoint),
     };
-    let login = claim
-        .endpoint
-        .map_or(Login::Scram, |endpoint| book.login_method(endpoint));
-    let proved = match login {
-        Login::Scram => by_scram(stream, &claim, looked_up, book).await,
-        Login::Password => by_password(stream, &claim, looked_up, book).await,
+    let attempt = Attempt {
+        claim,
+        looked_up,
+        proofs,
+    };
+    let proved = match proofs.login(claim.endpoint) {
+        Login::Scram => by_scram::log_in(stream, attempt).await,
+        Login::Password => by_password::log_in(stream, attempt).await,
+        Login::Token => by_token::log_in(stream, attempt).await,
+        Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
+        Login::Certificate => by_certificate::log_in(stream, attempt).await,
     };
     if let (Err(AuthError::Refused { .. }), Some(endpoint)) = (&proved, claim.endpoint) {
-        book.suspect(endpoint);
+        proofs.roles.suspect(endpoint);
     }
-    let credential = proved?;
+    let Proof { credential, ends_at } = proved?;
     let (Some(endpoint), Ok(role)) = (claim.endpoint, str::from_utf8(claim.role)) else {
         unreachable!("only a known role of a known endpoint has a credential")
     };
@@ -135,106 +150,98 @@ where
         endpoint: Arc::clone(endpoint),
         role: role.to_owned(),
         credential,
+        ends_at,
         right: WakeRight::for_client(),
     })
 }
 
-/// SCRAM. The steps for a name that is not known are those for one that is, up to the last.
-async fn by_scram<S>(
-    stream: &mut S,
-    claim: &Claim<'_>,
-    looked_up: Result<Known, Refusal>,
-    book: &RoleBook,
-) -> Result<Credential, AuthError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let iterations = mock_iterations(claim, book);
-    let mock = Against::mock(book.mock_secret(), said(claim), claim.role, iterations);
-    let (against, known) = match looked_up {
-        Ok(known) => match &known.verifier {
-            Verifier::Scram(verifier) => (Against::known(verifier.clone()), Ok(known)),
-            Verifier::Md5(_) => (mock, Err(Refusal::Md5Verifier)),
-        },
-        Err(refusal) => (mock, Err(refusal)),
-    };
-    let proved = match conversation::scram(stream, ScramServer::new(against, claim.end_point)).await {
-        Err(AuthError::Scram(ScramError::WrongProof)) => {
-            return Err(refused(claim, known.err().unwrap_or(Refusal::WrongPassword)));
+/// What comes of a proof.
+struct Proof {
+    /// What pgwake logs in to the server with.
+    credential: Credential,
+    ends_at: Option<Instant>,
+}
+
+impl From<Credential> for Proof {
+    fn from(credential: Credential) -> Self {
+        Self {
+            credential,
+            ends_at: None,
         }
-        proved => proved?,
-    };
-    let known = accepted(claim, known)?;
-    conversation::end_scram(stream, proved.server_final).await?;
-    Ok(known.server_password.map_or(
-        Credential::ClientKey {
-            key: proved.key,
-            verifier: proved.verifier,
-        },
-        Credential::Password,
-    ))
+    }
 }
 
-/// The password in clear.
-async fn by_password<S>(
-    stream: &mut S,
-    claim: &Claim<'_>,
+/// One login, whatever its method. The steps for a name that is not known are those for one that is, up to the
+/// last.
+struct Attempt<'a> {
+    claim: Claim<'a>,
+    /// The role, or why there is none to log in as.
     looked_up: Result<Known, Refusal>,
-    book: &RoleBook,
-) -> Result<Credential, AuthError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    if claim.over_tls == TlsUse::Plaintext {
-        return Err(AuthError::PasswordNeedsTls);
+    proofs: &'a Proofs,
+}
+
+impl Attempt<'_> {
+    /// The role, which has just proved its password, unless the password's time is over or a certificate is missing.
+    async fn accepted(self) -> Result<Known, AuthError> {
+        let certificate = self.check_certificate().await;
+        let known = self.looked_up.map_err(|refusal| self.claim.refused(refusal))?;
+        if known.is_expired(SystemTime::now()) {
+            return Err(self.claim.refused(Refusal::Expired));
+        }
+        certificate.map_err(|refusal| self.claim.refused(refusal))?;
+        Ok(known)
     }
-    let password = conversation::password(stream).await?;
-    let looked_up = looked_up.and_then(|known| match &known.verifier {
-        Verifier::Scram(verifier) if verifier.iterations > ITERATIONS_MAX => Err(TOO_MANY_ROUNDS),
-        _ => Ok(known),
-    });
-    let wanted = match &looked_up {
-        Ok(known) => match &known.verifier {
-            Verifier::Scram(verifier) => password::Wanted::Scram(verifier.clone()),
-            Verifier::Md5(verifier) => password::Wanted::Md5(verifier.clone()),
-        },
-        Err(_) => password::Wanted::Nothing,
-    };
-    let role = String::from_utf8_lossy(claim.role);
-    let checked = password::check(password, &role, wanted, mock_iterations(claim, book)).await;
-    let Some(credential) = checked.map_err(AuthError::NotChecked)? else {
-        return Err(refused(claim, looked_up.err().unwrap_or(Refusal::WrongPassword)));
-    };
-    let known = accepted(claim, looked_up)?;
-    conversation::end_password(stream).await?;
-    Ok(known.server_password.map_or(credential, Credential::Password))
-}
 
-/// The role, which has just proved who it is, unless its time is over.
-fn accepted(claim: &Claim<'_>, known: Result<Known, Refusal>) -> Result<Known, AuthError> {
-    let known = known.map_err(|refusal| refused(claim, refusal))?;
-    if known.is_expired(SystemTime::now()) {
-        return Err(refused(claim, Refusal::Expired));
+    /// The proof is wrong; where the role is not to log in anyway, that is the true reason.
+    fn refused(self, wrong: Refusal) -> AuthError {
+        self.claim.refused(self.looked_up.err().unwrap_or(wrong))
     }
-    Ok(known)
+
+    /// Whether the client has shown the certificate that its endpoint wants beside other proofs, if it wants any.
+    async fn check_certificate(&self) -> Result<(), Refusal> {
+        let endpoint = self.claim.endpoint;
+        let Some((endpoint, rules)) =
+            endpoint.and_then(|endpoint| Some((endpoint, endpoint.client_certificates.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        let other = Refusal::Certificate(CertificateError::OtherRole);
+        let role = str::from_utf8(self.claim.role).map_err(|_| other)?;
+        let listed = endpoint.roles.get(role);
+        let listed = listed.map_or(&[][..], |role| &role.certificate_names);
+        let wanted: Vec<&str> = match listed {
+            [] => vec![role],
+            listed => listed.iter().map(String::as_str).collect(),
+        };
+        let chain = self.claim.certificates;
+        let checked = self.proofs.authorities.check(rules, chain, &wanted).await;
+        checked.map_err(Refusal::Certificate)
+    }
+
+    /// What pgwake logs in with for a role that has proved itself by no password.
+    fn server_login(self) -> Result<Credential, AuthError> {
+        let known = self.looked_up;
+        let credential = known.and_then(|known| known.server_login(self.claim.endpoint));
+        credential.map_err(|refusal| self.claim.refused(refusal))
+    }
+
+    fn mock_iterations(&self) -> u32 {
+        self.proofs.mock_iterations(self.claim.endpoint)
+    }
 }
 
-fn refused(claim: &Claim<'_>, refusal: Refusal) -> AuthError {
-    let role = String::from_utf8_lossy(claim.role).into_owned();
-    AuthError::Refused { role, refusal }
-}
+impl Claim<'_> {
+    fn refused(&self, refusal: Refusal) -> AuthError {
+        let role = String::from_utf8_lossy(self.role).into_owned();
+        AuthError::Refused { role, refusal }
+    }
 
-fn mock_iterations(claim: &Claim<'_>, book: &RoleBook) -> u32 {
-    claim
-        .endpoint
-        .map_or(ITERATIONS_DEFAULT, |endpoint| book.mock_iterations(endpoint))
-}
-
-/// What a mock salt is derived from. All names of an endpoint that exists are one, as they are for its roles.
-fn said<'c>(claim: &Claim<'c>) -> &'c str {
-    match claim.endpoint {
-        Some(endpoint) => endpoint.name.as_str(),
-        None => claim.endpoint_said,
+    /// What a mock salt is derived from. All names of an endpoint that exists are one, as they are for its roles.
+    fn said(&self) -> &str {
+        match self.endpoint {
+            Some(endpoint) => endpoint.name.as_str(),
+            None => self.endpoint_said,
+        }
     }
 }
 

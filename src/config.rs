@@ -13,6 +13,7 @@ mod file;
 mod network;
 mod origin;
 mod problem;
+mod proofs;
 mod rate;
 mod read;
 mod secret;
@@ -33,12 +34,16 @@ use std::{
     time::Duration,
 };
 
-use crate::ids::{EndpointName, POOLER_SUFFIX, Secret, TenantName, Verifier};
+use crate::audit;
+use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use network::Network;
 pub use origin::{Level, Origin, Origins, OriginsByKey};
 pub use problem::{Place, Problem, Problems};
+pub use proofs::{
+    CertificateName, ClientCertificates, LoginMethod, Role, RoleReading, RolesFrom, TokenKeys, Tokens,
+};
 pub use rate::{Rate, RateText};
 pub(crate) use read::nearest;
 pub use size::SizeText;
@@ -92,6 +97,12 @@ pub struct Config {
     pub limits: Limits,
     /// What strangers may try.
     pub gate: GateRules,
+    /// What is told of events, and where.
+    pub audit: audit::Rules,
+    /// How clients log in where nothing else is said: what an endpoint that does not exist pretends.
+    pub login: LoginMethod,
+    /// The tokens that are let in where nothing else is said, if that says enough.
+    pub tokens: Option<Tokens>,
     /// All endpoints of all tenants.
     pub endpoints: BTreeMap<EndpointName, Arc<Endpoint>>,
 }
@@ -234,6 +245,10 @@ pub struct Endpoint {
     pub login: LoginMethod,
     /// From where it may be reached.
     pub access: Access,
+    /// The tokens that are let in, where `login` takes tokens.
+    pub tokens: Option<Tokens>,
+    /// The certificates that clients have to show, alone or beside another proof as `login` says.
+    pub client_certificates: Option<ClientCertificates>,
     /// How long without an open turn until the compute is suspended; `None`: never.
     pub suspend_after: Option<Duration>,
     /// Whether idle sessions are ended (57P05) so that the compute can be suspended.
@@ -318,47 +333,6 @@ pub enum WakeOn {
     Connect,
     /// Its first statement.
     Query,
-}
-
-/// What a role's password is checked against, and how pgwake logs in for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Role {
-    /// The text of that server's `pg_authid.rolpassword`, taken apart.
-    pub verifier: Verifier,
-    /// Used for the login to the server instead of the key that the client's proof reveals.
-    pub server_password: Option<Secret>,
-}
-
-/// Where verifiers come from that the configuration does not list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RolesFrom {
-    /// Only listed roles exist.
-    Config,
-    /// Read from `pg_authid` of the endpoint's own Postgres.
-    Postgres(RoleReading),
-}
-
-/// How pgwake logs in to read `pg_authid`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleReading {
-    /// A superuser; for a process compute the one that owns the cluster.
-    pub role: String,
-    /// `None`: the local socket lets the operating system's user in.
-    pub password: Option<Secret>,
-    /// The database to connect to.
-    pub database: String,
-}
-
-/// How clients of an endpoint log in. It depends on the endpoint, never on the role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginMethod {
-    /// Password over TLS where a listed role has an MD5 verifier, or where every role that was read and may log in
-    /// with a password has one; otherwise SCRAM.
-    Auto,
-    /// SCRAM-SHA-256 and SCRAM-SHA-256-PLUS only.
-    Scram,
-    /// Password over TLS only.
-    Password,
 }
 
 /// What runs an endpoint's server.

@@ -43,7 +43,7 @@ sqlstates! {
     IDLE_IN_TRANSACTION = "25P03";
     /// too_many_connections: a limit of clients or server sessions.
     TOO_MANY_CONNECTIONS = "53300";
-    /// configuration_limit_exceeded: too often in too little time.
+    /// configuration_limit_exceeded: too often in too little time, or too many at once.
     LIMIT_EXCEEDED = "53400";
     /// query_canceled.
     CANCELLED = "57014";

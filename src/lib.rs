@@ -13,6 +13,7 @@ pub mod shutdown;
 
 pub mod error;
 
+pub mod audit;
 pub mod telemetry;
 
 pub mod config;

@@ -12,7 +12,8 @@ use futures_util::future::join_all;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::auth::RoleBook;
+use crate::audit::Audit;
+use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
 use crate::compute::{Compute, ComputeError, fixed::FixedCompute};
@@ -23,7 +24,7 @@ use crate::session::{House, Pooling};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
 use crate::tenant::{directory::Directory, gate::Gate};
-use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
+use crate::tls::{AskClients, CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::{Policy, Wakes};
 use wiring::{Connected, Wiring};
 
@@ -81,7 +82,11 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left behind.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let certificates = CertificateStore::load(&config.certificates)?;
+        let audit = Audit::begin(&config.audit).map_err(|error| StartError::System {
+            what: "cannot begin the audit log".into(),
+            error,
+        })?;
+        let certificates = CertificateStore::load_and_ask(&config.certificates, ask_clients(&config))?;
         let watching = certificates.watch()?;
         let store = Arc::new(Store::open(&config.state_dir)?);
         let (shutdown, watch) = Shutdown::new();
@@ -100,7 +105,9 @@ impl Server {
             pooling: pooling.collect(),
             directory: Directory::new(&config),
             gate: Arc::new(Gate::new(config.gate.clone())),
+            audit,
             certificates,
+            proofs: Proofs::new(&config, roles.clone())?,
             roles,
             wakes,
             cancels: Cancels::new(sockets),
@@ -135,6 +142,7 @@ impl Server {
             let shutdown = self.house.shutdown.clone();
             self.tasks.spawn(accept_all(bound, house, workers, shutdown));
         }
+        self.house.proofs.begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
     }
 
@@ -184,6 +192,9 @@ impl Server {
         self.tasks.close();
         self.tasks.wait().await;
         self.house.roles.drain().await;
+        self.house.proofs.drain().await;
+        // A disk that takes nothing does not keep pgwake from its end.
+        let _ = timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await;
     }
 }
 
@@ -203,6 +214,15 @@ pub fn check_computes(config: &Config) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+/// One endpoint that needs certificates has all clients asked, or strangers could tell which it is.
+fn ask_clients(config: &Config) -> AskClients {
+    let mut endpoints = config.endpoints.values();
+    match endpoints.any(|endpoint| endpoint.client_certificates.is_some()) {
+        true => AskClients::Always,
+        false => AskClients::Never,
+    }
 }
 
 fn places(config: &Config) -> Places {

@@ -3,6 +3,7 @@
 //! The only place where `wake`, `pool` and `cancel` meet for a client. One task owns the client and the server
 //! session lent to it. `listener` calls; nothing here accepts, starts or configures anything.
 
+mod audited;
 mod buffers;
 mod carried;
 mod checkout;
@@ -35,7 +36,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::auth::RoleBook;
+use crate::audit::Audit;
+use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, Network, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
@@ -49,7 +51,7 @@ use entrance::{Entered, EntranceError};
 use error::SessionError;
 use login::{AtDoor, LoggedIn, Patience};
 use pooled::{Guest, Pooled};
-use record::{Outcome, Peer, SessionRecord, Step};
+use record::{Outcome, SessionRecord, Step};
 use turn::Turn;
 
 pub use pooling::Pooling;
@@ -98,8 +100,12 @@ pub struct House {
     pub gate: Arc<Gate>,
     /// Our certificates.
     pub certificates: Arc<CertificateStore>,
-    /// Verifiers.
+    /// Takes events.
+    pub audit: Audit,
+    /// What is known of roles.
     pub roles: Arc<RoleBook>,
+    /// What clients' proofs are checked against.
+    pub proofs: Proofs,
     /// Computes.
     pub wakes: Wakes,
     /// What pools each endpoint's server sessions.
@@ -141,17 +147,22 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
             };
             stay(at_door, &patience, &house, &mut record).await
         }
-        Ok(Ok(Entered::Cancel { key, client })) => return pass_on(key, *client, peer, &house).await,
+        Ok(Ok(Entered::Cancel { key, client })) => return pass_on(key, *client, &record, &house).await,
         Ok(Ok(Entered::Probe)) => return,
         Ok(Err(error)) => turned_away(error, &record).await,
         Err(error) => Outcome::of(&error),
     };
+    if record.pooling.is_some() {
+        house.tell(|| record.closed(&outcome)).await;
+    }
     record.close(&outcome);
 }
 
 /// A cancel request is answered by the end of its connection, whatever comes of it.
-async fn pass_on(key: CancelKey, mut client: Stream, peer: Peer, house: &House) {
+async fn pass_on(key: CancelKey, mut client: Stream, record: &SessionRecord, house: &House) {
+    let peer = record.peer;
     if house.gate.may_cancel(peer.ip()) {
+        house.tell(|| record.event("cancel")).await;
         if house.cancels.cancel(key).await {
             house.gate.cancel_hit(peer.ip());
         }
@@ -180,11 +191,15 @@ async fn stay(
         pool_mode,
     } = match logging_in.await {
         Ok(logged_in) => logged_in,
-        Err(outcome) => return outcome,
+        Err(outcome) => {
+            house.tell(|| record.refused(&outcome)).await;
+            return outcome;
+        }
     };
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
     record.pooling = Some(pool_mode);
+    house.tell(|| record.event("auth_ok")).await;
     if pool_mode == PoolMode::Transaction
         && let Some(pooling) = house.pooling.get(&who.endpoint.name)
     {

@@ -6,6 +6,7 @@
 //! every call with its own.
 
 mod accept;
+mod client_check;
 mod dial;
 mod end_point;
 mod idle;
@@ -14,6 +15,7 @@ mod sockets;
 mod store;
 mod stream;
 mod watch;
+mod web;
 
 use std::{
     io,
@@ -26,11 +28,13 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use accept::{Opening, Secured, accept};
 pub use dial::{DialError, Dialed, dial};
 pub use sockets::{SocketSettings, has_pending_bytes, settle_client};
-pub use store::{CertificateStore, Reloaded, Served};
+pub use store::{AskClients, CertificateStore, Reloaded, Served};
 pub use stream::Stream;
 pub use watch::Watching;
 
+pub(crate) use client_check::client_verifier;
 pub(crate) use store::read_certificates;
+pub(crate) use web::web_client;
 
 /// What a Postgres client or server calls itself in ALPN
 /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>).
@@ -62,7 +66,7 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    fn file(file: &Path, problem: impl Into<String>) -> Self {
+    pub(crate) fn file(file: &Path, problem: impl Into<String>) -> Self {
         Self::File {
             file: file.to_owned(),
             problem: problem.into(),

@@ -10,6 +10,7 @@ pub(crate) mod child;
 pub(crate) mod directories;
 pub(crate) mod gate;
 pub(crate) mod gateway;
+pub(crate) mod issuer;
 pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod postgres;
@@ -20,5 +21,6 @@ pub(crate) mod python;
 pub(crate) mod raw;
 pub(crate) mod tls_client;
 pub(crate) mod wait;
+pub(crate) mod web;
 
 mod proof;

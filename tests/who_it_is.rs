@@ -1,12 +1,16 @@
 //! Who it is: proved before anything is woken, told to nobody who does not know, passed on to the server.
 
 mod access_lines;
+mod audit;
+mod client_certificates;
 mod learning;
 mod one_conversation;
 mod passwords;
 mod roles;
 mod scram;
 mod server_login;
+mod token_keys;
+mod tokens;
 mod wakes_nothing;
 
 use postgres_protocol::{

@@ -1,6 +1,7 @@
 //! Passwords as they are: checked where a client sends one over TLS, hashed where a server asks for it.
 //!
-//! Hashing is slow by design, so it runs beside the runtime and only a few at a time. A check costs the rounds of the
+//! Hashing is slow by design, so it runs beside the runtime and only a few at a time; for checks `line` says whose
+//! turn it is. A check costs the rounds of the
 //! role's own verifier; for one without rounds, or without a role, it costs those that most roles of the endpoint
 //! have. All else about it is the same work. Who calls: `auth` for clients; whoever logs in to a server for the
 //! rest.
@@ -8,26 +9,22 @@
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::Semaphore,
     task::{JoinError, spawn_blocking},
 };
 use zeroize::Zeroizing;
 
 use super::{
+    line::Turn,
     scram::{ScramClient, ScramClientError, SignatureAwaited},
     secrets::{Credential, ITERATIONS_MAX, Keys, SALT_BYTES},
 };
 use crate::ids::{Md5Verifier, ScramVerifier};
 
-/// Passwords of clients that are checked at the same time, in the whole process: strangers can ask for this, and
-/// must not take more than this many cores with it. The others wait for their turn, under the caller's deadline.
-const CHECKS_MAX: usize = 2;
-
 /// Passwords that are hashed at the same time for logins to servers, in the whole process. Apart from the checks:
 /// who has proved who it is does not stand in the line of those who have not.
 const ANSWERS_MAX: usize = 2;
 
-static CHECKS: Semaphore = Semaphore::const_new(CHECKS_MAX);
 static ANSWERS: Semaphore = Semaphore::const_new(ANSWERS_MAX);
 
 /// What a password is checked against.
@@ -41,15 +38,15 @@ pub(super) enum Wanted {
 }
 
 /// Checks a password that a client sent in clear. `mock_iterations` is the work where the role's own verifier
-/// asks for none. `None`: it is wrong. Waits for a turn to hash: the caller bounds it. Cancel safe: hashing that
-/// has begun ends by itself and keeps its place until then.
+/// asks for none. `None`: it is wrong. Cancel safe: hashing that has begun ends by itself and keeps its turn until
+/// then.
 pub(super) async fn check(
+    turn: Turn,
     password: Zeroizing<Vec<u8>>,
     role: &str,
     wanted: Wanted,
     mock_iterations: u32,
 ) -> Result<Option<Credential>, JoinError> {
-    let turn = turn(&CHECKS).await;
     let role = role.to_owned();
     spawn_blocking(move || {
         let _turn = turn;
@@ -70,7 +67,7 @@ pub(crate) async fn answer(
     if !client.hashes() {
         return client.answer(&server_first);
     }
-    let turn = turn(&ANSWERS).await;
+    let turn = ANSWERS.acquire().await.expect("the semaphore is never closed");
     let hashed = spawn_blocking(move || {
         let _turn = turn;
         client.answer(&server_first)
@@ -84,15 +81,11 @@ pub(crate) fn md5_answer(credential: &Credential, role: &str, salt: [u8; 4]) -> 
     let stored = match credential {
         Credential::Md5(verifier) => verifier.clone(),
         Credential::Password(password) => md5_verifier(password.reveal().as_bytes(), role),
-        Credential::ClientKey { .. } => return None,
+        Credential::ClientKey { .. } | Credential::Socket => return None,
     };
     let digits = md5_hex(&[&stored.hex, &salt]);
     let digits = str::from_utf8(&*digits).expect("hexadecimal digits are ASCII");
     Some(Zeroizing::new(format!("md5{digits}")))
-}
-
-async fn turn(line: &'static Semaphore) -> SemaphorePermit<'static> {
-    line.acquire().await.expect("the semaphores are never closed")
 }
 
 fn check_now(password: &[u8], role: &str, wanted: Wanted, mock_iterations: u32) -> Option<Credential> {
@@ -136,7 +129,10 @@ fn md5_hex(parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::auth::line::Line;
     use crate::auth::secrets::verifier_for;
     use crate::ids::{Secret, Verifier};
 
@@ -152,7 +148,8 @@ mod tests {
 
     async fn checked(password: &[u8], role: &str, wanted: Wanted) -> Option<Credential> {
         let password = Zeroizing::new(password.to_vec());
-        check(password, role, wanted, 2).await.unwrap()
+        let turn = Line::default().turn(None).await.unwrap();
+        check(turn, password, role, wanted, 2).await.unwrap()
     }
 
     #[tokio::test]
@@ -203,10 +200,11 @@ mod tests {
     /// Strangers' checks and logins to servers had one line together: who kept it full kept all others waiting.
     #[tokio::test]
     async fn checks_of_strangers_keep_no_login_to_a_server_waiting() {
-        let _all = CHECKS
-            .acquire_many(u32::try_from(CHECKS_MAX).unwrap())
-            .await
-            .unwrap();
+        let line = Line::default();
+        let mut turns = Vec::new();
+        while let Some(turn) = line.turn(None).now_or_never() {
+            turns.push(turn.unwrap());
+        }
         let credential = Credential::Password(Secret::new("secret"));
         let client = ScramClient::begin(b"SCRAM-SHA-256\0\0", None, &credential).unwrap();
         let challenge = challenge(&client);

@@ -6,7 +6,7 @@ use std::{borrow::Cow, io};
 
 use tokio::task::JoinError;
 
-use super::scram::ScramError;
+use super::{certificate::CertificateError, scram::ScramError, token::TokenError};
 use crate::error::{ClientError, Fault, SqlState};
 
 /// Why a client was not let in that spoke the protocol well. For the log only.
@@ -39,6 +39,15 @@ pub(crate) enum Refusal {
     /// `VALID UNTIL` has passed; the password was right.
     #[error("the role's password has expired")]
     Expired,
+    /// The token that came as a password is not right.
+    #[error("the token is refused: {0}")]
+    Token(#[source] TokenError),
+    /// The client's certificate is not right.
+    #[error("{0}")]
+    Certificate(#[source] CertificateError),
+    /// Token or certificate was right, and pgwake has nothing to log in to the server with.
+    #[error("the role has no server_password, and its server is not reached through a socket of its own")]
+    NoServerLogin,
 }
 
 /// Why a client has not proved who it is. [`std::fmt::Display`] is for the operator's log: what a stranger said is
@@ -65,6 +74,9 @@ pub(crate) enum AuthError {
     /// The endpoint takes passwords in clear, and the connection is not private.
     #[error("this endpoint takes passwords, and only over TLS")]
     PasswordNeedsTls,
+    /// Too many passwords wait to be checked. One text for every name.
+    #[error("too many logins wait for their passwords to be checked")]
+    Busy,
     /// The password was not hashed, because pgwake is ending.
     #[error("the password could not be checked: {0}")]
     NotChecked(#[source] JoinError),
@@ -88,6 +100,7 @@ impl ClientError for AuthError {
             Self::Scram(ScramError::AuthorizationIdentity | ScramError::Extension) => SqlState::NOT_SUPPORTED,
             Self::Protocol(_) | Self::Scram(_) => SqlState::PROTOCOL_VIOLATION,
             Self::PasswordNeedsTls => SqlState::REJECTED,
+            Self::Busy => SqlState::LIMIT_EXCEEDED,
             Self::NotChecked(_) => SqlState::INTERNAL,
         }
     }
@@ -102,12 +115,17 @@ impl ClientError for AuthError {
             Self::Scram(ScramError::WrongProof) => "password authentication failed".into(),
             Self::Scram(error) => error.to_string().into(),
             Self::PasswordNeedsTls => "this endpoint takes passwords, and only over TLS".into(),
+            Self::Busy => "too many logins are being checked".into(),
             Self::NotChecked(_) => "the password could not be checked".into(),
         }
     }
 
     fn detail(&self) -> Option<Cow<'static, str>> {
         match self {
+            Self::Refused {
+                refusal: Refusal::Token(TokenError::Expired),
+                ..
+            } => Some("the token has expired".into()),
             Self::Scram(ScramError::Malformed(detail)) => Some((*detail).into()),
             Self::Scram(ScramError::Nonce) => Some("Nonce does not match.".into()),
             Self::Scram(ScramError::BindingRemoved) => Some(
@@ -121,6 +139,7 @@ impl ClientError for AuthError {
 
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
+            Self::Busy => Some("try again in a moment".into()),
             Self::PasswordNeedsTls => Some("connect with sslmode=require or stronger".into()),
             _ => None,
         }

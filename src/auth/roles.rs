@@ -19,8 +19,11 @@ use futures_util::future::BoxFuture;
 use tokio::time;
 use tokio_util::task::TaskTracker;
 
-use super::{refusal::Refusal, secrets::ITERATIONS_DEFAULT};
-use crate::config::{Endpoint, LoginMethod, RolesFrom};
+use super::{
+    refusal::Refusal,
+    secrets::{Credential, ITERATIONS_DEFAULT},
+};
+use crate::config::{Compute, Endpoint, LoginMethod, RolesFrom, ServerAddress};
 use crate::ids::{EndpointName, Secret, Verifier};
 pub(crate) use crate::store::ReadRole;
 use crate::store::{MockSecret, Store, StoreError};
@@ -59,17 +62,51 @@ pub(crate) enum Login {
     Scram,
     /// The password, over TLS.
     Password,
+    /// A token, over TLS.
+    Token,
+    /// Either.
+    PasswordOrToken,
+    /// A client certificate alone.
+    Certificate,
+}
+
+impl Login {
+    /// As the configuration says it, where no role is known.
+    pub(super) fn without_roles(method: LoginMethod) -> Self {
+        match method {
+            LoginMethod::Scram | LoginMethod::Auto => Self::Scram,
+            LoginMethod::Password => Self::Password,
+            LoginMethod::Token => Self::Token,
+            LoginMethod::PasswordOrToken => Self::PasswordOrToken,
+            LoginMethod::Certificate => Self::Certificate,
+        }
+    }
 }
 
 /// A role that may log in, if it can prove who it is.
 #[derive(Debug)]
 pub(crate) struct Known {
-    pub(crate) verifier: Verifier,
+    /// What its password is checked against, or why it has none to log in with.
+    pub(crate) verifier: Result<Verifier, Refusal>,
     pub(crate) server_password: Option<Secret>,
     valid_until: Option<i64>,
 }
 
 impl Known {
+    /// What pgwake logs in with for a role that has proved itself by no password.
+    pub(crate) fn server_login(self, endpoint: Option<&Arc<Endpoint>>) -> Result<Credential, Refusal> {
+        let has_socket = match endpoint.map(|endpoint| &endpoint.compute) {
+            Some(Compute::Process(_)) => true,
+            Some(Compute::Fixed(fixed)) => matches!(fixed.address, ServerAddress::Unix(_)),
+            None => false,
+        };
+        match self.server_password {
+            Some(password) => Ok(Credential::Password(password)),
+            None if has_socket => Ok(Credential::Socket),
+            None => Err(Refusal::NoServerLogin),
+        }
+    }
+
     /// Whether `VALID UNTIL` has passed.
     pub(crate) fn is_expired(&self, now: SystemTime) -> bool {
         let now = match now.duration_since(SystemTime::UNIX_EPOCH) {
@@ -204,20 +241,20 @@ impl RoleBook {
     /// What is known of a role now.
     fn known(&self, endpoint: &Endpoint, role: &[u8]) -> Result<Known, Refusal> {
         let role = str::from_utf8(role).map_err(|_| Refusal::UnknownRole)?;
-        let known = match endpoint.roles.get(role) {
+        let mut known = match endpoint.roles.get(role) {
             Some(configured) => Known {
-                verifier: configured.verifier.clone(),
+                verifier: configured.verifier.clone().ok_or(Refusal::NoPassword),
                 server_password: configured.server_password.clone(),
                 valid_until: None,
             },
             None => self.known_by_reading(endpoint, role)?,
         };
-        match &known.verifier {
-            Verifier::Scram(verifier) if verifier.salt.len() > SALT_BYTES_MAX => {
-                Err(Refusal::UnusableVerifier("its salt is longer than 1024 bytes"))
-            }
-            _ => Ok(known),
+        if let Ok(Verifier::Scram(verifier)) = &known.verifier
+            && verifier.salt.len() > SALT_BYTES_MAX
+        {
+            known.verifier = Err(Refusal::UnusableVerifier("its salt is longer than 1024 bytes"));
         }
+        Ok(known)
     }
 
     fn known_by_reading(&self, endpoint: &Endpoint, role: &str) -> Result<Known, Refusal> {
@@ -227,10 +264,9 @@ impl RoleBook {
         if !found.can_login {
             return Err(Refusal::MayNotLogIn);
         }
-        let verifier = found.verifier.as_ref().ok_or(Refusal::NoPassword)?;
-        let verifier = Verifier::parse(verifier.reveal()).map_err(|_| UNKNOWN_FORM)?;
+        let verifier = found.verifier.as_ref().ok_or(Refusal::NoPassword);
         Ok(Known {
-            verifier,
+            verifier: verifier.and_then(|text| Verifier::parse(text.reveal()).map_err(|_| UNKNOWN_FORM)),
             server_password: None,
             valid_until: found.valid_until,
         })
@@ -286,7 +322,7 @@ impl Summary {
             Verifier::Scram(verifier) => *rounds.entry(verifier.iterations).or_default() += 1,
             Verifier::Md5(_) => (),
         };
-        let configured = || endpoint.roles.values().map(|role| &role.verifier);
+        let configured = || endpoint.roles.values().filter_map(|role| role.verifier.as_ref());
         configured().for_each(&mut count);
         let is_md5 = |verifier: &Verifier| matches!(verifier, Verifier::Md5(_));
         let (mut read_ones, mut read_md5_ones) = (0_usize, 0_usize);
@@ -307,12 +343,10 @@ impl Summary {
         let most = rounds.into_iter().max_by_key(|(_, roles)| *roles);
         Self {
             login: match endpoint.login {
-                LoginMethod::Scram => Login::Scram,
-                LoginMethod::Password => Login::Password,
                 // One role that was read is not enough: every role may set its own password as MD5, and would make
                 // all others send theirs in clear.
                 LoginMethod::Auto if md5_server || configured().any(is_md5) => Login::Password,
-                LoginMethod::Auto => Login::Scram,
+                method => Login::without_roles(method),
             },
             mock_iterations: most.map_or(ITERATIONS_DEFAULT, |(iterations, _)| iterations),
             endpoint: Arc::clone(endpoint),

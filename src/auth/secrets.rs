@@ -52,6 +52,8 @@ pub enum Credential {
     Password(Secret),
     /// Answers an MD5 challenge of a server whose `rolpassword` is this very verifier.
     Md5(Md5Verifier),
+    /// None: the server's own socket lets the user of the operating system in that pgwake runs as.
+    Socket,
 }
 
 /// A verifier for `password` with a new random salt, as `CREATE ROLE … PASSWORD` would make it. Computes

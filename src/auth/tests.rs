@@ -13,12 +13,12 @@ use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
-use super::{scram::ScramClient, *};
+use super::{proofs::Strangers, scram::ScramClient, token::TokenBook, *};
 use crate::config::{
     Access, Compute, FixedCompute, LoginMethod, Pool, Role, RolesFrom, ServerAddress, ServerTls,
 };
 use crate::error::{ClientError, SqlState};
-use crate::ids::{EndpointName, Secret, TenantName};
+use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 use crate::store::Store;
 
 mod drivers;
@@ -36,6 +36,8 @@ pub(super) fn endpoint() -> Endpoint {
         roles_from: RolesFrom::Config,
         login: LoginMethod::Auto,
         access: Access::default(),
+        tokens: None,
+        client_certificates: None,
         suspend_after: None,
         suspend_idle_sessions: false,
         hold_timeout: second,
@@ -72,9 +74,27 @@ impl RoleSource for NeverAwake {
     }
 }
 
-/// A book with its folder, and an endpoint with the role `app` (password "secret").
+fn proofs(book: RoleBook) -> Proofs {
+    pretending(LoginMethod::Auto, Arc::new(book))
+}
+
+fn pretending(login: LoginMethod, book: Arc<RoleBook>) -> Proofs {
+    let strangers = Strangers { login, tokens: None };
+    Proofs::of(strangers, TokenBook::of([].into_iter()), book)
+}
+
+fn role(verifier: Verifier) -> Role {
+    Role {
+        verifier: Some(verifier),
+        server_password: None,
+        subjects: Vec::new(),
+        certificate_names: Vec::new(),
+    }
+}
+
+/// What it is checked against with its folder, and an endpoint with the role `app` (password "secret").
 struct House {
-    book: RoleBook,
+    proofs: Proofs,
     endpoint: Arc<Endpoint>,
     _dir: tempfile::TempDir,
 }
@@ -82,19 +102,13 @@ struct House {
 impl House {
     fn new() -> Self {
         let verifier = Verifier::Scram(verifier_for(&Secret::new("secret"), 4096));
-        Self::with(Role {
-            verifier,
-            server_password: None,
-        })
+        Self::with(role(verifier))
     }
 
     fn with_md5() -> Self {
         // md5sum of "secretapp".
         let verifier = Verifier::parse("md56a422f785c9e20873908ce25d1736ae2").unwrap();
-        Self::with(Role {
-            verifier,
-            server_password: None,
-        })
+        Self::with(role(verifier))
     }
 
     fn with(role: Role) -> Self {
@@ -104,7 +118,7 @@ impl House {
         let mut endpoint = endpoint();
         endpoint.roles.insert("app".to_owned(), role);
         Self {
-            book,
+            proofs: proofs(book),
             endpoint: Arc::new(endpoint),
             _dir: dir,
         }
@@ -116,6 +130,7 @@ impl House {
             endpoint_said: "demo-main",
             role: role.as_bytes(),
             end_point: Some(HASH),
+            certificates: &[],
             over_tls: TlsUse::Tls,
         }
     }
@@ -201,7 +216,7 @@ async fn outcome(
             stream,
             writes: &writes,
         };
-        authenticate(&mut stream, claim, &house.book).await
+        authenticate(&mut stream, claim, &house.proofs).await
     };
     let (found, told) = tokio::join!(server, log_in(client, password, claim.end_point));
     assert_eq!(found.is_ok(), told.is_some());
@@ -213,7 +228,7 @@ async fn outcome_of_bytes(house: &House, claim: Claim<'_>, bytes: &[u8]) -> Resu
     let (mut client, mut stream) = duplex(1 << 20);
     client.write_all(bytes).await.unwrap();
     client.shutdown().await.unwrap();
-    authenticate(&mut stream, claim, &house.book).await
+    authenticate(&mut stream, claim, &house.proofs).await
 }
 
 #[tokio::test]
@@ -233,15 +248,18 @@ async fn a_client_that_proves_who_it_is_earns_a_credential() {
             panic!("another credential")
         };
         assert_eq!(key.stored_key(), verifier.stored_key);
-        assert_eq!(house.endpoint.roles["app"].verifier, Verifier::Scram(verifier));
+        assert_eq!(
+            house.endpoint.roles["app"].verifier,
+            Some(Verifier::Scram(verifier))
+        );
     }
 }
 
 #[tokio::test]
 async fn a_role_with_a_server_password_logs_in_with_that() {
     let house = House::with(Role {
-        verifier: Verifier::Scram(verifier_for(&Secret::new("secret"), 2)),
         server_password: Some(Secret::new("other")),
+        ..role(Verifier::Scram(verifier_for(&Secret::new("secret"), 2)))
     });
     let found = outcome(&house, house.claim("app"), "secret").await.0.unwrap();
     assert!(matches!(found.credential, Credential::Password(password) if password.reveal() == "other"));
@@ -296,12 +314,12 @@ async fn what_does_not_exist_looks_like_a_wrong_password() {
 }
 
 /// The salt that a name is shown.
-async fn salt(book: &RoleBook, claim: Claim<'_>) -> String {
+async fn salt(proofs: &Proofs, claim: Claim<'_>) -> String {
     let (mut client, mut stream) = duplex(1 << 16);
     let sent = initial_response("SCRAM-SHA-256", b"n,,n=,r=abc");
     client.write_all(&sent).await.unwrap();
     client.shutdown().await.unwrap();
-    let _ = authenticate(&mut stream, claim, book).await;
+    let _ = authenticate(&mut stream, claim, proofs).await;
     authentication(&mut client, 10).await.unwrap();
     let challenge = String::from_utf8(authentication(&mut client, 11).await.unwrap()).unwrap();
     challenge.split(",s=").nth(1).unwrap().to_owned()
@@ -320,7 +338,7 @@ async fn a_name_that_does_not_exist_keeps_its_salt_over_a_restart() {
             endpoint_said: said,
             ..house.claim("app")
         };
-        salts.push(salt(&book, claim).await);
+        salts.push(salt(&proofs(book), claim).await);
     }
     assert_eq!(salts[0], salts[1]);
     assert_ne!(salts[0], salts[2]);
@@ -333,8 +351,8 @@ async fn an_unknown_role_has_one_salt_under_all_names_of_its_endpoint() {
         endpoint_said,
         ..house.claim("stranger")
     };
-    let one = salt(&house.book, under("demo-main")).await;
-    assert_eq!(one, salt(&house.book, under("pg.acme.example")).await);
+    let one = salt(&house.proofs, under("demo-main")).await;
+    assert_eq!(one, salt(&house.proofs, under("pg.acme.example")).await);
 }
 
 #[tokio::test]
@@ -351,7 +369,7 @@ async fn nothing_behind_the_last_message_is_read() {
         .write_all(&[first, last, b"behind".to_vec()].concat())
         .await
         .unwrap();
-    authenticate(&mut stream, claim, &house.book).await.unwrap_err();
+    authenticate(&mut stream, claim, &house.proofs).await.unwrap_err();
     let mut rest = [0; 6];
     stream.read_exact(&mut rest).await.unwrap();
     assert_eq!(&rest, b"behind");
@@ -365,7 +383,7 @@ async fn a_client_may_ask_for_an_empty_challenge_first() {
     client.write_all(&empty).await.unwrap();
     client.write_all(&message(b"n,,n=,r=abc")).await.unwrap();
     client.shutdown().await.unwrap();
-    let found = authenticate(&mut stream, house.claim("app"), &house.book).await;
+    let found = authenticate(&mut stream, house.claim("app"), &house.proofs).await;
     assert!(matches!(found, Err(AuthError::Left(_))));
     authentication(&mut client, 10).await.unwrap();
     assert!(authentication(&mut client, 11).await.unwrap().is_empty());
@@ -484,10 +502,7 @@ async fn a_password_proves_a_scram_verifier_where_passwords_are_configured() {
 async fn rounds_that_no_password_is_hashed_with_are_told_to_the_operator() {
     let mut verifier = verifier_for(&Secret::new("secret"), 1);
     verifier.iterations = ITERATIONS_MAX + 1;
-    let mut house = House::with(Role {
-        verifier: Verifier::Scram(verifier),
-        server_password: None,
-    });
+    let mut house = House::with(role(Verifier::Scram(verifier)));
     Arc::get_mut(&mut house.endpoint).unwrap().login = LoginMethod::Password;
     let found = outcome_of_bytes(&house, house.claim("app"), &message(b"secret\0")).await;
     let error = found.unwrap_err();
@@ -496,6 +511,36 @@ async fn rounds_that_no_password_is_hashed_with_are_told_to_the_operator() {
         "{error}"
     );
     assert_eq!(error.sqlstate(), SqlState::INVALID_PASSWORD);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_exist_pretends_what_the_defaults_say() {
+    let house = House::new();
+    let House {
+        proofs,
+        endpoint,
+        _dir,
+    } = house;
+    let house = House {
+        proofs: pretending(LoginMethod::Password, Arc::clone(&proofs.roles)),
+        endpoint,
+        _dir,
+    };
+    let nowhere = Claim {
+        endpoint: None,
+        endpoint_said: "nowhere",
+        ..house.claim("app")
+    };
+    let error = outcome_of_bytes(&house, nowhere, &message(b"secret\0"))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        AuthError::Refused {
+            refusal: Refusal::UnknownEndpoint,
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -538,7 +583,7 @@ async fn an_expired_password_is_refused_at_the_end_whatever_its_truth() {
     let store = Arc::new(Store::open(&dir.path().join("state")).unwrap());
     store.remember_roles(&house.endpoint.name, &[expired]).unwrap();
     let house = House {
-        book: RoleBook::load(store, Arc::new(NeverAwake), [&house.endpoint.name]).unwrap(),
+        proofs: proofs(RoleBook::load(store, Arc::new(NeverAwake), [&house.endpoint.name]).unwrap()),
         endpoint: Arc::new(Endpoint {
             roles_from: from_postgres(),
             ..endpoint()
@@ -577,7 +622,7 @@ async fn a_password_that_was_changed_unseen_is_right_from_the_second_try_on() {
     let name = endpoint().name;
     store.remember_roles(&name, &[app("old")]).unwrap();
     let house = House {
-        book: RoleBook::load(store, Arc::new(Changed), [&name]).unwrap(),
+        proofs: proofs(RoleBook::load(store, Arc::new(Changed), [&name]).unwrap()),
         endpoint: Arc::new(Endpoint {
             roles_from: from_postgres(),
             ..endpoint()
@@ -592,7 +637,7 @@ async fn a_password_that_was_changed_unseen_is_right_from_the_second_try_on() {
             ..
         })
     ));
-    house.book.drain().await;
+    house.proofs.roles.drain().await;
     assert!(outcome(&house, house.claim("app"), "new").await.0.is_ok());
 }
 

@@ -4,10 +4,11 @@
 
 use std::{io, path::Path};
 
+use crate::audit::{To, WhenFull};
 use crate::config::{
     Compute, Config, DurationText, Endpoint, FixedCompute, GateRules, Level, Listen, ListenAddress,
     ListenTls, Loaded, LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RateText, RolesFrom,
-    ServerAddress, ServerTls, SizeText, WakeOn, load, nearest,
+    ServerAddress, ServerTls, SizeText, TokenKeys, Tokens, WakeOn, load, nearest,
 };
 
 /// Why there is nothing to show.
@@ -140,6 +141,17 @@ fn process_values(config: &Config) -> Values {
         "tls.certificates",
         list(certificates.map(|files| quoted(files.certificate.display()))),
     );
+    let to = match &config.audit.to {
+        To::Nowhere => quoted("nowhere"),
+        To::Stdout => quoted("stdout"),
+        To::File(file) => quoted(file.display()),
+    };
+    add("audit.to", to);
+    let when_full = match config.audit.when_full {
+        WhenFull::Drop => "drop",
+        WhenFull::Block => "block",
+    };
+    add("audit.when_full", quoted(when_full));
     let limits = &config.limits;
     add("limits.clients_max", limits.clients_max.to_string());
     for (key, duration) in [
@@ -192,6 +204,9 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         LoginMethod::Auto => "auto",
         LoginMethod::Scram => "scram",
         LoginMethod::Password => "password",
+        LoginMethod::Token => "token",
+        LoginMethod::PasswordOrToken => "password-or-token",
+        LoginMethod::Certificate => "certificate",
     };
     add("login", quoted(login));
     add("access.allow", list(endpoint.access.allow.iter().map(quoted)));
@@ -199,10 +214,26 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
     add("roles_from", roles_from(&endpoint.roles_from));
     add("hosts", list(endpoint.hosts.iter().map(quoted)));
     for (name, role) in &endpoint.roles {
-        add(&format!("roles.{name}.verifier"), "…".to_owned());
+        if role.verifier.is_some() {
+            add(&format!("roles.{name}.verifier"), "…".to_owned());
+        }
+        if !role.subjects.is_empty() {
+            let subjects = list(role.subjects.iter().map(|subject| format!("{subject:?}")));
+            add(&format!("roles.{name}.subjects"), subjects);
+        }
+        if !role.certificate_names.is_empty() {
+            let names = list(role.certificate_names.iter().map(|name| format!("{name:?}")));
+            add(&format!("roles.{name}.certificate_names"), names);
+        }
         if role.server_password.is_some() {
             add(&format!("roles.{name}.server_password"), "…".to_owned());
         }
+    }
+    values.extend(endpoint.tokens.iter().flat_map(tokens));
+    if let Some(rules) = &endpoint.client_certificates {
+        let ca = ("client_certificates.ca", quoted(rules.ca.display()));
+        let name = ("client_certificates.name", quoted(rules.name.as_str()));
+        values.extend([ca, name].map(|(key, value)| (key.to_owned(), value)));
     }
     values.extend(pool(&endpoint.pool));
     match &endpoint.compute {
@@ -210,6 +241,27 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         Compute::Fixed(fixed) => values.extend(fixed_compute(fixed)),
     }
     values
+}
+
+fn tokens(tokens: &Tokens) -> Values {
+    let keys = match &tokens.keys {
+        TokenKeys::File(file) => format!("{{ file = {:?} }}", file.display().to_string()),
+        TokenKeys::Url { url, ca: None } => format!("{{ url = {url:?} }}"),
+        TokenKeys::Url { url, ca: Some(ca) } => {
+            format!("{{ url = {url:?}, ca = {:?} }}", ca.display().to_string())
+        }
+    };
+    let tenant_claim = tokens.tenant_claim.as_ref();
+    let values = [
+        ("keys", keys),
+        ("issuer", quoted(&tokens.issuer)),
+        ("audiences", list(tokens.audiences.iter().map(quoted))),
+        ("role_claim", quoted(&tokens.role_claim)),
+        ("tenant_claim", tenant_claim.map_or("none".to_owned(), quoted)),
+        ("leeway", quoted(DurationText(tokens.leeway))),
+        ("end_sessions", tokens.end_sessions.to_string()),
+    ];
+    values.map(|(key, value)| (format!("tokens.{key}"), value)).into()
 }
 
 fn pool(pool: &Pool) -> Values {

@@ -63,6 +63,33 @@ fn parse_dns_name(text: &str) -> Result<String, Wrong> {
     Ok(text.to_ascii_lowercase())
 }
 
+/// The address of something on the web, for TLS alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HttpsUrl(pub(crate) String);
+
+impl Read for HttpsUrl {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let text = read_text(
+            node,
+            spot,
+            "a URL such as \"https://id.example.com/keys\"",
+            report,
+        )?;
+        let wrong = |why: &str| {
+            let message = format!("{text:?} {why}");
+            Wrong::new(message, "write a URL such as \"https://id.example.com/keys\"")
+        };
+        let parsed = match text.parse::<hyper::Uri>() {
+            Err(error) => Err(wrong(&format!("is not a URL: {error}"))),
+            Ok(url) if url.scheme_str() != Some("https") => Err(wrong("is not an https URL")),
+            Ok(_) if text.contains(['@', '#']) => Err(wrong("has a user or a fragment")),
+            Ok(url) if url.host().is_none_or(str::is_empty) => Err(wrong("names no host")),
+            Ok(_) => Ok(Self(text.to_owned())),
+        };
+        report.note(spot, parsed)
+    }
+}
+
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenTcp(pub(crate) SocketAddr);

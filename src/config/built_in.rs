@@ -2,13 +2,22 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Access, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Rate, RolesFrom, WakeOn};
+use crate::audit::{Rules, To, WhenFull};
+
+use super::{
+    Access, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Rate, RolesFrom, WakeOn,
+};
 
 /// `state_dir`
 pub(crate) fn state_dir() -> &'static Path {
     Path::new("/var/lib/pgwake")
 }
 
+/// `audit`
+pub(crate) const AUDIT: Rules = Rules {
+    to: To::Nowhere,
+    when_full: WhenFull::Drop,
+};
 /// `suspend_after`
 pub(crate) const SUSPEND_AFTER: Duration = Duration::from_secs(5 * 60);
 /// `suspend_idle_sessions`
@@ -21,6 +30,15 @@ pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// `login`
 pub(crate) const LOGIN: LoginMethod = LoginMethod::Auto;
+/// `tokens.role_claim`
+pub(crate) const ROLE_CLAIM: &str = "sub";
+/// `tokens.leeway`
+pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// `tokens.end_sessions`: pools of applications keep connections for longer than tokens last, and get new tokens for
+/// new connections alone.
+pub(crate) const TOKEN_END_SESSIONS: bool = false;
+/// `client_certificates.name`, as Postgres' own `cert` has it
+pub(crate) const CERTIFICATE_NAME: CertificateName = CertificateName::Cn;
 /// `roles_from`
 pub(crate) const ROLES_FROM: RolesFrom = RolesFrom::Config;
 

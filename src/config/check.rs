@@ -3,12 +3,15 @@
 //! Fills in what was not said, notes where everything comes from and collects what does not fit. This file does
 //! what belongs to the whole process; `listen`, `endpoint`, `roles` and `compute` do the rest. Who calls: `config::load`.
 
+mod audit;
+mod certificates;
 mod compute;
 mod endpoint;
 mod gate;
 mod listen;
 mod pool;
 mod roles;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,8 +43,11 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     record_own(&mut origins.process, "state_dir", &root.state_dir);
     record_own(&mut origins.process, "socket_dir", &root.socket_dir);
     let gate = gate::check(&root.gate, &mut origins.process, report);
+    let audit = audit::check(root, &mut origins.process, report);
     let listen = listen::check(root, spot, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
+    tokens::check_apart(root, &endpoints, report);
+    certificates::check_apart(root, &endpoints, report);
     Config {
         state_dir: root
             .state_dir
@@ -53,6 +59,13 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
         certificates,
         limits,
         gate,
+        audit,
+        login: root
+            .defaults
+            .key(|defaults| &defaults.login)
+            .given()
+            .map_or(built_in::LOGIN, |at| at.value),
+        tokens: tokens::of_defaults(root),
         endpoints,
     }
 }

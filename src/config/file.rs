@@ -3,8 +3,11 @@
 //! One declaration per table; a key that is not declared here is refused. Values are parsed one by one, what
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
+mod proofs;
+
 use std::{path::PathBuf, time::Duration};
 
+use crate::audit::WhenFull;
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 
 use super::{
@@ -15,8 +18,10 @@ use super::{
     read::{At, List, Named, Opened, Read, Setting, table},
     size::Size,
     tree::{Node, Value},
-    value::{Count, RoleName, ServerTlsMode, read_word},
+    value::{AuditTo, Count, RoleName, ServerTlsMode, read_word},
 };
+
+pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 
 table! {
     /// A whole configuration.
@@ -37,6 +42,8 @@ table! {
         limits: LimitsTable,
         /// `[gate]`
         gate: GateTable,
+        /// `[audit]`
+        audit: AuditTable,
         /// `[defaults]`
         defaults: Inherited,
         /// `[tenants.<tenant>]`
@@ -143,6 +150,18 @@ table! {
 }
 
 table! {
+    /// `[audit]`
+    AuditTable {
+        /// Where lines go.
+        to: AuditTo,
+        /// The file, where they go to one.
+        file: PathBuf,
+        /// What is done when no more can be written.
+        when_full: WhenFull,
+    }
+}
+
+table! {
     /// What an endpoint takes from its tenant, and a tenant from `[defaults]`.
     Inherited {
         /// Without an open turn until the compute is suspended.
@@ -159,6 +178,10 @@ table! {
         login: LoginMethod,
         /// From where clients may come.
         access: AccessTable,
+        /// The tokens that are let in.
+        tokens: TokensTable,
+        /// The certificates that clients have to show.
+        client_certificates: ClientCertificatesTable,
         /// Where further verifiers come from.
         roles_from: RolesFromSource,
         /// How server sessions are lent to clients.
@@ -213,6 +236,10 @@ table! {
         verifier: Verifier,
         /// What pgwake logs in to the server with.
         server_password: Secret,
+        /// What tokens call it.
+        subjects: List<String>,
+        /// What certificates call it.
+        certificate_names: List<String>,
     }
 }
 

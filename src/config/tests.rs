@@ -57,7 +57,8 @@ mod reference {
             Some(rest) if rest.starts_with(|c: char| !c.is_whitespace()) => rest.to_owned(),
             _ => line.to_owned(),
         };
-        text().lines().map(uncomment).collect::<Vec<_>>().join("\n")
+        let text = text().replace("to = \"nowhere\"", "to = \"file\"");
+        text.lines().map(uncomment).collect::<Vec<_>>().join("\n")
     }
 
     fn parse(text: &str) -> Table {
@@ -98,11 +99,15 @@ mod reference {
         file::Root::keys("", &mut accepted);
         let mut written = BTreeSet::new();
         keys_written("", &parse(&text_with_examples()), &mut written);
-        // The tables of roles_from, pool and access stand in full once; they may stand wherever these keys may.
-        let stands_once = |key: &str| {
-            let tables = ["roles_from.", ".pool.", ".access."];
-            tables.iter().any(|table| key.contains(table))
-        };
+        // These tables stand in full once; they may stand wherever their keys may.
+        let tables = [
+            "roles_from.",
+            ".pool.",
+            ".access.",
+            ".tokens.",
+            ".client_certificates.",
+        ];
+        let stands_once = |key: &str| tables.iter().any(|table| key.contains(table));
         let missing = |key: &&String| !written.contains(*key) && !stands_once(key);
         assert_eq!(
             accepted.iter().filter(missing).collect::<Vec<_>>(),
@@ -112,6 +117,10 @@ mod reference {
         let reading = "tenants.<tenant>.endpoints.<endpoint>.roles_from";
         for key in ["role", "password", "database"] {
             assert!(written.contains(&join_keys(reading, key)), "{key}");
+        }
+        for key in file::TokensTable::KEYS {
+            let shown = |level: &str| written.contains(&format!("{level}.tokens.{key}"));
+            assert!(shown("defaults"), "{key}");
         }
         for level in ["tenants.<tenant>", "tenants.<tenant>.endpoints.<endpoint>"] {
             let key = format!("{level}.pool.size");
@@ -132,6 +141,10 @@ mod reference {
                 .iter()
                 .map(|key| format!("defaults.pool.{key}")),
         );
+        let with_default = ["role_claim", "leeway", "end_sessions"];
+        expected
+            .extend(["audit.to", "audit.when_full", "defaults.client_certificates.name"].map(str::to_owned));
+        expected.extend(with_default.map(|key| format!("defaults.tokens.{key}")));
         expected.extend(file::LimitsTable::KEYS.iter().map(|key| format!("limits.{key}")));
         expected.extend(file::GateTable::KEYS.iter().map(|key| format!("gate.{key}")));
         expected.extend(["defaults.access.allow", "defaults.access.deny"].map(str::to_owned));

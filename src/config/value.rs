@@ -4,10 +4,11 @@
 
 use std::path::PathBuf;
 
+use crate::audit::WhenFull;
 use crate::ids::{EndpointName, NameError, TenantName};
 
 use super::{
-    DefaultEndpoint, ListenTls, LoginMethod, PoolMode, WakeOn,
+    CertificateName, DefaultEndpoint, ListenTls, LoginMethod, PoolMode, WakeOn,
     problem::{Report, Spot, Wrong},
     read::{Name, Read, nearest},
     tree::{Node, Value},
@@ -174,6 +175,9 @@ impl Read for LoginMethod {
             ("auto", Self::Auto),
             ("scram", Self::Scram),
             ("password", Self::Password),
+            ("token", Self::Token),
+            ("password-or-token", Self::PasswordOrToken),
+            ("certificate", Self::Certificate),
         ];
         read_word(node, spot, words, report)
     }
@@ -182,6 +186,39 @@ impl Read for LoginMethod {
 impl Read for PoolMode {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let words = Self::ALL.map(|mode| (mode.as_str(), mode));
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for CertificateName {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = Self::ALL.map(|name| (name.as_str(), name));
+        read_word(node, spot, words, report)
+    }
+}
+
+/// `audit.to`, before it is known which file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuditTo {
+    Nowhere,
+    Stdout,
+    File,
+}
+
+impl Read for AuditTo {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [
+            ("nowhere", Self::Nowhere),
+            ("stdout", Self::Stdout),
+            ("file", Self::File),
+        ];
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for WhenFull {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [("drop", Self::Drop), ("block", Self::Block)];
         read_word(node, spot, words, report)
     }
 }

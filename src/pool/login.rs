@@ -136,7 +136,7 @@ impl ClientError for LoginError {
                 Kind::Absent => "try again in a moment",
                 Kind::Mismatch => {
                     "the role's verifier in pgwake must be the server's own: copy pg_authid.rolpassword, or set the \
-                     role's server_password"
+                     role's server_password; for tokens pg_hba.conf may have a line `peer map=pgwake` for the role"
                 }
                 Kind::Untrusted | Kind::Broken => "the operator's log says more under this session",
             }
@@ -201,7 +201,7 @@ enum State {
 }
 
 impl<'a> Login<'a> {
-    /// `None` for a server that lets the operating system's user in.
+    /// Without a credential, or with [`Credential::Socket`], for a server that lets the operating system's user in.
     pub(super) fn new(
         role: &'a str,
         credential: Option<&'a Credential>,
@@ -210,7 +210,7 @@ impl<'a> Login<'a> {
     ) -> Self {
         Self {
             role,
-            credential,
+            credential: credential.filter(|credential| !matches!(credential, Credential::Socket)),
             end_point,
             privacy,
             state: State::Begin,

@@ -65,6 +65,17 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.0.bury(doomed);
     }
 
+    /// A role has another credential now: its idle sessions that were opened with one that is `outdated` are closed, in
+    /// the background.
+    pub fn retire_credentials(&self, role: &str, outdated: impl Fn(u64) -> bool) {
+        let is_outdated = |key: &PoolKey| key.role() == role && outdated(key.credential());
+        let doomed = self
+            .0
+            .lock()
+            .doom_idle(CloseReason::Retired, |key, _| is_outdated(key));
+        self.0.bury(doomed);
+    }
+
     /// The client that has this session has caused the change itself: the session goes on as if it had been opened
     /// afterwards.
     pub fn approve(&self, lent: &mut Lent<C>) {

@@ -64,12 +64,16 @@ impl Checkout<'_> {
         let deadline = since + endpoint.hold_timeout;
         let mut rewakes = 0;
         loop {
+            self.house.tell_wake_asked(endpoint, record).await;
             let waiting = self.house.wakes.lease(&endpoint.name, &self.who.right, deadline);
             let waited = held
                 .wait(waiting, || self.house.wakes.phase(&endpoint.name))
                 .await;
             record.step_ended(Step::Hold);
-            let lease = waited??;
+            let waited = waited?;
+            let was_cold = waited.as_ref().map(AwakeLease::was_cold);
+            self.house.tell_woken(was_cold, record).await;
+            let lease = waited?;
             record.cold |= lease.was_cold();
             let session = self.log_in(held, &lease, since).await;
             record.step_ended(Step::Connect);

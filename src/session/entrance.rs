@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{Door, Socket, error::SessionError, record::Peer};
@@ -38,8 +39,12 @@ pub(super) struct Entrance {
     pub(super) server_name: Option<String>,
     /// Channel binding of the certificate that was served.
     pub(super) end_point: Option<Arc<[u8]>>,
+    /// The chain that it has shown.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
     /// `TLSv1.3`, or `off`.
     pub(super) tls: &'static str,
+    /// The cipher suite; empty without TLS.
+    pub(super) cipher: &'static str,
 }
 
 /// Why nobody came in.
@@ -147,7 +152,9 @@ async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
     let tls = Tls {
         server_name: secured.server_name,
         end_point: secured.end_point,
+        certificates: secured.certificates,
         protocol: secured.protocol,
+        cipher: secured.cipher,
     };
     plain(secured.stream, Some(tls)).await
 }
@@ -155,7 +162,9 @@ async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
 struct Tls {
     server_name: Option<String>,
     end_point: Option<Arc<[u8]>>,
+    certificates: Vec<CertificateDer<'static>>,
     protocol: &'static str,
+    cipher: &'static str,
 }
 
 /// A stream that is as secure as it will be.
@@ -186,13 +195,18 @@ async fn plain(mut stream: Stream, tls: Option<Tls>) -> Result<Entered, Entrance
 
 fn client(stream: Stream, startup: Startup, tls: Option<Tls>) -> Entered {
     let protocol = tls.as_ref().map_or("off", |tls| tls.protocol);
-    let (server_name, end_point) = tls.map_or((None, None), |tls| (tls.server_name, tls.end_point));
+    let cipher = tls.as_ref().map_or("", |tls| tls.cipher);
+    let (server_name, end_point, certificates) = tls.map_or((None, None, Vec::new()), |tls| {
+        (tls.server_name, tls.end_point, tls.certificates)
+    });
     Entered::Client(Box::new(Entrance {
         stream,
         startup,
         server_name,
         end_point,
+        certificates,
         tls: protocol,
+        cipher,
     }))
 }
 

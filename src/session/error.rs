@@ -47,6 +47,8 @@ pub(super) enum SessionError {
     PasswordChanged,
     #[error("a prepared statement's rows have changed")]
     PlanChanged,
+    #[error("the token that the session began with has expired")]
+    TokenExpired,
     #[error("too many pinned sessions")]
     TooManyPinned { max: usize },
     #[error("pgwake shuts down")]
@@ -60,7 +62,7 @@ impl SessionError {
     pub(super) fn is_planned(&self) -> bool {
         matches!(
             self,
-            Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore
+            Self::IdleEnded { .. } | Self::TokenExpired | Self::ShuttingDown | Self::ShuttingDownBefore
         )
     }
 }
@@ -86,7 +88,7 @@ impl ClientError for SessionError {
             Self::CancelledWhileWaiting => SqlState::CANCELLED,
             Self::InFailedTransaction => SqlState::IN_FAILED_TRANSACTION,
             Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION,
-            Self::PasswordChanged => SqlState::ADMIN_SHUTDOWN,
+            Self::PasswordChanged | Self::TokenExpired => SqlState::ADMIN_SHUTDOWN,
             Self::PlanChanged => SqlState::NOT_SUPPORTED,
             Self::IdleEnded { .. } => SqlState::IDLE_SESSION_TIMEOUT,
             Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
@@ -120,6 +122,7 @@ impl ClientError for SessionError {
             }
             Self::PlanChanged => "cached plan must not change result type".into(),
             Self::IdleInTransaction => "terminating connection due to idle-in-transaction timeout".into(),
+            Self::TokenExpired => "the token that this session began with has expired".into(),
             Self::PasswordChanged => "the role's password was changed".into(),
             Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),
             Self::ShuttingDown | Self::ShuttingDownBefore => "pgwake is shutting down".into(),
@@ -176,6 +179,7 @@ impl ClientError for SessionError {
                     .into(),
             ),
             Self::PoolTimeout { .. } => Some("try again; shorter transactions, or a larger pool.size, help".into()),
+            Self::TokenExpired => Some("connect again with a new token".into()),
             Self::PasswordChanged => Some("connect again with the new password".into()),
             Self::TooManyPinned { .. } => Some(
                 "try again later, do it in one transaction, or connect to the endpoint without -pooler".into(),

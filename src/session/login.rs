@@ -18,7 +18,7 @@ use super::{
     record::{Outcome, SessionRecord, shortened},
     say_goodbye,
 };
-use crate::auth::{AuthError, Authenticated, Claim, RoleBook, TlsUse, authenticate};
+use crate::auth::{AuthError, Authenticated, Claim, Proofs, TlsUse, authenticate};
 use crate::cancel::SecretLength;
 use crate::config::{Endpoint, PoolMode};
 use crate::error::ClientError;
@@ -94,9 +94,12 @@ pub(super) async fn log_in(
         startup,
         server_name,
         end_point,
+        certificates,
         tls,
+        cipher,
     } = at_door.entrance;
     record.tls = tls;
+    record.cipher = cipher;
     let application = startup.parameter("application_name").unwrap_or_default();
     record.note(startup.role(), startup.database(), application);
     let (parameters, own_words) = parameters_for_server(&startup);
@@ -119,9 +122,10 @@ pub(super) async fn log_in(
         endpoint_said: &resolved.said,
         role: startup.role(),
         end_point: end_point.as_deref(),
+        certificates: &certificates,
         over_tls: tls_use(&stream),
     };
-    let proving = Box::pin(prove(&mut stream, &startup, claim, &house.roles));
+    let proving = Box::pin(prove(&mut stream, &startup, claim, &house.proofs));
     let who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
@@ -144,18 +148,20 @@ pub(super) async fn log_in(
         Ok(pool_mode) => pool_mode,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
-    let secret_length = if startup.minor >= 2 {
-        SecretLength::ThirtyTwo
-    } else {
-        SecretLength::Four
-    };
     Ok(LoggedIn {
         stream,
         who,
         parameters,
-        secret_length,
+        secret_length: secret_length(&startup),
         pool_mode,
     })
+}
+
+fn secret_length(startup: &Startup) -> SecretLength {
+    match startup.minor {
+        2.. => SecretLength::ThirtyTwo,
+        _ => SecretLength::Four,
+    }
 }
 
 /// A client that the gate lets try.
@@ -171,8 +177,12 @@ fn knock<'a>(
     resolved: &'a Resolved,
     role: &[u8],
     house: &'a House,
-    record: &SessionRecord,
+    record: &mut SessionRecord,
 ) -> Result<Knocked<'a>, TurnedAway> {
+    if let Some(endpoint) = &resolved.endpoint {
+        record.tenant = endpoint.tenant.to_string();
+    }
+    record.method = house.proofs.method(resolved.endpoint.as_ref());
     let from = record.peer.ip();
     let attempt = house.gate.attempt(from, &resolved.said, role)?;
     let allows = |endpoint: &&Arc<Endpoint>| from.is_none_or(|ip| endpoint.access.allows(ip));
@@ -193,6 +203,7 @@ impl Knocked<'_> {
         if error.is_wrong_password() && self.attempt.failed() {
             tracing::warn!(session = %record.id, peer = %record.peer, endpoint = record.endpoint, role = record.role,
                 "the password was wrong too often: the role is locked out from that network for a while");
+            outcome.what.push_str(" (once too often: locked out)");
         }
     }
 }
@@ -231,14 +242,14 @@ async fn prove(
     stream: &mut Stream,
     startup: &Startup,
     claim: Claim<'_>,
-    roles: &RoleBook,
+    proofs: &Proofs,
 ) -> Result<Authenticated, AuthError> {
     let mut negotiation = BytesMut::new();
     say::negotiation(startup, &mut negotiation);
     if !negotiation.is_empty() {
         stream.write_all(&negotiation).await.map_err(AuthError::Left)?;
     }
-    authenticate(stream, claim, roles).await
+    authenticate(stream, claim, proofs).await
 }
 
 /// Everything that the client asked for but pgwake's own words in `options`, and protocol options. Also what those

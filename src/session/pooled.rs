@@ -22,10 +22,7 @@ mod words;
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::AsyncWriteExt,
-    time::{Instant, sleep_until},
-};
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
     House,
@@ -34,6 +31,7 @@ use super::{
     pooling::{Pooling, Proved},
     profile::Profile,
     record::{Outcome, SessionRecord},
+    relay::sleep_until_some,
     reported::Reported,
     say_goodbye,
     statements::{Statements, next_serial},
@@ -62,6 +60,8 @@ pub(super) struct Pooled<'a> {
     endpoint: Arc<Endpoint>,
     role: String,
     right: WakeRight,
+    /// When its stay ends because its token is over.
+    ends_at: Option<Instant>,
     pooling: Arc<Pooling>,
     /// What its server sessions are logged in with.
     proved: Arc<Proved>,
@@ -127,6 +127,7 @@ impl<'a> Pooled<'a> {
             endpoint: who.endpoint,
             role: who.role,
             right: who.right,
+            ends_at: who.ends_at,
             proved,
             key,
             profile: Profile::of_startup(&application),
@@ -222,6 +223,7 @@ impl<'a> Pooled<'a> {
             },
             () = self.shutdown.reached(Phase::Draining) => SessionError::ShuttingDown,
             () = sleep_until_some(deadline) => SessionError::IdleInTransaction,
+            () = sleep_until_some(self.ends_at) => SessionError::TokenExpired,
         };
         Err(self.end(client, &reason, record).await)
     }
@@ -277,11 +279,4 @@ fn broken_by_client(broken: Broken) -> SessionError {
 fn milliseconds(setting: &[u8]) -> Option<Duration> {
     let number: u64 = str::from_utf8(setting).ok()?.parse().ok()?;
     (number > 0).then(|| Duration::from_millis(number))
-}
-
-async fn sleep_until_some(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }

@@ -30,6 +30,9 @@ use crate::pool::{EndpointPool, PoolKey, PoolRules};
 /// Most greetings and databases that are remembered for an endpoint; beyond, one more is not, and costs a look.
 const REMEMBERED_MAX: usize = 256;
 
+/// Kinds of credentials: a verifier's, a server password, the server's own socket.
+const KINDS: u64 = 3;
+
 /// One endpoint's transaction pooling.
 pub struct Pooling {
     /// Its server sessions.
@@ -97,13 +100,10 @@ impl Pooling {
         self.pool.retire();
     }
 
-    /// A client of this role has proved this credential: it is the newest one of the role.
+    /// A client of this role has proved this credential: it is the newest one of the role. Idle sessions that were
+    /// opened with an older one of its kind are closed: nobody can prove that any more.
     pub(super) fn prove(&self, role: &str, credential: Credential) -> Arc<Proved> {
-        let fingerprint = match &credential {
-            Credential::ClientKey { verifier, .. } => self.hasher.hash_one(verifier.to_text()),
-            Credential::Password(password) => self.hasher.hash_one(("password", password.reveal())),
-            Credential::Md5(verifier) => self.hasher.hash_one(("md5", verifier.hex)),
-        };
+        let fingerprint = self.fingerprint(&credential);
         let mut proved = lock(&self.proved);
         if let Some(known) = proved.get(role).and_then(Weak::upgrade)
             && known.fingerprint == fingerprint
@@ -116,7 +116,21 @@ impl Pooling {
         });
         proved.retain(|_, known| known.strong_count() > 0);
         proved.insert(role.to_owned(), Arc::downgrade(&new));
+        drop(proved);
+        let outdated = |other: u64| other != fingerprint && other % KINDS == fingerprint % KINDS;
+        self.pool.retire_credentials(role, outdated);
         new
+    }
+
+    /// Its lowest digit is the kind: a role may have one credential of each at the same time.
+    fn fingerprint(&self, credential: &Credential) -> u64 {
+        let (hash, kind) = match credential {
+            Credential::ClientKey { verifier, .. } => (self.hasher.hash_one(verifier.to_text()), 0),
+            Credential::Md5(verifier) => (self.hasher.hash_one(verifier.hex), 0),
+            Credential::Password(password) => (self.hasher.hash_one(password.reveal()), 1),
+            Credential::Socket => (0, 2),
+        };
+        (hash / KINDS * KINDS).wrapping_add(kind)
     }
 
     /// The newest credential of a role.

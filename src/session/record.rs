@@ -106,6 +106,10 @@ pub(super) struct SessionRecord {
     pub(super) database: String,
     pub(super) application: String,
     pub(super) tls: &'static str,
+    /// The cipher suite's IANA name; empty without TLS.
+    pub(super) cipher: &'static str,
+    /// How clients of its endpoint prove who they are.
+    pub(super) method: &'static str,
     /// Known once it has proved who it is.
     pub(super) pooling: Option<PoolMode>,
     /// Whether it was held while its compute woke.
@@ -147,12 +151,23 @@ impl SessionRecord {
             database: String::new(),
             application: String::new(),
             tls: "off",
+            cipher: "",
+            method: "",
             pooling: None,
             cold: false,
             bytes_in: 0,
             bytes_out: 0,
             phases: Phases::default(),
         }
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// How long it has been here.
+    pub(super) fn stay(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// The time since the last step ended belongs to `step`.

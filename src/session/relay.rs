@@ -50,6 +50,8 @@ pub(super) enum End {
     ComputeLost(Arc<str>),
     /// The compute is to be suspended and the session was idle.
     IdleEnded,
+    /// The client's token is over and the session was idle.
+    Expired,
     /// pgwake drains and the session was idle, or its time is over.
     ShutDown,
 }
@@ -79,6 +81,8 @@ pub(super) struct Relay<'a, 'e> {
     /// The client takes no more answers, and has said Terminate before: nobody waits for them.
     discarding: bool,
     finish_by: Option<Pin<Box<Sleep>>>,
+    /// When the session ends as soon as it is idle.
+    ends_at: Option<Instant>,
 }
 
 /// Whether the lease is told when the session becomes idle or active.
@@ -120,7 +124,14 @@ impl<'a, 'e> Relay<'a, 'e> {
             client_closed: false,
             discarding: false,
             finish_by: None,
+            ends_at: None,
         }
+    }
+
+    /// From then on the session ends as soon as it is idle.
+    pub(super) fn until(mut self, ends_at: Option<Instant>) -> Self {
+        self.ends_at = ends_at;
+        self
     }
 
     /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
@@ -131,8 +142,11 @@ impl<'a, 'e> Relay<'a, 'e> {
             if phase == Phase::Stopping {
                 return End::ShutDown;
             }
+            let expires_at = self.ends_at.filter(|at| *at > Instant::now());
+            let is_expired = self.ends_at.is_some() && expires_at.is_none();
             let ending = match &*signal.borrow_and_update() {
                 LeaseSignal::Steady if phase == Phase::Draining => Some(End::ShutDown),
+                LeaseSignal::Steady if is_expired => Some(End::Expired),
                 LeaseSignal::Steady => None,
                 LeaseSignal::EndIfIdle => Some(End::IdleEnded),
                 LeaseSignal::Lost(reason) => Some(End::ComputeLost(reason.clone())),
@@ -155,6 +169,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                 }
                 Ok(()) = signal.changed() => (),
                 () = shutdown.reached(next_phase) => (),
+                () = sleep_until_some(expires_at) => (),
             }
         }
     }
@@ -330,6 +345,14 @@ impl<'a, 'e> Relay<'a, 'e> {
             .await
             .ok()
             .filter(|_| self.exchange.fatal().is_some())
+    }
+}
+
+/// Never, without a time.
+pub(super) async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -97,7 +97,7 @@ impl Turn<'_> {
             up: &mut up,
             down: &mut down,
         };
-        let mut relay = Relay::new(sides, &mut exchange, reports);
+        let mut relay = Relay::new(sides, &mut exchange, reports).until(self.who.ends_at);
         let end = relay.run(lease, self.house.shutdown.clone()).await;
         drop(relay);
 
@@ -194,6 +194,7 @@ pub(super) async fn finish(
         (End::IdleEnded, _) => SessionError::IdleEnded {
             endpoint: endpoint.clone(),
         },
+        (End::Expired, _) => SessionError::TokenExpired,
         (End::ShutDown, _) => SessionError::ShuttingDown,
         (End::Released | End::Gate | End::BeginFailed, _) => {
             unreachable!("only a turn of transaction pooling ends so")

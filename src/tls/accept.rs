@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use rustls::{ProtocolVersion, server::Acceptor};
+use rustls_pki_types::CertificateDer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -29,6 +30,8 @@ pub struct Secured {
     pub server_name: Option<String>,
     /// Channel binding of the certificate that was served; `None`: SCRAM-SHA-256-PLUS is not offered.
     pub end_point: Option<Arc<[u8]>>,
+    /// The chain that the client has shown, leaf first, unchecked but for the leaf's key. Empty: none.
+    pub certificates: Vec<CertificateDer<'static>>,
     /// `TLSv1.2` or `TLSv1.3`, as `pg_stat_ssl` says it.
     pub protocol: &'static str,
     /// The cipher suite's IANA name.
@@ -81,6 +84,10 @@ pub async fn accept(
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
+    let certificates = connection.peer_certificates();
+    let certificates = certificates.map_or(Vec::new(), |chain| {
+        chain.iter().cloned().map(CertificateDer::into_owned).collect()
+    });
     let cipher = connection
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str())
@@ -89,6 +96,7 @@ pub async fn accept(
         stream: Stream::TlsFromClient(Box::new(stream)),
         server_name,
         end_point: served.end_point.clone(),
+        certificates,
         protocol,
         cipher,
     })

@@ -19,15 +19,26 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 use zeroize::Zeroizing;
 
-use super::{ALPN_POSTGRESQL, TlsError, end_point::end_point, provider};
+use super::{ALPN_POSTGRESQL, TlsError, client_check::AnyCertificate, end_point::end_point, provider};
 use crate::config::CertificateFiles;
 
 /// All certificates, by the names they are for. Shared through [`Arc`]; what it holds is swapped as a whole.
 #[derive(Debug)]
 pub struct CertificateStore {
     chosen_from: ArcSwap<ByName>,
+    ask: AskClients,
     /// In the order of the configuration. Locked while files are read, so that reloads do not overtake.
     slots: Mutex<Vec<Slot>>,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AskClients {
+    /// No endpoint needs one.
+    #[default]
+    Never,
+    /// All are asked, whatever name they come by, and none must have one.
+    Always,
 }
 
 /// One certificate as it is served.
@@ -73,8 +84,18 @@ impl CertificateStore {
     /// # Errors
     /// [`TlsError::File`] names the first file that cannot be used and what is wrong with it.
     pub fn load(files: &[CertificateFiles]) -> Result<Arc<Self>, TlsError> {
-        let slots = files.iter().map(Slot::load).collect::<Result<Vec<_>, _>>()?;
+        Self::load_and_ask(files, AskClients::Never)
+    }
+
+    /// The same, for endpoints that may ask their clients for certificates.
+    ///
+    /// # Errors
+    /// As [`CertificateStore::load`].
+    pub fn load_and_ask(files: &[CertificateFiles], ask: AskClients) -> Result<Arc<Self>, TlsError> {
+        let load = |files| Slot::load(files, ask);
+        let slots = files.iter().map(load).collect::<Result<Vec<_>, _>>()?;
         Ok(Arc::new(Self {
+            ask,
             chosen_from: ArcSwap::from_pointee(ByName::index(&slots)),
             slots: Mutex::new(slots),
         }))
@@ -106,7 +127,7 @@ impl CertificateStore {
         let mut reloaded = Reloaded::default();
         for slot in slots.iter_mut() {
             let file = slot.files.certificate.clone();
-            match slot.reload() {
+            match slot.reload(self.ask) {
                 Ok(false) => (),
                 Ok(true) => {
                     tracing::info!(certificate = %file.display(), names = ?slot.served.names, "certificate reloaded");
@@ -152,17 +173,17 @@ impl ByName {
 }
 
 impl Slot {
-    fn load(files: &CertificateFiles) -> Result<Self, TlsError> {
+    fn load(files: &CertificateFiles, ask: AskClients) -> Result<Self, TlsError> {
         let contents = Contents::read(files)?;
         Ok(Self {
             files: files.clone(),
-            served: Arc::new(contents.check(files)?),
+            served: Arc::new(contents.check(files, ask)?),
             seen: Ok(contents.fingerprint()),
         })
     }
 
     /// Whether it serves something new; the error only when the files changed since the last look.
-    fn reload(&mut self) -> Result<bool, TlsError> {
+    fn reload(&mut self, ask: AskClients) -> Result<bool, TlsError> {
         let contents = match Contents::read(&self.files) {
             Ok(contents) => contents,
             Err(error) => {
@@ -177,7 +198,7 @@ impl Slot {
             return Ok(false);
         }
         self.seen = seen;
-        self.served = Arc::new(contents.check(&self.files)?);
+        self.served = Arc::new(contents.check(&self.files, ask)?);
         Ok(true)
     }
 }
@@ -214,7 +235,7 @@ impl Contents {
         fingerprint
     }
 
-    fn check(&self, files: &CertificateFiles) -> Result<Served, TlsError> {
+    fn check(&self, files: &CertificateFiles, ask: AskClients) -> Result<Served, TlsError> {
         let chain = certificates(&files.certificate, &self.certificate)?;
         let mut keys = pem_sections::<PrivateKeyDer<'static>>(&files.key, &self.key)?;
         if keys.is_empty() {
@@ -223,7 +244,7 @@ impl Contents {
         }
         let names = names(&files.certificate, &chain[0])?;
         let end_point = end_point(&chain[0]).map(Arc::from);
-        let config = Arc::new(server_config(files, chain, keys.swap_remove(0))?);
+        let config = Arc::new(server_config(files, chain, keys.swap_remove(0), ask)?);
         Ok(Served {
             config,
             end_point,
@@ -262,11 +283,16 @@ fn server_config(
     files: &CertificateFiles,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    ask: AskClients,
 ) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .expect("the provider has suites for tls 1.2 and 1.3")
-        .with_no_client_auth()
+        .expect("the provider has suites for tls 1.2 and 1.3");
+    let builder = match ask {
+        AskClients::Never => builder.with_no_client_auth(),
+        AskClients::Always => builder.with_client_cert_verifier(Arc::new(AnyCertificate::new())),
+    };
+    let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {

@@ -1,4 +1,4 @@
-//! A certification authority of a test's own, and server certificates for any names.
+//! A certification authority of a test's own, and certificates of servers and clients for any names.
 
 use std::{
     fs,
@@ -8,11 +8,12 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore,
+    client::{ResolvesClientCert, WantsClientCert},
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
@@ -20,7 +21,7 @@ use rustls::{
 /// Signs certificates; clients are told to trust it.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A server's certificate and its key, as PEM.
+/// A certificate of a server or a client and its key, as PEM.
 pub(crate) struct ServerCertificate {
     chain: String,
     key: String,
@@ -65,6 +66,46 @@ impl Authority {
         }
     }
 
+    /// A client's certificate with this common name and these further names, as `change` has it.
+    pub(crate) fn certify_client(
+        &self,
+        common_name: &str,
+        names: Vec<SanType>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> ServerCertificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.subject_alt_names = names;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let key = KeyPair::generate_for(self.0.key().algorithm()).unwrap();
+        ServerCertificate {
+            chain: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// [`Self::client_config`] of a client that shows a certificate where it is asked.
+    pub(crate) fn client_config_with(&self, shown: &ServerCertificate) -> ClientConfig {
+        let (chain, key) = shown.parts();
+        self.trusting().with_client_auth_cert(chain, key).unwrap()
+    }
+
+    /// The same with whatever decides what is shown.
+    pub(crate) fn client_config_resolving(&self, resolver: Arc<dyn ResolvesClientCert>) -> ClientConfig {
+        self.trusting().with_client_cert_resolver(resolver)
+    }
+
+    fn trusting(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+    }
+
     /// Writes the authority's own certificate, for libpq's `sslrootcert`.
     pub(crate) fn write(&self, directory: &Path) -> PathBuf {
         let path = directory.join("ca.pem");
@@ -74,13 +115,7 @@ impl Authority {
 
     /// What a client needs to trust servers of this authority; `alpn` is `postgresql` for direct TLS, else empty.
     pub(crate) fn client_config(&self, alpn: &[&str]) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = self.trusting().with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
     }
@@ -89,16 +124,19 @@ impl Authority {
 impl ServerCertificate {
     /// What a server of the tests' own needs to speak TLS with it.
     pub(crate) fn server_config(&self) -> rustls::ServerConfig {
-        let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes());
+        let (chain, key) = self.parts();
         rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
-                chain.map(Result::unwrap).collect(),
-                PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap(),
-            )
+            .with_single_cert(chain, key)
             .unwrap()
+    }
+
+    fn parts(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        (chain.map(Result::unwrap).collect(), key)
     }
 
     /// Writes `<name>.pem` and `<name>.key`.

@@ -163,3 +163,34 @@ async fn one_clients_mistake_is_not_its_neighbours() {
         log_in(&gateway, "srv-apart", "app", "app secret").await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_new_password_ends_the_pooled_sessions_of_the_old_one() {
+    let (postgres, _) = with_app().await;
+    let gateway = Setup::new().fixed("srv-changed", &postgres, "").start().await;
+    let admin = postgres.connect().await;
+    let sessions = async || -> Vec<i32> {
+        let sql = "select pid from pg_stat_activity where usename = 'app' order by pid";
+        let rows = admin.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    log_in(&gateway, "srv-changed-pooler", "app", "app secret")
+        .await
+        .unwrap();
+    let old = sessions().await;
+    assert_eq!(old.len(), 1, "it does not rest");
+    // Behind pgwake's back: no tag tells of it.
+    let sql = "alter role app password 'new secret'";
+    admin.batch_execute(sql).await.unwrap();
+    until("the new password is known", async || {
+        log_in(&gateway, "srv-changed-pooler", "app", "new secret")
+            .await
+            .is_ok()
+    })
+    .await;
+    until("the old session is closed", async || {
+        let now = sessions().await;
+        now.len() == 1 && now != old
+    })
+    .await;
+}

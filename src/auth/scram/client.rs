@@ -82,7 +82,7 @@ impl ScramClient {
         end_point: Option<&[u8]>,
         credential: &Credential,
     ) -> Result<Self, ScramClientError> {
-        if matches!(credential, Credential::Md5(_)) {
+        if matches!(credential, Credential::Md5(_) | Credential::Socket) {
             return Err(ScramClientError::Md5Only);
         }
         let names = mechanisms(offered)?;
@@ -164,7 +164,7 @@ impl ScramClient {
                 let password = password.reveal().as_bytes();
                 Ok(Keys::derive(password, &challenge.salt, challenge.iterations))
             }
-            Credential::Md5(_) => Err(ScramClientError::Md5Only),
+            Credential::Md5(_) | Credential::Socket => Err(ScramClientError::Md5Only),
         }
     }
 }

@@ -78,7 +78,7 @@ async fn serve(
     stream.write_all(b"S").await.unwrap();
     let length = usize::try_from(stream.read_u32().await.unwrap()).unwrap();
     stream.read_exact(&mut vec![0; length - 4]).await.unwrap();
-    let found = authenticate(&mut stream, claim, &house.book).await;
+    let found = authenticate(&mut stream, claim, &house.proofs).await;
     let told = match &found {
         Ok(_) => b"Z\0\0\0\x05I".to_vec(),
         Err(error) => {

@@ -13,8 +13,9 @@ use crate::ids::Verifier;
 /// What a data directory is made with on first use.
 #[derive(Debug, Clone)]
 pub(crate) struct Creation {
-    /// Roles that can log in, with what Postgres keeps of their passwords.
-    pub(crate) roles: Vec<(String, Verifier)>,
+    /// Roles that can log in, with what Postgres keeps of their passwords. Those without a password are let in for
+    /// pgwake, who has had another proof of them.
+    pub(crate) roles: Vec<(String, Option<Verifier>)>,
 }
 
 /// All that a new data directory is to have.
@@ -55,10 +56,13 @@ impl Contents {
             .creation
             .roles
             .iter()
-            .any(|(_, verifier)| matches!(verifier, Verifier::Md5(_)));
+            .any(|(_, verifier)| matches!(verifier, Some(Verifier::Md5(_))));
         let method = if md5 { "md5" } else { "scram-sha-256" };
         let mut hba = HBA.to_owned();
-        for (role, method) in [(SUPERUSER, "peer map=pgwake"), ("all", method)] {
+        let trusted = self.roles_without_password();
+        let peer = |role: String| (role, "peer map=pgwake");
+        let trusted = [SUPERUSER.to_owned()].into_iter().chain(trusted);
+        for (role, method) in trusted.clone().map(peer).chain([("all".to_owned(), method)]) {
             for database in ["all", "replication"] {
                 let _ = writeln!(hba, "local   {database:<12} {role:<9} {method}");
             }
@@ -71,9 +75,21 @@ impl Contents {
         users.dedup();
         let mut ident = IDENT.to_owned();
         for user in users {
-            let _ = writeln!(ident, "pgwake    {:<15} {SUPERUSER}", quoted(user, '"'));
+            for role in trusted.clone() {
+                let _ = writeln!(ident, "pgwake    {:<15} {role}", quoted(user, '"'));
+            }
         }
         [("pg_hba.conf", hba), ("pg_ident.conf", ident)]
+    }
+
+    /// The listed roles that pgwake is to be let in as by the system's word, as both files write names. A name that
+    /// begins with `/` would be a pattern there, whatever is around it.
+    fn roles_without_password(&self) -> Vec<String> {
+        let roles = self.creation.roles.iter();
+        roles
+            .filter(|(role, verifier)| verifier.is_none() && role != SUPERUSER && !role.starts_with('/'))
+            .map(|(role, _)| quoted(role, '"'))
+            .collect()
     }
 
     /// The statements, one per line.
@@ -94,11 +110,15 @@ impl Contents {
         }
         let mut sql = Zeroizing::new(String::new());
         for (role, verifier) in roles {
-            let text = Zeroizing::new(match verifier {
-                Verifier::Scram(verifier) => verifier.to_text(),
-                Verifier::Md5(verifier) => format!("md5{}", String::from_utf8_lossy(&verifier.hex)),
-            });
             let action = if role == SUPERUSER { "ALTER" } else { "CREATE" };
+            let text = Zeroizing::new(match verifier {
+                Some(Verifier::Scram(verifier)) => verifier.to_text(),
+                Some(Verifier::Md5(verifier)) => format!("md5{}", String::from_utf8_lossy(&verifier.hex)),
+                None => {
+                    let _ = writeln!(sql, "{action} ROLE {} LOGIN;", name(role)?);
+                    continue;
+                }
+            });
             let password = Zeroizing::new(quoted(&text, '\''));
             let line = Zeroizing::new(format!(
                 "{action} ROLE {} LOGIN PASSWORD {};\n",
@@ -144,7 +164,8 @@ mod tests {
     const SCRAM: &str = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
     fn contents(roles: &[(&str, &str)], database: Option<&str>, owner: Option<&str>) -> Contents {
-        let role = |(role, verifier): &(&str, &str)| ((*role).to_owned(), Verifier::parse(verifier).unwrap());
+        let role =
+            |(role, verifier): &(&str, &str)| ((*role).to_owned(), Some(Verifier::parse(verifier).unwrap()));
         Contents {
             creation: Creation {
                 roles: roles.iter().map(role).collect(),
@@ -184,6 +205,40 @@ mod tests {
         contents(&[("a\nDROP TABLE x;", MD5)], None, None)
             .sql()
             .unwrap_err();
+    }
+
+    #[test]
+    fn a_role_without_a_password_is_let_in_for_pgwake_alone() {
+        let mut contents = contents(&[("b", SCRAM)], None, None);
+        let odd = ["token \"role\"", "+app", "all", "/.*"];
+        let without = odd.iter().map(|role| ((*role).to_owned(), None));
+        contents.creation.roles.extend(without);
+        let sql = contents.sql().unwrap();
+        assert!(
+            sql.contains("CREATE ROLE \"token \"\"role\"\"\" LOGIN;\n"),
+            "{}",
+            *sql
+        );
+        let [(_, hba), (_, ident)] = contents.access_files(&Account::ourselves());
+        let lines = |text: &str, end: &str| text.lines().filter(|line| line.ends_with(end)).count();
+        for (role, expected) in [
+            ("\"token \"\"role\"\"\"", 2),
+            ("\"+app\"", 2),
+            ("\"all\"", 2),
+            ("\"b\"", 0),
+        ] {
+            assert_eq!(
+                lines(&hba, &format!(" {role:<9} peer map=pgwake")),
+                expected,
+                "{hba}"
+            );
+            assert_eq!(lines(&ident, &format!(" {role}")) > 0, expected > 0, "{ident}");
+        }
+        assert!(
+            !hba.contains("/.*") && !ident.contains("/.*"),
+            "it would be a pattern"
+        );
+        assert!(hba.trim_end().ends_with("all       scram-sha-256"), "{hba}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Place {
             owner: None,
         };
         let creation = Creation {
-            roles: vec![("app\"x".into(), Verifier::parse(VERIFIER).unwrap())],
+            roles: vec![("app\"x".into(), Some(Verifier::parse(VERIFIER).unwrap()))],
         };
         let places = Places {
             socket_base: self.path().join("s"),

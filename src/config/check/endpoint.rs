@@ -85,9 +85,12 @@ impl Written<'_> {
         let pool = self.check_pool();
         let access = self.check_access();
         let hosts = self.check_hosts(shared);
-        let roles = self.check_roles();
-        let login = self.check_login(&roles);
+        let login = self.check_login();
+        let roles = self.check_roles(login);
+        let tokens = self.check_tokens(login);
+        let client_certificates = self.check_client_certificates(login);
         let compute = self.check_compute(shared);
+        self.check_server_logins(login, &roles, compute.as_ref());
         let roles_from = self.check_roles_from(compute.as_ref());
         Some(Endpoint {
             name: self.name.clone(),
@@ -97,6 +100,8 @@ impl Written<'_> {
             roles_from,
             login,
             access,
+            tokens,
+            client_certificates,
             suspend_after: suspend_after.map_or(Some(built_in::SUSPEND_AFTER), |at| at.value.0),
             suspend_idle_sessions: suspend_idle_sessions
                 .map_or(built_in::SUSPEND_IDLE_SESSIONS, |at| at.value),

@@ -12,11 +12,11 @@ use crate::config::{
 };
 use crate::ids::Verifier;
 
-use super::endpoint::Written;
+use super::{endpoint::Written, tokens::texts};
 
 impl Written<'_> {
     /// The tenant's roles and the endpoint's own as one table, key by key.
-    pub(super) fn check_roles(&mut self) -> BTreeMap<String, Role> {
+    pub(super) fn check_roles(&mut self, login: LoginMethod) -> BTreeMap<String, Role> {
         let mut roles = BTreeMap::new();
         for name in self.role_names() {
             let own = self.own.value.roles.given().and_then(|at| at.value.0.get(&name));
@@ -25,22 +25,24 @@ impl Written<'_> {
             let verifier = self.of_role(&name, "verifier", levels, |role| &role.verifier);
             let server_password =
                 self.of_role(&name, "server_password", levels, |role| &role.server_password);
-            if let Some(verifier) = verifier {
-                let role = Role {
-                    verifier: verifier.value,
-                    server_password: server_password.map(|at| at.value),
-                };
-                roles.insert(name.0.clone(), role);
-            } else if let Some(at) = own.or(tenant) {
-                let tables = [own, tenant];
-                if tables.iter().flatten().all(|at| at.value.verifier.is_absent()) {
-                    let message = format!("role {:?} has no verifier", name.0);
-                    let fix =
-                        "add verifier = \"SCRAM-SHA-256$…\", the line that `pgwake hash-password` prints";
-                    self.report.add(&at.spot, Wrong::new(message, fix));
-                }
+            let subjects = self.of_role(&name, "subjects", levels, |role| &role.subjects);
+            let names = self.of_role(&name, "certificate_names", levels, |role| &role.certificate_names);
+            let mut tables = [own, tenant].into_iter().flatten();
+            let has_none = tables.all(|at| at.value.verifier.is_absent());
+            if let (true, false, Some(at)) = (has_none, login.needs_no_verifier(), own.or(tenant)) {
+                let message = format!("role {:?} has no verifier", name.0);
+                let fix = "add verifier = \"SCRAM-SHA-256$…\", the line that `pgwake hash-password` prints";
+                self.report.add(&at.spot, Wrong::new(message, fix));
             }
+            let role = Role {
+                verifier: verifier.map(|at| at.value),
+                server_password: server_password.map(|at| at.value),
+                subjects: subjects.as_ref().map_or(Vec::new(), texts),
+                certificate_names: names.as_ref().map_or(Vec::new(), texts),
+            };
+            roles.insert(name.0.clone(), role);
         }
+        self.check_md5(login, &roles);
         roles
     }
 
@@ -76,14 +78,17 @@ impl Written<'_> {
         })
     }
 
-    /// How clients log in; a verifier that could never be used is a mistake.
-    pub(super) fn check_login(&mut self, roles: &BTreeMap<String, Role>) -> LoginMethod {
-        let Some(login) = self.inherit("login", |keys| &keys.login) else {
-            return built_in::LOGIN;
-        };
-        if login.value == LoginMethod::Scram {
+    /// How clients log in.
+    pub(super) fn check_login(&mut self) -> LoginMethod {
+        let login = self.inherit("login", |keys| &keys.login);
+        login.map_or(built_in::LOGIN, |at| at.value)
+    }
+
+    /// A verifier that could never be used is a mistake.
+    fn check_md5(&mut self, login: LoginMethod, roles: &BTreeMap<String, Role>) {
+        if login == LoginMethod::Scram {
             for (name, role) in roles {
-                if let Verifier::Md5(_) = role.verifier {
+                if let Some(Verifier::Md5(_)) = role.verifier {
                     let message =
                         format!("role {name:?} has an MD5 verifier, and login = \"scram\" keeps it out");
                     let fix = "give it a SCRAM verifier (`pgwake hash-password`), or write login = \"auto\"";
@@ -91,7 +96,6 @@ impl Written<'_> {
                 }
             }
         }
-        login.value
     }
 
     /// Where further verifiers come from; an endpoint that nobody could ever log in to is a mistake.

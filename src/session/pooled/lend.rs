@@ -176,8 +176,12 @@ impl Pooled<'_> {
     ) -> Result<AwakeLease, LendError> {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
         let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
+        self.house.tell_wake_asked(&self.endpoint, record).await;
         let waiting = wakes.lease(name, &self.right, deadline);
-        let lease = held.wait(waiting, || wakes.phase(name)).await??;
+        let waited = held.wait(waiting, || wakes.phase(name)).await?;
+        let was_cold = waited.as_ref().map(AwakeLease::was_cold);
+        self.house.tell_woken(was_cold, record).await;
+        let lease = waited?;
         record.cold |= lease.was_cold();
         if !self.is_greeted {
             record.step_ended(Step::Hold);

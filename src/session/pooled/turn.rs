@@ -195,7 +195,7 @@ impl Pooled<'_> {
             up: &mut self.up,
             down: &mut turn.down,
         };
-        let mut relay = Relay::new(sides, &mut exchange, reports);
+        let mut relay = Relay::new(sides, &mut exchange, reports).until(self.ends_at);
         let end = relay.run(&turn.loan.lease, self.shutdown.clone()).await;
         drop(relay);
         let last = Last::of(&exchange, &turn.down);

@@ -1,0 +1,198 @@
+//! The thread that writes audit lines, and what it does while it cannot.
+//!
+//! A file that was moved away, or removed, is begun anew. A line that was written in part is ended before the next.
+//! Called by [`super::Audit`].
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::park_timeout,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc::Receiver;
+
+use super::{Entry, Event, WhenFull};
+
+/// How often it is looked whether the file is still the one of its name.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How soon a write that failed is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often it is tried again once nobody is left who could add lines.
+const LAST_TRIES: u32 = 4;
+
+/// What is written to.
+pub(super) enum Target {
+    Stdout,
+    File {
+        path: PathBuf,
+        file: File,
+        looked_at: Instant,
+    },
+}
+
+impl Target {
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
+        Ok(Self::File {
+            path: path.to_owned(),
+            file: open(path)?,
+            looked_at: Instant::now(),
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout => {
+                let written = io::stdout().write(bytes)?;
+                io::stdout().flush()?;
+                Ok(written)
+            }
+            Self::File { file, .. } => file.write(bytes),
+        }
+    }
+
+    /// Whether a new file was begun, because the old one has another name, or none.
+    fn follow(&mut self) -> bool {
+        let Self::File {
+            path,
+            file,
+            looked_at,
+        } = self
+        else {
+            return false;
+        };
+        if looked_at.elapsed() < LOOK_AGAIN {
+            return false;
+        }
+        *looked_at = Instant::now();
+        let number = |meta: io::Result<std::fs::Metadata>| meta.map(|meta| (meta.dev(), meta.ino())).ok();
+        if number(std::fs::metadata(&*path)) == number(file.metadata()) {
+            return false;
+        }
+        match open(path) {
+            Ok(new) => {
+                *file = new;
+                true
+            }
+            // What is open is still better than nothing.
+            Err(_) => false,
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+}
+
+/// Writes what comes.
+pub(super) struct Writer {
+    target: Target,
+    when_full: WhenFull,
+    /// Lines that were left out, and not told yet.
+    dropped: Arc<AtomicU64>,
+    /// A line was written in part.
+    is_torn: bool,
+    is_failing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(target: Target, when_full: WhenFull, dropped: Arc<AtomicU64>) -> Self {
+        Self {
+            target,
+            when_full,
+            dropped,
+            is_torn: false,
+            is_failing: false,
+        }
+    }
+
+    /// Until nobody is left who could add lines.
+    pub(super) fn run(mut self, mut waiting: Receiver<Entry>) {
+        while let Some(entry) = waiting.blocking_recv() {
+            self.tell_dropped(&waiting);
+            match entry {
+                Entry::Line(line) if !self.put(&line, &waiting) => self.leave_out(1),
+                Entry::Line(_) => (),
+                // Nobody may wait for it any more.
+                Entry::Flush(done) => drop(done.send(())),
+            }
+        }
+        self.tell_dropped(&waiting);
+    }
+
+    fn tell_dropped(&mut self, waiting: &Receiver<Entry>) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let line = Event::new("audit_lines_dropped").with("lines", dropped).line();
+            if !self.put(&line, waiting) {
+                self.leave_out(dropped);
+            }
+        }
+    }
+
+    fn leave_out(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Writes a line, as often as it takes. `false`: it is to be left out.
+    fn put(&mut self, line: &[u8], waiting: &Receiver<Entry>) -> bool {
+        let mut tries_left = LAST_TRIES;
+        loop {
+            match self.try_put(line) {
+                Ok(()) => {
+                    if std::mem::take(&mut self.is_failing) {
+                        tracing::info!("audit lines are written again");
+                    }
+                    return true;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        tracing::error!(%error, "audit lines cannot be written");
+                    }
+                }
+            }
+            let is_last = waiting.is_closed();
+            tries_left -= u32::from(is_last);
+            if tries_left == 0 || (self.when_full == WhenFull::Drop && !is_last) {
+                return false;
+            }
+            park_timeout(TRY_AGAIN);
+        }
+    }
+
+    fn try_put(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.target.follow() {
+            self.is_torn = false;
+        }
+        if self.is_torn {
+            self.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        self.write_all(line)
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.target.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    self.is_torn = !bytes.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! Gets the bytes of a key set: from a file, or by one GET over verified TLS.
+//!
+//! No redirect is followed, nothing is asked twice, and no more is read than a set may have. The caller bounds the
+//! time. Called by `source`.
+
+use std::{fs, io::Read, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{
+    Request, StatusCode, Uri,
+    client::conn::http1,
+    header::{ACCEPT, HOST, USER_AGENT},
+};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::{net::TcpStream, task::spawn_blocking};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::config::TokenKeys;
+use crate::tls::web_client;
+
+/// Longest key set.
+const BYTES_MAX: usize = 256 * 1024;
+/// Longest head of an answer.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Most lines of it.
+const HEADERS_MAX: usize = 64;
+
+/// The bytes; `Err`: why not, in one sentence. Cancel safe: it is given up.
+pub(super) async fn fetch(from: &TokenKeys) -> Result<Vec<u8>, String> {
+    match from {
+        TokenKeys::File(path) => {
+            let path = path.clone();
+            let read = spawn_blocking(move || read(&path)).await;
+            read.unwrap_or_else(|error| Err(error.to_string()))
+        }
+        TokenKeys::Url { url, ca } => {
+            let ca = ca.clone();
+            let config = spawn_blocking(move || web_client(ca.as_deref())).await;
+            let config = config.map_err(|error| error.to_string())?;
+            let config = config.map_err(|error| error.to_string())?;
+            let url: Uri = url.parse().map_err(|error| format!("{url} is no URL: {error}"))?;
+            get(&url, config).await
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > BYTES_MAX {
+        return Err(format!("{} is longer than 256 KiB", path.display()));
+    }
+    Ok(bytes)
+}
+
+async fn get(url: &Uri, config: Arc<ClientConfig>) -> Result<Vec<u8>, String> {
+    let (Some(host), Some(authority)) = (url.host(), url.authority()) else {
+        return Err("the URL names no host".to_owned());
+    };
+    let stream = connect(host, url.port_u16().unwrap_or(443), config).await?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path)
+        .header(HOST, authority.as_str())
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("pgwake/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    let answer = async {
+        let sent = sender.send_request(request).await;
+        let response = sent.map_err(|error| error.to_string())?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("the server answered {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), BYTES_MAX);
+        let body = body.collect().await.map_err(|error| error.to_string())?;
+        Ok(body.to_bytes().to_vec())
+    };
+    tokio::pin!(answer);
+    tokio::select! { biased;
+        answer = &mut answer => answer,
+        // The connection is read by whoever polls it; where it ends first, the answer knows why.
+        _ = connection => answer.await,
+    }
+}
+
+async fn connect(host: &str, port: u16, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, String> {
+    // An IPv6 address stands in brackets in a URL, and nowhere else.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let failed = |error: std::io::Error| format!("cannot connect to {host}:{port}: {error}");
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
+    let name = ServerName::try_from(host.clone()).map_err(|error| format!("{host}: {error}"))?;
+    let connecting = TlsConnector::from(config).connect(name, stream);
+    connecting.await.map_err(failed)
+}

@@ -1,0 +1,74 @@
+//! What a session tells the audit log: in the words of its record, which has no secret in it.
+//!
+//! What a server says at a session's end may repeat a statement; only its code goes on. Called by `session`,
+//! `checkout` and `lend`.
+
+use super::{
+    House,
+    record::{Outcome, SessionRecord},
+};
+use crate::audit::Event;
+use crate::config::Endpoint;
+use crate::wake::WakeError;
+
+impl House {
+    /// Tells an event, if anybody listens. Cancel safe.
+    pub(super) async fn tell(&self, event: impl FnOnce() -> Event) {
+        if self.audit.is_on() {
+            self.audit.tell(event()).await;
+        }
+    }
+
+    /// A client that has proved who it is needs a compute that sleeps, if it does.
+    pub(super) async fn tell_wake_asked(&self, endpoint: &Endpoint, record: &SessionRecord) {
+        if self.audit.is_on() && self.wakes.awake(&endpoint.name).is_none() {
+            self.audit.tell(record.event("wake_asked")).await;
+        }
+    }
+
+    /// What came of it.
+    pub(super) async fn tell_woken(&self, was_cold: Result<bool, &WakeError>, record: &SessionRecord) {
+        match was_cold {
+            Ok(false) => (),
+            Ok(true) => self.tell(|| record.event("wake_ready")).await,
+            Err(error) => {
+                let event = || record.event("wake_failed").with("reason", error.to_string());
+                self.tell(event).await;
+            }
+        }
+    }
+}
+
+impl SessionRecord {
+    /// An event with all that is known of the client.
+    pub(super) fn event(&self, kind: &'static str) -> Event {
+        Event::new(kind)
+            .with("session", self.id.to_string())
+            .with("peer", self.peer().to_string())
+            .with("tls", self.tls)
+            .with("cipher", self.cipher)
+            .with("tenant", self.tenant.as_str())
+            .with("endpoint", self.endpoint.as_str())
+            .with("role", self.role.as_str())
+            .with("database", self.database.as_str())
+            .with("application", self.application.as_str())
+            .with("method", self.method)
+    }
+
+    /// It has not come in.
+    pub(super) fn refused(&self, outcome: &Outcome) -> Event {
+        self.event("auth_failed")
+            .with("sqlstate", &*outcome.sqlstate)
+            .with("reason", outcome.what.as_str())
+    }
+
+    /// It has left.
+    pub(super) fn closed(&self, outcome: &Outcome) -> Event {
+        let stay = u64::try_from(self.stay().as_millis()).unwrap_or(u64::MAX);
+        self.event("session_closed")
+            .with("sqlstate", &*outcome.sqlstate)
+            .with("bytes_in", self.bytes_in)
+            .with("bytes_out", self.bytes_out)
+            .with("stay_ms", stay)
+    }
+}

@@ -1,0 +1,156 @@
+//! The audit log: every event with who it was, and nothing that is secret.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::{conversation, log_in, startup};
+use crate::harness::{
+    gateway::{Gateway, Setup},
+    postgres::{PASSWORD, SUPERUSER},
+    raw::{self, Raw},
+    tls_client,
+    wait::until,
+};
+
+const TO_FILE: &str = "[audit]\nto = \"file\"\nfile = \"audit.json\"\n";
+
+/// All that the file holds, once there are so many lines of this kind.
+async fn events(gateway: &Gateway, kind: &str, count: usize) -> Vec<Value> {
+    let file = gateway.path().join("audit.json");
+    let mut found = Vec::new();
+    until(&format!("{count} lines of {kind}"), async || {
+        let text = fs::read_to_string(&file).unwrap();
+        let whole = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        found = whole.collect();
+        found
+            .iter()
+            .filter(|event: &&Value| event["event"] == kind)
+            .count()
+            >= count
+    })
+    .await;
+    found
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn each_step_of_a_client_is_a_line_with_who_it_was() {
+    let gateway = Setup::new()
+        .listed("aud-steps", "")
+        .tenants(TO_FILE)
+        .start()
+        .await;
+    for (pooling, expected) in [
+        ("", &["auth_ok", "wake_asked", "wake_ready", "session_closed"][..]),
+        ("-pooler", &["auth_ok", "session_closed"]),
+    ] {
+        let file = gateway.path().join("audit.json");
+        fs::write(&file, "").unwrap();
+        let mut config = gateway.config(&format!("aud-steps{pooling}"));
+        config.application_name("an \"app\"\n");
+        let client = tls_client::connect(&config, &gateway.authority).await.unwrap();
+        let sql = "select 'aud-secret statement'";
+        client.batch_execute(sql).await.unwrap();
+        client
+            .batch_execute("select aud_secret_column")
+            .await
+            .unwrap_err();
+        drop(client);
+        let events = events(&gateway, "session_closed", 1).await;
+        assert_eq!(kinds(&events), expected);
+        let session = &events[0]["session"];
+        for event in &events {
+            for (field, value) in [
+                ("tenant", "acme"),
+                ("endpoint", "aud-steps"),
+                ("role", SUPERUSER),
+                ("database", "postgres"),
+                ("application", "an \"app\"\n"),
+                ("tls", "TLSv1.3"),
+                ("method", "scram"),
+            ] {
+                assert_eq!(event[field], value, "{event}");
+            }
+            assert_eq!(&event["session"], session, "{event}");
+            assert!(
+                event["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
+                "{event}"
+            );
+            assert!(event["cipher"].as_str().unwrap().starts_with("TLS13_"), "{event}");
+            assert!(event["time"].as_str().unwrap().ends_with('Z'), "{event}");
+        }
+        let last = events.last().unwrap();
+        assert_eq!(last["sqlstate"], "00000", "{last}");
+        assert!(last["bytes_in"].as_u64().unwrap() > 20, "{last}");
+        let text = fs::read_to_string(&file).unwrap();
+        for secret in ["aud-secret", "aud_secret", PASSWORD] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_login_has_its_true_reason() {
+    let gateway = Setup::new()
+        .listed("aud-failed", "")
+        .tenants(TO_FILE)
+        .start()
+        .await;
+    for (number, (endpoint, role, reason)) in [
+        ("aud-failed", SUPERUSER, "wrong password"),
+        ("aud-failed", "nobody", "no such role is known"),
+        ("aud-nowhere", "nobody", "no such endpoint"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        conversation(gateway.raw_to(endpoint).await, role, "aud-secret guess").await;
+        let events = events(&gateway, "auth_failed", number + 1).await;
+        let last = events.last().unwrap();
+        assert!(last["reason"].as_str().unwrap().ends_with(reason), "{last}");
+        assert_eq!(
+            (&last["sqlstate"], &last["role"]),
+            (&"28P01".into(), &role.into())
+        );
+        let tenant = (endpoint == "aud-failed").then_some("acme");
+        assert_eq!(last["tenant"].as_str(), tenant, "{last}");
+        assert!(!last.to_string().contains("aud-secret"), "{last}");
+    }
+    assert_eq!(gateway.wakes("aud-failed"), 0);
+}
+
+#[tokio::test]
+async fn a_cancel_and_a_client_that_leaves_early_are_told() {
+    let gateway = Setup::new().tenants(TO_FILE).start().await;
+    let mut cancel = Raw::tcp(gateway.address()).await;
+    cancel.send(&raw::cancel_request(7, b"1234")).await;
+    cancel.closed().await;
+    events(&gateway, "cancel", 1).await;
+    let mut client = gateway.raw_to("aud-nowhere").await;
+    client.send(&startup("app")).await;
+    client.message().await.authentication(10);
+    drop(client);
+    let events = events(&gateway, "auth_failed", 1).await;
+    assert!(
+        events.last().unwrap()["reason"]
+            .as_str()
+            .unwrap()
+            .contains("left")
+    );
+}
+
+#[tokio::test]
+async fn what_was_told_before_the_end_is_written() {
+    let gateway = Setup::new().listed("aud-end", "").tenants(TO_FILE).start().await;
+    let _ = log_in(&gateway, "aud-end", SUPERUSER, "wrong").await;
+    gateway.server.stop().await;
+    let text = fs::read_to_string(gateway.path().join("audit.json")).unwrap();
+    assert!(text.contains("\"auth_failed\"") && text.ends_with('\n'), "{text}");
+}
