@@ -9,20 +9,26 @@ use super::{
 };
 use crate::audit::Event;
 use crate::config::Endpoint;
+use crate::shutdown::Phase;
 use crate::wake::WakeError;
 
 impl House {
-    /// Tells an event, if anybody listens. Cancel safe.
+    /// Tells an event, if anybody listens. Where lines must be written it waits for room, but not beyond the end of
+    /// pgwake. Cancel safe.
     pub(super) async fn tell(&self, event: impl FnOnce() -> Event) {
         if self.audit.is_on() {
-            self.audit.tell(event()).await;
+            let mut shutdown = self.shutdown.clone();
+            tokio::select! { biased;
+                () = self.audit.tell(event()) => (),
+                () = shutdown.reached(Phase::Stopping) => (),
+            }
         }
     }
 
     /// A client that has proved who it is needs a compute that sleeps, if it does.
     pub(super) async fn tell_wake_asked(&self, endpoint: &Endpoint, record: &SessionRecord) {
         if self.audit.is_on() && self.wakes.awake(&endpoint.name).is_none() {
-            self.audit.tell(record.event("wake_asked")).await;
+            self.tell(|| record.event("wake_asked")).await;
         }
     }
 
