@@ -5,7 +5,7 @@
 
 use super::{
     House,
-    record::{Outcome, SessionRecord},
+    record::{Outcome, Peer, SessionRecord},
 };
 use crate::audit::Event;
 use crate::config::Endpoint;
@@ -48,9 +48,14 @@ impl House {
 impl SessionRecord {
     /// An event with all that is known of the client.
     pub(super) fn event(&self, kind: &'static str) -> Event {
-        Event::new(kind)
+        let event = Event::new(kind);
+        let event = match self.peer {
+            Peer::Proxied { proxy, .. } => event.with("proxy", proxy.to_string()),
+            Peer::Tcp(_) | Peer::Local => event,
+        };
+        event
             .with("session", self.id.to_string())
-            .with("peer", self.peer().to_string())
+            .with("peer", self.peer.to_string())
             .with("tls", self.tls)
             .with("cipher", self.cipher)
             .with("tenant", self.tenant.as_str())

@@ -161,10 +161,6 @@ impl SessionRecord {
         }
     }
 
-    pub(super) fn peer(&self) -> Peer {
-        self.peer
-    }
-
     /// How long it has been here.
     pub(super) fn stay(&self) -> Duration {
         self.since.elapsed()
