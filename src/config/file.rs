@@ -3,7 +3,9 @@
 //! One declaration per table; a key that is not declared here is refused. Values are parsed one by one, what
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
+mod gate;
 mod proofs;
+mod roles_from;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,7 +13,7 @@ use crate::audit::WhenFull;
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 
 use super::{
-    DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, Rate, RoleReading, WakeOn,
+    DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
     problem::{Report, Spot, Wrong},
@@ -21,7 +23,9 @@ use super::{
     value::{AuditTo, Count, RoleName, ServerTlsMode, read_word},
 };
 
+pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
+pub(crate) use roles_from::RolesFromSource;
 
 table! {
     /// A whole configuration.
@@ -116,36 +120,6 @@ table! {
         tcp_user_timeout: Duration,
         /// Until an idle connection is probed.
         tcp_keepalive: Duration,
-    }
-}
-
-table! {
-    /// `[gate]`
-    GateTable {
-        /// Most connections that have not logged in.
-        unproved_max: Count<1, 1_000_000>,
-        /// Most of them from one network.
-        unproved_per_network_max: Count<1, 1_000_000>,
-        /// Attempts of a network.
-        attempts: Rate,
-        /// Attempts of a network at an endpoint.
-        attempts_per_endpoint: Rate,
-        /// Failures that are forgiven.
-        failures_max: Count<1, 1_000_000>,
-        /// The first lock-out.
-        lockout_min: Duration,
-        /// The longest lock-out.
-        lockout_max: Duration,
-    }
-}
-
-table! {
-    /// `access = { … }`; inherited key by key.
-    AccessTable {
-        /// Only from these networks.
-        allow: List<Network>,
-        /// Not from these.
-        deny: List<Network>,
     }
 }
 
@@ -283,18 +257,6 @@ table! {
     }
 }
 
-table! {
-    /// `roles_from = { … }`
-    RolesFromTable {
-        /// A superuser.
-        role: String,
-        /// Its password.
-        password: Secret,
-        /// The database to log in to.
-        database: String,
-    }
-}
-
 /// One listener or a list of them.
 pub(crate) struct Listeners(pub(crate) Vec<At<ListenerEntry>>);
 
@@ -330,52 +292,6 @@ impl Read for ListenerEntry {
             default_endpoint: Setting::Absent,
             proxies: Setting::Absent,
         }))
-    }
-}
-
-/// `roles_from`: a word, or whom to log in as.
-#[derive(Clone)]
-pub(crate) enum RolesFromSource {
-    /// `"config"`
-    Config,
-    /// `"postgres"`, or a table that says more.
-    Postgres(RoleReading),
-}
-
-impl Read for RolesFromSource {
-    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
-        let postgres = || RoleReading {
-            role: "postgres".to_owned(),
-            password: None,
-            database: "postgres".to_owned(),
-        };
-        let Value::Table(_) = &node.value else {
-            let words = [("config", Self::Config), ("postgres", Self::Postgres(postgres()))];
-            return read_word(node, spot, words, report);
-        };
-        let table = RolesFromTable::read(node, spot, report)?;
-        let mut reading = postgres();
-        for (setting, text) in [
-            (&table.role, &mut reading.role),
-            (&table.database, &mut reading.database),
-        ] {
-            match setting {
-                Setting::Absent => (),
-                Setting::Refused => return None,
-                Setting::Given(at) => text.clone_from(&at.value),
-            }
-        }
-        match table.password {
-            Setting::Absent => (),
-            Setting::Refused => return None,
-            Setting::Given(at) => reading.password = Some(at.value),
-        }
-        Some(Self::Postgres(reading))
-    }
-
-    fn keys(path: &str, keys: &mut Vec<String>) {
-        keys.push(path.to_owned());
-        RolesFromTable::keys(path, keys);
     }
 }
 

@@ -1,3 +1,5 @@
+//! What the gate lets through, by the clock and in any order.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
