@@ -28,7 +28,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -38,7 +38,7 @@ use crate::audit;
 use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
 pub use duration::{DurationError, DurationText, parse_duration};
-pub use network::Network;
+pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
 pub use problem::{Place, Problem, Problems};
 pub use proofs::{
@@ -209,23 +209,6 @@ pub struct GateRules {
     pub lockout_min: Duration,
     /// How long the longest is.
     pub lockout_max: Duration,
-}
-
-/// From where an endpoint may be reached over TCP. Clients that come over a Unix socket are on the machine already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
-    /// Only from these.
-    pub allow: Vec<Network>,
-    /// Not from these, whatever is allowed.
-    pub deny: Vec<Network>,
-}
-
-impl Access {
-    /// Whether a client may come from there.
-    pub fn allows(&self, ip: IpAddr) -> bool {
-        let has = |networks: &[Network]| networks.iter().any(|network| network.contains(ip));
-        has(&self.allow) && !has(&self.deny)
-    }
 }
 
 /// A branch's address, its owner, its rules and its compute.

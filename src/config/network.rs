@@ -40,6 +40,23 @@ impl fmt::Display for Network {
     }
 }
 
+/// From where an endpoint may be reached over TCP. Clients that come over a Unix socket are on the machine already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Only from these.
+    pub allow: Vec<Network>,
+    /// Not from these, whatever is allowed.
+    pub deny: Vec<Network>,
+}
+
+impl Access {
+    /// Whether a client may come from there.
+    pub fn allows(&self, ip: IpAddr) -> bool {
+        let has = |networks: &[Network]| networks.iter().any(|network| network.contains(ip));
+        has(&self.allow) && !has(&self.deny)
+    }
+}
+
 impl Read for Network {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let text = read_text(node, spot, "a network in quotes, such as \"10.0.0.0/8\"", report)?;

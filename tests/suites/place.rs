@@ -27,7 +27,7 @@ pub(crate) enum Place {
 }
 
 /// The places of the tests that run every time.
-pub(crate) const SHORT: &[Place] = &[Place::Session];
+pub(crate) const SHORT: &[Place] = &[Place::Session, Place::Transaction(2)];
 
 /// The places of `make test-drivers` and `make test-fidelity` where none is named.
 pub(crate) const ALL: &[Place] = &[

@@ -171,6 +171,8 @@ impl Pooled<'_> {
         let mut flight = Flight::default();
         flight.switch(&self.profile, &statement.under);
         let name = statement.server_name();
+        // Somebody's turn may have put it there under settings that are not its own.
+        say::close_statement(name.as_bytes(), &mut flight.bytes);
         say::parse(name.as_bytes(), &statement.behind_name, &mut flight.bytes);
         flight.sync();
         flight.switch(&statement.under, &self.profile);
