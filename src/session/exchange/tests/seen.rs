@@ -22,7 +22,7 @@ fn a_query_that_is_longer_than_any_buffer_is_looked_at_to_its_end() {
             drop(talk);
             let facts = &stage.client.facts;
             assert!(facts.words.has(Words::SET_CONFIG), "{length}");
-            assert!(facts.values.contains(b"app.tenant"));
+            assert!(facts.names.contains(b"app.tenant"));
         });
     }
 }
