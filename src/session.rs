@@ -24,7 +24,6 @@ mod reported;
 mod sql_names;
 mod statements;
 mod turn;
-#[expect(dead_code, reason = "the turn of transaction pooling calls it")]
 mod words;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};

@@ -133,12 +133,7 @@ impl<C: Send + 'static> EndpointPool<C> {
         generation: Generation,
         suits: impl Fn(&C) -> bool,
     ) -> Option<Lent<C>> {
-        loop {
-            let pooled = self.0.lock().take_resting(key, &suits)?;
-            if let Some(lent) = self.looked_at(pooled, generation) {
-                return Some(lent);
-            }
-        }
+        self.first_alive(generation, || self.0.lock().take_resting(key, &suits))
     }
 
     /// Borrows the session that has been kept longest for somebody, of those that have this key and that `suits`.
@@ -149,12 +144,7 @@ impl<C: Send + 'static> EndpointPool<C> {
         generation: Generation,
         suits: impl Fn(&C) -> bool,
     ) -> Option<Lent<C>> {
-        loop {
-            let pooled = self.0.lock().steal(key, &suits)?;
-            if let Some(lent) = self.looked_at(pooled, generation) {
-                return Some(lent);
-            }
-        }
+        self.first_alive(generation, || self.0.lock().steal(key, &suits))
     }
 
     /// The right for one more session to exist, if it can be had at once; not while others wait.
@@ -221,6 +211,20 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.0.bury(back.doomed);
         self.0.follow(back.plan);
         back.number
+    }
+
+    /// Lends the first session of those that `take` finds which is alive and of this generation.
+    fn first_alive(
+        &self,
+        generation: Generation,
+        mut take: impl FnMut() -> Option<Pooled<C>>,
+    ) -> Option<Lent<C>> {
+        loop {
+            let pooled = take()?;
+            if let Some(lent) = self.looked_at(pooled, generation) {
+                return Some(lent);
+            }
+        }
     }
 
     /// Lends a session that was idle, unless it is dead, which shows without the lock.

@@ -130,8 +130,10 @@ pub(super) async fn log_in(
         Ok(Ok(who)) => who,
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
         Ok(Err(error)) => {
+            // Counted first: the next guess may come before this one has read what came of it.
+            let why = knocked.failed(&error, record);
             let mut outcome = refuse(&mut stream, &error, record).await;
-            knocked.failed(&error, record, &mut outcome);
+            outcome.what.push_str(why);
             return Err(outcome);
         }
         Err(error) => {
@@ -195,15 +197,18 @@ fn knock<'a>(
 }
 
 impl Knocked<'_> {
-    /// The client has not proved who it is: the gate is told, and so is the operator.
-    fn failed(self, error: &AuthError, record: &SessionRecord, outcome: &mut Outcome) {
-        if self.is_hidden {
-            outcome.what.push_str(" (its address is not allowed here)");
-        }
-        if error.is_wrong_password() && self.attempt.failed() {
+    /// The client has not proved who it is: the gate is told, and so is the operator. What is to be added to the
+    /// reason is returned.
+    fn failed(self, error: &AuthError, record: &SessionRecord) -> &'static str {
+        let is_locked_out = error.is_wrong_password() && self.attempt.failed();
+        if is_locked_out {
             tracing::warn!(session = %record.id, peer = %record.peer, endpoint = record.endpoint, role = record.role,
                 "the password was wrong too often: the role is locked out from that network for a while");
-            outcome.what.push_str(" (once too often: locked out)");
+        }
+        match (self.is_hidden, is_locked_out) {
+            (true, _) => " (its address is not allowed here)",
+            (false, true) => " (once too often: locked out)",
+            (false, false) => "",
         }
     }
 }

@@ -180,18 +180,6 @@ impl Words {
     );
     /// A setting is set, if only for a transaction.
     const SETS: Self = Self(Self::SET_STATEMENT.0 | Self::SET_CONFIG.0 | Self::SET_CONFIG_LOCAL.0);
-    /// The statement may give the session a custom setting's name (`app.tenant_id`), if only for a transaction:
-    /// [`Scan::take_names`] has those that its text shows.
-    pub(super) const NAMES: Self = Self(
-        Self::SET_SESSION.0
-            | Self::SET_LOCAL.0
-            | Self::SET_CONFIG.0
-            | Self::SET_CONFIG_LOCAL.0
-            | Self::RESET.0
-            | Self::NAME_BOUND.0
-            | Self::NAME_UNSEEN.0
-            | Self::SET_UNSEEN.0,
-    );
 
     /// The words of a whole statement.
     pub(super) fn of(statement: &[u8], functions: Option<&FunctionWords>) -> Self {

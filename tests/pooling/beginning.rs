@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     line::{Line, Way},
     pooled::{Pooled, pool},
-    said::{INT4PL, Kind, Said},
+    said::{INT4PL, Kind, STRANGER, Said},
     script::Script,
     told::{errors, tags, values},
 };
@@ -15,7 +15,6 @@ use crate::harness::{
     raw::Message,
 };
 
-const STRANGER: &str = "select 'a stranger'";
 const A_WHILE: Duration = Duration::from_millis(150);
 const WAYS: [Way; 3] = [Way::Whole, Way::Messages, Way::Bytes];
 

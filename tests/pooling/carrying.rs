@@ -4,13 +4,12 @@ use super::{
     act::{Act, Batch},
     line::Who,
     pooled::{Pooled, pool},
-    said::Said,
+    said::{STRANGER, Said},
     script::Script,
     told::{errors, values},
 };
 use crate::harness::postgres::{PASSWORD, Postgres, Version};
 
-const STRANGER: &str = "select 'a stranger'";
 const LOOK: &str = "select current_setting('datestyle'), current_setting('search_path'), \
     current_setting('application_name'), current_setting('app.tenant_id', true), '01/02/2024'::date";
 

@@ -4,13 +4,11 @@ use super::{
     act::Act,
     line::Who,
     pooled::{Pooled, pool},
-    said::Said,
+    said::{STRANGER, Said},
     script::Script,
     told::{errors, values},
 };
 use crate::harness::postgres::{PASSWORD, Postgres, Version};
-
-const STRANGER: &str = "select 'a stranger'";
 
 fn who() -> Who {
     Who::new("postgres", "postgres")

@@ -2,30 +2,12 @@
 //! its own client, and for everybody else who prepares the same text.
 
 use super::{
-    said::{Kind, Said},
+    said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::values,
 };
 
-const STRANGER: &str = "select 'a stranger'";
 const DATE: &str = "select '01/02/2024'::date";
-
-fn prepare(name: &str, sql: &str) -> Vec<Said> {
-    vec![
-        Said::parse(name, sql),
-        Said::describe(Kind::Statement, name),
-        Said::Sync,
-    ]
-}
-
-fn execute(name: &str, values: &[&str]) -> Vec<Said> {
-    vec![
-        Said::bind("", name, values),
-        Said::describe(Kind::Portal, ""),
-        Said::execute("", 0),
-        Said::Sync,
-    ]
-}
 
 /// `'01/02/2024'::date` becomes a date at Parse: by another client's DateStyle it is another one.
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::{
     act::{Act, Batch},
     line::{Line, Way},
     pooled::{Pooled, pool},
-    said::Said,
+    said::{STRANGER, Said},
     script::Script,
     told::{errors, values},
 };
@@ -21,7 +21,6 @@ use crate::{
     serving::served::value,
 };
 
-const STRANGER: &str = "select 'a stranger'";
 const A_WHILE: Duration = Duration::from_millis(150);
 
 /// How a client comes to something that cannot be moved, and how it gets rid of it.

@@ -8,12 +8,10 @@ use tokio::time::{Instant, timeout};
 use super::{
     line::{Line, Way},
     pooled::Pooled,
-    said::{INT4PL, Kind, Said, encoded},
+    said::{INT4PL, Kind, STRANGER, Said, encoded},
     script::Script,
     told::{errors, tags, values},
 };
-
-const STRANGER: &str = "select 'a stranger'";
 
 fn run(sql: &str) -> Vec<Said> {
     Said::run(sql, &[]).to_vec()

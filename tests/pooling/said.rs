@@ -202,6 +202,28 @@ impl Said {
     }
 }
 
+/// What somebody else runs between two turns, on the session that both want.
+pub(crate) const STRANGER: &str = "select 'a stranger'";
+
+/// Parse and Describe of a statement, as drivers prepare one.
+pub(crate) fn prepare(name: &str, sql: &str) -> Vec<Said> {
+    vec![
+        Said::parse(name, sql),
+        Said::describe(Kind::Statement, name),
+        Said::Sync,
+    ]
+}
+
+/// Bind, Describe and Execute of a statement, as drivers run one.
+pub(crate) fn execute(name: &str, values: &[&str]) -> Vec<Said> {
+    vec![
+        Said::bind("", name, values),
+        Said::describe(Kind::Portal, ""),
+        Said::execute("", 0),
+        Said::Sync,
+    ]
+}
+
 /// All of them, as they stand on the wire.
 pub(crate) fn encoded(said: &[Said]) -> BytesMut {
     let mut out = BytesMut::new();

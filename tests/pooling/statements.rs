@@ -2,29 +2,10 @@
 
 use super::{
     line::Who,
-    said::{Kind, Said},
+    said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, tags, values},
 };
-
-const STRANGER: &str = "select 'a stranger'";
-
-fn prepare(name: &str, sql: &str) -> Vec<Said> {
-    vec![
-        Said::parse(name, sql),
-        Said::describe(Kind::Statement, name),
-        Said::Sync,
-    ]
-}
-
-fn execute(name: &str, values: &[&str]) -> Vec<Said> {
-    vec![
-        Said::bind("", name, values),
-        Said::describe(Kind::Portal, ""),
-        Said::execute("", 0),
-        Said::Sync,
-    ]
-}
 
 #[tokio::test]
 async fn a_name_is_there_from_parse_complete_on_and_not_before() {

@@ -777,7 +777,11 @@ async fn functions_that_change_state_are_found(server: &Server) {
     let mut client = server.client("postgres", "x");
     let none = client.read_functions(&mut lent).await;
     assert_eq!(
-        (none.words.len(), none.is_careful, none.idle_in_transaction),
+        (
+            none.words.names().count(),
+            none.is_careful,
+            none.idle_in_transaction
+        ),
         (0, false, None)
     );
     for function in FUNCTIONS {

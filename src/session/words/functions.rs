@@ -98,12 +98,8 @@ impl FunctionWords {
         self.by_name.get(&*lower)
     }
 
-    /// How many there are.
-    pub(in crate::session) fn len(&self) -> usize {
-        self.by_name.len()
-    }
-
     /// Names, in no order.
+    #[cfg(test)]
     pub(in crate::session) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.by_name.keys().map(|name| &**name)
     }
