@@ -194,17 +194,23 @@ async fn a_role_that_the_session_starts_with_is_the_clients_own() {
 /// A limit that one client has set is no limit for what pgwake does for the next one.
 #[tokio::test]
 async fn short_time_limits_end_nobody() {
-    let mut script = Script::new("leak-limits", 1);
+    let pooled = Pooled::start("leak-limits", 1).await;
+    let (mut hasty, mut other) = (pooled.line("leak-limits").await, pooled.line("leak-limits").await);
+    other.query("set datestyle = 'German'").await;
+    let look = values(&other.query(LOOK).await);
+    assert_eq!(look[0], "German, DMY");
     for _ in 0..5 {
-        script = script
-            .query(0, "set statement_timeout = 1; set lock_timeout = 1")
-            .query(1, "set datestyle = 'German'")
-            .query(0, "set statement_timeout = 0")
-            .query(1, LOOK)
-            .query(0, "reset all")
-            .query(1, LOOK);
+        for sql in [
+            "set statement_timeout = 1; set lock_timeout = 1",
+            "set statement_timeout = 0",
+            "reset all",
+        ] {
+            // The client's own limit may end its own statement, and that alone.
+            let told = hasty.query(sql).await;
+            assert!(errors(&told).iter().all(|code| code == "57014"), "{sql}: {told:?}");
+            assert_eq!(values(&other.query(LOOK).await), look, "after {sql}");
+        }
     }
-    script.play().await;
 }
 
 /// A statement of SQL's PREPARE that cannot be prepared again is missing, and ends nobody.
