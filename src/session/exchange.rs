@@ -24,7 +24,7 @@ use super::{
     lane::{Editing, Editor, Lane},
     pins::PinLimit,
     profile::Profile,
-    statements::{Effect, Name, Statement, Statements, Texts},
+    statements::{Effect, Name, Statement, Statements, Texts, Unsettled},
     words::{CustomNames, FunctionWords, Scan, Tags, Words, dotted_names},
 };
 use crate::config;
@@ -128,6 +128,8 @@ pub(super) struct Facts {
     /// The server has been told to send them.
     is_flushed: bool,
     asked: shapes::Asked,
+    /// What was prepared under settings that nobody knows yet.
+    pub(super) unsettled: Unsettled,
     /// Names that could not be put on the session for SQL.
     pub(super) unaliased: Vec<Name>,
 }

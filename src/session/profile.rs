@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use super::reported::Reported;
 use super::words::{CustomNames, FunctionWords, Words};
 pub(super) use pins::Pins;
 
@@ -135,6 +136,16 @@ impl Profile {
         let settings = others.cloned().chain([Setting::new(name, value)]).collect();
         Self::new(settings, self.session_authorization.clone(), self.role.clone())
             .with_statements(self.statements.clone())
+    }
+
+    /// The same as it was while the server reported other values than `now`: of what was set for a transaction alone.
+    pub(super) fn as_reported(self: &Arc<Self>, then: &Reported, now: &Reported) -> Arc<Self> {
+        let mut differing = then.other_meaning(now).peekable();
+        if differing.peek().is_none() {
+            return self.clone();
+        }
+        let others = |profile: Self, (name, value): (&[u8], &[u8])| profile.with_setting(name, value);
+        Arc::new(differing.fold(self.settings_only(), others))
     }
 
     /// Without the statements at these places.

@@ -12,6 +12,17 @@ use crate::wire::say;
 /// Most parameters that are remembered; Postgres reports 15.
 const PARAMETERS_MAX: usize = 64;
 
+/// What Postgres makes of literals and names depends on these, and it reports them
+/// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC>; search_path from version 18 on).
+const MEANING: [&[u8]; 6] = [
+    b"DateStyle",
+    b"IntervalStyle",
+    b"TimeZone",
+    b"client_encoding",
+    b"standard_conforming_strings",
+    b"search_path",
+];
+
 /// Parameters by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reported(Arc<BTreeMap<Bytes, Bytes>>);
@@ -53,6 +64,22 @@ impl Reported {
     /// The client's own application_name is told.
     pub(super) fn note_application(&mut self, application: &[u8]) {
         self.note(&[b"application_name\0", application, b"\0"].concat());
+    }
+
+    /// Whether both make the same of a statement's text.
+    pub(super) fn means_the_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || MEANING.iter().all(|name| self.get(name) == other.get(name))
+    }
+
+    /// The settings whose values matter to what a statement's text means, where they differ from `other`'s.
+    pub(super) fn other_meaning<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'static [u8], &'a [u8])> {
+        MEANING.iter().filter_map(|name| {
+            let value = self.get(name).filter(|value| other.get(name) != Some(value))?;
+            Some((*name, &value[..]))
+        })
     }
 
     /// The value of a parameter.

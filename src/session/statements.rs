@@ -9,14 +9,17 @@
 mod effect;
 mod shape;
 mod texts;
+mod unsettled;
 
 use std::{collections::HashMap, mem, sync::Arc};
 
+use super::profile::Profile;
 use super::words::{CustomNames, Words};
 
 pub(super) use effect::Effect;
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
+pub(super) use unsettled::{SqlPrepared, Unsettled};
 
 /// A name that a client gave.
 pub(super) type Name = Arc<[u8]>;
@@ -56,6 +59,10 @@ pub(super) struct Unnamed {
     /// The Parse message behind the name.
     pub(super) behind_name: Vec<u8>,
     pub(super) seen: Seen,
+    /// What it was prepared under, as far as that is known.
+    under: Option<Arc<Profile>>,
+    /// The same as a statement with a name on sessions: the settings of one that it had to be brought to are others.
+    moved: Option<Arc<Statement>>,
 }
 
 /// What a text shows of what it does to its session.
@@ -174,15 +181,39 @@ impl Statements {
         &mut self,
         behind_name: &[u8],
         seen: Seen,
+        under: &Arc<Profile>,
         session: &mut Prepared,
     ) -> Effect {
         let mut new = self.spare.take().unwrap_or_default();
         new.serial = next_serial();
         new.seen = seen;
+        new.under = Some(under.clone());
+        new.moved = None;
         new.behind_name.clear();
         new.behind_name.extend_from_slice(behind_name);
         let session_before = mem::replace(&mut session.unnamed, new.serial);
         Effect::UnnamedReplaced(self.unnamed.replace(new), session_before)
+    }
+
+    /// The unnamed statement as one that has a name on sessions, where it is not on this one, and these settings would
+    /// make something else of it; `None` for `profile`: nobody knows them.
+    pub(super) fn moved_unnamed(
+        &mut self,
+        texts: &Arc<Texts>,
+        profile: Option<&Profile>,
+        session: &Prepared,
+    ) -> Option<Used> {
+        let unnamed = self.unnamed.as_deref_mut()?;
+        if unnamed.moved.is_none() && unnamed.serial != session.unnamed {
+            let under = unnamed.under.as_ref()?;
+            let statement = texts.own_statement(&unnamed.behind_name, under, unnamed.seen.clone());
+            unnamed.moved = (!profile.is_some_and(|profile| statement.suits(profile))).then_some(statement);
+        }
+        Some(Used {
+            statement: unnamed.moved.clone()?,
+            name: Name::default(),
+            told: Shape::default(),
+        })
     }
 
     /// A simple Query, or a Close, drops the unnamed statement. Also where there is none: something in front of it that

@@ -118,6 +118,8 @@ words! {
     SET_STATEMENT = 40,
     /// The view over settings, or one that stands for it.
     SETTINGS_VIEW = 41,
+    /// Set for a transaction: one of Postgres' own settings, on which the meaning of a statement may depend.
+    SET_LOCAL_MEANING = 42,
 }
 
 impl Words {
@@ -173,11 +175,14 @@ impl Words {
     const OF_FUNCTION: Self = Self(
         Self::CHANGES_IN_FUNCTION.0
             | Self::SET_CONFIG_LOCAL.0
+            | Self::SET_LOCAL_MEANING.0
             | Self::NAME_BOUND.0
             | Self::SET_UNSEEN.0
             | Self::NEXTVAL.0
             | Self::SEQUENCE_READ.0,
     );
+    /// What pins, and Postgres tells of behind the turn.
+    const TOLD_AFTERWARDS: Self = Self(Self::TEMP.0 | Self::HOLD.0 | Self::LISTEN.0 | Self::ADVISORY.0);
     /// A setting is set, if only for a transaction.
     const SETS: Self = Self(Self::SET_STATEMENT.0 | Self::SET_CONFIG.0 | Self::SET_CONFIG_LOCAL.0);
 
@@ -206,7 +211,6 @@ impl Words {
     }
 
     /// Those that are not among `these`.
-    #[cfg(test)]
     fn without(self, these: Self) -> Self {
         Self(self.0 & !these.0)
     }

@@ -2,6 +2,8 @@
 //! its own client, and for everybody else who prepares the same text.
 
 use super::{
+    line::Way,
+    pooled::Pooled,
     said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::values,
@@ -167,4 +169,128 @@ async fn a_setting_of_the_same_transaction_counts_and_is_its_clients_own() {
         values(&played.told(1))
     );
     assert!(values(&played.told(0)).contains(&"2024-02-01".to_owned()));
+}
+
+/// Settings that change without a simple Query leave the unnamed statement where it was.
+#[tokio::test]
+async fn the_unnamed_statement_keeps_what_it_was_prepared_with() {
+    let mut script = Script::new("literals-unnamed", 1).before(FUNCTIONS);
+    let sets = [
+        "set datestyle = 'German'",
+        "select set_config('datestyle', 'German', false)",
+        "select quietly_german()",
+        "reset all",
+    ];
+    for (number, set) in sets.iter().enumerate() {
+        let name = format!("set{number}");
+        script = script
+            .query(0, "set datestyle = 'ISO, DMY'")
+            .say(0, prepare(&name, set))
+            .say(0, prepare("", DATE))
+            .query(1, STRANGER)
+            .say(
+                0,
+                vec![Said::bind("", &name, &[]), Said::execute("", 0), Said::Sync],
+            )
+            .query(1, STRANGER)
+            .say(0, execute("", &[]))
+            .query(1, "set datestyle = 'ISO, MDY'")
+            .say(0, execute("", &[]));
+    }
+    script = script
+        .queries(0, &["begin", "set local datestyle = 'German'"])
+        .say(0, prepare("", DATE))
+        .say(0, [Said::run("commit", &[]).as_slice(), &[Said::Sync]].concat())
+        .query(1, STRANGER)
+        .say(0, execute("", &[]));
+    script.play().await;
+}
+
+/// PREPARE of SQL is no other.
+#[tokio::test]
+async fn a_prepare_of_sql_keeps_what_it_was_prepared_with() {
+    let mut script = Script::new("literals-sql", 1).before(FUNCTIONS);
+    let prepares = [
+        &[
+            "set datestyle = 'ISO, DMY'",
+            "prepare q as select '01/02/2024'::date",
+        ][..],
+        &[
+            "begin; set local datestyle = 'ISO, DMY'",
+            "prepare q as select '01/02/2024'::date",
+            "commit",
+        ],
+        &[
+            "begin",
+            "select quietly_german()",
+            "prepare q as select '01/02/2024'::date",
+            "rollback",
+        ],
+        &[
+            "begin; savepoint a; set datestyle = 'ISO, DMY'",
+            "prepare q as select '01/02/2024'::date",
+            "rollback to a",
+            "commit",
+        ],
+    ];
+    for prepare in prepares {
+        script = script
+            .queries(0, prepare)
+            .query(1, "prepare q as select '01/02/2024'::date")
+            .query(0, "set datestyle = 'ISO, MDY'")
+            .query(1, "execute q")
+            .query(0, "execute q")
+            .query(1, "deallocate q")
+            .query(0, "deallocate q");
+    }
+    script.play().await;
+}
+
+/// Nobody sees a SET LOCAL but the server, and the session on which it was said is gone.
+#[tokio::test]
+async fn what_was_set_for_a_transaction_alone_is_known_on_any_session() {
+    let pooled = Pooled::start("literals-moved", 1).await;
+    let (mut one, mut other) = (
+        pooled.line("literals-moved").await,
+        pooled.line("literals-moved").await,
+    );
+    for (number, set) in [
+        "set local datestyle = 'German'",
+        "select set_config('datestyle', 'German', true)",
+        "set datestyle = 'German'",
+        "/* hidden */ SET LOCAL DateStyle TO German",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("s{number}");
+        let text = format!("{DATE} as of_{number}");
+        one.query("begin").await;
+        one.query(set).await;
+        one.ask(&prepare(&name, &text), Way::Whole).await;
+        one.query(&format!("prepare q{number} as {text}")).await;
+        one.ask(&prepare("", &text), Way::Whole).await;
+        one.ask(
+            &[Said::run("rollback", &[]).as_slice(), &[Said::Sync]].concat(),
+            Way::Whole,
+        )
+        .await;
+        one.ask(&prepare("", DATE), Way::Whole).await;
+        pooled.end_sessions().await;
+        // Of equal texts, the one that somebody else has prepared is another.
+        other.ask(&prepare(&name, &text), Way::Whole).await;
+        let told = other.ask(&execute(&name, &[]), Way::Whole).await;
+        assert_eq!(values(&told), ["2024-01-02"], "{set}");
+        let told = one.ask(&execute("", &[]), Way::Whole).await;
+        assert_eq!(values(&told), ["2024-01-02"], "{set}");
+        for _ in 0..2 {
+            let told = one.ask(&execute(&name, &[]), Way::Whole).await;
+            assert_eq!(values(&told), ["2024-02-01"], "{set}: {told:?}");
+            let told = one.query(&format!("execute q{number}")).await;
+            assert_eq!(values(&told), ["2024-02-01"], "{set}: {told:?}");
+            pooled.end_sessions().await;
+        }
+        let told = other.ask(&execute(&name, &[]), Way::Whole).await;
+        assert_eq!(values(&told), ["2024-01-02"], "{set}");
+    }
 }

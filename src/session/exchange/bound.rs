@@ -98,7 +98,8 @@ impl Exchange<'_> {
 
     fn used(&mut self, names: BindNames<'_>) -> Use {
         if names.statement.is_empty() {
-            return Use::Unnamed;
+            let moved = self.moved_unnamed();
+            return moved.map_or(Use::Unnamed, |used| Use::Known(names.bytes, used));
         }
         match self.pooled().statements.use_of(names.statement) {
             Some(used) => Use::Known(names.bytes, used),

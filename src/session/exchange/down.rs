@@ -96,6 +96,7 @@ impl Exchange<'_> {
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.carried.prepared.end_batch();
+            pooled.facts.unsettled.ready(&pooled.carried.reported);
             if status == b'I' {
                 pooled.facts.bound.ends.clear();
             }
@@ -118,6 +119,9 @@ impl Exchange<'_> {
         let mut tags = Tags::default();
         tags.note(tag);
         pooled.facts.tags |= tags;
+        if tags.has(Tags::PREPARE) {
+            pooled.facts.unsettled.prepared();
+        }
         if tags.has(Tags::DISCARD_ALL | Tags::DEALLOCATE_ALL) {
             pooled.statements.forget_named();
             pooled.carried.prepared.forget_named();

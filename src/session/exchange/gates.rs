@@ -117,7 +117,7 @@ impl Exchange<'_> {
     pub(super) fn has_unknown_settings(&mut self) -> bool {
         let pooled = self.pooled();
         let facts = &pooled.facts;
-        facts.words.has(Words::SETTINGS) || (pooled.is_careful && facts.has_run)
+        facts.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING) || (pooled.is_careful && facts.has_run)
     }
 
     /// Whether the client may pin its session, where the words say that it is going to.

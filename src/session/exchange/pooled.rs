@@ -141,6 +141,9 @@ impl<'a> Exchange<'a> {
             return Some(());
         }
         self.note(&seen);
+        if seen.words.has(Words::PREPARE) && seen.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING) {
+            self.facts().unsettled.mixes();
+        }
         self.facts().scan = rest;
         self.facts().has_run = true;
         self.put_begin(lane);
@@ -190,8 +193,13 @@ impl<'a> Exchange<'a> {
             let effect = pooled.statements.replace_unnamed(
                 lane.body(front).get(1..).unwrap_or_default(),
                 seen,
+                pooled.profile,
                 prepared,
             );
+            let serial = prepared.unnamed;
+            if self.has_unknown_settings() {
+                self.note_unsettled(b"", serial);
+            }
             self.pass_as(lane, front, Kind::Parse, effect);
         } else {
             self.parse_named(lane, front, seen);
@@ -241,6 +249,9 @@ impl<'a> Exchange<'a> {
         }
         self.close_if_there(lane, &statement);
         self.make_room(lane);
+        if own {
+            self.note_unsettled(name, statement.id);
+        }
         let pooled = self.pooled();
         pooled.carried.prepared.put(statement.id);
         let (id, server_name) = (statement.id, statement.server_name());
@@ -255,9 +266,12 @@ impl<'a> Exchange<'a> {
                 if self.expected.is_unnamed_undecided() {
                     return self.hold(lane);
                 }
-                self.put_begin(lane);
-                self.ensure_unnamed(lane);
-                None
+                let moved = self.moved_unnamed();
+                if moved.is_none() {
+                    self.put_begin(lane);
+                    self.ensure_unnamed(lane);
+                }
+                moved
             }
             Object::Statement(name) if self.expected.is_undecided(name) => return self.hold(lane),
             Object::Statement(name) => self.pooled().statements.use_of(name),

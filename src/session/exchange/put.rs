@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::statements::{Effect, Seen, ServerName, Statement};
+use crate::session::statements::{Effect, Seen, ServerName, Statement, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
 
@@ -114,6 +114,23 @@ impl<'a> Exchange<'a> {
         self.send(kind, Asker::Pgwake, Effect::UnnamedPut(before));
     }
 
+    /// The client's unnamed statement as one with a name, where the session would make something else of its text.
+    pub(super) fn moved_unnamed(&mut self) -> Option<Used> {
+        let is_known = !self.has_unknown_settings();
+        let pooled = self.pooled();
+        let profile = is_known.then_some(&**pooled.profile);
+        let prepared = &pooled.carried.prepared;
+        pooled.statements.moved_unnamed(pooled.texts, profile, prepared)
+    }
+
+    /// A statement is being prepared under settings that Postgres has not told yet.
+    pub(super) fn note_unsettled(&mut self, name: &[u8], id: u64) {
+        let is_answered = self.expected.is_answered();
+        let pooled = self.pooled();
+        let then = is_answered.then(|| pooled.carried.reported.clone());
+        pooled.facts.unsettled.note(name.into(), id, then);
+    }
+
     /// There is room for one more statement on the session.
     pub(super) fn make_room(&mut self, lane: &mut Lane) {
         let pooled = self.pooled();
@@ -139,9 +156,12 @@ impl<'a> Exchange<'a> {
         let is_unnamed = lane.body(front).first() == Some(&0);
         let effect = if is_unnamed && is_too_long {
             let pooled = self.pooled();
-            pooled
-                .statements
-                .replace_unnamed(b"", Seen::default(), &mut pooled.carried.prepared)
+            pooled.statements.replace_unnamed(
+                b"",
+                Seen::default(),
+                pooled.profile,
+                &mut pooled.carried.prepared,
+            )
         } else {
             Effect::Nothing
         };

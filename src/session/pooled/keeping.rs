@@ -31,7 +31,7 @@ impl Pooled<'_> {
         if !self.is_settled(turn).await {
             turn.facts.unmovable = true;
         }
-        let facts = std::mem::take(&mut turn.facts);
+        let mut facts = std::mem::take(&mut turn.facts);
         turn.facts.is_lost = facts.is_lost;
         if facts.words.has(Words::SEQUENCE_READ) {
             self.pooling.note_asks_sequences();
@@ -52,6 +52,9 @@ impl Pooled<'_> {
         if self.may_have_changed(turn, &facts) {
             self.capture(turn, &facts).await?;
         }
+        let unsettled = std::mem::take(&mut facts.unsettled);
+        let reported = &turn.loan.session.carried.reported;
+        unsettled.settle(&mut self.statements, &self.profile, reported);
         self.believed = turn.loan.session.carried.reported.clone();
         if facts.is_told_own_application {
             self.believed.note_application(&self.application);
@@ -140,6 +143,7 @@ impl Pooled<'_> {
             turn: (words, facts.tags),
             candidates,
             has_more_names,
+            prepared: (facts.unsettled.sql(), &reported),
             lifts_limit: false,
         };
         let mut answer = self.ask(turn, &question).await;

@@ -319,9 +319,12 @@ fn parse_end(body: &[u8], known: &mut Known<'_>) -> bool {
         return false;
     }
     if parse.name.is_empty() {
-        known
-            .statements
-            .replace_unnamed(parse.behind_name, Seen::default(), &mut Prepared::default());
+        known.statements.replace_unnamed(
+            parse.behind_name,
+            Seen::default(),
+            known.profile,
+            &mut Prepared::default(),
+        );
     } else {
         let statement = known
             .texts

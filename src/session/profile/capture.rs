@@ -8,6 +8,8 @@ use std::{io::Write as _, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{APPLICATION_NAME, Carried, Pins, Profile, Setting, Statement, repeat::prepare_in};
+use crate::session::reported::Reported;
+use crate::session::statements::SqlPrepared;
 use crate::session::words::{CustomNames, Tags, Words};
 use crate::wire::WireError;
 use crate::wire::reply::data_row;
@@ -59,6 +61,8 @@ pub(in crate::session) struct Question<'a> {
     pub(in crate::session) candidates: CustomNames,
     /// There are more of them than are remembered.
     pub(in crate::session) has_more_names: bool,
+    /// What the turn's PREPAREs of SQL were prepared under, and what is reported now.
+    pub(in crate::session) prepared: (SqlPrepared, &'a Reported),
     /// The client's own statement_timeout is too short for the answer, and is lifted for it.
     pub(in crate::session) lifts_limit: bool,
 }
@@ -238,11 +242,17 @@ impl Question<'_> {
                 .push(Setting::new(APPLICATION_NAME, self.application.1));
         }
         let session = Profile::new(found.settings, found.session_authorization, found.role);
-        let under = Arc::new(session.settings_only());
+        let now = Arc::new(session.settings_only());
+        let (prepared, reported) = &self.prepared;
+        let under = match prepared {
+            SqlPrepared::AsNow => Some(now),
+            SqlPrepared::Then(then) => Some(now.as_reported(then, reported)),
+            SqlPrepared::Unknown => None,
+        };
         let statements: Vec<_> = found
             .statements
             .into_iter()
-            .map(|(name, text)| self.statement(name, text.as_deref(), &under))
+            .map(|(name, text)| self.statement(name, text.as_deref(), under.as_ref()))
             .collect();
         if statements.iter().any(|statement| statement.text.is_none()) {
             found.pins |= Pins::STATEMENT;
@@ -278,14 +288,19 @@ impl Question<'_> {
         }
     }
 
-    /// A statement that was there before keeps the settings that it was prepared under.
-    fn statement(&self, name: Box<[u8]>, text: Option<&[u8]>, under: &Arc<Profile>) -> Statement {
+    /// A statement that was there before keeps the settings that it was prepared under. Of another one they are
+    /// `under`; `None`: nobody knows them, and it cannot be moved.
+    fn statement(&self, name: Box<[u8]>, text: Option<&[u8]>, under: Option<&Arc<Profile>>) -> Statement {
         let text: Option<Box<[u8]>> = text.and_then(|text| prepare_in(text, &name)).map(Into::into);
         let known = self.before.statements.iter().find(|known| known.name == name);
         let known = known.filter(|known| known.text == text);
         Statement {
-            under: known.map_or(under, |known| &known.under).clone(),
-            text,
+            under: known
+                .map(|known| &known.under)
+                .or(under)
+                .unwrap_or(self.before)
+                .clone(),
+            text: text.filter(|_| known.is_some() || under.is_some()),
             name,
         }
     }

@@ -9,6 +9,8 @@ use super::*;
 use crate::session::profile::apply::Whose;
 use crate::session::profile::capture::Question;
 use crate::session::profile::functions::Functions;
+use crate::session::reported::Reported;
+use crate::session::statements::SqlPrepared;
 use crate::session::words::{CustomNames, Tags};
 use server::{APP, Server};
 
@@ -886,6 +888,7 @@ proptest! {
             turn: (Words::NONE, Tags::default()),
             candidates: CustomNames::default(),
             has_more_names: false,
+            prepared: (SqlPrepared::AsNow, &Reported::default()),
             lifts_limit: false,
         };
         let rows: Vec<_> = bodies.into_iter().map(Bytes::from).collect();

@@ -44,6 +44,23 @@ impl Statement {
         self.settings == settings_of(self.has_literals, profile)
     }
 
+    /// The same statement, which was prepared under these settings.
+    pub(super) fn settled(self: &Arc<Self>, under: Arc<Profile>) -> Arc<Self> {
+        let settings = settings_of(self.has_literals, &under);
+        if self.settings == settings {
+            return self.clone();
+        }
+        Arc::new(Self {
+            id: self.id,
+            behind_name: self.behind_name.clone(),
+            seen: self.seen.clone(),
+            under,
+            settings,
+            has_literals: self.has_literals,
+            texts: self.texts.clone(),
+        })
+    }
+
     /// What a server session calls it.
     pub(in crate::session) fn server_name(&self) -> ServerName {
         ServerName::of(self.id)

@@ -5,7 +5,7 @@
 
 use super::Words;
 use super::names::{NAME_BYTES_MAX, is_dotted};
-use super::naming::Short;
+use super::naming::{Short, is_of_no_meaning};
 
 /// Their names, for `set_config(setting_name => …)`.
 const PARAMETERS: [&[u8]; 3] = [b"setting_name", b"new_value", b"is_local"];
@@ -121,7 +121,7 @@ impl Arguments {
             return (scope, None);
         }
         match self.name() {
-            Name::Literal(name) if !name.contains(&b'.') => (scope, None),
+            Name::Literal(name) if !name.contains(&b'.') => (scope | meaning(scope, name), None),
             Name::Literal(name) if is_dotted(name) => (scope, Some(name)),
             Name::Bound => (scope | Words::NAME_BOUND, None),
             // Before Postgres 14, names may have other characters in them.
@@ -147,6 +147,15 @@ impl Arguments {
             Some(name) if !name.contains(&b'\'') && !name.contains(&b'\\') => Name::Literal(name),
             _ => Name::Unseen,
         }
+    }
+}
+
+/// Whether what is set for the transaction may matter to the meaning of a statement.
+fn meaning(scope: Words, name: &[u8]) -> Words {
+    if scope == Words::SET_CONFIG_LOCAL && !is_of_no_meaning(name) {
+        Words::SET_LOCAL_MEANING
+    } else {
+        Words::NONE
     }
 }
 

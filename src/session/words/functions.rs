@@ -22,6 +22,13 @@ pub(in crate::session) struct Effect {
     pub(in crate::session) names: CustomNames,
 }
 
+impl Effect {
+    /// Where the name may be that of a table or a trigger as well: nothing is foreseen of what Postgres tells afterwards.
+    pub(super) fn words_of_mention(&self) -> Words {
+        self.words.without(Words::TOLD_AFTERWARDS)
+    }
+}
+
 /// Functions' names in lower case, each with what it does. Names that are not one plain word of ASCII are not in
 /// it: a scan could not find them.
 #[derive(Clone, Debug)]

@@ -175,10 +175,20 @@ impl Naming {
         };
         unseen
             | match self.kind {
-                Kind::Set if self.is_local || self.is_exempt() => Words::NONE,
+                Kind::Set if self.is_exempt() => Words::NONE,
+                Kind::Set if self.is_local => self.local_meaning(),
                 Kind::Set => Words::SET_STATEMENT | Words::SET_SESSION,
                 Kind::Reset => Words::RESET,
             }
+    }
+
+    /// Whether what is set for the transaction may matter to the meaning of a statement.
+    fn local_meaning(&self) -> Words {
+        if is_of_no_meaning(self.name.beginning()) {
+            Words::NONE
+        } else {
+            Words::SET_LOCAL_MEANING
+        }
     }
 
     /// Whether the name is put together elsewhere, or too long.
@@ -239,4 +249,28 @@ impl Naming {
     pub(super) fn name(&self, end: u8) -> Option<&[u8]> {
         self.name.text().filter(|_| self.is_statement(end))
     }
+}
+
+/// Whether a setting is one that no statement's meaning depends on, as far as one can say without Postgres: custom ones,
+/// limits, and what planners are told.
+pub(super) fn is_of_no_meaning(name: &[u8]) -> bool {
+    const WORDS: [&[u8]; 6] = [
+        b"application_name",
+        b"client_min_messages",
+        b"jit",
+        b"maintenance_work_mem",
+        b"synchronous_commit",
+        b"work_mem",
+    ];
+    const BEGINNINGS: [&[u8]; 3] = [b"enable_", b"transaction_", b"log_"];
+    let begins = |with: &&[u8]| {
+        name.get(..with.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    let ends =
+        |with: &[u8]| name.len() >= with.len() && name[name.len() - with.len()..].eq_ignore_ascii_case(with);
+    name.contains(&b'.')
+        || ends(b"_timeout")
+        || BEGINNINGS.iter().any(begins)
+        || WORDS.iter().any(|word| name.eq_ignore_ascii_case(word))
 }

@@ -118,7 +118,7 @@ impl Scan {
             if at == bytes.len() {
                 return;
             }
-            self.end_cut(functions);
+            self.end_cut(bytes[at], functions);
         }
         loop {
             at = self.word_start(bytes, at);
@@ -132,14 +132,14 @@ impl Scan {
                 bytes[start..].iter().for_each(|byte| self.cut.push(*byte));
                 return;
             }
-            self.word(&bytes[start..at], functions);
+            self.word(&bytes[start..at], bytes[at], functions);
         }
     }
 
     /// The statement has ended. The scan is then as new, but for [`Self::take_names`].
     pub(in crate::session) fn finish(&mut self, functions: Option<&FunctionWords>) -> Words {
         if self.is_cut {
-            self.end_cut(functions);
+            self.end_cut(0, functions);
         }
         self.resolve_set();
         self.end_watch(0);
@@ -159,10 +159,10 @@ impl Scan {
         std::mem::take(&mut self.names)
     }
 
-    fn end_cut(&mut self, functions: Option<&FunctionWords>) {
+    fn end_cut(&mut self, next: u8, functions: Option<&FunctionWords>) {
         let cut = std::mem::replace(&mut self.cut, Short::EMPTY);
         self.is_cut = false;
-        self.word(cut.beginning(), functions);
+        self.word(cut.beginning(), next, functions);
     }
 
     /// Where the next word begins; sees the gap before it.
@@ -232,8 +232,9 @@ impl Scan {
         self.last = byte;
     }
 
+    /// A word, and the byte behind it; 0: none.
     #[inline]
-    fn word(&mut self, word: &[u8], functions: Option<&FunctionWords>) {
+    fn word(&mut self, word: &[u8], next: u8, functions: Option<&FunctionWords>) {
         self.last = 0;
         let in_comment = self.comment != Comment::None;
         if in_comment && self.untouched {
@@ -241,7 +242,11 @@ impl Scan {
         }
         let place = place(word);
         if let Some(effect) = functions.and_then(|functions| functions.look_up(word, place)) {
-            self.words |= effect.words;
+            self.words |= if next == b'(' {
+                effect.words
+            } else {
+                effect.words_of_mention()
+            };
             self.names.extend(&effect.names);
         }
         if may_mean(word, place) {

@@ -19,6 +19,8 @@ use crate::session::profile::{
     capture::Question,
     functions::{self, Functions},
 };
+use crate::session::reported::Reported;
+use crate::session::statements::SqlPrepared;
 use crate::session::words::{CustomNames, FunctionWords, Scan, Tags, Words, may_have_changed};
 use crate::tls::SocketSettings;
 use crate::wire::message::{Message, take_message};
@@ -401,6 +403,7 @@ impl Client {
             starts_with_role: false,
             turn: (words, tags),
             has_more_names: candidates.has_overflowed(),
+            prepared: (SqlPrepared::AsNow, &Reported::default()),
             lifts_limit: false,
             candidates,
         };

@@ -1,0 +1,111 @@
+//! Statements that were prepared while nobody knew under which settings: behind a SET of the same turn.
+//!
+//! Postgres says what the settings that literals depend on most have become, in front of ReadyForQuery; the others it
+//! tells behind the turn, when it is asked. What a statement was prepared under is put together of both then. It
+//! knows no session: `exchange` notes, and `pooled` settles.
+
+use std::sync::Arc;
+
+use super::{Name, Statements};
+use crate::session::profile::Profile;
+use crate::session::reported::Reported;
+
+/// What a turn has prepared so.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Unsettled {
+    statements: Vec<One>,
+    /// What was reported behind each PREPARE of SQL, as far as it differs.
+    sql: Vec<Reported>,
+    /// One has been answered since the last ReadyForQuery.
+    has_prepared: bool,
+    /// One came in a text that may set something, too.
+    is_mixed: bool,
+}
+
+#[derive(Debug)]
+struct One {
+    name: Name,
+    /// The statement's, or the unnamed one's serial.
+    id: u64,
+    /// What was reported then; `None`: not yet.
+    then: Option<Reported>,
+}
+
+/// What a turn's statements of SQL's PREPARE were prepared under.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(in crate::session) enum SqlPrepared {
+    /// What is set behind the turn.
+    #[default]
+    AsNow,
+    /// While this was reported.
+    Then(Reported),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Unsettled {
+    /// A name stands for a statement that is being prepared. `then`: what is reported, where nothing is on its way that
+    /// may change it.
+    pub(in crate::session) fn note(&mut self, name: Name, id: u64, then: Option<Reported>) {
+        self.statements.retain(|one| one.name != name);
+        self.statements.push(One { name, id, then });
+    }
+
+    /// The server has answered a PREPARE of SQL.
+    pub(in crate::session) fn prepared(&mut self) {
+        self.has_prepared = true;
+    }
+
+    /// A PREPARE of SQL comes in a text that may set something, too.
+    pub(in crate::session) fn mixes(&mut self) {
+        self.is_mixed = true;
+    }
+
+    /// ReadyForQuery: this is reported.
+    pub(in crate::session) fn ready(&mut self, now: &Reported) {
+        for one in self.statements.iter_mut().filter(|one| one.then.is_none()) {
+            one.then = Some(now.clone());
+        }
+        if std::mem::take(&mut self.has_prepared) && !self.sql.iter().any(|then| then.means_the_same(now)) {
+            self.sql.push(now.clone());
+        }
+    }
+
+    /// What the PREPAREs of SQL were prepared under.
+    pub(in crate::session) fn sql(&self) -> SqlPrepared {
+        match &self.sql[..] {
+            _ if self.is_mixed => SqlPrepared::Unknown,
+            [] => SqlPrepared::AsNow,
+            [then] => SqlPrepared::Then(then.clone()),
+            _ => SqlPrepared::Unknown,
+        }
+    }
+
+    /// Behind the turn the client carries `profile`, while this is reported.
+    pub(in crate::session) fn settle(
+        self,
+        statements: &mut Statements,
+        profile: &Arc<Profile>,
+        now: &Reported,
+    ) {
+        for one in self.statements {
+            let then = one.then.as_ref().unwrap_or(now);
+            statements.settle(&one.name, one.id, profile.as_reported(then, now));
+        }
+    }
+}
+
+impl Statements {
+    /// A statement was prepared under these settings, as is now known.
+    fn settle(&mut self, name: &[u8], id: u64, under: Arc<Profile>) {
+        if let Some(unnamed) = self.unnamed.as_deref_mut().filter(|_| name.is_empty()) {
+            if unnamed.serial == id {
+                unnamed.under = Some(under);
+            }
+        } else if let Some(meaning) = self.named.get_mut(name)
+            && meaning.statement.id == id
+        {
+            meaning.statement = meaning.statement.settled(under);
+        }
+    }
+}
