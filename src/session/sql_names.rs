@@ -19,11 +19,16 @@ pub(super) struct Named {
     pub(super) deallocates: bool,
 }
 
-/// The statements that `text`, which has these `words`, speaks of.
+/// The statements that `text`, which has these `words`, speaks of, and those that they speak of when it runs them.
 pub(super) fn named_in_sql(text: &[u8], words: Words, statements: &Statements) -> Vec<Named> {
     let mut found = Vec::new();
+    find(text, words, statements, &mut found);
+    found
+}
+
+fn find(text: &[u8], words: Words, statements: &Statements, found: &mut Vec<Named>) {
     if statements.len() == 0 || !words.has(Words::EXECUTE | Words::DEALLOCATE | Words::PREPARE) {
-        return found;
+        return;
     }
     let mut rest = Rest(text);
     while let Some(word) = rest.next_word() {
@@ -39,17 +44,23 @@ pub(super) fn named_in_sql(text: &[u8], words: Words, statements: &Statements) -
             name = behind.name();
             rest = Rest(behind.0);
         }
-        if let Some(used) = name.and_then(|name| statements.use_of(&name))
-            && found.len() < NAMES_MAX
-        {
-            found.push(Named {
-                name: used.name,
-                statement: used.statement,
-                deallocates,
-            });
+        let Some(used) = name.and_then(|name| statements.use_of(&name)) else {
+            continue;
+        };
+        if found.len() == NAMES_MAX {
+            return;
+        }
+        let statement = used.statement.clone();
+        found.push(Named {
+            name: used.name,
+            statement: used.statement,
+            deallocates,
+        });
+        // One that runs itself comes to an end by the number of names.
+        if is("execute") {
+            find(statement.text(), statement.seen.words, statements, found);
         }
     }
-    found
 }
 
 /// What has not been looked at.
@@ -153,6 +164,36 @@ mod tests {
             found(text),
             vec![("sqlx_s_1".to_owned(), false), ("Mixed".to_owned(), true)]
         );
+    }
+
+    #[test]
+    fn what_is_executed_may_name_others() {
+        let (texts, mut statements) = (Arc::new(Texts::default()), Statements::default());
+        for (name, text) in [
+            ("a", "deallocate b\0"),
+            ("b", "execute a\0"),
+            ("loop", "execute loop\0"),
+        ] {
+            let words = Words::of(text.as_bytes(), None);
+            let seen = Seen {
+                words,
+                ..Seen::default()
+            };
+            let statement = texts.statement(text.as_bytes(), &Profile::of_startup(b""), seen);
+            statements.name(name.as_bytes(), statement);
+        }
+        let found = |text: &str| named_in_sql(text.as_bytes(), Words::of(text.as_bytes(), None), &statements);
+        let names = |named: &Named| (named.name.to_vec(), named.deallocates);
+        let all: Vec<_> = found("execute b").iter().map(names).collect();
+        assert_eq!(
+            all,
+            [
+                (b"b".to_vec(), false),
+                (b"a".to_vec(), false),
+                (b"b".to_vec(), true)
+            ]
+        );
+        assert_eq!(found("execute loop").len(), NAMES_MAX);
     }
 
     #[test]

@@ -312,7 +312,7 @@ async fn a_compute_that_is_not_ready_in_time_fails_the_request_alone() {
     const ENDPOINT: &str = "parked-late";
     let setup = Setup::new();
     let mut gate = Gate::new(setup.path());
-    let keys = keys(1, "hold_timeout = \"400ms\"");
+    let keys = keys(1, "hold_timeout = \"3s\"");
     let gateway = setup.gated(ENDPOINT, &gate, &keys).start().await;
     let mut line = client(&gateway, ENDPOINT).await.0;
     line.query("create table if not exists kept (n int)").await;

@@ -71,15 +71,17 @@ impl Exchange<'_> {
                 return Some(());
             }
         }
+        let runs = self.seen_of_all(&named);
         self.note(&seen);
-        self.note_reset(seen.words);
+        self.note(&runs);
+        self.note_reset(seen.words | runs.words);
         self.commit_possible |= commits;
-        if !self.may_pin(seen.words) {
+        if !self.may_pin(seen.words | runs.words) {
             self.refuse_pin(lane, front, Kind::Parse);
             return Some(());
         }
         self.put_begin(lane);
-        self.note_bound(&portal, &used, seen.words, named);
+        self.note_bound(&portal, &used, seen.words | runs.words, named);
         match used {
             Use::Unnamed => {
                 self.ensure_unnamed(lane);

@@ -136,12 +136,15 @@ impl<'a> Exchange<'a> {
         self.wait_at_gate(gating)?;
         self.wait_for_aliases(&named)?;
         self.note_text(b'Q', body);
-        if !self.may_pin(seen.words) {
+        let runs = self.seen_of_all(&named);
+        if !self.may_pin(seen.words | runs.words) {
             self.refuse_pin(lane, front, Kind::Simple);
             return Some(());
         }
         self.note(&seen);
-        if seen.words.has(Words::PREPARE) && seen.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING) {
+        self.note(&runs);
+        let sets = seen.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING);
+        if seen.words.has(Words::PREPARE) && sets && may_be_several(lane.body(front)) {
             self.facts().unsettled.mixes();
         }
         self.facts().scan = rest;
@@ -152,10 +155,10 @@ impl<'a> Exchange<'a> {
         let gone = named.into_iter().rev().filter(|named| named.deallocates);
         let gone: Vec<_> = gone.map(|named| named.name).collect();
         let mut effect = pooled.statements.drop_unnamed(prepared);
-        if !gone.is_empty() || seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
+        if !gone.is_empty() || (seen.words | runs.words).has(Words::DISCARD | Words::DEALLOCATE) {
             effect = Effect::Deallocates(gone, Box::new(effect));
         }
-        self.note_reset(seen.words);
+        self.note_reset(seen.words | runs.words);
         self.pass_as(lane, front, Kind::Simple, effect);
         Some(())
     }
@@ -329,6 +332,13 @@ impl<'a> Exchange<'a> {
         self.pass_as(lane, front, Kind::Close, effect);
         Some(())
     }
+}
+
+/// Whether a text may be of several statements.
+fn may_be_several(body: &[u8]) -> bool {
+    let text = body.trim_ascii_end();
+    let text = text.strip_suffix(b"\0").unwrap_or(text).trim_ascii_end();
+    text.strip_suffix(b";").unwrap_or(text).contains(&b';')
 }
 
 /// What a Describe or Close means, however it comes.

@@ -2,6 +2,7 @@
 
 use super::Exchange;
 use crate::session::lane::Lane;
+use crate::session::sql_names::Named;
 use crate::session::statements::Seen;
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
@@ -31,6 +32,17 @@ impl Exchange<'_> {
         let text = behind_name.split(|byte| *byte == 0).next().unwrap_or_default();
         scan.feed(text, pooled.functions.as_deref());
         self.finish_scan(scan)
+    }
+
+    /// What the statements show that a text runs by their names.
+    pub(super) fn seen_of_all(&mut self, named: &[Named]) -> Seen {
+        let mut all = Seen::default();
+        for named in named.iter().filter(|named| !named.deallocates) {
+            let seen = self.seen_of(&named.name);
+            all.words |= seen.words;
+            all.names.extend(&seen.names);
+        }
+        all
     }
 
     /// What a function does that is called by its number shows in no text and no tag.

@@ -61,6 +61,11 @@ impl Statement {
         })
     }
 
+    /// Its text.
+    pub(in crate::session) fn text(&self) -> &[u8] {
+        text_of(&self.behind_name)
+    }
+
     /// What a server session calls it.
     pub(in crate::session) fn server_name(&self) -> ServerName {
         ServerName::of(self.id)
@@ -124,7 +129,11 @@ fn settings_of(has_literals: bool, under: &Profile) -> u64 {
 }
 
 fn has_literals_in(behind_name: &[u8]) -> bool {
-    has_literals(behind_name.split(|byte| *byte == 0).next().unwrap_or_default())
+    has_literals(text_of(behind_name))
+}
+
+fn text_of(behind_name: &[u8]) -> &[u8] {
+    behind_name.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 type Key = (u64, Arc<[u8]>);
