@@ -408,9 +408,17 @@ async fn what_is_set_for_no_transaction_behind_a_reset_is_told_to_nobody() {
             .who(who("first"))
             .query(1, "select 1")
             .query(0, "reset all")
-            .query(0, "set local application_name = 'client 0'")
-            .query(0, "commit")
+            .queries(
+                0,
+                &[
+                    "begin",
+                    "reset all",
+                    "set local application_name = 'client 0'",
+                    "commit",
+                ],
+            )
             .query(0, "rollback")
+            .query(0, "select current_setting('application_name')")
             .query(1, "select current_setting('application_name')")
             .query(0, "set local application_name = 'client 0'")
             .query(1, "select current_setting('application_name')")

@@ -136,6 +136,7 @@ impl Pooled<'_> {
         let mut question = Question {
             login_role: &self.role,
             application: (&self.application, &opened_as),
+            is_told_own_application: facts.is_told_own_application,
             server_major: reported.server_major(),
             before: &before,
             session: session.as_ref(),

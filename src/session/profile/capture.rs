@@ -47,6 +47,9 @@ pub(in crate::session) struct Question<'a> {
     pub(in crate::session) login_role: &'a str,
     /// The client's own application_name, and the one that its server session was opened with.
     pub(in crate::session) application: (&'a Bytes, &'a Bytes),
+    /// The session has the other one after a reset, and the client was told its own: behind SET LOCAL Postgres says that
+    /// it was set.
+    pub(in crate::session) is_told_own_application: bool,
     /// The server's major version.
     pub(in crate::session) server_major: u32,
     /// What the client carried before the turn.
@@ -232,11 +235,11 @@ impl Question<'_> {
     }
 
     fn captured(&self, mut found: Found) -> Captured {
-        let has_application = found
-            .settings
-            .iter()
-            .any(|setting| *setting.name == *APPLICATION_NAME);
-        if !has_application {
+        let mut settings = found.settings.iter();
+        let application = settings.find(|setting| *setting.name == *APPLICATION_NAME);
+        let is_reset = |set: &Setting| self.is_told_own_application && *set.value == **self.application.1;
+        let has_application = application.is_some_and(|set| !is_reset(set));
+        if application.is_none() {
             found
                 .settings
                 .push(Setting::new(APPLICATION_NAME, self.application.1));

@@ -881,6 +881,7 @@ proptest! {
         let question = Question {
             login_role: "app",
             application: (&nothing, &nothing),
+            is_told_own_application: false,
             server_major: 15,
             before: &before,
             session: None,

@@ -397,6 +397,7 @@ impl Client {
         let question = Question {
             login_role: &self.role,
             application: (&self.application, &lent.opened_as),
+            is_told_own_application: false,
             server_major: self.server_major,
             before: &before,
             session: Some(&session),
