@@ -74,6 +74,13 @@ pub(super) struct Pooled<'a> {
 }
 
 impl Pooled<'_> {
+    /// Whether the client still keeps its session, or its right to, is found out next.
+    fn may_let_go(&mut self) {
+        if self.facts.is_pinned || self.facts.pin.is_some() {
+            self.facts.settling = Some(self.pins.settling());
+        }
+    }
+
     /// Whether another client's numbers may be what `lastval` tells.
     fn has_strange_sequences(&self) -> bool {
         let facts = &self.facts;
@@ -111,6 +118,10 @@ pub(super) struct Facts {
     pub(super) pin: Option<super::pins::PinPermit>,
     /// That BEGIN failed, with this error.
     pub(super) begin_failed: Option<Bytes>,
+    /// Its last answer may have released the client that keeps its session.
+    settling: Option<super::pins::Settling>,
+    /// The message at the front has waited for others to be released.
+    pub(super) pins_awaited: bool,
     gate: Option<Gate>,
     /// The message at the front has been through [`Gate::Databases`].
     pub(super) databases_closed: bool,
@@ -154,6 +165,8 @@ pub(super) enum Gate {
     Sequences,
     /// pgwake's idle sessions would stand in the way of a statement about databases.
     Databases,
+    /// Others may be about to give the right to pin back.
+    Pins,
     /// A statement must be prepared under the settings that it was first prepared under.
     Prepare(Arc<Statement>),
     /// A statement must be on the session under the name that SQL calls it.

@@ -3,17 +3,38 @@
 //!
 //! Whether a session is pinned, and why, only Postgres says (`profile`); here it is only counted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+use tokio::{sync::Notify, time::timeout};
+
+/// How long a client waits for what becomes of others' pins before it is refused one: they have been answered already,
+/// and Postgres is being asked.
+const SETTLING_MAX: Duration = Duration::from_secs(1);
 
 /// The sessions of an endpoint that are pinned, and how many may be.
 #[derive(Debug)]
 pub struct PinLimit {
     pinned: Arc<AtomicUsize>,
+    settling: Arc<Counted>,
     max: usize,
 }
+
+/// Pinned clients whose last statement has been answered, and may have released them.
+#[derive(Debug, Default)]
+struct Counted {
+    count: AtomicUsize,
+    fewer: Notify,
+}
+
+/// Such a client, until it is known whether it still keeps its session.
+#[derive(Debug)]
+pub(super) struct Settling(Arc<Counted>);
 
 /// One pinned session, counted while this lives.
 #[derive(Debug)]
@@ -24,6 +45,7 @@ impl PinLimit {
     pub(super) fn new(max: usize) -> Self {
         Self {
             pinned: Arc::default(),
+            settling: Arc::default(),
             max,
         }
     }
@@ -36,6 +58,32 @@ impl PinLimit {
     /// How many there are.
     pub fn pinned(&self) -> usize {
         self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// A pinned client reads an answer that may have released it.
+    pub(super) fn settling(&self) -> Settling {
+        self.settling.count.fetch_add(1, Ordering::Relaxed);
+        Settling(self.settling.clone())
+    }
+
+    /// Whether there is no room now, and may be at once.
+    pub(super) fn may_come_free(&self) -> bool {
+        self.pinned() >= self.max && self.settling.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits for that. Cancel safe.
+    pub(super) async fn settled(&self) {
+        let settled = async {
+            let mut fewer = std::pin::pin!(self.settling.fewer.notified());
+            while self.may_come_free() {
+                fewer.as_mut().enable();
+                if self.may_come_free() {
+                    fewer.as_mut().await;
+                }
+                fewer.set(self.settling.fewer.notified());
+            }
+        };
+        let _ = timeout(SETTLING_MAX, settled).await;
     }
 
     /// One more, if there is room.
@@ -63,9 +111,40 @@ impl Drop for PinPermit {
     }
 }
 
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.fewer.notify_waiters();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A client that had just let go of its session was counted until Postgres had said so, and the next one refused.
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_while_another_one_lets_go_waits_for_that() {
+        let limit = Arc::new(PinLimit::new(1));
+        assert!(!limit.may_come_free());
+        let (permit, settling) = (limit.permit().unwrap(), limit.settling());
+        assert!(limit.may_come_free());
+        let waiter = tokio::spawn({
+            let limit = limit.clone();
+            async move {
+                limit.settled().await;
+                limit.permit()
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(permit);
+        drop(settling);
+        assert!(waiter.await.unwrap().is_some());
+        // It is still pinned.
+        let (_permit, _settling) = (limit.permit().unwrap(), limit.settling());
+        limit.settled().await;
+        assert!(limit.permit().is_none());
+    }
 
     #[test]
     fn words_are_refused_at_the_limit_and_what_is_found_afterwards_at_twice_that() {

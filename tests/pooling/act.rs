@@ -14,6 +14,8 @@ pub(crate) struct Batch {
     pub(crate) unpins: bool,
     /// The client may read this SQLSTATE in place of the answer, and goes on.
     pub(crate) or_error: Option<&'static str>,
+    /// BEGIN, a statement, COMMIT, of which the statement may find no server session: the transaction has failed then.
+    pub(crate) or_refused: bool,
     /// The client may be ended with this SQLSTATE in place of the answer.
     pub(crate) or_end: Option<&'static str>,
 }
@@ -34,6 +36,8 @@ pub(crate) enum Act {
     Visit {
         database: String,
     },
+    /// The compute is suspended, where it can be.
+    Doze,
 }
 
 /// An act and whose it is.
@@ -66,6 +70,13 @@ impl Batch {
     pub(crate) fn or_error(self, sqlstate: &'static str) -> Self {
         Self {
             or_error: Some(sqlstate),
+            ..self
+        }
+    }
+
+    pub(crate) fn or_refused(self) -> Self {
+        Self {
+            or_refused: true,
             ..self
         }
     }
@@ -123,6 +134,7 @@ impl fmt::Debug for Act {
             Self::Leave { says_so } => write!(f, "leaves{}", if *says_so { "" } else { " without a word" }),
             Self::Beside(sql) => write!(f, "somebody else: {sql}"),
             Self::Visit { database } => write!(f, "visits {database}"),
+            Self::Doze => f.write_str("while the compute sleeps"),
         }
     }
 }

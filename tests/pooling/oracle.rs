@@ -30,12 +30,14 @@ use super::{
     play::{Difference, Order, Schedule, Taken, crowd, record, replay},
 };
 use case::{CLIENTS, Case, SEQUENCES};
-use twins::Twins;
+use twins::{Twins, reset};
 
 /// Cases where nobody asks for more.
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 64;
 /// How many are played side by side: more than there are cores, because each waits for its servers most of the time.
 const LANES: usize = 4;
+/// The lane whose compute is suspended whenever it may be.
+const SLEEPING: usize = 3;
 
 /// How a case is played through pgwake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +67,15 @@ impl Room {
     }
 
     async fn record(self, twins: &Twins, case: &Case) -> Result<Vec<Taken>, Step> {
-        twins.direct.reset(case).await;
+        reset(&twins.direct, case).await;
         let schedule = Schedule::new(case.acts.clone(), self.sessions, self.pinned_max, case.seed);
-        record(&twins.direct.side, &case.whos, Order::Free(Box::new(schedule))).await
+        record(&twins.direct, &case.whos, Order::Free(Box::new(schedule))).await
     }
 
     async fn play(self, twins: &Twins, case: &Case, taken: &[Taken], play: Play) -> Result<(), Difference> {
-        twins.pooled.reset(case).await;
+        reset(&twins.pooled, case).await;
         match play {
-            Play::InTurn(way) => replay(&twins.pooled.side, &case.whos, taken, way).await,
+            Play::InTurn(way) => replay(&twins.pooled, &case.whos, taken, way).await,
             Play::Crowd => crowd(&twins.crowd, &case.whos, taken, self.pinned_max).await,
         }
     }
@@ -91,7 +93,12 @@ async fn clients_that_share_sessions_read_what_each_would_read_alone() {
     let played = (0..LANES).filter(|lane| own(*lane).next().is_some());
     let starting = played.map(async |lane| {
         let room = Room::of_lane(lane);
-        let twins = Twins::start(&format!("oracle-{lane}"), room.sessions).await;
+        let endpoint = format!("oracle-{lane}");
+        let twins = if lane == SLEEPING {
+            Twins::sleeping(&endpoint, room.sessions).await
+        } else {
+            Twins::start(&endpoint, room.sessions).await
+        };
         (room, twins, own(lane).collect::<Vec<u64>>())
     });
     let started = join_all(starting).await;

@@ -4,15 +4,16 @@
 //! [`record`] plays on Postgres and keeps the order and all answers; [`replay`] does the same through pgwake, one act
 //! at a time; [`crowd`] lets all clients go at once, each with all it has to say in one write.
 
+mod beside;
 mod crowd;
 mod difference;
 mod schedule;
 
-use std::{collections::VecDeque, path::PathBuf};
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
-use tokio::sync::Mutex;
-use tokio_postgres::Client;
+use tokio::time::{Instant, sleep};
 
+pub(crate) use beside::Beside;
 pub(crate) use crowd::crowd;
 pub(crate) use difference::Difference;
 pub(crate) use schedule::{Schedule, Stand};
@@ -24,13 +25,14 @@ use super::{
     said::Said,
     told::{errors, greeting, normal, normals},
 };
-use crate::harness::raw::Message;
+use crate::harness::{processes, raw::Message, wait::PATIENCE};
 
 /// A server to play on: Postgres, or pgwake in front of one.
 pub(crate) struct Side {
     pub(crate) socket: PathBuf,
-    /// Somebody who is connected to the Postgres itself.
-    pub(crate) beside: Mutex<Client>,
+    pub(crate) beside: Beside,
+    /// Where the data of a Postgres is that sleeps.
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// A step and what its client was told.
@@ -59,15 +61,27 @@ pub(crate) enum Heard {
 }
 
 impl Side {
-    pub(crate) fn new(socket: PathBuf, beside: Client) -> Self {
+    /// Of a Postgres that is always there.
+    pub(crate) fn new(socket: PathBuf, beside: Beside) -> Self {
         Self {
             socket,
-            beside: Mutex::new(beside),
+            beside,
+            data_dir: None,
         }
     }
 
     async fn does(&self, sql: &str) {
-        self.beside.lock().await.batch_execute(sql).await.unwrap();
+        self.beside.does("postgres", sql).await;
+    }
+
+    async fn dozes(&self) {
+        if let Some(data_dir) = &self.data_dir {
+            let deadline = Instant::now() + PATIENCE;
+            while !processes::in_directory(data_dir).is_empty() {
+                assert!(Instant::now() < deadline, "the compute is not suspended");
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
 
     /// Comes, looks around, and leaves.
@@ -129,6 +143,7 @@ impl Player {
                 Vec::new()
             }
             Act::Visit { database } => side.visit(who, database).await,
+            Act::Doze => Vec::new(),
             Act::Say(batch) => return self.say(batch).await,
         })
     }
@@ -239,6 +254,10 @@ async fn repeat(
             Ok(Heard::Same)
         }
         Act::Visit { database } => same(&expected, side.visit(who, database).await),
+        Act::Doze => {
+            side.dozes().await;
+            Ok(Heard::Same)
+        }
         Act::Say(batch) => {
             let line = line.as_mut().unwrap();
             let said: Vec<Said> = taken
@@ -263,7 +282,7 @@ async fn repeat(
 /// What may be written in one piece; a batch that may be answered in another way stands alone.
 fn runs<'a>(taken: impl Iterator<Item = &'a Taken>) -> Vec<Vec<&'a Taken>> {
     let is_plain = |step: &Step| match &step.act {
-        Act::Say(batch) => batch.or_error.is_none() && batch.or_end.is_none(),
+        Act::Say(batch) => batch.or_error.is_none() && batch.or_end.is_none() && !batch.or_refused,
         _ => false,
     };
     let begins = |step: &Step| matches!(&step.act, Act::Say(batch) if batch.is_deferred_begin());
@@ -323,11 +342,12 @@ fn is_same_refusal(expected: &Message, got: Option<&Message>) -> bool {
     is(expected, "08P01") && got.is_some_and(|got| is(got, "25P02"))
 }
 
-/// The next message but for pgwake's word that a client has to wait, which it may have to where others are quicker.
+/// The next message but for pgwake's word that a client has to wait, which it may have to where others are quicker, or the
+/// compute is slow to start.
 async fn not_about_waiting(ear: &mut Ear<'_>) -> Result<Message, Silence> {
     loop {
         let heard = ear.message().await?;
-        let waits = |heard: &Message| heard.fields()[&'M'].contains("waiting for a server session");
+        let waits = |heard: &Message| heard.fields()[&'M'].contains(" wait");
         if heard.tag != b'N' || !waits(&heard) {
             return Ok(heard);
         }
@@ -344,6 +364,15 @@ async fn spared(
     // All in front of it was as expected.
     let codes = errors(&got[got.len() - 1..]);
     let is = |allowed: Option<&str>| allowed.is_some() && codes.first().map(|code| &**code) == allowed;
+    if batch.or_refused && is(Some("53300")) {
+        for rest in [(b'Z', &b"E"[..]), (b'C', b"ROLLBACK\0"), (b'Z', b"I")] {
+            got.extend(ear.message().await.ok());
+            if got.last().map(|last| (last.tag, &last.body[..])) != Some(rest) {
+                return Err(Difference::new(expected, got));
+            }
+        }
+        return Ok(Heard::Spared);
+    }
     if got.len() == 1 && is(batch.or_end) {
         while let Ok(more) = ear.message().await {
             got.push(more);

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::{
     act::{Act, Batch, Step},
     line::{Way, Who},
-    play::{Order, Side, Taken, record, replay},
+    play::{Beside, Order, Side, Taken, record, replay},
     pooled::{Pooled, pool},
     said::Said,
 };
@@ -99,10 +99,10 @@ impl Script {
         let (whos, steps) = (self.everybody(), self.whole());
         let beside = pooled.postgres.connect().await;
         prepare(&beside, &self.before).await;
-        let direct = Side::new(pooled.postgres.socket(), pooled.postgres.connect().await);
+        let direct = Side::new(pooled.postgres.socket(), Beside::at(&pooled.postgres));
         let taken = record(&direct, &whos, Order::Given(steps)).await;
         let taken = taken.unwrap_or_else(|step| panic!("Postgres itself fails at {step:?}"));
-        let side = Side::new(pooled.socket(&self.endpoint), pooled.postgres.connect().await);
+        let side = Side::new(pooled.socket(&self.endpoint), Beside::at(&pooled.postgres));
         for way in WAYS {
             prepare(&beside, &self.before).await;
             if let Err(difference) = replay(&side, &whos, &taken, way).await {

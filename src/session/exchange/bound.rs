@@ -72,6 +72,7 @@ impl Exchange<'_> {
             }
         }
         let runs = self.seen_of_all(&named);
+        self.wait_to_pin(seen.words | runs.words)?;
         self.note(&seen);
         self.note(&runs);
         self.note_reset(seen.words | runs.words);

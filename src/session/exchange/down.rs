@@ -99,6 +99,7 @@ impl Exchange<'_> {
             pooled.facts.unsettled.ready(&pooled.carried.reported);
             if status == b'I' {
                 pooled.facts.bound.ends.clear();
+                pooled.may_let_go();
             }
         }
         match passing {

@@ -120,6 +120,18 @@ impl Exchange<'_> {
         facts.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING) || (pooled.is_careful && facts.has_run)
     }
 
+    /// `None`: the client may not pin its session, but another one that does may be about to let go of its own.
+    pub(super) fn wait_to_pin(&mut self, words: Words) -> Option<()> {
+        let may_talk = self.may_talk();
+        let pooled = self.pooled();
+        let facts = &pooled.facts;
+        let has_right = facts.is_pinned || facts.pin.is_some() || Pins::foreseen(words).is_empty();
+        if has_right || facts.pins_awaited || !may_talk || !pooled.pins.may_come_free() {
+            return Some(());
+        }
+        self.stand_at(Gate::Pins)
+    }
+
     /// Whether the client may pin its session, where the words say that it is going to.
     pub(super) fn may_pin(&mut self, words: Words) -> bool {
         let pooled = self.pooled();

@@ -53,7 +53,7 @@ impl<'a> Exchange<'a> {
                 self.used = true;
                 let facts = self.facts();
                 (facts.gate, facts.databases_closed, facts.bind_seen) = (None, false, 0);
-                (facts.is_held, facts.is_flushed) = (false, false);
+                (facts.is_held, facts.is_flushed, facts.pins_awaited) = (false, false, false);
                 facts.asked = Asked::Nothing;
                 facts.unaliased.clear();
             } else if self.facts().bind_seen == bind_seen {
@@ -97,6 +97,7 @@ impl<'a> Exchange<'a> {
             b'E' => self.execute(lane, front),
             b'X' => {
                 self.terminated = true;
+                self.pooled().may_let_go();
                 if self.expected.is_unsynced() {
                     // The server would answer only when it has been told to, or left.
                     put(lane, b'H', &[]);
@@ -137,6 +138,7 @@ impl<'a> Exchange<'a> {
         self.wait_for_aliases(&named)?;
         self.note_text(b'Q', body);
         let runs = self.seen_of_all(&named);
+        self.wait_to_pin(seen.words | runs.words)?;
         if !self.may_pin(seen.words | runs.words) {
             self.refuse_pin(lane, front, Kind::Simple);
             return Some(());

@@ -215,6 +215,11 @@ impl Pooled<'_> {
                 turn.facts.databases_closed = true;
                 Ok(())
             }
+            Some(Gate::Pins) => {
+                self.pooling.pins.settled().await;
+                turn.facts.pins_awaited = true;
+                Ok(())
+            }
             Some(Gate::Prepare(statement)) => self.prepare_under(turn, &statement).await,
             Some(Gate::Alias(name, statement)) => {
                 match self.put_alias(turn, name.clone(), &statement).await {

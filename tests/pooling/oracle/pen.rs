@@ -38,6 +38,8 @@ const PHRASES: &[(u32, Phrase)] = &[
     (4, carried::sql_statements),
     (8, copying::any),
     (5, pinning::any),
+    (2, simple::asleep),
+    (1, simple::refused),
     (2, leave),
 ];
 

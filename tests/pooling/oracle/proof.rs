@@ -11,12 +11,12 @@ const ROOM: Room = Room {
 /// One letter of one answer is wrong: in every way of playing that is found, and the case that is left is about it.
 #[tokio::test]
 async fn one_wrong_letter_is_found_and_what_has_nothing_to_do_with_it_is_left_out() {
-    let twins = Twins::start("oracle-proof", ROOM.sessions).await.bare().await;
+    let twins = Twins::start("oracle-proof", ROOM.sessions).await.bare();
     let case = Case::new(7);
     // Said on one side alone.
     let wrong =
         "create or replace function kit.guarded() returns text language sql as $$select 'wrong'::text$$";
-    twins.pooled.alone(case.database, wrong).await;
+    twins.pooled.beside.does(case.database, wrong).await;
     let mut telling = case.clone();
     telling.acts[CLIENTS / 2].insert(3, Act::query("select kit.guarded()"));
 
@@ -56,6 +56,7 @@ fn every_kind_of_message_and_phrase_is_generated() {
         "leaves without a word",
         "visits guests_",
         "revoke limited_",
+        "while the compute sleeps",
     ];
     let words = [
         "savepoint",
@@ -82,6 +83,7 @@ fn every_kind_of_message_and_phrase_is_generated() {
         "datestyle",
         "kit.hear",
         "no number",
+        "finds no session",
     ];
     for word in kinds.iter().chain(&words) {
         assert!(all.contains(word), "{word} is never generated");

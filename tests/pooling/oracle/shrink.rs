@@ -90,7 +90,7 @@ fn is_playable(case: &Case) -> bool {
             Act::Enter => !std::mem::replace(&mut is_there, true),
             Act::Leave { .. } => std::mem::replace(&mut is_there, false),
             Act::Say(_) => is_there,
-            Act::Beside(_) | Act::Visit { .. } => true,
+            Act::Beside(_) | Act::Visit { .. } | Act::Doze => true,
         });
         in_order && !is_there
     })

@@ -1,12 +1,13 @@
 //! Two servers with the same history: one that clients talk to directly, one behind pgwake.
 
-use tokio_postgres::Client;
-
 use super::case::{CLIENTS, Case};
 use crate::{
-    harness::postgres::{PASSWORD, Postgres, Version},
+    harness::{
+        gateway::{Gateway, Setup},
+        postgres::{PASSWORD, Postgres, Version},
+    },
     pooling::{
-        play::Side,
+        play::{Beside, Side},
         pooled::{Pooled, pool},
     },
 };
@@ -56,48 +57,80 @@ const TRIGGER: &str = "
 
 /// Both servers, and pgwake in front of one.
 pub(crate) struct Twins {
-    pub(crate) direct: Twin,
-    pub(crate) pooled: Twin,
-    /// The same by another endpoint, at which everybody comes at once.
+    pub(crate) direct: Side,
+    pub(crate) pooled: Side,
+    /// The same, perhaps by another endpoint, at which everybody comes at once.
     pub(crate) crowd: Side,
     postgres: Postgres,
-    gateway: Pooled,
+    behind: Behind,
 }
 
-/// One of them.
-pub(crate) struct Twin {
-    pub(crate) side: Side,
-    plain: Client,
-    careful: Client,
+/// What is behind pgwake; pgwake itself is there as long as this is.
+enum Behind {
+    /// A Postgres that is always there.
+    Fixed(Pooled),
+    /// One that sleeps whenever it may.
+    Process(#[expect(dead_code, reason = "it is only held")] Gateway),
 }
 
 impl Twins {
     /// The endpoints have so many server sessions each.
     pub(crate) async fn start(endpoint: &str, sessions: usize) -> Self {
-        let (direct, behind) =
-            tokio::join!(Postgres::start(Version::Debian), Postgres::start(Version::Debian));
-        for postgres in [&direct, &behind] {
-            furnish(postgres).await;
-        }
-        let direct_twin = Twin::new(&direct, direct.socket()).await;
+        let behind = Postgres::start(Version::Debian).await;
+        furnish(&Beside::at(&behind)).await;
         let crowded = format!("{endpoint}-crowd");
         // In turn nobody has to wait for a session: who does is told so soon.
         let keys = ["1s", "10s"].map(|wait| pool(sessions, &format!("wait_timeout = \"{wait}\"")));
         let gateway = Pooled::with(behind, &[(endpoint, &keys[0]), (&crowded, &keys[1])]).await;
+        let side = |endpoint| Side::new(gateway.socket(endpoint), Beside::at(&gateway.postgres));
+        let (pooled, crowd) = (side(endpoint), side(&crowded));
+        Self::with(pooled, crowd, Behind::Fixed(gateway)).await
+    }
+
+    /// The same with a compute that is suspended whenever nobody needs it.
+    pub(crate) async fn sleeping(endpoint: &str, sessions: usize) -> Self {
+        let setup = Setup::new();
+        let socket = setup.path().join("sleeping.sock");
+        let listen = format!(
+            r#"[{{ address = "127.0.0.1:0" }}, {{ unix = "{}", default_endpoint = "{endpoint}" }}]"#,
+            socket.display()
+        );
+        let keys = pool(sessions, "wait_timeout = \"3s\"");
+        let setup = setup.listen(&listen);
+        let setup = setup.process(
+            endpoint,
+            &format!("{keys}\nsuspend_after = \"100ms\"\nhold_timeout = \"1m\""),
+        );
+        let gateway = setup.start().await;
+        furnish(&Beside::through(socket.clone())).await;
+        let side = || Side {
+            data_dir: Some(gateway.data_dir(endpoint)),
+            ..Side::new(socket.clone(), Beside::through(socket.clone()))
+        };
+        let (pooled, crowd) = (side(), side());
+        Self::with(pooled, crowd, Behind::Process(gateway)).await
+    }
+
+    async fn with(pooled: Side, crowd: Side, behind: Behind) -> Self {
+        let postgres = Postgres::start(Version::Debian).await;
+        let direct = Side::new(postgres.socket(), Beside::at(&postgres));
+        furnish(&direct.beside).await;
         Self {
-            direct: direct_twin,
-            pooled: Twin::new(&gateway.postgres, gateway.socket(endpoint)).await,
-            crowd: Side::new(gateway.socket(&crowded), gateway.postgres.connect().await),
-            postgres: direct,
-            gateway,
+            direct,
+            pooled,
+            crowd,
+            postgres,
+            behind,
         }
     }
 
     /// Without pgwake: for a proof of the oracle itself.
-    pub(crate) async fn bare(mut self) -> Self {
-        let postgres = &self.gateway.postgres;
-        self.pooled = Twin::new(postgres, postgres.socket()).await;
-        self.crowd = Side::new(postgres.socket(), postgres.connect().await);
+    pub(crate) fn bare(mut self) -> Self {
+        if let Behind::Fixed(gateway) = &self.behind {
+            let postgres = &gateway.postgres;
+            let side = || Side::new(postgres.socket(), Beside::at(postgres));
+            (self.pooled, self.crowd) = (side(), side());
+        }
         self
     }
 
@@ -109,70 +142,39 @@ impl Twins {
     }
 }
 
-async fn furnish(postgres: &Postgres) {
-    let client = postgres.connect().await;
+async fn furnish(beside: &Beside) {
     let password = PASSWORD.replace('\'', "''");
     for role in ["alice", "bob"] {
         let sql = format!("create role {role} login password '{password}'");
-        client.batch_execute(&sql).await.unwrap();
+        beside.does("postgres", &sql).await;
     }
     for number in 0..CLIENTS {
         let sql = format!("create role limited_{number}; grant limited_{number} to alice, bob");
-        client.batch_execute(&sql).await.unwrap();
+        beside.does("postgres", &sql).await;
     }
     for database in [PLAIN, CAREFUL] {
-        client
-            .batch_execute(&format!("create database {database}"))
-            .await
-            .unwrap();
-        let inside = within(postgres, database).await;
-        inside.batch_execute(KIT).await.unwrap();
+        beside
+            .does("postgres", &format!("create database {database}"))
+            .await;
+        beside.does(database, KIT).await;
         if database == CAREFUL {
-            inside.batch_execute(TRIGGER).await.unwrap();
+            beside.does(database, TRIGGER).await;
         }
     }
 }
 
-async fn within(postgres: &Postgres, database: &str) -> Client {
-    let mut config = postgres.config();
-    config.dbname(database);
-    crate::harness::tls_client::connect_plain(&config).await.unwrap()
-}
-
-impl Twin {
-    async fn new(postgres: &Postgres, socket: std::path::PathBuf) -> Self {
-        Self {
-            side: Side::new(socket, postgres.connect().await),
-            plain: within(postgres, PLAIN).await,
-            careful: within(postgres, CAREFUL).await,
-        }
+/// Each client finds what every client of a case finds, and nothing of those before it.
+pub(crate) async fn reset(side: &Side, case: &Case) {
+    let is_careful = case.database == CAREFUL;
+    let schemas: String = (0..CLIENTS).map(|client| schema(client, is_careful)).collect();
+    let within = format!("set lock_timeout = '10s'; set client_min_messages = error; {schemas}");
+    side.beside.does(case.database, &within).await;
+    if !case.visits {
+        return;
     }
-
-    /// Done on this one alone.
-    pub(crate) async fn alone(&self, database: &str, sql: &str) {
-        let inside = if database == CAREFUL {
-            &self.careful
-        } else {
-            &self.plain
-        };
-        inside.batch_execute(sql).await.unwrap();
-    }
-
-    /// Each client finds what every client of a case finds, and nothing of those before it.
-    pub(crate) async fn reset(&self, case: &Case) {
-        let is_careful = case.database == CAREFUL;
-        let schemas: String = (0..CLIENTS).map(|client| schema(client, is_careful)).collect();
-        let inside = if is_careful { &self.careful } else { &self.plain };
-        let within = format!("set lock_timeout = '10s'; set client_min_messages = error; {schemas}");
-        inside.batch_execute(&within).await.unwrap();
-        if !case.visits {
-            return;
-        }
-        let beside = self.side.beside.lock().await;
-        for client in 0..CLIENTS {
-            let sql = format!("drop database if exists guests_{client} with (force)");
-            beside.batch_execute(&sql).await.unwrap();
-        }
+    for client in 0..CLIENTS {
+        let sql = format!("drop database if exists guests_{client} with (force)");
+        side.beside.does("postgres", &sql).await;
     }
 }
 

@@ -37,6 +37,10 @@ async fn alone(side: &Side, who: &Who, own: &[&Taken]) -> Result<(), Difference>
     let mut ended = false;
     for run in runs(own.iter().copied()) {
         let act = &run[0].step.act;
+        // Somebody else is always awake.
+        if matches!(act, Act::Doze) {
+            continue;
+        }
         if ended && !matches!(act, Act::Enter | Act::Beside(_)) {
             continue;
         }

@@ -82,6 +82,11 @@ impl Schedule {
         };
         let busy = |stand: &Stand| stand.holds || stand.is_pinned;
         let me = &stands[client];
+        match act {
+            Act::Doze => return !stands.iter().any(busy),
+            Act::Say(batch) if batch.or_refused => return true,
+            _ => (),
+        }
         let pinned = stands.iter().filter(|stand| stand.is_pinned).count();
         let pins = matches!(act, Act::Say(batch) if batch.pins) && !me.is_pinned;
         if pins && pinned >= self.pinned_max {

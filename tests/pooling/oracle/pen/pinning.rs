@@ -140,10 +140,10 @@ fn locking(pen: &mut Pen) {
 fn undone(pen: &mut Pen) {
     for _ in 0..pen.between(1, 2) {
         let sql = pen.text(&[
-            "begin; create temp table gone (id int); rollback",
-            "begin; listen own_$c; rollback",
-            "begin; declare gone cursor with hold for select 1; rollback",
-            "begin; select kit.hear('own_$c'); rollback",
+            "begin read write; create temp table gone (id int); rollback",
+            "begin read write; listen own_$c; rollback",
+            "begin read write; declare gone cursor with hold for select 1; rollback",
+            "begin read write; select kit.hear('own_$c'); rollback",
         ]);
         pen.batch(Batch::query(sql).or_error("53300"));
     }

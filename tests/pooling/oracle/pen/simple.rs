@@ -2,7 +2,7 @@
 
 use super::Pen;
 use crate::pooling::{
-    act::Batch,
+    act::{Act, Batch},
     said::{INT4PL, Kind, Said},
 };
 
@@ -229,4 +229,44 @@ pub(super) fn cursor(pen: &mut Pen) {
     pen.query(&end);
     pen.query("rollback");
     pen.query("fetch 1 from walk");
+}
+
+/// The compute is suspended in between: outside a transaction, behind a BEGIN that has taken no session, and between a
+/// statement and its use.
+pub(super) fn asleep(pen: &mut Pen) {
+    match pen.between(0, 2) {
+        0 => {
+            pen.acts.push(Act::Doze);
+            pen.query("select current_setting('app.mark', true), current_setting('datestyle'), current_user");
+        }
+        1 => {
+            let begin = pen.text(&["begin", "START TRANSACTION;", "begin work"]);
+            pen.query(&begin);
+            pen.acts.push(Act::Doze);
+            pen.query("insert into c$c.items (word) values ('after a sleep') returning id");
+            let end = pen.text(ENDS);
+            pen.query(&end);
+        }
+        _ => {
+            let sql = pen.text(&[
+                "select '01/02/2024'::date, $1::text",
+                "select word from c$c.items where id = $1::int",
+            ]);
+            pen.say(vec![
+                Said::parse("", &sql),
+                Said::describe(Kind::Statement, ""),
+                Said::Sync,
+            ]);
+            pen.acts.push(Act::Doze);
+            pen.say(vec![Said::bind("", "", &["1"]), Said::execute("", 0), Said::Sync]);
+        }
+    }
+    pen.query("rollback");
+}
+
+/// Begun without a session, where others may hold all of them.
+pub(super) fn refused(pen: &mut Pen) {
+    let said = ["begin", "select 'finds no session, or one'", "commit"];
+    pen.batch(Batch::new(said.map(Said::query).to_vec()).or_refused());
+    pen.query("select 'goes on'");
 }
