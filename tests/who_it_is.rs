@@ -3,6 +3,7 @@
 mod access_lines;
 mod audit;
 mod client_certificates;
+mod hostile_servers;
 mod learning;
 mod one_conversation;
 mod passwords;

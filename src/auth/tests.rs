@@ -22,6 +22,7 @@ use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 use crate::store::Store;
 
 mod drivers;
+mod timing;
 
 const HASH: &[u8] = &[0xcd; 32];
 
@@ -43,6 +44,7 @@ pub(super) fn endpoint() -> Endpoint {
         hold_timeout: second,
         start_timeout: second,
         stop_timeout: second,
+        quotas: crate::config::EndpointQuotas::default(),
         pool: Pool::default(),
         compute: Compute::Fixed(FixedCompute {
             address: ServerAddress::Unix("/nowhere".into()),

@@ -12,7 +12,7 @@ use std::sync::{
 #[derive(Debug)]
 pub struct PinLimit {
     pinned: Arc<AtomicUsize>,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// One pinned session, counted while this lives.
@@ -24,13 +24,18 @@ impl PinLimit {
     pub(super) fn new(max: usize) -> Self {
         Self {
             pinned: Arc::default(),
-            max,
+            max: AtomicUsize::new(max),
         }
     }
 
     /// How many there may be.
     pub(super) fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// So many from now on; those that are pinned stay.
+    pub(super) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// How many there are.
@@ -40,12 +45,12 @@ impl PinLimit {
 
     /// One more, if there is room.
     pub(super) fn permit(&self) -> Option<PinPermit> {
-        self.permit_below(self.max)
+        self.permit_below(self.max())
     }
 
     /// One more that was found only afterwards: it counts as over. `None` at twice the limit.
     pub(super) fn permit_over(&self) -> Option<PinPermit> {
-        self.permit_below(self.max * 2)
+        self.permit_below(self.max() * 2)
     }
 
     fn permit_below(&self, max: usize) -> Option<PinPermit> {
