@@ -145,7 +145,7 @@ impl Wakes {
     /// [`Leaving`].
     pub fn remove(&self, endpoint: &EndpointName) -> Option<Leaving> {
         let (_, driver) = self.drivers.remove(endpoint)?;
-        driver.close();
+        driver.remove();
         Some(Leaving(driver))
     }
 

@@ -10,6 +10,7 @@ mod passwords;
 mod roles;
 mod scram;
 mod server_login;
+mod timing;
 mod token_keys;
 mod tokens;
 mod wakes_nothing;

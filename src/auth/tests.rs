@@ -22,7 +22,6 @@ use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 use crate::store::Store;
 
 mod drivers;
-mod timing;
 
 const HASH: &[u8] = &[0xcd; 32];
 

@@ -249,6 +249,6 @@ pub(super) fn decode_keys(json: &[u8]) {
 
 #[cfg(test)]
 #[path = "../../tests/harness/issuer.rs"]
-pub(super) mod issuer;
+mod issuer;
 #[cfg(test)]
 mod tests;

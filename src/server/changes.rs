@@ -5,6 +5,9 @@ use std::{fmt, sync::Arc};
 use crate::config::{Config, Endpoint};
 use crate::ids::EndpointName;
 
+/// A line of a log is not longer for a change of everything.
+const SHOWN_MAX: usize = 50;
+
 /// What a reload has changed. Keys are named, never values: some are secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
@@ -111,7 +114,13 @@ impl fmt::Display for Changes {
             .needs_restart
             .iter()
             .map(|key| format!("{key} needs a restart"));
-        let all: Vec<_> = added.chain(removed).chain(changed).chain(kept).collect();
-        f.write_str(&all.join(", "))
+        let mut all: Vec<_> = kept.chain(added).chain(removed).chain(changed).collect();
+        let more = all.len().saturating_sub(SHOWN_MAX);
+        all.truncate(SHOWN_MAX);
+        f.write_str(&all.join(", "))?;
+        if more > 0 {
+            write!(f, ", and {more} more")?;
+        }
+        Ok(())
     }
 }

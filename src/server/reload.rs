@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{
     sync::Mutex as Turn,
-    task::spawn_blocking,
+    task::{AbortHandle, spawn_blocking},
     time::{Instant, sleep_until},
 };
 use tokio_util::task::TaskTracker;
@@ -26,7 +26,7 @@ use super::{
 use crate::audit::Event;
 use crate::auth::Proofs;
 use crate::compute::Compute;
-use crate::config::{Config, Endpoint, Loaded, Problems, RolesFrom, load};
+use crate::config::{Config, Endpoint, Loaded, Origins, Problems, RolesFrom, load};
 use crate::session::{House, Pooling};
 use crate::shutdown::Phase;
 use crate::tls::{CertificateStore, Prepared};
@@ -56,6 +56,8 @@ pub struct Reloader {
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
+    /// Reads the roles of endpoints that are new.
+    learning: Mutex<Option<AbortHandle>>,
     /// What holds. Locked while something is changed: reloads do not overtake.
     holds: Turn<Config>,
 }
@@ -75,13 +77,28 @@ impl Reloader {
             tasks,
             file: Mutex::default(),
             files: Mutex::default(),
+            learning: Mutex::default(),
             holds: Turn::new(config),
         }
     }
 
-    /// Where the configuration is read from.
+    /// Where the configuration is read from. Blocks on files.
     pub fn set_file(&self, file: &Path) {
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.to_owned());
+        if let Ok(loaded) = load(file) {
+            self.note_files(&loaded.origins, file);
+        }
+    }
+
+    /// Remembers whose changes count: those of all files, and of folders where a pattern has found none yet.
+    fn note_files(&self, origins: &Origins, file: &Path) {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let patterns = origins
+            .includes_unmatched
+            .iter()
+            .map(|pattern| folder.join(pattern));
+        let files = origins.files.iter().cloned().chain(patterns).collect();
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
     }
 
     /// The files whose changes count.
@@ -91,8 +108,8 @@ impl Reloader {
         files
     }
 
-    /// Reads the configuration again and puts it in force. What came of it is logged, and told to the audit log. Not
-    /// cancel safe: run it to its end.
+    /// Reads the configuration again and puts it in force. What came of it is logged, and told to the audit log.
+    /// Cancel safe: either all has changed, or nothing.
     ///
     /// # Errors
     /// [`ReloadError`]: everything is as it was.
@@ -131,8 +148,9 @@ impl Reloader {
         }
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let file = file.ok_or(ReloadError::NoFile)?;
-        let Loaded { config, origins } = blocking(move || load(&file)).await?;
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = origins.files;
+        let path = file.clone();
+        let Loaded { config, origins } = blocking(move || load(&path)).await?;
+        self.note_files(&origins, &file);
         let (changes, config) = Changes::between(&holds, config);
         if changes.is_empty() {
             return Ok(changes);
@@ -202,7 +220,14 @@ impl Reloader {
         }
         let unread = |endpoint: &&Arc<Endpoint>| matches!(endpoint.roles_from, RolesFrom::Postgres(_));
         if config.endpoints.values().any(|endpoint| unread(&endpoint)) {
-            self.tasks.spawn(roles::learn_all(house.clone()));
+            // It looks after all of them: the one before is not needed any more.
+            let task = self.tasks.spawn(roles::learn_all(house.clone())).abort_handle();
+            let before = self
+                .learning
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .replace(task);
+            before.iter().for_each(AbortHandle::abort);
         }
     }
 

@@ -116,11 +116,11 @@ pub(super) async fn log_in(
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
     record.endpoint = shortened(resolved.said.as_bytes());
-    house.tell(|| record.event("connect")).await;
     let knocked = match knock(&resolved, startup.role(), house, record) {
         Ok(knocked) => knocked,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
+    house.tell(|| record.event("connect")).await;
     let claim = Claim {
         endpoint: knocked.endpoint,
         endpoint_said: &resolved.said,

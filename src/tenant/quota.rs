@@ -150,13 +150,11 @@ impl Quotas {
     /// Puts the limits of a configuration in force. Whoever is here stays, also beyond a limit that is lower now.
     pub fn set_rules(&self, config: &Config) {
         self.process.set_rules(&config.limits.quota);
-        lock(&self.tenants).retain(|name, account| {
-            let endpoint = config
-                .endpoints
-                .values()
-                .find(|endpoint| endpoint.tenant == *name);
-            follow(account, endpoint.map(|endpoint| &endpoint.quotas.per_tenant))
-        });
+        let endpoints = config.endpoints.values();
+        let tenants: HashMap<_, _> = endpoints
+            .map(|endpoint| (&endpoint.tenant, &endpoint.quotas.per_tenant))
+            .collect();
+        lock(&self.tenants).retain(|name, account| follow(account, tenants.get(name).copied()));
         lock(&self.endpoints).retain(|name, account| {
             let endpoint = config.endpoints.get(name);
             follow(account, endpoint.map(|endpoint| &endpoint.quotas.per_endpoint))

@@ -12,7 +12,10 @@ mod tasks;
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,6 +59,8 @@ pub(super) struct Driver {
     /// The timer is to ring earlier than it was set to.
     rearmed: Notify,
     inner: Mutex<Inner>,
+    /// The endpoint was taken out of the configuration.
+    is_removed: AtomicBool,
 }
 
 impl Driver {
@@ -75,6 +80,7 @@ impl Driver {
             changed: Notify::new(),
             rearmed: Notify::new(),
             inner: Mutex::new(Inner::new(rules, budget)),
+            is_removed: AtomicBool::new(false),
         }
     }
 
@@ -200,6 +206,12 @@ impl Driver {
         self.apply(Event::Closed);
     }
 
+    /// Refuses leases from now on, because there is no such endpoint any more.
+    pub(super) fn remove(self: &Arc<Self>) {
+        self.is_removed.store(true, Ordering::Release);
+        self.close();
+    }
+
     /// Returns once nobody holds a lease: by looking, since leases that come back are no change of state.
     pub(super) async fn unused(&self) {
         while self.lock().machine.has_leases() {
@@ -291,6 +303,7 @@ impl Driver {
                 reason,
                 wake,
             },
+            Refusal::Closed if self.is_removed.load(Ordering::Acquire) => WakeError::Removed(endpoint),
             Refusal::Closed => WakeError::ShuttingDown,
         }
     }

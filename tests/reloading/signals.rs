@@ -64,6 +64,33 @@ async fn changes_of_the_file_and_swapped_links_are_noticed() {
 }
 
 #[tokio::test]
+async fn a_file_that_comes_into_an_included_folder_is_noticed() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed("acme", "rel-first", &postgres, ""));
+    let file = setup.write();
+    let mut gateway = setup.start().await;
+    let text = fs::read_to_string(&file).unwrap();
+    fs::create_dir(gateway.path().join("tenants.d")).unwrap();
+    rewrite(
+        gateway.path(),
+        &format!("include = [\"tenants.d/*.toml\"]\n{text}"),
+    );
+    gateway.server.follow(&file).unwrap();
+    for name in ["rel-second", "rel-third"] {
+        let tenant = gateway.path().join(format!("tenants.d/{name}.toml"));
+        fs::write(&tenant, fixed("other", name, &postgres, "")).unwrap();
+        let name = pgwake::ids::EndpointName::parse(name).unwrap();
+        let directory = &gateway.server.house().directory;
+        until("the new file holds", async || directory.endpoint(&name).is_some()).await;
+        if name.as_str() == "rel-third" {
+            fs::remove_file(&tenant).unwrap();
+            until("the file is gone", async || directory.endpoint(&name).is_none()).await;
+        }
+    }
+    gateway.server.stop().await;
+}
+
+#[tokio::test]
 async fn sighup_has_the_configuration_read_again() {
     let postgres = Postgres::start(Version::Debian).await;
     let one = fixed("acme", "rel-hup", &postgres, "");
