@@ -245,5 +245,11 @@ impl Claim<'_> {
     }
 }
 
+/// What strangers send inside SASL messages and as tokens, for `fuzzing`.
+#[cfg(any(test, fuzzing))]
+mod decoding;
+#[cfg(any(test, fuzzing))]
+pub(crate) use decoding::{decode_key_set, decode_sasl, decode_token};
+
 #[cfg(test)]
 mod tests;

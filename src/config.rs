@@ -14,6 +14,7 @@ mod network;
 mod origin;
 mod problem;
 mod proofs;
+mod quota;
 mod rate;
 mod read;
 mod secret;
@@ -44,6 +45,7 @@ pub use problem::{Place, Problem, Problems};
 pub use proofs::{
     CertificateName, ClientCertificates, LoginMethod, Role, RoleReading, RolesFrom, TokenKeys, Tokens,
 };
+pub use quota::{ByteRate, EndpointQuotas, Quota};
 pub use rate::{Rate, RateText};
 pub(crate) use read::nearest;
 pub use size::SizeText;
@@ -81,7 +83,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 }
 
 /// Everything that one pgwake needs to know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// What must survive a restart: the mock secret, remembered roles, the lock.
     pub state_dir: PathBuf,
@@ -189,6 +191,8 @@ pub struct Limits {
     pub tcp_user_timeout: Duration,
     /// An idle connection is probed after this (TCP keepalive).
     pub tcp_keepalive: Duration,
+    /// What all clients together may have.
+    pub quota: Quota,
 }
 
 /// What strangers may try, before they have proved who they are. A *network* is the first 24 bits of an IPv4 address, 64
@@ -212,7 +216,7 @@ pub struct GateRules {
 }
 
 /// A branch's address, its owner, its rules and its compute.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The first label of the server name.
     pub name: EndpointName,
@@ -244,6 +248,8 @@ pub struct Endpoint {
     pub stop_timeout: Duration,
     /// How server sessions are lent to its clients.
     pub pool: Pool,
+    /// How much its clients may have.
+    pub quotas: EndpointQuotas,
     /// What runs the server.
     pub compute: Compute,
 }

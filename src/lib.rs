@@ -38,3 +38,6 @@ pub mod listener;
 
 pub mod cli;
 pub mod server;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

@@ -47,11 +47,12 @@ pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, 
         match accepted {
             Ok(socket) => {
                 pause = PAUSE_MIN;
-                if workers.clients() < house.limits.clients_max {
+                let clients_max = house.limits.load().clients_max;
+                if workers.clients() < clients_max {
                     hand_over(socket, &door, &house, &workers);
                 } else {
                     // Closed without a word: a word would cost what the limit saves.
-                    refusals.count(house.limits.clients_max);
+                    refusals.count(clients_max);
                 }
             }
             Err(error) if is_about_one_client(&error) => (),

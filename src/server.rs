@@ -2,33 +2,41 @@
 //!
 //! It holds no logic of the path itself. `cli` and the tests call it.
 
+mod changes;
+mod endpoints;
+mod following;
 mod limits;
+mod reload;
 mod roles;
 mod wiring;
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{io, path::Path, sync::Arc, thread, time::Duration};
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
-use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
-use crate::compute::{Compute, ComputeError, fixed::FixedCompute};
-use crate::config::{self, Config, Endpoint};
+use crate::compute::ComputeError;
+use crate::config::{self, Config};
 use crate::ids::EndpointName;
 use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
 use crate::session::{House, Pooling};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
-use crate::tenant::{directory::Directory, gate::Gate};
-use crate::tls::{AskClients, CertificateStore, SocketSettings, TlsError, Watching};
-use crate::wake::{Policy, Wakes};
+use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
+use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
+use crate::wake::Wakes;
+use endpoints::{add_computes, ask_clients, places, process_compute};
+use following::Following;
 use wiring::{Connected, Wiring};
 
+pub use changes::Changes;
 pub use limits::raise_file_limit;
+pub use reload::{ReloadError, Reloader};
 
 /// After `drain_timeout` every session is told to end; how long they may take for that.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -70,7 +78,8 @@ pub struct Server {
     workers: Arc<Workers>,
     shutdown: Shutdown,
     tasks: TaskTracker,
-    drain_timeout: Duration,
+    reloader: Arc<Reloader>,
+    _following: Option<Following>,
     _certificates: Watching,
     _connected: Connected,
 }
@@ -89,33 +98,37 @@ impl Server {
         let certificates = CertificateStore::load_and_ask(&config.certificates, ask_clients(&config))?;
         let watching = certificates.watch()?;
         let store = Arc::new(Store::open(&config.state_dir)?);
-        let (shutdown, watch) = Shutdown::new();
+        let (shutdown, watch_end) = Shutdown::new();
         let tasks = TaskTracker::new();
         let sockets = SocketSettings::from(&config.limits);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone()));
         let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
-        add_computes(&config, &wakes)?;
+        let quotas = Quotas::new(&config);
+        add_computes(&config, &wakes, &quotas)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let pooling = config.endpoints.values().map(|endpoint| {
             let pooling = Pooling::new(&endpoint.pool, tasks.clone());
             (endpoint.name.clone(), Arc::new(pooling))
         });
         let house = Arc::new(House {
-            pooling: pooling.collect(),
+            pooling: Arc::new(pooling.collect()),
             directory: Directory::new(&config),
             gate: Arc::new(Gate::new(config.gate.clone())),
+            quotas,
             audit,
             certificates,
-            proofs: Proofs::new(&config, roles.clone())?,
+            proofs: ArcSwap::from_pointee(Proofs::new(&config, roles.clone())?),
+            changes: watch::Sender::new(0),
             roles,
             wakes,
             cancels: Cancels::new(sockets),
             sockets,
-            limits: config.limits.clone(),
-            shutdown: watch,
+            limits: ArcSwap::from_pointee(config.limits.clone()),
+            shutdown: watch_end,
         });
-        let connected = wiring.connect(&house);
+        let connected = wiring.clone().connect(&house);
+        let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), config);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Workers::start(workers).map_err(|error| StartError::System {
             what: "cannot start threads".into(),
@@ -127,7 +140,8 @@ impl Server {
             workers: Arc::new(workers),
             shutdown,
             tasks,
-            drain_timeout: config.limits.drain_timeout,
+            reloader: Arc::new(reloader),
+            _following: None,
             _certificates: watching,
             _connected: connected,
         };
@@ -142,8 +156,31 @@ impl Server {
             let shutdown = self.house.shutdown.clone();
             self.tasks.spawn(accept_all(bound, house, workers, shutdown));
         }
-        self.house.proofs.begin();
+        self.house.proofs.load().begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
+    }
+
+    /// Reads the configuration again whenever its files change, from now on; it was read from `file`.
+    ///
+    /// # Errors
+    /// What the system says where it does not let folders be watched. [`Server::reload`] works all the same.
+    pub fn follow(&mut self, file: &Path) -> Result<(), notify::Error> {
+        self.reloader.set_file(file);
+        self._following = Some(Following::begin(self.reloader.clone())?);
+        Ok(())
+    }
+
+    /// Reads the configuration again and puts it in force: all of it, or nothing. What came of it is logged.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: everything is as it was.
+    pub async fn reload(&self) -> Result<Changes, ReloadError> {
+        self.reloader.reload().await
+    }
+
+    /// What reads the configuration again, for whoever else may ask for it.
+    pub fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
     }
 
     /// Where clients come in, in the order of the configuration, with the ports that the system chose.
@@ -165,7 +202,10 @@ impl Server {
     /// lets transactions finish within `drain_timeout`, then stops the computes. Returns when nothing is left.
     pub async fn drain(&self) {
         self.shutdown.advance(Phase::Draining);
-        if timeout(self.drain_timeout, self.workers.drained()).await.is_err() {
+        if timeout(self.house.limits.load().drain_timeout, self.workers.drained())
+            .await
+            .is_err()
+        {
             tracing::warn!(
                 clients = self.clients(),
                 "drain_timeout is over: remaining sessions are ended"
@@ -185,14 +225,15 @@ impl Server {
         join_all(
             self.house
                 .pooling
-                .values()
+                .all()
+                .iter()
                 .map(|pooling| pooling.pool.close_idle()),
         )
         .await;
         self.tasks.close();
         self.tasks.wait().await;
         self.house.roles.drain().await;
-        self.house.proofs.drain().await;
+        self.house.proofs.load_full().drain().await;
         // A disk that takes nothing does not keep pgwake from its end.
         let _ = timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await;
     }
@@ -214,72 +255,4 @@ pub fn check_computes(config: &Config) -> Result<(), StartError> {
         }
     }
     Ok(())
-}
-
-/// One endpoint that needs certificates has all clients asked, or strangers could tell which it is.
-fn ask_clients(config: &Config) -> AskClients {
-    let mut endpoints = config.endpoints.values();
-    match endpoints.any(|endpoint| endpoint.client_certificates.is_some()) {
-        true => AskClients::Always,
-        false => AskClients::Never,
-    }
-}
-
-fn places(config: &Config) -> Places {
-    Places {
-        socket_base: sockets::choose_base(config.socket_dir.as_deref(), &config.state_dir),
-        log_dir: config.state_dir.join("log"),
-    }
-}
-
-fn add_computes(config: &Config, wakes: &Wakes) -> Result<(), StartError> {
-    let places = places(config);
-    for endpoint in config.endpoints.values() {
-        let policy = Policy {
-            suspend_after: endpoint.suspend_after,
-            suspend_idle_sessions: endpoint.suspend_idle_sessions,
-            start_timeout: endpoint.start_timeout,
-        };
-        wakes.add(endpoint.name.clone(), policy, compute(endpoint, &places)?);
-    }
-    Ok(())
-}
-
-fn compute(endpoint: &Endpoint, places: &Places) -> Result<Arc<dyn Compute>, StartError> {
-    let process = match &endpoint.compute {
-        config::Compute::Fixed(fixed) => return Ok(Arc::new(FixedCompute::new(fixed))),
-        config::Compute::Process(process) => process,
-    };
-    let compute = process_compute(endpoint, process, places)?;
-    if let Err(error) = compute.check() {
-        // The others are served all the same, and it may be mended before this one is woken.
-        tracing::warn!(endpoint = %endpoint.name, reason = error.reason, "could not be started now");
-    }
-    Ok(Arc::new(compute))
-}
-
-fn process_compute(
-    endpoint: &Endpoint,
-    process: &config::ProcessCompute,
-    places: &Places,
-) -> Result<ProcessCompute, StartError> {
-    let roles = endpoint
-        .roles
-        .iter()
-        .map(|(name, role)| (name.clone(), role.verifier.clone()));
-    let creation = Creation {
-        roles: roles.collect(),
-    };
-    let name = endpoint.name.clone();
-    ProcessCompute::new(
-        name.clone(),
-        process,
-        creation,
-        places.clone(),
-        endpoint.stop_timeout,
-    )
-    .map_err(|error| StartError::Compute {
-        endpoint: name,
-        error,
-    })
 }

@@ -12,26 +12,32 @@ mod error;
 mod exchange;
 mod expected;
 mod hold;
+mod idling;
 mod lane;
 mod login;
+mod pacing;
 mod pins;
 mod pooled;
 mod pooling;
+mod poolings;
 mod profile;
 mod record;
 mod relay;
 mod reported;
 mod sql_names;
+mod standing;
 mod statements;
 mod turn;
 mod words;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
+    sync::watch,
     time::{Instant, timeout},
 };
 
@@ -40,9 +46,9 @@ use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, Network, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
-use crate::ids::{EndpointName, SessionId};
+use crate::ids::SessionId;
 use crate::shutdown::ShutdownWatch;
-use crate::tenant::{directory::Directory, gate::Gate};
+use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, Stream};
 use crate::wake::Wakes;
 use crate::wire::{refuse, startup::CancelKey};
@@ -51,9 +57,11 @@ use error::SessionError;
 use login::{AtDoor, LoggedIn, Patience};
 use pooled::{Guest, Pooled};
 use record::{Outcome, SessionRecord, Step};
+use standing::Standing;
 use turn::Turn;
 
 pub use pooling::Pooling;
+pub use poolings::Poolings;
 
 /// How long a client may take to take a greeting or the last words.
 const SAYING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -97,6 +105,8 @@ pub struct House {
     pub directory: Directory,
     /// What strangers may try.
     pub gate: Arc<Gate>,
+    /// How much those may have who have logged in.
+    pub quotas: Quotas,
     /// Our certificates.
     pub certificates: Arc<CertificateStore>,
     /// Takes events.
@@ -104,17 +114,19 @@ pub struct House {
     /// What is known of roles.
     pub roles: Arc<RoleBook>,
     /// What clients' proofs are checked against.
-    pub proofs: Proofs,
+    pub proofs: ArcSwap<Proofs>,
     /// Computes.
     pub wakes: Wakes,
     /// What pools each endpoint's server sessions.
-    pub pooling: HashMap<EndpointName, Arc<Pooling>>,
+    pub pooling: Arc<Poolings>,
     /// Keys given to clients.
     pub cancels: Cancels,
     /// What is set on sockets.
     pub sockets: SocketSettings,
     /// Limits of the process.
-    pub limits: Limits,
+    pub limits: ArcSwap<Limits>,
+    /// How often the configuration has changed: sessions look then whether they may go on.
+    pub changes: watch::Sender<u64>,
     /// The end of everything.
     pub shutdown: ShutdownWatch,
 }
@@ -148,7 +160,10 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
         }
         Ok(Ok(Entered::Cancel { key, client })) => return pass_on(key, *client, &record, &house).await,
         Ok(Ok(Entered::Probe)) => return,
-        Ok(Err(error)) => turned_away(error, &record).await,
+        Ok(Err(error)) => {
+            house.tell_turned_away(&error, &record).await;
+            turned_away(error, &record).await
+        }
         Err(error) => Outcome::of(&error),
     };
     if record.pooling.is_some() {
@@ -199,6 +214,15 @@ async fn stay(
     record.tenant = who.endpoint.tenant.to_string();
     record.pooling = Some(pool_mode);
     house.tell(|| record.event("auth_ok")).await;
+    let permit = match house.quotas.admit(&who.endpoint, &who.role) {
+        Ok(permit) => permit,
+        Err(over) => {
+            house.tell_over(&over, record).await;
+            say_goodbye(&mut stream, &over, record.id).await;
+            return Outcome::failed(&over);
+        }
+    };
+    let mut standing = Standing::new(house, &who.endpoint.name, record);
     if pool_mode == PoolMode::Transaction
         && let Some(pooling) = house.pooling.get(&who.endpoint.name)
     {
@@ -206,16 +230,19 @@ async fn stay(
             who,
             parameters,
             secret_length,
+            permit,
+            standing,
         };
-        let pooled = Box::new(Pooled::new(guest, pooling.clone(), house, record));
+        let pooled = Box::new(Pooled::new(guest, pooling, house, record));
         return pooled.serve(&mut stream, record).await;
     }
     let turn = Turn {
         house,
         who: &who,
         secret_length,
+        permit: &permit,
     };
-    turn.take(&mut stream, parameters, record).await
+    turn.take(&mut stream, parameters, (&mut standing, record)).await
 }
 
 /// Nobody came in: what can be told is told.

@@ -28,12 +28,13 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use accept::{Opening, Secured, accept};
 pub use dial::{DialError, Dialed, dial};
 pub use sockets::{SocketSettings, has_pending_bytes, settle_client};
-pub use store::{AskClients, CertificateStore, Reloaded, Served};
+pub use store::{AskClients, CertificateStore, Prepared, Reloaded, Served};
 pub use stream::Stream;
 pub use watch::Watching;
 
 pub(crate) use client_check::client_verifier;
 pub(crate) use store::read_certificates;
+pub(crate) use watch::{Folders, until_quiet};
 pub(crate) use web::web_client;
 
 /// What a Postgres client or server calls itself in ALPN

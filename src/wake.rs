@@ -32,6 +32,7 @@ use self::driver::{Driver, Wiring};
 use crate::auth::WakeRight;
 use crate::compute::{Address, Compute};
 use crate::ids::{EndpointName, Generation};
+use crate::tenant::quota::{ClientPermit, WakeBudget};
 
 /// How many computes are looked at, or stopped at the end, at the same time: a clean stop writes what is dirty
 /// to disk, and more of them at once only makes each slower.
@@ -83,8 +84,19 @@ impl Wakes {
 
     /// Registers an endpoint and touches nothing. One that is registered already stays as it is.
     pub fn add(&self, endpoint: EndpointName, policy: Policy, compute: Arc<dyn Compute>) {
+        self.add_within(endpoint, policy, compute, WakeBudget::unlimited());
+    }
+
+    /// The same; while its compute is awake it counts in `budget`.
+    pub fn add_within(
+        &self,
+        endpoint: EndpointName,
+        policy: Policy,
+        compute: Arc<dyn Compute>,
+        budget: WakeBudget,
+    ) {
         let wiring = self.wiring.clone();
-        let make = |name: &EndpointName| Arc::new(Driver::new(name.clone(), policy, compute, wiring));
+        let make = |name: &EndpointName| Arc::new(Driver::new(name.clone(), policy, compute, wiring, budget));
         self.drivers
             .entry(endpoint.clone())
             .or_insert_with(|| make(&endpoint));
@@ -101,19 +113,54 @@ impl Wakes {
 
     /// Asks for a lease: wakes the compute where it sleeps. The answer comes by `deadline`.
     pub fn lease(&self, endpoint: &EndpointName, _right: &WakeRight, deadline: Instant) -> Waiting {
-        self.driver(endpoint).ask(deadline)
+        self.ask(endpoint, deadline, None)
+    }
+
+    /// The same for a client: where it causes a wake, that is one of those that it and its tenant may cause.
+    pub fn lease_for(
+        &self,
+        client: &ClientPermit,
+        endpoint: &EndpointName,
+        _right: &WakeRight,
+        deadline: Instant,
+    ) -> Waiting {
+        self.ask(endpoint, deadline, Some(client))
+    }
+
+    fn ask(&self, endpoint: &EndpointName, deadline: Instant, client: Option<&ClientPermit>) -> Waiting {
+        match self.driver(endpoint) {
+            Some(driver) => driver.ask(deadline, client),
+            None => Waiting::nowhere(WakeError::Removed(endpoint.clone())),
+        }
+    }
+
+    /// Puts another policy in force for an endpoint.
+    pub fn set_policy(&self, endpoint: &EndpointName, policy: Policy) {
+        if let Some(driver) = self.driver(endpoint) {
+            driver.set_policy(policy);
+        }
+    }
+
+    /// An endpoint is gone: it grants nothing any more. What is to be done about those who hold leases is told by
+    /// [`Leaving`].
+    pub fn remove(&self, endpoint: &EndpointName) -> Option<Leaving> {
+        let (_, driver) = self.drivers.remove(endpoint)?;
+        driver.remove();
+        Some(Leaving(driver))
     }
 
     /// Where the compute is reached if it takes logins now. No lease, no activity, wakes nothing.
     pub fn awake(&self, endpoint: &EndpointName) -> Option<(Address, Generation)> {
-        self.driver(endpoint).awake()
+        self.driver(endpoint)?.awake()
     }
 
     /// A leaseholder could not connect at the address of `generation`. A compute that pgwake starts is taken for
     /// lost: its leases are told so, it is looked at, and the next lease wakes it unless it runs after all. A
     /// fixed server stays as it is.
     pub fn unreachable(&self, endpoint: &EndpointName, generation: Generation) {
-        self.driver(endpoint).unreachable(generation);
+        if let Some(driver) = self.driver(endpoint) {
+            driver.unreachable(generation);
+        }
     }
 
     /// The end: refuses leases from now on, those waiting included, and stops every compute that runs or is about
@@ -130,23 +177,37 @@ impl Wakes {
 
     /// What is going on at an endpoint, for a client that waits: "compute is starting".
     pub fn phase(&self, endpoint: &EndpointName) -> &'static str {
-        self.driver(endpoint).phase()
+        self.driver(endpoint)
+            .map_or("the endpoint is gone", |driver| driver.phase())
     }
 
     /// How often a start was asked of the endpoint's compute.
     pub fn wakes_started(&self, endpoint: &EndpointName) -> u64 {
-        self.driver(endpoint).wakes_started()
+        self.driver(endpoint).map_or(0, |driver| driver.wakes_started())
     }
 
-    fn driver(&self, endpoint: &EndpointName) -> Arc<Driver> {
-        self.drivers
-            .get(endpoint)
-            .expect("only registered endpoints are routed to")
-            .clone()
+    fn driver(&self, endpoint: &EndpointName) -> Option<Arc<Driver>> {
+        self.drivers.get(endpoint).map(|driver| driver.clone())
     }
 
     fn all(&self) -> Vec<Arc<Driver>> {
         self.drivers.iter().map(|entry| entry.value().clone()).collect()
+    }
+}
+
+/// The compute of an endpoint that is gone.
+#[must_use = "its compute is to be stopped"]
+pub struct Leaving(Arc<Driver>);
+
+impl Leaving {
+    /// Waits until nobody holds a lease. Cancel safe.
+    pub async fn unused(&self) {
+        self.0.unused().await;
+    }
+
+    /// Stops the compute, and tells those who still hold leases that it is lost. Cancel safe: stopping goes on.
+    pub async fn stop(self) {
+        self.0.clone().stop().await;
     }
 }
 

@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["listener", "admin"],
     &["server"],
     &["cli"],
+    &["fuzzing"],
 ];
 
 /// The modules that may make a `WakeRight`: of a client that proved who it is, of an operator, and of pgwake's own

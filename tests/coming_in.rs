@@ -7,6 +7,7 @@ mod names;
 mod parameters;
 mod pooling;
 mod protocol;
+mod slow;
 mod sockets;
 mod strangers;
 

@@ -9,6 +9,8 @@ mod ending;
 mod harness;
 mod pooling;
 mod pooling_load;
+mod quotas;
+mod reloading;
 mod serving;
 mod sleeping;
 #[expect(dead_code, reason = "the long form belongs to the matrix")]

@@ -3,12 +3,14 @@
 mod access_lines;
 mod audit;
 mod client_certificates;
+mod hostile_servers;
 mod learning;
 mod one_conversation;
 mod passwords;
 mod roles;
 mod scram;
 mod server_login;
+mod timing;
 mod token_keys;
 mod tokens;
 mod wakes_nothing;

@@ -49,6 +49,25 @@ impl Proofs {
         })
     }
 
+    /// Those of another configuration. What is known of roles and of keys that are the same, and whose turn it is, goes on.
+    /// Blocks on files.
+    ///
+    /// # Errors
+    /// As [`Proofs::new`].
+    pub(crate) fn renewed(&self, config: &Config) -> Result<Self, TlsError> {
+        let strangers = Strangers {
+            login: config.login,
+            tokens: config.tokens.clone(),
+        };
+        Ok(Self {
+            roles: self.roles.clone(),
+            line: self.line.clone(),
+            tokens: self.tokens.renewed(config),
+            authorities: AuthorityBook::load(config)?,
+            strangers,
+        })
+    }
+
     /// These, without certificates.
     #[cfg(test)]
     pub(super) fn of(strangers: Strangers, tokens: TokenBook, roles: Arc<RoleBook>) -> Self {

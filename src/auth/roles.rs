@@ -165,6 +165,25 @@ impl RoleBook {
         Ok(book)
     }
 
+    /// An endpoint has come: what the store remembers of it is known. Blocking.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(crate) fn remember(&self, endpoint: &EndpointName) -> Result<(), StoreError> {
+        let page = self.page(endpoint);
+        if page.readings.latest().is_none()
+            && let Some(remembered) = self.store.remembered_roles(endpoint)?
+        {
+            page.readings.start_with(remembered.roles);
+        }
+        Ok(())
+    }
+
+    /// An endpoint has gone.
+    pub(crate) fn forget(&self, endpoint: &EndpointName) {
+        self.endpoints.remove(endpoint);
+    }
+
     /// Whether this endpoint's roles were ever read, by this pgwake or an earlier one.
     pub fn was_read(&self, endpoint: &EndpointName) -> bool {
         self.page(endpoint).readings.latest().is_some()

@@ -43,6 +43,7 @@ pub(super) fn endpoint() -> Endpoint {
         hold_timeout: second,
         start_timeout: second,
         stop_timeout: second,
+        quotas: crate::config::EndpointQuotas::default(),
         pool: Pool::default(),
         compute: Compute::Fixed(FixedCompute {
             address: ServerAddress::Unix("/nowhere".into()),

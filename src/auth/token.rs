@@ -93,6 +93,21 @@ impl TokenBook {
         Self::of(all.chain(&config.tokens))
     }
 
+    /// Of another configuration; sets of keys that are the same are kept.
+    pub(super) fn renewed(&self, config: &Config) -> Self {
+        let endpoints = config.endpoints.values();
+        let all = endpoints.filter_map(|endpoint| endpoint.tokens.as_ref());
+        let source = |tokens: &Tokens| {
+            let known = self.sources.get(&tokens.keys).cloned();
+            let new = || Arc::new(KeySource::new(tokens.keys.clone(), self.tasks.clone()));
+            (tokens.keys.clone(), known.unwrap_or_else(new))
+        };
+        Self {
+            sources: all.chain(&config.tokens).map(source).collect(),
+            tasks: self.tasks.clone(),
+        }
+    }
+
     /// Of these rules.
     pub(super) fn of<'t>(all: impl Iterator<Item = &'t Tokens>) -> Self {
         let tasks = TaskTracker::new();
@@ -207,6 +222,28 @@ fn one_of(value: Option<&Value>, wanted: impl Fn(&str) -> bool) -> bool {
         Some(Value::String(text)) => wanted(text),
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).any(wanted),
         _ => false,
+    }
+}
+
+/// A token is taken apart, and its claims are looked at as if its signature were right.
+#[cfg(any(test, fuzzing))]
+pub(super) fn decode(text: &[u8]) {
+    let Ok(signed) = Signed::parse(text) else {
+        return;
+    };
+    assert!(text.len() >= signed.payload_text().len());
+    let payload = signed.unverified_payload();
+    if let Some(Value::Object(claims)) = payload.and_then(|payload| serde_json::from_slice(&payload).ok()) {
+        let _ = check_when(&claims, Duration::from_secs(30), SystemTime::UNIX_EPOCH);
+        one_of(claims.get("aud"), |audience| audience == "pgwake");
+    }
+}
+
+/// A set of keys is read.
+#[cfg(any(test, fuzzing))]
+pub(super) fn decode_keys(json: &[u8]) {
+    if let Ok(keys) = keys::KeySet::parse(json) {
+        let _ = keys.find(None, jws::Algorithm::Rs256);
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Starts nothing and connects to nothing. Secrets print as `…`. The exit code is its caller's work.
 
+mod limits;
+
 use std::{io, path::Path};
 
 use crate::audit::{To, WhenFull};
@@ -163,6 +165,7 @@ fn process_values(config: &Config) -> Values {
     ] {
         add(key, quoted(DurationText(duration)));
     }
+    values.extend(limits::of_process(&limits.quota));
     values.extend(gate(&config.gate));
     values
 }
@@ -236,6 +239,7 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         values.extend([ca, name].map(|(key, value)| (key.to_owned(), value)));
     }
     values.extend(pool(&endpoint.pool));
+    values.extend(limits::of_endpoint(&endpoint.quotas));
     match &endpoint.compute {
         Compute::Process(process) => values.extend(process_compute(process)),
         Compute::Fixed(fixed) => values.extend(fixed_compute(fixed)),

@@ -12,7 +12,7 @@ use crate::config::{Config, load};
 use crate::listener::BoundAddress;
 use crate::server::{Server, raise_file_limit};
 
-/// Serves what a file says until SIGTERM or Ctrl-C.
+/// Serves what a file says until SIGTERM or Ctrl-C; SIGHUP and changes of the file have it read again.
 pub(super) fn run(file: &Path) -> ExitCode {
     let config = match load(file) {
         Ok(loaded) => loaded.config,
@@ -20,6 +20,9 @@ pub(super) fn run(file: &Path) -> ExitCode {
     };
     let endpoints = config.endpoints.len();
     serve(config, |server| {
+        if let Err(error) = server.follow(file) {
+            tracing::warn!(%error, "changes of the configuration are not noticed; SIGHUP has it read again");
+        }
         for address in server.addresses() {
             tracing::info!(address = %shown(address), "listening");
         }
@@ -28,15 +31,15 @@ pub(super) fn run(file: &Path) -> ExitCode {
 }
 
 /// Serves until SIGTERM or Ctrl-C; says `begun` once clients may come.
-pub(super) fn serve(config: Config, begun: impl FnOnce(&Server)) -> ExitCode {
+pub(super) fn serve(config: Config, begun: impl FnOnce(&mut Server)) -> ExitCode {
     let served = control_runtime()
         .map_err(|error| error.to_string())
         .and_then(|runtime| {
             runtime.block_on(async {
                 raise_file_limit();
                 let mut signals = Signals::watch().map_err(|error| error.to_string())?;
-                let server = Server::start(config).await.map_err(|error| error.to_string())?;
-                begun(&server);
+                let mut server = Server::start(config).await.map_err(|error| error.to_string())?;
+                begun(&mut server);
                 end_with_signal(&server, &mut signals).await;
                 Ok(())
             })
@@ -60,8 +63,9 @@ fn shown(address: &BoundAddress) -> String {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, and SIGHUP.
 struct Signals {
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -69,6 +73,7 @@ struct Signals {
 impl Signals {
     fn watch() -> std::io::Result<Self> {
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -82,9 +87,21 @@ impl Signals {
     }
 }
 
+/// Reads the configuration again at each SIGHUP.
+async fn serve_until_signal(server: &Server, signals: &mut Signals) {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            // What came of it is logged there.
+            _ = signals.hangup.recv() => drop(server.reload().await),
+        }
+    }
+}
+
 /// Drains at the first signal; a second one does not wait for transactions. Either way the computes are stopped.
 async fn end_with_signal(server: &Server, signals: &mut Signals) {
-    signals.next().await;
+    serve_until_signal(server, signals).await;
     tracing::info!(
         clients = server.clients(),
         "draining: idle clients are ended, transactions may finish"

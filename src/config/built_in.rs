@@ -5,7 +5,8 @@ use std::{path::Path, time::Duration};
 use crate::audit::{Rules, To, WhenFull};
 
 use super::{
-    Access, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Rate, RolesFrom, WakeOn,
+    Access, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Quota, Rate, RolesFrom,
+    WakeOn,
 };
 
 /// `state_dir`
@@ -39,19 +40,25 @@ pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 pub(crate) const TOKEN_END_SESSIONS: bool = false;
 /// `client_certificates.name`, as Postgres' own `cert` has it
 pub(crate) const CERTIFICATE_NAME: CertificateName = CertificateName::Cn;
+/// `limits.clients_max`
+const CLIENTS_MAX: usize = 10_000;
 /// `roles_from`
 pub(crate) const ROLES_FROM: RolesFrom = RolesFrom::Config;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            clients_max: 10_000,
+            clients_max: CLIENTS_MAX,
             login_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.
             tcp_user_timeout: Duration::from_secs(15 * 60),
             tcp_keepalive: Duration::from_secs(60),
+            quota: Quota {
+                clients_max: Some(CLIENTS_MAX),
+                ..Quota::default()
+            },
         }
     }
 }

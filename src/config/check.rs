@@ -10,6 +10,7 @@ mod endpoint;
 mod gate;
 mod listen;
 mod pool;
+mod quota;
 mod roles;
 mod tokens;
 
@@ -134,8 +135,7 @@ fn check_certificates(root: &Root, origins: &mut OriginsByKey, report: &mut Repo
 
 fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report: &mut Report) -> Limits {
     let default = Limits::default();
-    let clients_max = table.key(|table| &table.clients_max);
-    record_own(origins, "limits.clients_max", clients_max);
+    let quota = quota::of_process(table, origins, report);
     let mut duration = |name: &str, pick: fn(&LimitsTable) -> &Setting<Duration>, range, default| {
         let setting = table.key(pick);
         record_own(origins, &format!("limits.{name}"), setting);
@@ -148,7 +148,7 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
     let keepalive = Duration::from_secs(1)..=Duration::from_secs(9 * 3600);
     let user_timeout = MOMENT..=Duration::from_secs(24 * 86_400);
     Limits {
-        clients_max: clients_max.given().map_or(default.clients_max, |at| at.value.0),
+        clients_max: quota.clients_max.unwrap_or(default.clients_max),
         login_timeout: duration(
             "login_timeout",
             |t| &t.login_timeout,
@@ -179,6 +179,7 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
             keepalive,
             default.tcp_keepalive,
         ),
+        quota,
     }
 }
 

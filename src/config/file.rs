@@ -5,6 +5,7 @@
 
 mod gate;
 mod proofs;
+mod quota;
 mod roles_from;
 
 use std::{path::PathBuf, time::Duration};
@@ -25,6 +26,7 @@ use super::{
 
 pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
+pub(crate) use quota::{QuotaTable, ScopedLimits};
 pub(crate) use roles_from::RolesFromSource;
 
 table! {
@@ -107,9 +109,7 @@ table! {
 
 table! {
     /// `[limits]`
-    LimitsTable {
-        /// Most clients at once.
-        clients_max: Count<1, 1_000_000>,
+    LimitsTable + quota: QuotaTable {
         /// From accept until the client has proved who it is.
         login_timeout: Duration,
         /// For transactions after SIGTERM.
@@ -160,6 +160,8 @@ table! {
         roles_from: RolesFromSource,
         /// How server sessions are lent to clients.
         pool: PoolTable,
+        /// How much clients may have.
+        limits: ScopedLimits,
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Size<const LEAST: usize, const MOST: usize>(pub(crate) usize);
 impl<const LEAST: usize, const MOST: usize> Read for Size<LEAST, MOST> {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let parsed = match &node.value {
-            Value::Text(text) => parse(text),
-            Value::Integer(text) => parse(text),
+            Value::Text(text) => parse_size(text),
+            Value::Integer(text) => parse_size(text),
             other => Err(Wrong::new(
                 format!("expected a size, found {}", other.kind()),
                 EXAMPLES,
@@ -44,7 +44,7 @@ impl<const LEAST: usize, const MOST: usize> Read for Size<LEAST, MOST> {
 }
 
 /// Whole bytes; what is more than a machine can count is as much as it can.
-fn parse(text: &str) -> Result<usize, Wrong> {
+pub(crate) fn parse_size(text: &str) -> Result<usize, Wrong> {
     let wrong = |fix: String| Wrong::new(format!("{text:?} is not a size"), fix);
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -106,10 +106,10 @@ mod tests {
             ("1MiB", 1_048_576, "1MiB"),
             ("3GiB", 3_221_225_472, "3GiB"),
         ] {
-            assert_eq!(parse(text), Ok(bytes), "{text}");
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
             assert_eq!(SizeText(bytes).to_string(), shown);
         }
-        assert_eq!(parse("99999999999999999999GiB"), Ok(usize::MAX));
+        assert_eq!(parse_size("99999999999999999999GiB"), Ok(usize::MAX));
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
             ("1Mé", EXAMPLES),
         ] {
             let wrong = Wrong::new(format!("{text:?} is not a size"), fix);
-            assert_eq!(parse(text), Err(wrong), "{text}");
+            assert_eq!(parse_size(text), Err(wrong), "{text}");
         }
     }
 }

@@ -106,6 +106,7 @@ mod reference {
             ".access.",
             ".tokens.",
             ".client_certificates.",
+            ".limits.",
         ];
         let stands_once = |key: &str| tables.iter().any(|table| key.contains(table));
         let missing = |key: &&String| !written.contains(*key) && !stands_once(key);
@@ -121,6 +122,15 @@ mod reference {
         for key in file::TokensTable::KEYS {
             let shown = |level: &str| written.contains(&format!("{level}.tokens.{key}"));
             assert!(shown("defaults"), "{key}");
+        }
+        for key in file::QuotaTable::KEYS {
+            assert!(
+                text().contains(&format!("#   {key}")) || text().contains(&format!(", {key} ")),
+                "{key}"
+            );
+        }
+        for key in file::ScopedLimits::KEYS {
+            assert!(written.contains(&format!("defaults.limits.{key}")), "{key}");
         }
         for level in ["tenants.<tenant>", "tenants.<tenant>.endpoints.<endpoint>"] {
             let key = format!("{level}.pool.size");
@@ -146,6 +156,7 @@ mod reference {
             .extend(["audit.to", "audit.when_full", "defaults.client_certificates.name"].map(str::to_owned));
         expected.extend(with_default.map(|key| format!("defaults.tokens.{key}")));
         expected.extend(file::LimitsTable::KEYS.iter().map(|key| format!("limits.{key}")));
+        expected.extend(["limits.clients_max", "limits.operator_reserve"].map(str::to_owned));
         expected.extend(file::GateTable::KEYS.iter().map(|key| format!("gate.{key}")));
         expected.extend(["defaults.access.allow", "defaults.access.deny"].map(str::to_owned));
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));
@@ -229,7 +240,7 @@ fn every_mistake_gives_the_problems_that_it_must_give_and_no_other() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-const INVALID_FILES_MIN: usize = 36;
+const INVALID_FILES_MIN: usize = 37;
 
 fn compare(file: &Path) -> Result<(), String> {
     let name = file.file_name().unwrap().to_str().unwrap();
@@ -314,6 +325,47 @@ mod inheritance {
         let plain = endpoint(&loaded, "plain");
         assert_eq!(plain.start_timeout, Duration::from_secs(4));
         assert_eq!(plain.roles_from, RolesFrom::Config);
+    }
+
+    #[test]
+    fn limits_are_inherited_key_by_key_and_can_be_taken_away() {
+        let text = r#"
+            [limits]
+            wakes = "600/min"
+            [defaults.limits]
+            per_tenant = { clients_max = 50, wakes = "10/min", session_age = "1h" }
+            per_endpoint.bytes_in = "1MiB/s"
+            per_role = { transactions = "20/s", idle_time = "5m" }
+            operator_roles = ["boss"]
+            [tenants.t]
+            roles.app.verifier = "$VERIFIER"
+            limits = { per_tenant = { clients_max = "unlimited", operator_reserve = 2 }, per_role.transactions = "5/s" }
+            [tenants.t.endpoints.own]
+            limits = { per_role.idle_time = "unlimited", per_endpoint.clients_max = 3, operator_roles = [] }
+            compute = { kind = "fixed", address = "127.0.0.1:5432" }
+            [tenants.t.endpoints.plain]
+            compute = { kind = "fixed", address = "127.0.0.1:5433" }
+        "#;
+        let loaded = load_text(&format!("{LISTEN}{text}")).unwrap();
+        let process = &loaded.config.limits.quota;
+        assert_eq!(process.clients_max, Some(10_000));
+        assert_eq!(process.wakes.map(|rate| rate.count), Some(600));
+        let (own, plain) = (endpoint(&loaded, "own"), endpoint(&loaded, "plain"));
+        let tenant = &own.quotas.per_tenant;
+        assert_eq!((tenant.clients_max, tenant.operator_reserve), (None, 2));
+        assert_eq!(tenant.wakes.map(|rate| rate.count), Some(10));
+        assert_eq!(tenant.session_age, Some(Duration::from_secs(3600)));
+        assert_eq!(plain.quotas.per_tenant, *tenant);
+        assert_eq!(own.quotas.per_endpoint.clients_max, Some(3));
+        assert_eq!(own.quotas.per_endpoint.bytes_in, Some(ByteRate(1 << 20)));
+        assert_eq!(plain.quotas.per_endpoint.clients_max, None);
+        assert_eq!(own.quotas.per_role.transactions.map(|rate| rate.count), Some(5));
+        assert_eq!(own.quotas.per_role.idle_time, None);
+        assert_eq!(plain.quotas.per_role.idle_time, Some(Duration::from_secs(300)));
+        assert_eq!(own.quotas.operator_roles, Vec::<String>::new());
+        assert_eq!(plain.quotas.operator_roles, ["boss"]);
+        let origin = &loaded.origins.endpoints["own"]["limits.per_role.transactions"];
+        assert_eq!(origin.level, Level::Tenant);
     }
 
     #[test]

@@ -140,11 +140,19 @@ fn key_data(message: &Message) -> Result<CancelKey, WireError> {
     })
 }
 
+/// Every SQLSTATE has so many.
+const SQLSTATE_BYTES: usize = 5;
+
 fn refused(message: &Message) -> LoginError {
+    let fields = error_fields(&message.body);
+    if fields.sqlstate.len() != SQLSTATE_BYTES {
+        // Its client could make nothing of it.
+        return LoginError::Wire(WireError::Violation("an error without an SQLSTATE"));
+    }
     let mut whole = BytesMut::new();
     message.put(&mut whole);
     LoginError::Refused {
-        fields: error_fields(&message.body),
+        fields,
         message: whole.freeze(),
     }
 }

@@ -26,20 +26,20 @@ pub(super) async fn learn_all(house: Arc<House>) {
 }
 
 async fn learn(house: &House) {
-    let unread = |endpoint: &&Arc<Endpoint>| {
+    let unread = |endpoint: &Arc<Endpoint>| {
         matches!(endpoint.roles_from, RolesFrom::Postgres(_)) && !house.roles.was_read(&endpoint.name)
     };
-    let mut waiting: Vec<_> = house.directory.endpoints().filter(unread).cloned().collect();
+    let mut waiting: Vec<_> = house.directory.endpoints().filter(unread).collect();
     let mut pause = AGAIN_AFTER_MIN;
     while !waiting.is_empty() {
         for endpoint in &waiting {
             learn_one(house, endpoint).await;
         }
-        waiting.retain(|endpoint| unread(&endpoint));
+        waiting.retain(unread);
         if !waiting.is_empty() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(AGAIN_AFTER_MAX);
-            waiting.retain(|endpoint| unread(&endpoint));
+            waiting = house.directory.endpoints().filter(unread).collect();
         }
     }
 }

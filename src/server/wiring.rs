@@ -1,12 +1,9 @@
 //! What runs upwards in this house: wake's events to the roles' readings, the role book's questions to the
 //! address of an awake compute.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
@@ -15,7 +12,7 @@ use crate::compute::Address;
 use crate::config::{Config, Endpoint, RolesFrom};
 use crate::ids::{EndpointName, Generation};
 use crate::pool::read_roles;
-use crate::session::{House, Pooling};
+use crate::session::{House, Poolings};
 use crate::tls::SocketSettings;
 use crate::wake::{WakeWatcher, Wakes};
 
@@ -23,12 +20,12 @@ use crate::wake::{WakeWatcher, Wakes};
 struct Ends {
     roles: Arc<RoleBook>,
     wakes: Wakes,
-    pooling: HashMap<EndpointName, Arc<Pooling>>,
+    pooling: Arc<Poolings>,
 }
 
 /// Knows both sides; each side knows only its own trait.
 pub(super) struct Wiring {
-    endpoints: BTreeMap<EndpointName, Arc<Endpoint>>,
+    endpoints: ArcSwap<BTreeMap<EndpointName, Arc<Endpoint>>>,
     sockets: SocketSettings,
     tasks: TaskTracker,
     ends: ArcSwapOption<Ends>,
@@ -37,7 +34,7 @@ pub(super) struct Wiring {
 impl Wiring {
     pub(super) fn new(config: &Config, sockets: SocketSettings, tasks: TaskTracker) -> Self {
         Self {
-            endpoints: config.endpoints.clone(),
+            endpoints: ArcSwap::from_pointee(config.endpoints.clone()),
             sockets,
             tasks,
             ends: ArcSwapOption::empty(),
@@ -55,8 +52,13 @@ impl Wiring {
         Connected(self)
     }
 
-    fn endpoint(&self, name: &EndpointName) -> Option<&Arc<Endpoint>> {
-        self.endpoints.get(name)
+    /// These are the endpoints from now on.
+    pub(super) fn replace(&self, endpoints: BTreeMap<EndpointName, Arc<Endpoint>>) {
+        self.endpoints.store(Arc::new(endpoints));
+    }
+
+    fn endpoint(&self, name: &EndpointName) -> Option<Arc<Endpoint>> {
+        self.endpoints.load().get(name).cloned()
     }
 
     async fn refresh(roles: Arc<RoleBook>, endpoint: Arc<Endpoint>) {
@@ -86,7 +88,7 @@ impl WakeWatcher for Wiring {
             return Box::pin(std::future::ready(()));
         };
         let refreshed = Self::refresh(ends.roles.clone(), endpoint.clone());
-        let pooling = ends.pooling.get(&endpoint.name).cloned();
+        let pooling = ends.pooling.get(&endpoint.name);
         Box::pin(async move {
             refreshed.await;
             if let Some(pooling) = pooling {
@@ -101,7 +103,8 @@ impl RoleSource for Wiring {
         let name = endpoint.clone();
         Box::pin(async move {
             let wakes = self.ends.load_full()?.wakes.clone();
-            let RolesFrom::Postgres(reading) = &self.endpoint(&name)?.roles_from else {
+            let endpoint = self.endpoint(&name)?;
+            let RolesFrom::Postgres(reading) = &endpoint.roles_from else {
                 return None;
             };
             let (address, _) = wakes.awake(&name)?;

@@ -5,11 +5,15 @@
 
 use super::{
     House,
+    entrance::EntranceError,
+    error::SessionError,
     record::{Outcome, Peer, SessionRecord},
 };
 use crate::audit::Event;
 use crate::config::Endpoint;
+use crate::error::{ClientError, SqlState};
 use crate::shutdown::Phase;
+use crate::tenant::quota::OverLimit;
 use crate::wake::WakeError;
 
 impl House {
@@ -25,11 +29,43 @@ impl House {
         }
     }
 
+    /// Tells an event that is nobody's in particular.
+    pub async fn tell_house(&self, event: impl FnOnce() -> Event) {
+        self.tell(event).await;
+    }
+
     /// A client that has proved who it is needs a compute that sleeps, if it does.
     pub(super) async fn tell_wake_asked(&self, endpoint: &Endpoint, record: &SessionRecord) {
         if self.audit.is_on() && self.wakes.awake(&endpoint.name).is_none() {
             self.tell(|| record.event("wake_asked")).await;
         }
+    }
+
+    /// A client was refused something because there is too much of it.
+    pub(super) async fn tell_over(&self, over: &OverLimit, record: &SessionRecord) {
+        let event = || {
+            let event = record.event("quota").with("limit", over.limit());
+            let reason = over.detail().unwrap_or_default();
+            event.with("sqlstate", over.sqlstate().0).with("reason", reason)
+        };
+        self.tell(event).await;
+    }
+
+    /// Nobody came in, because of how the connection was to be encrypted, or not.
+    pub(super) async fn tell_turned_away(&self, error: &EntranceError, record: &SessionRecord) {
+        let sqlstate = match error {
+            EntranceError::Tls(_) | EntranceError::Smuggled => SqlState::PROTOCOL_VIOLATION,
+            EntranceError::Refused {
+                reason: reason @ SessionError::PlaintextRefused,
+                ..
+            } => reason.sqlstate(),
+            EntranceError::Refused { .. } | EntranceError::Gone(_) => return,
+        };
+        let event = || {
+            let event = record.event("tls_refused").with("sqlstate", sqlstate.0);
+            event.with("reason", error.to_string())
+        };
+        self.tell(event).await;
     }
 
     /// What came of it.

@@ -11,6 +11,7 @@ use super::reported::Reported;
 use super::statements::Prepared;
 use super::words::{CustomNames, Tags, Words};
 use crate::cancel::ServerTarget;
+use crate::tenant::quota::Permit;
 
 /// What one server session has and remembers.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Carried {
     grace_until: Option<Instant>,
     /// Where cancels of its statements go.
     pub(super) target: Option<Arc<ServerTarget>>,
+    /// It counts as a server session for as long as it is there.
+    pub(super) counted: Option<Permit>,
 }
 
 impl Carried {
@@ -51,6 +54,7 @@ impl Carried {
             own_sequences: false,
             grace_until: None,
             target: None,
+            counted: None,
         }
     }
 

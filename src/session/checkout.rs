@@ -16,6 +16,7 @@ use super::{
 };
 use crate::auth::Authenticated;
 use crate::pool::{Identity, LoginError, ServerSession, connect};
+use crate::tenant::quota::{ClientPermit, OverLimit, Permit};
 use crate::wake::{AwakeLease, WakeError};
 
 /// How often a server that says 57P03 is asked again: its recovery takes seconds, not milliseconds, and each
@@ -28,6 +29,7 @@ const REWAKES_MAX: usize = 2;
 pub(super) struct Checkout<'a> {
     pub(super) house: &'a House,
     pub(super) who: &'a Authenticated,
+    pub(super) permit: &'a ClientPermit,
     /// What the server gets as startup parameters.
     pub(super) parameters: &'a [(Bytes, Bytes)],
 }
@@ -41,6 +43,8 @@ pub(super) enum CheckoutError {
     Login(#[from] LoginError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
 }
 
 impl From<HoldEnd> for CheckoutError {
@@ -58,16 +62,19 @@ impl Checkout<'_> {
         &self,
         held: &mut Held<'_>,
         record: &mut SessionRecord,
-    ) -> Result<(AwakeLease, ServerSession), CheckoutError> {
+    ) -> Result<(AwakeLease, ServerSession, Permit), CheckoutError> {
         let endpoint = &self.who.endpoint;
+        // Before anything is woken for it.
+        let permit = self.permit.server_session()?;
         let since = Instant::now();
         let deadline = since + endpoint.hold_timeout;
         let mut rewakes = 0;
         loop {
             self.house.tell_wake_asked(endpoint, record).await;
-            let waiting = self.house.wakes.lease(&endpoint.name, &self.who.right, deadline);
+            let wakes = &self.house.wakes;
+            let waiting = wakes.lease_for(self.permit, &endpoint.name, &self.who.right, deadline);
             let waited = held
-                .wait(waiting, || self.house.wakes.phase(&endpoint.name))
+                .wait_for_lease(waiting, self.permit, || wakes.phase(&endpoint.name))
                 .await;
             record.step_ended(Step::Hold);
             let waited = waited?;
@@ -83,7 +90,7 @@ impl Checkout<'_> {
                     self.house.wakes.unreachable(&endpoint.name, lease.generation());
                     rewakes += 1;
                 }
-                session => return session.map(|session| (lease, session)),
+                session => return session.map(|session| (lease, session, permit)),
             }
         }
     }
@@ -103,7 +110,7 @@ impl Checkout<'_> {
         };
         loop {
             let connecting = timeout(
-                self.house.limits.connect_timeout,
+                self.house.limits.load().connect_timeout,
                 connect(lease.address(), identity, &self.house.sockets),
             );
             match held.wait(Box::pin(connecting), what).await? {

@@ -3,8 +3,10 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::exchange::Loss;
+use crate::config::DurationText;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
+use crate::tenant::quota::OverLimit;
 use crate::wire::WireError;
 use crate::wire::options::POOL_SETTING;
 
@@ -49,6 +51,18 @@ pub(super) enum SessionError {
     PlanChanged,
     #[error("the token that the session began with has expired")]
     TokenExpired,
+    #[error("the session has reached the age of {limit:?}")]
+    TooOld { limit: Duration },
+    #[error("idle for {limit:?}")]
+    IdleTooLong { limit: Duration },
+    #[error("idle in a transaction for {limit:?}")]
+    IdleInTransactionTooLong { limit: Duration },
+    #[error("its address is not allowed any more")]
+    AddressBarred,
+    #[error("endpoint {0} is gone")]
+    EndpointRemoved(EndpointName),
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     #[error("too many pinned sessions")]
     TooManyPinned { max: usize },
     #[error("pgwake shuts down")]
@@ -62,7 +76,15 @@ impl SessionError {
     pub(super) fn is_planned(&self) -> bool {
         matches!(
             self,
-            Self::IdleEnded { .. } | Self::TokenExpired | Self::ShuttingDown | Self::ShuttingDownBefore
+            Self::IdleEnded { .. }
+                | Self::TokenExpired
+                | Self::TooOld { .. }
+                | Self::AddressBarred
+                | Self::EndpointRemoved(_)
+                | Self::IdleTooLong { .. }
+                | Self::IdleInTransactionTooLong { .. }
+                | Self::ShuttingDown
+                | Self::ShuttingDownBefore
         )
     }
 }
@@ -87,10 +109,15 @@ impl ClientError for SessionError {
             Self::TooManyPinned { .. } | Self::PoolTimeout { .. } => SqlState::TOO_MANY_CONNECTIONS,
             Self::CancelledWhileWaiting => SqlState::CANCELLED,
             Self::InFailedTransaction => SqlState::IN_FAILED_TRANSACTION,
-            Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION,
-            Self::PasswordChanged | Self::TokenExpired => SqlState::ADMIN_SHUTDOWN,
+            Self::IdleInTransaction | Self::IdleInTransactionTooLong { .. } => SqlState::IDLE_IN_TRANSACTION,
+            Self::OverLimit(over) => over.sqlstate(),
+            Self::PasswordChanged
+            | Self::TokenExpired
+            | Self::TooOld { .. }
+            | Self::AddressBarred
+            | Self::EndpointRemoved(_) => SqlState::ADMIN_SHUTDOWN,
             Self::PlanChanged => SqlState::NOT_SUPPORTED,
-            Self::IdleEnded { .. } => SqlState::IDLE_SESSION_TIMEOUT,
+            Self::IdleEnded { .. } | Self::IdleTooLong { .. } => SqlState::IDLE_SESSION_TIMEOUT,
             Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
         }
     }
@@ -121,7 +148,14 @@ impl ClientError for SessionError {
                 "current transaction is aborted, commands ignored until end of transaction block".into()
             }
             Self::PlanChanged => "cached plan must not change result type".into(),
-            Self::IdleInTransaction => "terminating connection due to idle-in-transaction timeout".into(),
+            Self::TooOld { .. } => "this session has reached the age that sessions may have".into(),
+            Self::IdleTooLong { .. } => "terminating connection due to idle-session timeout".into(),
+            Self::AddressBarred => "this address is not allowed at the endpoint any more".into(),
+            Self::EndpointRemoved(name) => format!("endpoint \"{name}\" has been removed").into(),
+            Self::OverLimit(over) => over.message(),
+            Self::IdleInTransaction | Self::IdleInTransactionTooLong { .. } => {
+                "terminating connection due to idle-in-transaction timeout".into()
+            }
             Self::TokenExpired => "the token that this session began with has expired".into(),
             Self::PasswordChanged => "the role's password was changed".into(),
             Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),
@@ -156,6 +190,15 @@ impl ClientError for SessionError {
                 )
                 .into(),
             ),
+            Self::TooOld { limit } => Some(format!("limits allow {}", DurationText(*limit)).into()),
+            Self::IdleTooLong { limit } => {
+                Some(format!("limits allow {} without a statement", DurationText(*limit)).into())
+            }
+            Self::IdleInTransactionTooLong { limit } => {
+                Some(format!("limits allow {} within a transaction", DurationText(*limit)).into())
+            }
+            Self::AddressBarred => Some("its access list was changed".into()),
+            Self::OverLimit(over) => over.detail(),
             Self::LoginTimeout(limit) => Some(format!("the limit is {:.0} s", limit.as_secs_f64()).into()),
             _ => None,
         }
@@ -184,6 +227,9 @@ impl ClientError for SessionError {
             Self::TooManyPinned { .. } => Some(
                 "try again later, do it in one transaction, or connect to the endpoint without -pooler".into(),
             ),
+            Self::TooOld { .. } | Self::IdleTooLong { .. } => Some("connect again when needed".into()),
+            Self::IdleInTransactionTooLong { .. } => Some("end transactions that wait for nothing".into()),
+            Self::OverLimit(over) => over.hint(),
             Self::ShuttingDownBefore => Some("try again in a moment".into()),
             _ => None,
         }
@@ -194,6 +240,7 @@ impl ClientError for SessionError {
             Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
             Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore => Fault::Pgwake,
             Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::PasswordChanged => Fault::Tenant,
+            Self::OverLimit(over) => over.fault(),
             _ => Fault::Client,
         }
     }

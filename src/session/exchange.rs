@@ -10,6 +10,7 @@ mod down;
 mod gates;
 mod pooled;
 mod put;
+mod rate;
 mod seen;
 mod shapes;
 mod up;
@@ -17,6 +18,7 @@ mod up;
 use bytes::Bytes;
 
 pub(super) use commit::Touched;
+pub(super) use rate::TransactionRate;
 
 use super::{
     carried::Carried,
@@ -50,6 +52,8 @@ pub(super) struct Exchange<'a> {
     fatal: Option<ErrorFields>,
     /// Something of the client's has been sent since the relay began.
     used: bool,
+    /// How fast the client's transactions may come.
+    rate: Option<rate::RateOf<'a>>,
 }
 
 /// What transaction pooling needs in a turn.
@@ -203,6 +207,7 @@ impl<'a> Exchange<'a> {
             terminated: false,
             fatal: None,
             used: false,
+            rate: None,
         }
     }
 

@@ -16,6 +16,8 @@
 mod flow;
 
 use super::buffers::{self, Size};
+use super::pacing::Pacing;
+use crate::tenant::quota::Meter;
 use crate::wire::frame::{Broken, Front, HEADER_BYTES, Sender, front};
 
 /// Why a direction ended.
@@ -73,6 +75,8 @@ pub(super) struct Lane {
     /// What ends this direction once all that came before it is passed on.
     last: Option<LaneEnd>,
     bytes: u64,
+    /// How fast it may be read.
+    pacing: Option<Pacing>,
 }
 
 impl Lane {
@@ -93,7 +97,19 @@ impl Lane {
             unflushed: false,
             last: None,
             bytes: 0,
+            pacing: None,
         }
+    }
+
+    /// The same, read no faster than `meter` allows.
+    pub(super) fn paced(mut self, meter: Meter) -> Self {
+        self.pacing = Some(Pacing::new(meter));
+        self
+    }
+
+    /// Whether it is not read for a while, because it was read too fast.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pacing.as_ref().is_some_and(Pacing::is_paused)
     }
 
     /// Puts bytes behind those that have been read, which came another way.

@@ -32,6 +32,9 @@ use crate::wire::options::{OwnWords, take_own_words};
 use crate::wire::say;
 use crate::wire::startup::Startup;
 
+/// What is added to the reason of a login that has locked its role out.
+const LOCKED_OUT: &str = " (once too often: locked out)";
+
 /// A client that has not proved who it is.
 pub(super) struct AtDoor<'a> {
     pub(super) entrance: Entrance,
@@ -63,7 +66,7 @@ pub(super) struct Patience {
 impl Patience {
     /// For a client that was accepted at `since`.
     pub(super) fn new(house: &House, since: Instant) -> Self {
-        let limit = house.limits.login_timeout;
+        let limit = house.limits.load().login_timeout;
         Self {
             deadline: since + limit,
             limit,
@@ -117,6 +120,7 @@ pub(super) async fn log_in(
         Ok(knocked) => knocked,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
+    house.tell(|| record.event("connect")).await;
     let claim = Claim {
         endpoint: knocked.endpoint,
         endpoint_said: &resolved.said,
@@ -125,17 +129,12 @@ pub(super) async fn log_in(
         certificates: &certificates,
         over_tls: tls_use(&stream),
     };
-    let proving = Box::pin(prove(&mut stream, &startup, claim, &house.proofs));
+    let proofs = house.proofs.load_full();
+    let proving = Box::pin(prove(&mut stream, &startup, claim, &proofs));
     let who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
-        Ok(Err(error)) => {
-            // Counted first: the next guess may come before this one has read what came of it.
-            let why = knocked.failed(&error, record);
-            let mut outcome = refuse(&mut stream, &error, record).await;
-            outcome.what.push_str(why);
-            return Err(outcome);
-        }
+        Ok(Err(error)) => return Err(not_proved(&mut stream, error, knocked, (house, record)).await),
         Err(error) => {
             say_goodbye(&mut stream, &error, record.id).await;
             return Err(Outcome::of(&error));
@@ -157,6 +156,23 @@ pub(super) async fn log_in(
         secret_length: secret_length(&startup),
         pool_mode,
     })
+}
+
+/// Counts and tells that a client has not proved who it is.
+async fn not_proved(
+    stream: &mut Stream,
+    error: AuthError,
+    knocked: Knocked<'_>,
+    (house, record): (&House, &SessionRecord),
+) -> Outcome {
+    // Counted first: the next guess may come before this one has read what came of it.
+    let why = knocked.failed(&error, record);
+    if why == LOCKED_OUT {
+        house.tell(|| record.event("lockout")).await;
+    }
+    let mut outcome = refuse(stream, &error, record).await;
+    outcome.what.push_str(why);
+    outcome
 }
 
 fn secret_length(startup: &Startup) -> SecretLength {
@@ -184,7 +200,7 @@ fn knock<'a>(
     if let Some(endpoint) = &resolved.endpoint {
         record.tenant = endpoint.tenant.to_string();
     }
-    record.method = house.proofs.method(resolved.endpoint.as_ref());
+    record.method = house.proofs.load().method(resolved.endpoint.as_ref());
     let from = record.peer.ip();
     let attempt = house.gate.attempt(from, &resolved.said, role)?;
     let allows = |endpoint: &&Arc<Endpoint>| from.is_none_or(|ip| endpoint.access.allows(ip));
@@ -207,7 +223,7 @@ impl Knocked<'_> {
         }
         match (self.is_hidden, is_locked_out) {
             (true, _) => " (its address is not allowed here)",
-            (false, true) => " (once too often: locked out)",
+            (false, true) => LOCKED_OUT,
             (false, false) => "",
         }
     }

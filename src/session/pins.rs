@@ -22,7 +22,7 @@ const SETTLING_MAX: Duration = Duration::from_secs(1);
 pub struct PinLimit {
     pinned: Arc<AtomicUsize>,
     settling: Arc<Counted>,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// Pinned clients whose last statement has been answered, and may have released them.
@@ -46,13 +46,18 @@ impl PinLimit {
         Self {
             pinned: Arc::default(),
             settling: Arc::default(),
-            max,
+            max: AtomicUsize::new(max),
         }
     }
 
     /// How many there may be.
     pub(super) fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// So many from now on; those that are pinned stay.
+    pub(super) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// How many there are.
@@ -68,7 +73,7 @@ impl PinLimit {
 
     /// Whether there is no room now, and may be at once.
     pub(super) fn may_come_free(&self) -> bool {
-        self.pinned() >= self.max && self.settling.count.load(Ordering::Relaxed) > 0
+        self.pinned() >= self.max() && self.settling.count.load(Ordering::Relaxed) > 0
     }
 
     /// Waits for that. Cancel safe.
@@ -88,12 +93,12 @@ impl PinLimit {
 
     /// One more, if there is room.
     pub(super) fn permit(&self) -> Option<PinPermit> {
-        self.permit_below(self.max)
+        self.permit_below(self.max())
     }
 
     /// One more that was found only afterwards: it counts as over. `None` at twice the limit.
     pub(super) fn permit_over(&self) -> Option<PinPermit> {
-        self.permit_below(self.max * 2)
+        self.permit_below(self.max() * 2)
     }
 
     fn permit_below(&self, max: usize) -> Option<PinPermit> {

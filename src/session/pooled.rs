@@ -27,13 +27,15 @@ use tokio::{io::AsyncWriteExt, time::Instant};
 use super::{
     House,
     error::SessionError,
+    exchange::TransactionRate,
+    idling::{Ending, sleep_until_some},
     lane::{Lane, LaneEnd},
     pooling::{Pooling, Proved},
     profile::Profile,
     record::{Outcome, SessionRecord},
-    relay::sleep_until_some,
     reported::Reported,
     say_goodbye,
+    standing::Standing,
     statements::{Statements, next_serial},
     words::{CustomNames, names_of_startup},
 };
@@ -42,9 +44,13 @@ use crate::cancel::{PooledRegistration, SecretLength};
 use crate::config::Endpoint;
 use crate::pool::{PoolKey, Ticket};
 use crate::shutdown::{Phase, ShutdownWatch};
+use crate::tenant::quota::{ClientPermit, OverLimit, Paced};
 use crate::tls::Stream;
 use crate::wire::frame::{Broken, Sender};
 use local::{Answered, Known, Local};
+
+/// A client that goes on beyond its limits has a line in the audit log so often.
+const OVER_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What a client begins its stay with.
 pub(super) struct Guest {
@@ -52,6 +58,8 @@ pub(super) struct Guest {
     /// What its server sessions get as startup parameters.
     pub(super) parameters: Vec<(Bytes, Bytes)>,
     pub(super) secret_length: SecretLength,
+    pub(super) permit: ClientPermit,
+    pub(super) standing: Standing,
 }
 
 /// A client of transaction pooling.
@@ -60,8 +68,13 @@ pub(super) struct Pooled<'a> {
     endpoint: Arc<Endpoint>,
     role: String,
     right: WakeRight,
-    /// When its stay ends because its token is over.
-    ends_at: Option<Instant>,
+    permit: ClientPermit,
+    standing: Standing,
+    /// When its stay ends.
+    ends_at: Option<(Instant, Ending)>,
+    rate: TransactionRate,
+    /// When the audit log last heard that it was refused something.
+    told_over_at: Option<Instant>,
     pooling: Arc<Pooling>,
     /// What its server sessions are logged in with.
     proved: Arc<Proved>,
@@ -110,6 +123,8 @@ impl<'a> Pooled<'a> {
             who,
             parameters,
             secret_length,
+            permit,
+            standing,
         } = guest;
         let parameter = |wanted: &[u8]| {
             let found = parameters.iter().find(|(name, _)| name == wanted);
@@ -127,7 +142,9 @@ impl<'a> Pooled<'a> {
             endpoint: who.endpoint,
             role: who.role,
             right: who.right,
-            ends_at: who.ends_at,
+            ends_at: Ending::of(who.ends_at, permit.times()),
+            standing,
+            rate: TransactionRate::new(permit.meter(Paced::Transactions), record.id),
             proved,
             key,
             profile: Profile::of_startup(&application),
@@ -135,13 +152,15 @@ impl<'a> Pooled<'a> {
             database,
             parameters,
             serial: next_serial(),
-            up: Lane::new(Sender::Client),
+            up: Lane::new(Sender::Client).paced(permit.meter(Paced::BytesIn)),
+            permit,
             local: Local::new(record.id),
             statements: Statements::default(),
             names: names.clone(),
             startup_names: names,
             other_names: CustomNames::default(),
             believed: Reported::default(),
+            told_over_at: None,
             kept: None,
             cancel: Arc::new(house.cancels.register_pooled(secret_length)),
             is_greeted: false,
@@ -213,7 +232,7 @@ impl<'a> Pooled<'a> {
         if let Some(LaneEnd::Broken(broken)) = self.up.take_end() {
             return Err(self.end(client, &broken_by_client(broken), record).await);
         }
-        let deadline = self.idle_in_transaction_until();
+        let (deadline, idle) = self.idle_until();
         let up = &mut self.up;
         let more = poll_fn(|cx| up.poll_read(cx, client));
         let reason = tokio::select! { biased;
@@ -222,10 +241,41 @@ impl<'a> Pooled<'a> {
                 false => return Err(Outcome::of(&SessionError::ClientGone)),
             },
             () = self.shutdown.reached(Phase::Draining) => SessionError::ShuttingDown,
-            () = sleep_until_some(deadline) => SessionError::IdleInTransaction,
-            () = sleep_until_some(self.ends_at) => SessionError::TokenExpired,
+            dismissal = self.standing.lost() => dismissal.error(&self.endpoint.name),
+            () = sleep_until_some(deadline) => idle,
+            () = sleep_until_some(self.ends_at.map(|(at, _)| at)) => match self.ends_at {
+                Some((_, Ending::Age(limit))) => SessionError::TooOld { limit },
+                _ => SessionError::TokenExpired,
+            },
         };
         Err(self.end(client, &reason, record).await)
+    }
+
+    /// Tells the audit log that there is too much of something; not of every statement that is refused for it.
+    async fn tell_over(&mut self, over: &OverLimit, record: &SessionRecord) {
+        let is_told = |at: Instant| at.elapsed() < OVER_TOLD_EVERY;
+        if !self.told_over_at.is_some_and(is_told) {
+            self.told_over_at = Some(Instant::now());
+            self.house.tell_over(over, record).await;
+        }
+    }
+
+    /// Until when it may do nothing, and what it is told then.
+    fn idle_until(&self) -> (Option<Instant>, SessionError) {
+        let times = self.permit.times();
+        let Some(since) = self.local.in_transaction_since() else {
+            let limit = times.idle.unwrap_or_default();
+            let until = times.idle.map(|idle| Instant::now() + idle);
+            return (until, SessionError::IdleTooLong { limit });
+        };
+        let by_server = self.idle_in_transaction_until();
+        let by_limit = times.idle_in_transaction.map(|limit| since + limit);
+        match (by_limit, times.idle_in_transaction) {
+            (Some(until), Some(limit)) if by_server.is_none_or(|by_server| until < by_server) => {
+                (Some(until), SessionError::IdleInTransactionTooLong { limit })
+            }
+            _ => (by_server, SessionError::IdleInTransaction),
+        }
     }
 
     /// A transaction that only pgwake knows of is not held open for longer than the server would hold it.

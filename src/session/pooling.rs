@@ -73,15 +73,8 @@ pub(super) struct Database {
 impl Pooling {
     /// Of an endpoint with these rules; sessions are closed in `tasks`.
     pub fn new(rules: &config::Pool, tasks: TaskTracker) -> Self {
-        let pool_rules = PoolRules {
-            size: rules.size,
-            connects_at_once: rules.connects_at_once,
-            lifetime: rules.lifetime,
-            idle_time: rules.idle_time,
-            startup_variants_max: rules.startup_variants_max,
-        };
         Self {
-            pool: EndpointPool::new(pool_rules, tasks),
+            pool: EndpointPool::new(pool_rules(rules), tasks),
             pins: PinLimit::new(rules.pinned_max),
             texts: Arc::default(),
             asks_sequences: AtomicBool::new(false),
@@ -91,6 +84,12 @@ impl Pooling {
             proved: Mutex::default(),
             hasher: RandomState::new(),
         }
+    }
+
+    /// Puts other rules in force.
+    pub fn set_rules(&self, rules: &config::Pool) {
+        self.pool.set_rules(pool_rules(rules));
+        self.pins.set_max(rules.pinned_max);
     }
 
     /// Roles, rights or databases have changed: what was known of logins is not any more, and sessions that were
@@ -218,6 +217,16 @@ impl Pooling {
     /// They have been.
     pub(super) fn note_asks_sequences(&self) {
         self.asks_sequences.store(true, Ordering::Relaxed);
+    }
+}
+
+fn pool_rules(rules: &config::Pool) -> PoolRules {
+    PoolRules {
+        size: rules.size,
+        connects_at_once: rules.connects_at_once,
+        lifetime: rules.lifetime,
+        idle_time: rules.idle_time,
+        startup_variants_max: rules.startup_variants_max,
     }
 }
 

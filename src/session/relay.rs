@@ -15,7 +15,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     exchange::Exchange,
+    idling::{Ending, IdleWatch, Rest, sleep_until_some},
     lane::{Lane, LaneEnd},
+    standing::{Dismissal, Standing, dismissed},
 };
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tls::Stream;
@@ -50,8 +52,12 @@ pub(super) enum End {
     ComputeLost(Arc<str>),
     /// The compute is to be suspended and the session was idle.
     IdleEnded,
-    /// The client's token is over and the session was idle.
-    Expired,
+    /// The session's time is over and it was idle.
+    Expired(Ending),
+    /// It may not go on: the configuration has changed.
+    Dismissed(Dismissal),
+    /// It has done nothing for so long.
+    Idled(Rest, Duration),
     /// pgwake drains and the session was idle, or its time is over.
     ShutDown,
 }
@@ -61,7 +67,7 @@ impl End {
     pub(super) fn leaves_server_behind(&self) -> bool {
         matches!(
             self,
-            Self::ClientGone | Self::ClientBroken(_) | Self::ShutDown | Self::Terminated
+            Self::ClientGone | Self::ClientBroken(_) | Self::ShutDown | Self::Terminated | Self::Dismissed(_)
         )
     }
 }
@@ -82,7 +88,9 @@ pub(super) struct Relay<'a, 'e> {
     discarding: bool,
     finish_by: Option<Pin<Box<Sleep>>>,
     /// When the session ends as soon as it is idle.
-    ends_at: Option<Instant>,
+    ends_at: Option<(Instant, Ending)>,
+    idle_watch: Option<IdleWatch>,
+    standing: Option<&'a mut Standing>,
 }
 
 /// Whether the lease is told when the session becomes idle or active.
@@ -125,29 +133,49 @@ impl<'a, 'e> Relay<'a, 'e> {
             discarding: false,
             finish_by: None,
             ends_at: None,
+            idle_watch: None,
+            standing: None,
         }
     }
 
     /// From then on the session ends as soon as it is idle.
-    pub(super) fn until(mut self, ends_at: Option<Instant>) -> Self {
+    pub(super) fn until(mut self, ends_at: Option<(Instant, Ending)>) -> Self {
         self.ends_at = ends_at;
+        self
+    }
+
+    /// It ends when it has done nothing for too long.
+    pub(super) fn watched(mut self, watch: Option<IdleWatch>) -> Self {
+        self.idle_watch = watch;
+        self
+    }
+
+    /// It ends when its client may not be here any more.
+    pub(super) fn standing(mut self, standing: &'a mut Standing) -> Self {
+        self.standing = Some(standing);
         self
     }
 
     /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
     pub(super) async fn run(&mut self, lease: &AwakeLease, mut shutdown: ShutdownWatch) -> End {
         let mut signal = lease.signal();
+        let mut standing = self.standing.take();
+        let mut dismissal = None;
         loop {
             let phase = shutdown.phase();
             if phase == Phase::Stopping {
                 return End::ShutDown;
             }
-            let expires_at = self.ends_at.filter(|at| *at > Instant::now());
-            let is_expired = self.ends_at.is_some() && expires_at.is_none();
+            // Whoever may not be here has no time to finish.
+            if dismissal == Some(Dismissal::Address) {
+                return End::Dismissed(Dismissal::Address);
+            }
+            let expired = self.ends_at.filter(|(at, _)| *at <= Instant::now());
+            let expires_at = self.ends_at.filter(|_| expired.is_none()).map(|(at, _)| at);
             let ending = match &*signal.borrow_and_update() {
                 LeaseSignal::Steady if phase == Phase::Draining => Some(End::ShutDown),
-                LeaseSignal::Steady if is_expired => Some(End::Expired),
-                LeaseSignal::Steady => None,
+                LeaseSignal::Steady if dismissal.is_some() => dismissal.map(End::Dismissed),
+                LeaseSignal::Steady => expired.map(|(_, ending)| End::Expired(ending)),
                 LeaseSignal::EndIfIdle => Some(End::IdleEnded),
                 LeaseSignal::Lost(reason) => Some(End::ComputeLost(reason.clone())),
             };
@@ -170,6 +198,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                 Ok(()) = signal.changed() => (),
                 () = shutdown.reached(next_phase) => (),
                 () = sleep_until_some(expires_at) => (),
+                found = dismissed(standing.as_deref_mut()), if dismissal.is_none() => dismissal = Some(found),
             }
         }
     }
@@ -201,7 +230,21 @@ impl<'a, 'e> Relay<'a, 'e> {
         if idle && end_when_idle {
             return Poll::Ready(None);
         }
-        Poll::Pending
+        self.poll_idling(cx).map(Some)
+    }
+
+    fn poll_idling(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let rests = self.idle_watch.is_some() && self.is_at_rest() && self.exchange.expected.is_answered();
+        let Some(watch) = &mut self.idle_watch else {
+            return Poll::Pending;
+        };
+        let rest = match (rests, self.exchange.expected.status()) {
+            (false, _) => Rest::Busy,
+            (true, b'I') => Rest::Idle,
+            (true, _) => Rest::InTransaction,
+        };
+        let moved = self.up.bytes() + self.down.bytes();
+        watch.poll(cx, rest, moved).map(|limit| End::Idled(rest, limit))
     }
 
     /// What transaction pooling ends a turn for.
@@ -239,7 +282,9 @@ impl<'a, 'e> Relay<'a, 'e> {
             .up
             .poll_pass(cx, self.client, self.server, &mut self.exchange.up());
         match end {
-            Poll::Pending if self.up.is_blocked() || self.exchange.is_held() => self.poll_hang_up(cx),
+            Poll::Pending if self.up.is_blocked() || self.up.is_paused() || self.exchange.is_held() => {
+                self.poll_hang_up(cx)
+            }
             // The server does not take the last bytes yet; without a Terminate among them nobody needs it to.
             Poll::Pending if self.up.has_seen_the_end() && !self.exchange.is_terminated() => {
                 Poll::Ready(End::ClientGone)
@@ -345,14 +390,6 @@ impl<'a, 'e> Relay<'a, 'e> {
             .await
             .ok()
             .filter(|_| self.exchange.fatal().is_some())
-    }
-}
-
-/// Never, without a time.
-pub(super) async fn sleep_until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -8,12 +8,14 @@ use super::{
     checkout::{Checkout, CheckoutError},
     end_with,
     error::SessionError,
-    exchange::{Exchange, Loss, Touched},
+    exchange::{Exchange, Loss, Touched, TransactionRate},
     hold::Held,
+    idling::{Ending, IdleWatch, Rest},
     lane::Lane,
     record::{Outcome, SessionRecord},
     relay::{End, IdleReports, Relay, Sides},
     say_goodbye, say_to,
+    standing::Standing,
     words::Tags,
 };
 use crate::auth::Authenticated;
@@ -22,8 +24,9 @@ use crate::error::{ClientError, Fault};
 use crate::ids::EndpointName;
 use crate::pool::{LoginError, ServerSession};
 use crate::shutdown::Phase;
+use crate::tenant::quota::{ClientPermit, Paced};
 use crate::tls::Stream;
-use crate::wake::AwakeLease;
+use crate::wake::{AwakeLease, WakeError};
 use crate::wire::frame::{Broken, Sender};
 use crate::wire::reply::ErrorFields;
 use crate::wire::say;
@@ -34,6 +37,7 @@ pub(super) struct Turn<'a> {
     pub(super) who: &'a Authenticated,
     /// How long the secret of its cancel key is.
     pub(super) secret_length: SecretLength,
+    pub(super) permit: &'a ClientPermit,
 }
 
 impl Turn<'_> {
@@ -43,30 +47,34 @@ impl Turn<'_> {
         &self,
         client: &mut Stream,
         parameters: Vec<(Bytes, Bytes)>,
-        record: &mut SessionRecord,
+        (standing, record): (&mut Standing, &mut SessionRecord),
     ) -> Outcome {
         let mut early = BytesMut::new();
         let mut held = Held::new(client, &mut early, record.id, self.house, &self.who.endpoint.name);
         let checkout = Checkout {
             house: self.house,
             who: self.who,
+            permit: self.permit,
             parameters: &parameters,
         };
-        let (lease, server) = match Box::pin(checkout.run(&mut held, record)).await {
+        let (lease, server, _counted) = match Box::pin(checkout.run(&mut held, record)).await {
             Ok(lent) => lent,
-            Err(error) => return refuse(client, record, error).await,
+            Err(error) => {
+                self.tell_over(&error, record).await;
+                return refuse(client, record, error).await;
+            }
         };
         drop(parameters);
-        self.serve(client, early, &lease, server, record).await
+        self.serve((client, early), &lease, server, (standing, record))
+            .await
     }
 
     async fn serve(
         &self,
-        client: &mut Stream,
-        early: BytesMut,
+        (client, early): (&mut Stream, BytesMut),
         lease: &AwakeLease,
         mut server: ServerSession,
-        record: &mut SessionRecord,
+        (standing, record): (&mut Standing, &mut SessionRecord),
     ) -> Outcome {
         let target = server.key.take().map(|server_key| Target {
             address: lease.address().clone(),
@@ -86,8 +94,10 @@ impl Turn<'_> {
             IdleReports::No
         };
         let touched = |touched: Touched| self.touched(touched);
-        let mut exchange = Exchange::new(&touched, None);
-        let (mut up, mut down) = (Lane::new(Sender::Client), Lane::new(Sender::Server));
+        let rate = TransactionRate::new(self.permit.meter(Paced::Transactions), record.id);
+        let mut exchange = Exchange::new(&touched, None).limited_to(rate);
+        let mut up = Lane::new(Sender::Client).paced(self.permit.meter(Paced::BytesIn));
+        let mut down = Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut));
         up.push(&early);
         down.push(&std::mem::take(&mut server.early));
         drop(early);
@@ -97,11 +107,17 @@ impl Turn<'_> {
             up: &mut up,
             down: &mut down,
         };
-        let mut relay = Relay::new(sides, &mut exchange, reports).until(self.who.ends_at);
+        let mut relay = Relay::new(sides, &mut exchange, reports)
+            .until(Ending::of(self.who.ends_at, self.permit.times()))
+            .watched(IdleWatch::of(self.permit.times()))
+            .standing(standing);
         let end = relay.run(lease, self.house.shutdown.clone()).await;
         drop(relay);
 
         (record.bytes_in, record.bytes_out) = (up.bytes(), down.bytes());
+        if let Some(over) = exchange.take_over_limit() {
+            self.house.tell_over(&over, record).await;
+        }
         let last = Last::of(&exchange, &down);
         drop(registration);
         let abandoned = end.leaves_server_behind() && last.is_running;
@@ -115,6 +131,13 @@ impl Turn<'_> {
             server.close().await;
         }
         outcome
+    }
+
+    /// Where it was for a limit that there is no session.
+    async fn tell_over(&self, error: &CheckoutError, record: &SessionRecord) {
+        if let CheckoutError::OverLimit(over) | CheckoutError::Wake(WakeError::OverLimit(over)) = error {
+            self.house.tell_over(over, record).await;
+        }
     }
 
     /// What was committed concerns others: who logs in, and the clients of transaction pooling.
@@ -194,7 +217,11 @@ pub(super) async fn finish(
         (End::IdleEnded, _) => SessionError::IdleEnded {
             endpoint: endpoint.clone(),
         },
-        (End::Expired, _) => SessionError::TokenExpired,
+        (End::Dismissed(dismissal), _) => dismissal.error(endpoint),
+        (End::Expired(Ending::Token), _) => SessionError::TokenExpired,
+        (End::Expired(Ending::Age(limit)), _) => SessionError::TooOld { limit },
+        (End::Idled(Rest::Idle, limit), _) => SessionError::IdleTooLong { limit },
+        (End::Idled(_, limit), _) => SessionError::IdleInTransactionTooLong { limit },
         (End::ShutDown, _) => SessionError::ShuttingDown,
         (End::Released | End::Gate | End::BeginFailed, _) => {
             unreachable!("only a turn of transaction pooling ends so")
@@ -233,6 +260,7 @@ async fn refuse(client: &mut Stream, record: &SessionRecord, error: CheckoutErro
             say_goodbye(client, &error, record.id).await;
             Outcome::of(&error)
         }
+        CheckoutError::OverLimit(error) => refuse_with(client, record, &error).await,
         CheckoutError::Wake(error) => refuse_with(client, record, &error).await,
         CheckoutError::Login(LoginError::Refused { fields, message }) => {
             end_with(client, &message).await;

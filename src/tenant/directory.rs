@@ -11,13 +11,19 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
+
 use crate::config::{Config, DefaultEndpoint, Endpoint, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 
 /// All endpoints, by every name they have.
 #[derive(Debug)]
-pub struct Directory {
+pub struct Directory(ArcSwap<Names>);
+
+/// Those of one configuration.
+#[derive(Debug)]
+struct Names {
     domains: Vec<String>,
     by_name: BTreeMap<EndpointName, Arc<Endpoint>>,
     by_host: HashMap<String, EndpointName>,
@@ -64,6 +70,36 @@ pub enum ResolveError {
 impl Directory {
     /// The directory of a checked configuration.
     pub fn new(config: &Config) -> Self {
+        Self(ArcSwap::from_pointee(Names::new(config)))
+    }
+
+    /// The names of another configuration hold from now on.
+    pub fn replace(&self, config: &Config) {
+        self.0.store(Arc::new(Names::new(config)));
+    }
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = Arc<Endpoint>> + use<> {
+        let endpoints: Vec<_> = self.0.load().by_name.values().cloned().collect();
+        endpoints.into_iter()
+    }
+
+    /// The endpoint of this name.
+    pub fn endpoint(&self, name: &EndpointName) -> Option<Arc<Endpoint>> {
+        self.0.load().by_name.get(name).cloned()
+    }
+
+    /// The endpoint that a client means.
+    ///
+    /// # Errors
+    /// [`ResolveError`]: nothing is named, or two things are.
+    pub fn resolve(&self, said: Said<'_>) -> Result<Resolved, ResolveError> {
+        self.0.load().resolve(said)
+    }
+}
+
+impl Names {
+    fn new(config: &Config) -> Self {
         let hosts = |endpoint: &Arc<Endpoint>| {
             let name = endpoint.name.clone();
             endpoint
@@ -79,16 +115,7 @@ impl Directory {
         }
     }
 
-    /// All endpoints.
-    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.by_name.values()
-    }
-
-    /// The endpoint that a client means.
-    ///
-    /// # Errors
-    /// [`ResolveError`]: nothing is named, or two things are.
-    pub fn resolve(&self, said: Said<'_>) -> Result<Resolved, ResolveError> {
+    fn resolve(&self, said: Said<'_>) -> Result<Resolved, ResolveError> {
         let by_server_name = said.server_name.and_then(|name| self.named_by(name));
         // As in DNS, case does not matter; a name has one spelling from here on, so that every spelling of it has
         // the same mock login.

@@ -23,6 +23,7 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::config::GateRules;
@@ -32,7 +33,7 @@ use table::Table;
 /// Decides for all listeners of a pgwake.
 #[derive(Debug)]
 pub struct Gate {
-    rules: GateRules,
+    rules: ArcSwap<GateRules>,
     unproved: AtomicUsize,
     table: Table,
     hasher: RandomState,
@@ -90,11 +91,16 @@ impl Gate {
     /// A gate at which nobody has been yet.
     pub fn new(rules: GateRules) -> Self {
         Self {
-            rules,
+            rules: ArcSwap::from_pointee(rules),
             unproved: AtomicUsize::new(0),
             table: Table::default(),
             hasher: RandomState::new(),
         }
+    }
+
+    /// These hold from now on; what is counted stays counted.
+    pub fn set_rules(&self, rules: GateRules) {
+        self.rules.store(Arc::new(rules));
     }
 
     /// Takes in a connection; `None` where there are too many that have not logged in, in all or from its network.
@@ -105,12 +111,12 @@ impl Gate {
             gate: self.clone(),
             network: None,
         };
-        if before >= self.rules.unproved_max {
+        if before >= self.rules.load().unproved_max {
             return None;
         }
         if let Some(ip) = from {
             let key = self.key(&Network::of(ip), "", b"");
-            let max = self.rules.unproved_per_network_max;
+            let max = self.rules.load().unproved_per_network_max;
             unproved.network = Some(self.table.with(key, Instant::now(), |entry| {
                 let has_room = (entry.unproved as usize) < max;
                 entry.unproved += u32::from(has_room);
@@ -143,7 +149,7 @@ impl Gate {
             self.key(&network, endpoint, b""),
             self.key(&network, endpoint, role),
         ];
-        let rules = &self.rules;
+        let rules = self.rules.load();
         if self.table.with(keys[2], now, |entry| entry.is_locked_out(now)) {
             return Err(TurnedAway::LockedOut);
         }
@@ -170,8 +176,9 @@ impl Gate {
         let now = Instant::now();
         from.is_none_or(|ip| {
             let key = self.key(&Network::of(ip), "", b"");
-            self.table
-                .with(key, now, |entry| entry.attempts.take(&self.rules.attempts, now))
+            self.table.with(key, now, |entry| {
+                entry.attempts.take(&self.rules.load().attempts, now)
+            })
         })
     }
 
@@ -180,7 +187,7 @@ impl Gate {
         if let Some(ip) = from {
             let key = self.key(&Network::of(ip), "", b"");
             self.table.with(key, Instant::now(), |entry| {
-                entry.attempts.give_back(&self.rules.attempts);
+                entry.attempts.give_back(&self.rules.load().attempts);
             });
         }
     }
@@ -197,7 +204,7 @@ impl Attempt<'_> {
         let Some([network, endpoint, role]) = self.keys else {
             return;
         };
-        let (table, rules, now) = (&self.gate.table, &self.gate.rules, Instant::now());
+        let (table, rules, now) = (&self.gate.table, self.gate.rules.load(), Instant::now());
         table.with(network, now, |entry| entry.attempts.give_back(&rules.attempts));
         table.with(endpoint, now, |entry| {
             entry.attempts.give_back(&rules.attempts_per_endpoint);
@@ -210,8 +217,8 @@ impl Attempt<'_> {
         let Some([_, _, role]) = self.keys else {
             return false;
         };
-        let (table, rules, now) = (&self.gate.table, &self.gate.rules, Instant::now());
-        table.with(role, now, |entry| entry.fail(rules, now))
+        let (table, rules, now) = (&self.gate.table, self.gate.rules.load(), Instant::now());
+        table.with(role, now, |entry| entry.fail(&rules, now))
     }
 }
 

@@ -26,10 +26,20 @@ use crate::config::CertificateFiles;
 #[derive(Debug)]
 pub struct CertificateStore {
     chosen_from: ArcSwap<ByName>,
-    ask: AskClients,
-    /// In the order of the configuration. Locked while files are read, so that reloads do not overtake.
-    slots: Mutex<Vec<Slot>>,
+    /// Locked while files are read, so that reloads do not overtake.
+    slots: Mutex<Slots>,
 }
+
+/// In the order of the configuration.
+#[derive(Debug)]
+struct Slots {
+    ask: AskClients,
+    slots: Vec<Slot>,
+}
+
+/// Certificates that have been read and checked, and are not served yet.
+#[derive(Debug)]
+pub struct Prepared(Slots);
 
 /// Whether clients are asked for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,13 +102,28 @@ impl CertificateStore {
     /// # Errors
     /// As [`CertificateStore::load`].
     pub fn load_and_ask(files: &[CertificateFiles], ask: AskClients) -> Result<Arc<Self>, TlsError> {
-        let load = |files| Slot::load(files, ask);
-        let slots = files.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let Prepared(slots) = Self::prepare(files, ask)?;
         Ok(Arc::new(Self {
-            ask,
-            chosen_from: ArcSwap::from_pointee(ByName::index(&slots)),
+            chosen_from: ArcSwap::from_pointee(ByName::index(&slots.slots)),
             slots: Mutex::new(slots),
         }))
+    }
+
+    /// Reads and checks certificates, so that they can be served. Blocks on files.
+    ///
+    /// # Errors
+    /// As [`CertificateStore::load`].
+    pub fn prepare(files: &[CertificateFiles], ask: AskClients) -> Result<Prepared, TlsError> {
+        let load = |files| Slot::load(files, ask);
+        let slots = files.iter().map(load).collect::<Result<_, _>>()?;
+        Ok(Prepared(Slots { ask, slots }))
+    }
+
+    /// Serves these from the next handshake on, and no others.
+    pub fn replace(&self, Prepared(prepared): Prepared) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        self.chosen_from.store(Arc::new(ByName::index(&prepared.slots)));
+        *slots = prepared;
     }
 
     /// Whether there is no certificate: an SSLRequest is answered with `N` then.
@@ -123,11 +148,12 @@ impl CertificateStore {
     /// what they have. A certificate that cannot be used keeps its predecessor and does not hold up the others.
     /// Both are logged here, each change once. Blocks on files.
     pub fn reload(&self) -> Reloaded {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let Slots { ask, slots } = &mut *guard;
         let mut reloaded = Reloaded::default();
         for slot in slots.iter_mut() {
             let file = slot.files.certificate.clone();
-            match slot.reload(self.ask) {
+            match slot.reload(*ask) {
                 Ok(false) => (),
                 Ok(true) => {
                     tracing::info!(certificate = %file.display(), names = ?slot.served.names, "certificate reloaded");
@@ -140,7 +166,7 @@ impl CertificateStore {
             }
         }
         if !reloaded.changed.is_empty() {
-            self.chosen_from.store(Arc::new(ByName::index(&slots)));
+            self.chosen_from.store(Arc::new(ByName::index(slots)));
         }
         reloaded
     }
@@ -149,7 +175,7 @@ impl CertificateStore {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let both = |slot: &Slot| [slot.files.certificate.clone(), slot.files.key.clone()];
-        slots.iter().flat_map(both).collect()
+        slots.slots.iter().flat_map(both).collect()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Notices that certificate files have changed and has the store read them again.
 //!
 //! Folders are watched, not files: renewals replace files by rename, and Kubernetes swaps a link (`..data`)
-//! beside them. What changed is not asked; the store compares contents. `server` starts it and keeps the guard.
+//! beside them. What changed is not asked; the store compares contents. `server` starts it and keeps the guard, and
+//! watches the configuration in the same way.
 
 use std::{
     collections::BTreeSet,
@@ -75,7 +76,8 @@ async fn reload_on_change(store: Arc<CertificateStore>, mut folders: Folders, ch
     }
 }
 
-async fn until_quiet(changed: &Notify) {
+/// Waits until nothing has changed for a moment, but not for long. Cancel safe.
+pub(crate) async fn until_quiet(changed: &Notify) {
     let end = Instant::now() + QUIET_WAIT_MAX;
     while timeout_at(end.min(Instant::now() + QUIET), changed.notified())
         .await
@@ -84,13 +86,14 @@ async fn until_quiet(changed: &Notify) {
 }
 
 /// The folders of all files, and those that the files' links lead to.
-struct Folders {
+pub(crate) struct Folders {
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
 }
 
 impl Folders {
-    fn new(changed: &Arc<Notify>) -> notify::Result<Self> {
+    /// None yet; `changed` is told of what happens in them.
+    pub(crate) fn new(changed: &Arc<Notify>) -> notify::Result<Self> {
         let changed = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.is_ok_and(|event| may_change_contents(event.kind)) {
@@ -104,7 +107,7 @@ impl Folders {
     }
 
     /// Watches the folders as they are now. All of them are tried; the first error is returned.
-    fn follow(&mut self, files: &[PathBuf]) -> notify::Result<()> {
+    pub(crate) fn follow(&mut self, files: &[PathBuf]) -> notify::Result<()> {
         let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
         for gone in self.watched.difference(&wanted) {
             // Fails where the folder itself is gone, and its watch with it.

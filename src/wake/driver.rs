@@ -6,12 +6,16 @@
 //!
 //! **Invariant:** the lock never meets an await, a waker of a client or the drop of a lease.
 
+mod budget;
 mod inner;
 mod tasks;
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +37,10 @@ use super::{
 };
 use crate::compute::{Address, Compute};
 use crate::ids::{EndpointName, Generation};
+use crate::tenant::quota::{ClientPermit, WakeBudget};
+
+/// How often an endpoint that is gone is looked at for leases.
+const UNUSED_CHECK: Duration = Duration::from_millis(50);
 
 /// What all endpoints share.
 pub(super) struct Wiring {
@@ -51,6 +59,8 @@ pub(super) struct Driver {
     /// The timer is to ring earlier than it was set to.
     rearmed: Notify,
     inner: Mutex<Inner>,
+    /// The endpoint was taken out of the configuration.
+    is_removed: AtomicBool,
 }
 
 impl Driver {
@@ -60,31 +70,35 @@ impl Driver {
         policy: Policy,
         compute: Arc<dyn Compute>,
         wiring: Arc<Wiring>,
+        budget: WakeBudget,
     ) -> Self {
-        let idle = match policy.suspend_after {
-            None => IdleRule::Never,
-            Some(after) if policy.suspend_idle_sessions => IdleRule::EndsResting(after),
-            Some(after) => IdleRule::KeptByResting(after),
-        };
-        let rules = Rules {
-            idle,
-            start_timeout: policy.start_timeout,
-            suspendable: compute.can_suspend(),
-        };
+        let rules = rules(policy, &*compute);
         Self {
             name,
             compute,
             wiring,
             changed: Notify::new(),
             rearmed: Notify::new(),
-            inner: Mutex::new(Inner::new(rules)),
+            inner: Mutex::new(Inner::new(rules, budget)),
+            is_removed: AtomicBool::new(false),
         }
     }
 
+    /// Another policy holds from now on.
+    pub(super) fn set_policy(self: &Arc<Self>, policy: Policy) {
+        let mut inner = self.lock();
+        inner.set_rules(rules(policy, &*self.compute));
+        self.finish(inner);
+    }
+
     /// Asks for a lease. Where the compute is awake this is a lock, a step and nothing else.
-    pub(super) fn ask(self: &Arc<Self>, deadline: Instant) -> Waiting {
+    pub(super) fn ask(self: &Arc<Self>, deadline: Instant, client: Option<&ClientPermit>) -> Waiting {
         let mut inner = self.lock();
         let now = Instant::now();
+        if let Err(over) = inner.charge(client, now) {
+            drop(inner);
+            return Waiting::answered(self.clone(), Err(WakeError::OverLimit(over)));
+        }
         let ticket = inner.next_ticket();
         match inner.ask(ticket, deadline, now) {
             Verdict::Granted(awake) => {
@@ -192,6 +206,19 @@ impl Driver {
         self.apply(Event::Closed);
     }
 
+    /// Refuses leases from now on, because there is no such endpoint any more.
+    pub(super) fn remove(self: &Arc<Self>) {
+        self.is_removed.store(true, Ordering::Release);
+        self.close();
+    }
+
+    /// Returns once nobody holds a lease: by looking, since leases that come back are no change of state.
+    pub(super) async fn unused(&self) {
+        while self.lock().machine.has_leases() {
+            tokio::time::sleep(UNUSED_CHECK).await;
+        }
+    }
+
     /// Stops what runs, and returns once nothing does. Cancel safe: stopping goes on.
     pub(super) async fn stop(self: Arc<Self>) {
         self.apply(Event::StopOrdered);
@@ -276,12 +303,26 @@ impl Driver {
                 reason,
                 wake,
             },
+            Refusal::Closed if self.is_removed.load(Ordering::Acquire) => WakeError::Removed(endpoint),
             Refusal::Closed => WakeError::ShuttingDown,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rules(policy: Policy, compute: &dyn Compute) -> Rules {
+    let idle = match policy.suspend_after {
+        None => IdleRule::Never,
+        Some(after) if policy.suspend_idle_sessions => IdleRule::EndsResting(after),
+        Some(after) => IdleRule::KeptByResting(after),
+    };
+    Rules {
+        idle,
+        start_timeout: policy.start_timeout,
+        suspendable: compute.can_suspend(),
     }
 }
 

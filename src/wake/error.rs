@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
+use crate::tenant::quota::OverLimit;
 
 /// One start of a compute, as the log and the DETAIL of errors call it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,12 @@ pub enum WakeError {
         /// The wake that failed.
         wake: Option<WakeId>,
     },
+    /// It would be one wake, or one awake compute, too many.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+    /// The endpoint was taken out of the configuration while its client was on its way in, or here.
+    #[error("endpoint \"{0}\" is gone")]
+    Removed(EndpointName),
     /// pgwake ends, and wakes nothing any more.
     #[error("pgwake is shutting down")]
     ShuttingDown,
@@ -45,7 +52,11 @@ pub enum WakeError {
 
 impl ClientError for WakeError {
     fn sqlstate(&self) -> SqlState {
-        SqlState::CANNOT_CONNECT_NOW
+        match self {
+            Self::OverLimit(over) => over.sqlstate(),
+            Self::Removed(_) => SqlState::ADMIN_SHUTDOWN,
+            _ => SqlState::CANNOT_CONNECT_NOW,
+        }
     }
 
     fn message(&self) -> Cow<'static, str> {
@@ -56,7 +67,8 @@ impl ClientError for WakeError {
         let (text, wake) = match self {
             Self::TimedOut { waited, wake, .. } => (format!("waited {:.1} s", waited.as_secs_f64()), wake),
             Self::Failed { reason, wake, .. } => (reason.to_string(), wake),
-            Self::ShuttingDown => return None,
+            Self::OverLimit(over) => return over.detail(),
+            Self::Removed(_) | Self::ShuttingDown => return None,
         };
         Some(match wake {
             Some(wake) => format!("{text} (wake {wake})").into(),
@@ -73,6 +85,8 @@ impl ClientError for WakeError {
             Self::Failed { .. } => {
                 "try again in a few seconds; the operator's log says more under this wake".into()
             }
+            Self::OverLimit(over) => return over.hint(),
+            Self::Removed(_) => return None,
             Self::ShuttingDown => "try again in a moment".into(),
         })
     }
@@ -80,6 +94,8 @@ impl ClientError for WakeError {
     fn fault(&self) -> Fault {
         match self {
             Self::TimedOut { .. } | Self::Failed { .. } => Fault::Compute,
+            Self::OverLimit(over) => over.fault(),
+            Self::Removed(_) => Fault::Tenant,
             Self::ShuttingDown => Fault::Pgwake,
         }
     }

@@ -136,7 +136,7 @@ impl fmt::Debug for AwakeLease {
 /// leaves, also after the lease was granted; the wake goes on. Do not poll it again after it was ready.
 #[must_use = "dropping it leaves the waiting room"]
 pub struct Waiting {
-    driver: Arc<Driver>,
+    driver: Option<Arc<Driver>>,
     place: Place,
 }
 
@@ -154,13 +154,19 @@ enum Place {
 impl Waiting {
     /// Answered on arrival.
     pub(super) fn answered(driver: Arc<Driver>, answer: Answer) -> Self {
-        let place = Place::Answered(Some(answer));
+        let (driver, place) = (Some(driver), Place::Answered(Some(answer)));
+        Self { driver, place }
+    }
+
+    /// There is no such endpoint any more.
+    pub(super) fn nowhere(error: WakeError) -> Self {
+        let (driver, place) = (None, Place::Answered(Some(Err(error))));
         Self { driver, place }
     }
 
     /// To be answered later.
     pub(super) fn held(driver: Arc<Driver>, ticket: Ticket, answer: oneshot::Receiver<Answer>) -> Self {
-        let place = Place::Held { ticket, answer };
+        let (driver, place) = (Some(driver), Place::Held { ticket, answer });
         Self { driver, place }
     }
 }
@@ -183,8 +189,8 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Place::Held { ticket, .. } = self.place {
-            self.driver.leave(ticket);
+        if let (Place::Held { ticket, .. }, Some(driver)) = (&self.place, &self.driver) {
+            driver.leave(*ticket);
         }
     }
 }

@@ -51,7 +51,7 @@ use crate::ids::Generation;
 /// How long resting leaseholders get to end their sessions: a goodbye to each client, no more.
 pub(super) const EMPTYING_MAX: Duration = Duration::from_secs(5);
 
-/// What does not change while the endpoint exists.
+/// What the configuration says of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     pub(super) idle: IdleRule,
@@ -121,6 +121,11 @@ impl Machine {
         }
     }
 
+    /// Others hold from now on. A start that is under way keeps its time.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// One step. What is to be done comes out in the order in which it is to be done; an arrival that is
     /// answered at once is answered by the last action.
     pub(super) fn step(&mut self, event: Event, now: Instant) -> std::vec::Drain<'_, Action> {
@@ -171,6 +176,23 @@ impl Machine {
         self.leases().map(|_| self.generation)
     }
 
+    /// Whether somebody who asks now, and nobody else, causes a wake.
+    pub(super) fn would_wake(&self, now: Instant) -> bool {
+        let is_known_to_fail = || {
+            self.failure
+                .as_ref()
+                .is_some_and(|failure| failure.reason_at(now).is_some())
+        };
+        self.door == Door::Open
+            && match self.state {
+                State::Unknown | State::Asleep | State::Failed | State::Suspending => !is_known_to_fail(),
+                State::Inspecting => true,
+                State::Waking { .. } | State::Ready(_) | State::Emptying { .. } | State::Settling { .. } => {
+                    false
+                }
+            }
+    }
+
     /// Whether a compute that came up under this generation is the one that is waited for.
     pub(super) fn expects(&self, generation: Generation) -> bool {
         self.is_inspecting(generation) || self.is_waking(generation)
@@ -179,6 +201,17 @@ impl Machine {
     /// Whether nothing runs and nothing is under way.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.state, State::Unknown | State::Asleep | State::Failed)
+    }
+
+    /// Whether anybody holds a lease.
+    pub(super) fn has_leases(&self) -> bool {
+        self.leases()
+            .is_some_and(|leases| leases.active + leases.resting > 0)
+    }
+
+    /// Whether it is being looked at, so that nobody knows whether it runs.
+    pub(super) fn is_looking(&self) -> bool {
+        matches!(self.state, State::Inspecting)
     }
 
     fn act(&mut self, action: Action) {

@@ -159,11 +159,11 @@ async fn wake_survives_whoever_asked_and_they_keep_nothing_awake() {
 async fn client_that_leaves_while_held_frees_its_place_at_once() {
     let house = house();
     let mut waiting: Vec<_> = (0..3).map(|_| house.ask(SECOND)).collect();
-    assert_eq!(house.wakes.driver(&house.name).held(), 3);
+    assert_eq!(house.wakes.driver(&house.name).unwrap().held(), 3);
     waiting.pop();
-    assert_eq!(house.wakes.driver(&house.name).held(), 2);
+    assert_eq!(house.wakes.driver(&house.name).unwrap().held(), 2);
     drop(waiting);
-    assert_eq!(house.wakes.driver(&house.name).held(), 0);
+    assert_eq!(house.wakes.driver(&house.name).unwrap().held(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -306,3 +306,34 @@ async fn a_kept_session_that_ends_by_its_clients_limit_is_no_loss() {
     assert_eq!(values(&other.query(look).await), ["0", "\u{2205}"]);
     assert_eq!(values(&client.query(look).await), ["100ms", "mine"]);
 }
+
+/// After RESET ALL the session has the application_name of whoever opened it, until its client's is set again.
+#[tokio::test]
+async fn what_is_set_for_no_transaction_behind_a_reset_is_told_to_nobody() {
+    let who = |name: &str| Who::new("postgres", "postgres").with("application_name", name);
+    for sessions in [1, 2] {
+        Script::new("leak-reset", sessions)
+            .who(Who::new("postgres", "postgres"))
+            .who(who("first"))
+            .query(1, "select 1")
+            .query(0, "reset all")
+            .queries(
+                0,
+                &[
+                    "begin",
+                    "reset all",
+                    "set local application_name = 'client 0'",
+                    "commit",
+                ],
+            )
+            .query(0, "rollback")
+            .query(0, "select current_setting('application_name')")
+            .query(1, "select current_setting('application_name')")
+            .query(0, "set local application_name = 'client 0'")
+            .query(1, "select current_setting('application_name')")
+            .query(0, "rollback")
+            .query(0, "select current_setting('application_name')")
+            .play()
+            .await;
+    }
+}

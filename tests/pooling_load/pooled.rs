@@ -1,6 +1,6 @@
 //! One endpoint with a Postgres that sleeps, served through few server sessions: the ways to it and around it.
 
-use std::{fs, pin::pin, time::Duration};
+use std::{fs, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use pgwake::{ids::EndpointName, pool::PoolFigures, server::raise_file_limit, session::Pooling};
@@ -140,8 +140,13 @@ impl Pooled {
         }
     }
 
-    fn pooling(&self) -> &Pooling {
-        &self.gateway.server.house().pooling[&EndpointName::parse(self.endpoint).unwrap()]
+    fn pooling(&self) -> Arc<Pooling> {
+        self.gateway
+            .server
+            .house()
+            .pooling
+            .get(&EndpointName::parse(self.endpoint).unwrap())
+            .unwrap()
     }
 
     /// How often its compute has been woken.

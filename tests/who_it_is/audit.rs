@@ -48,8 +48,11 @@ async fn each_step_of_a_client_is_a_line_with_who_it_was() {
         .start()
         .await;
     for (pooling, expected) in [
-        ("", &["auth_ok", "wake_asked", "wake_ready", "session_closed"][..]),
-        ("-pooler", &["auth_ok", "session_closed"]),
+        (
+            "",
+            &["connect", "auth_ok", "wake_asked", "wake_ready", "session_closed"][..],
+        ),
+        ("-pooler", &["connect", "auth_ok", "session_closed"]),
     ] {
         let file = gateway.path().join("audit.json");
         fs::write(&file, "").unwrap();
@@ -124,6 +127,49 @@ async fn a_failed_login_has_its_true_reason() {
         assert!(!last.to_string().contains("aud-secret"), "{last}");
     }
     assert_eq!(gateway.wakes("aud-failed"), 0);
+}
+
+#[tokio::test]
+async fn lock_outs_and_refused_encryption_have_lines_of_their_own() {
+    let gateway = Setup::new()
+        .listed("aud-locked", "")
+        .tenants(TO_FILE)
+        .tenants("[gate]\nfailures_max = 2\n")
+        .start()
+        .await;
+    for _ in 0..3 {
+        conversation(gateway.raw_to("aud-locked").await, SUPERUSER, "aud-secret guess").await;
+    }
+    let told = events(&gateway, "lockout", 1).await;
+    let lockout = told.iter().find(|event| event["event"] == "lockout").unwrap();
+    assert_eq!(
+        (&lockout["role"], &lockout["endpoint"]),
+        (&SUPERUSER.into(), &"aud-locked".into()),
+        "{lockout}"
+    );
+    assert_eq!(told.iter().filter(|event| event["event"] == "connect").count(), 3);
+
+    let mut plain = Raw::tcp(gateway.address()).await;
+    plain.send(&startup("app")).await;
+    assert_eq!(plain.message().await.sqlstate(), "08004");
+    let mut broken = Raw::tcp(gateway.address()).await;
+    broken.send(&[0x16, 3, 1, 0, 4, 9, 9, 9, 9]).await;
+    while broken.any().await {}
+    let told = events(&gateway, "tls_refused", 2).await;
+    let reasons: Vec<_> = told
+        .iter()
+        .filter(|event| event["event"] == "tls_refused")
+        .collect();
+    assert_eq!(
+        (&reasons[0]["sqlstate"], &reasons[1]["sqlstate"]),
+        (&"08004".into(), &"08P01".into()),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons
+            .iter()
+            .all(|event| event["peer"].as_str().unwrap().starts_with("127.0.0.1:"))
+    );
 }
 
 #[tokio::test]

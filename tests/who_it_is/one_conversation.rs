@@ -6,7 +6,7 @@ use super::{conversation, startup, verifier};
 use crate::harness::{
     gateway::{Gateway, Setup},
     postgres::{PASSWORD, Postgres, Version},
-    raw::{Message, Raw},
+    raw::{self, Message, Raw},
 };
 
 const ROLES: &str = "create role app_one login password 'right';
@@ -63,6 +63,35 @@ async fn whatever_is_wrong_reads_the_same() {
     for (name, shape) in &shapes[1..] {
         assert_eq!(*shape, shapes[0].1, "{name}");
     }
+}
+
+#[tokio::test]
+async fn one_tenants_password_is_worthless_at_another_whatever_name_leads_there() {
+    let endpoint = |tenant: &str, name: &str, password: &str| {
+        format!(
+            "[tenants.{tenant}.endpoints.{name}]\nroles.app.verifier = \"{}\"\n\
+             compute = {{ kind = \"fixed\", address = \"127.0.0.1:1\" }}\n",
+            verifier(password)
+        )
+    };
+    let gateway = Setup::new()
+        .tenants(&endpoint("acme", "one-acme", "of acme"))
+        .tenants(&endpoint("other", "one-other", "of other"))
+        .start()
+        .await;
+    for (name, password) in [
+        ("one-acme", "of other"),
+        ("one-other", "of acme"),
+        ("one-other-pooler", "of acme"),
+    ] {
+        let heard = conversation(gateway.raw_to(name).await, "app", password).await;
+        assert_eq!(heard.last().unwrap().sqlstate(), "28P01", "{name}");
+    }
+    // The server name says one tenant, `options` the other.
+    let options = [("user", "app"), ("options", "endpoint=one-other")];
+    let mut client = gateway.raw_to("one-acme").await;
+    client.send(&raw::startup(raw::PROTOCOL_3_0, &options)).await;
+    assert_eq!(client.message().await.sqlstate(), "08004");
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ fn changed(claim: &str, value: Value) -> String {
 }
 
 /// `[defaults]` that let tokens of the issuer in, whose keys are in a file.
-fn with_tokens(setup: Setup, login: &str, more: &str) -> Setup {
+pub(super) fn with_tokens(setup: Setup, login: &str, more: &str) -> Setup {
     let file = setup.path().join("keys.json");
     fs::write(&file, ISSUER.key_set().to_string()).unwrap();
     setup.tenants(&format!(

@@ -80,6 +80,18 @@ impl<'t> Signed<'t> {
         self.algorithm
     }
 
+    /// What stands between the dots, for `fuzzing`.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn payload_text(&self) -> &'t [u8] {
+        self.payload
+    }
+
+    /// What nobody may believe, for `fuzzing`.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn unverified_payload(&self) -> Option<Vec<u8>> {
+        decoded(self.payload).ok()
+    }
+
     /// The payload, if this key has signed it. The algorithm is the key's own; one that the header only claims is
     /// refused.
     pub(super) fn verify(&self, key: &Key) -> Result<Vec<u8>, TokenError> {

@@ -62,7 +62,7 @@ struct Shared<'a> {
 /// One endpoint as it is written, with everything that it takes its values from.
 pub(super) struct Written<'a> {
     pub(super) name: &'a EndpointName,
-    tenant_name: &'a TenantName,
+    pub(super) tenant_name: &'a TenantName,
     pub(super) own: &'a At<EndpointTable>,
     pub(super) tenant: &'a Tenant,
     pub(super) defaults: Option<&'a Inherited>,
@@ -83,6 +83,7 @@ impl Written<'_> {
         let suspend_after = self.inherit("suspend_after", |i| &i.suspend_after);
         let suspend_idle_sessions = self.inherit("suspend_idle_sessions", |i| &i.suspend_idle_sessions);
         let pool = self.check_pool();
+        let quotas = self.check_quotas();
         let access = self.check_access();
         let hosts = self.check_hosts(shared);
         let login = self.check_login();
@@ -109,6 +110,7 @@ impl Written<'_> {
             start_timeout,
             stop_timeout,
             pool,
+            quotas,
             compute: compute?,
         })
     }

@@ -29,10 +29,11 @@ impl Exchange<'_> {
                 }
             }
             let describing = if self.is_describing() { Shape::SEEN_MAX } else { 0 };
+            let sees_errors = self.may_refuse();
             let wanted = |front: Front| match front.tag {
                 b't' | b'T' => describing,
                 b'Z' => 1,
-                b'E' if self.pooled.is_some() => ERROR_BYTES_MAX,
+                b'E' if sees_errors => ERROR_BYTES_MAX,
                 b'C' | b'E' => PREFIX_BYTES,
                 b'S' => PARAMETER_BYTES_MAX,
                 _ => 0,
@@ -93,6 +94,9 @@ impl Exchange<'_> {
         }
         if status == b'I' && self.touched.is_any() {
             (self.tell_touched)(std::mem::take(&mut self.touched));
+        }
+        if status == b'I' {
+            self.transaction_ended();
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.carried.prepared.end_batch();

@@ -157,13 +157,17 @@ impl Exchange<'_> {
     /// Postgres refuses something else in the message's place, so that its transaction is what it is after an error;
     /// the client reads pgwake's words.
     pub(super) fn refuse(&mut self, lane: &mut Lane, front: Front, kind: Kind, body: Bytes) {
-        self.put_begin(lane);
+        if self.pooled.is_some() {
+            self.put_begin(lane);
+        }
         lane.skip(front);
         match kind {
             Kind::Simple => {
                 put(lane, b'Q', &[REFUSED_TEXT]);
-                // Which one the session has then depends on whether it ignores this.
-                self.pooled().carried.prepared.unnamed = next_serial();
+                if let Some(pooled) = &mut self.pooled {
+                    // Which one the session has then depends on whether it ignores this.
+                    pooled.carried.prepared.unnamed = next_serial();
+                }
             }
             // Under a name: the unnamed statement stays what it is.
             _ => put(lane, b'P', &[REFUSED_TEXT, REFUSED_TEXT, b"\0\0"]),

@@ -49,7 +49,7 @@ impl<'a> Exchange<'a> {
                 return Editing::Open;
             };
             let bind_seen = self.facts().bind_seen;
-            if self.pass_pooled(lane, front).is_some() {
+            if !self.may_begin(lane, front) || self.pass_pooled(lane, front).is_some() {
                 self.used = true;
                 let facts = self.facts();
                 (facts.gate, facts.databases_closed, facts.bind_seen) = (None, false, 0);

@@ -13,6 +13,9 @@ impl Exchange<'_> {
             let Some(front) = lane.front(|_| PREFIX_BYTES) else {
                 return Editing::Open;
             };
+            if !self.may_begin(lane, front) {
+                continue;
+            }
             match front.tag {
                 b'Q' | b'P' => self.note_text(front.tag, lane.body(front)),
                 b'E' => self.commit_possible |= self.commit_prepared,

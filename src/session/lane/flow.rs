@@ -78,6 +78,12 @@ impl Lane {
 
     /// Reads what there is without passing anything on; `Ready(false)` at the end.
     pub(in crate::session) fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut Stream) -> Poll<bool> {
+        if let Some(pacing) = &mut self.pacing
+            && pacing.poll_ready(cx).is_pending()
+        {
+            self.settle();
+            return Poll::Pending;
+        }
         self.make_room(1);
         let end = self.end;
         let Some(inbox) = &mut self.inbox else {
@@ -88,6 +94,9 @@ impl Lane {
         let count = read.filled().len();
         let filled = read.remaining() == 0;
         self.end += count;
+        if let Some(pacing) = &mut self.pacing {
+            pacing.charge(count);
+        }
         match result {
             Poll::Ready(Ok(())) if count > 0 => {
                 self.size = if filled { Size::Large } else { Size::Small };

@@ -58,7 +58,8 @@ impl Pooled<'_> {
     /// The wake goes on without anybody who waits for it.
     fn wake(&self) {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
-        drop(self.house.wakes.lease(&self.endpoint.name, &self.right, deadline));
+        let wakes = &self.house.wakes;
+        drop(wakes.lease_for(&self.permit, &self.endpoint.name, &self.right, deadline));
     }
 
     /// Borrows a session, and believes what its server says.
@@ -81,6 +82,9 @@ impl Pooled<'_> {
 
     /// There is no session: the client cannot come in.
     async fn turn_away(&mut self, client: &mut Stream, error: LendError, record: &SessionRecord) -> Outcome {
+        if let Some(over) = error.over_limit() {
+            self.house.tell_over(over, record).await;
+        }
         match error {
             LendError::Login(error) => self.end_for_login(client, error, record).await,
             LendError::Session(SessionError::ClientGone) => Outcome::of(&SessionError::ClientGone),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Pooled;
@@ -22,6 +22,7 @@ use crate::session::{
     record::{SessionRecord, Step},
     reported::Reported,
 };
+use crate::tenant::quota::{OverLimit, Permit as Permitted};
 use crate::tls::Stream;
 use crate::wake::{AwakeLease, WakeError};
 
@@ -51,6 +52,18 @@ pub(super) enum LendError {
     Login(#[from] LoginError),
     #[error(transparent)]
     Session(#[from] SessionError),
+}
+
+impl LendError {
+    /// The limit that it was for, if it was.
+    pub(super) fn over_limit(&self) -> Option<&OverLimit> {
+        match self {
+            Self::Session(SessionError::OverLimit(over)) | Self::Wake(WakeError::OverLimit(over)) => {
+                Some(over)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl From<HoldEnd> for LendError {
@@ -108,7 +121,8 @@ impl Pooled<'_> {
     /// What can be had without any wait: an awake compute, a free permit, the client's own session or one that suits.
     fn lend_at_once(&mut self) -> Option<Loan> {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
-        let waiting = self.house.wakes.lease(&self.endpoint.name, &self.right, deadline);
+        let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
+        let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
         let lease = waiting.now_or_never()?.ok()?;
         let permit = self.pooling.pool.try_permit()?;
         let session = self.idle_session(&lease)?;
@@ -177,8 +191,10 @@ impl Pooled<'_> {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
         let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
         self.house.tell_wake_asked(&self.endpoint, record).await;
-        let waiting = wakes.lease(name, &self.right, deadline);
-        let waited = held.wait(waiting, || wakes.phase(name)).await?;
+        let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
+        let waited = held
+            .wait_for_lease(waiting, &self.permit, || wakes.phase(name))
+            .await?;
         let was_cold = waited.as_ref().map(AwakeLease::was_cold);
         self.house.tell_woken(was_cold, record).await;
         let lease = waited?;
@@ -244,7 +260,8 @@ impl Pooled<'_> {
                     slot.map_err(|_| self.waited_too_long())?
                 }
             };
-            match self.connect(lease, slot, held).await {
+            let counted = self.counted(held).await?;
+            match self.connect(lease, (slot, counted), held).await {
                 Err(LendError::Login(LoginError::Refused { fields, .. }))
                     if fields.sqlstate.starts_with("53")
                         && pooling.pool.live() > 0
@@ -261,10 +278,28 @@ impl Pooled<'_> {
         }
     }
 
+    /// The right to one more server session of its tenant. Where there are too many, those that rest are closed first.
+    async fn counted(&self, held: &mut Held<'_>) -> Result<Permitted, LendError> {
+        if let Ok(counted) = self.permit.server_session() {
+            return Ok(counted);
+        }
+        let directory = &self.house.directory;
+        let siblings = directory
+            .endpoints()
+            .filter(|endpoint| endpoint.tenant == self.endpoint.tenant);
+        let siblings: Vec<_> = siblings
+            .filter_map(|endpoint| self.house.pooling.get(&endpoint.name))
+            .collect();
+        let closing = join_all(siblings.iter().map(|pooling| pooling.pool.close_idle()));
+        held.wait(Box::pin(closing), || "waiting for a server session")
+            .await?;
+        Ok(self.permit.server_session().map_err(SessionError::OverLimit)?)
+    }
+
     async fn connect(
         &mut self,
         lease: &AwakeLease,
-        slot: Slot,
+        place: (Slot, Permitted),
         held: &mut Held<'_>,
     ) -> Result<Lent<Carried>, LendError> {
         let pooling = self.pooling.clone();
@@ -280,9 +315,9 @@ impl Pooled<'_> {
                 parameters: &self.parameters,
             };
             let connecting = connect(lease.address(), identity, &self.house.sockets);
-            let connecting = timeout(self.house.limits.connect_timeout, connecting);
+            let connecting = timeout(self.house.limits.load().connect_timeout, connecting);
             match held.wait(Box::pin(connecting), what).await? {
-                Ok(Ok(session)) => return Ok(self.opened(session, slot, lease)),
+                Ok(Ok(session)) => return Ok(self.opened(session, place, lease)),
                 Ok(Err(error)) if error.is_starting() => {
                     if since.elapsed() + STARTING_RETRY > self.endpoint.hold_timeout {
                         return Err(self.still_starting(since, &error).into());
@@ -300,7 +335,12 @@ impl Pooled<'_> {
         }
     }
 
-    fn opened(&self, session: ServerSession, slot: Slot, lease: &AwakeLease) -> Lent<Carried> {
+    fn opened(
+        &self,
+        session: ServerSession,
+        (slot, counted): (Slot, Permitted),
+        lease: &AwakeLease,
+    ) -> Lent<Carried> {
         let target = session.key.clone().map(|server_key| Target {
             address: lease.address().clone(),
             server_key,
@@ -309,6 +349,7 @@ impl Pooled<'_> {
         let mut carried = Carried::opened_by(self.serial, self.application.clone(), state);
         carried.reported = Reported::from_greeting(&session.greeting);
         carried.names = self.startup_names.clone();
+        carried.counted = Some(counted);
         carried.target = target.map(ServerTarget::new);
         self.pooling.greeted(&self.key, carried.reported.clone());
         let fresh = Fresh {

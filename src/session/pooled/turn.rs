@@ -15,6 +15,7 @@ use crate::session::{
     error::SessionError,
     exchange::{self, Exchange, Facts, Gate},
     expected::{Asker, Kind},
+    idling::IdleWatch,
     lane::Lane,
     pins::PinPermit,
     pooling::Database,
@@ -22,6 +23,7 @@ use crate::session::{
     relay::{End, IdleReports, Relay, Sides},
     turn::{Last, finish},
 };
+use crate::tenant::quota::Paced;
 use crate::tls::Stream;
 use crate::wire::frame::Sender;
 use crate::wire::refuse;
@@ -64,6 +66,10 @@ impl Pooled<'_> {
         client: &mut Stream,
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
+        if let Err(over) = self.rate.begin() {
+            let error = LendError::Session(over.into());
+            return self.refuse(client, error, record).await;
+        }
         let mut turn = match self.brought(client, record).await {
             Ok(turn) => turn,
             Err(Unserved::Unlent(error)) => return self.refuse(client, error, record).await,
@@ -106,7 +112,7 @@ impl Pooled<'_> {
     fn begin(&self, loan: Loan) -> Turn {
         Turn {
             facts: Facts::default(),
-            down: Lane::new(Sender::Server),
+            down: Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut)),
             functions_epoch: self.pooling.functions_epoch(),
             database: self.pooling.database(&self.database, loan.lease.generation()),
             loan,
@@ -182,7 +188,7 @@ impl Pooled<'_> {
             facts: &mut turn.facts,
             session: record.id,
         };
-        let mut exchange = Exchange::new(&tell_touched, Some(pooled));
+        let mut exchange = Exchange::new(&tell_touched, Some(pooled)).limited_to(&mut self.rate);
         exchange.expected.resume(turn.loan.status);
         let reports = if self.endpoint.suspend_idle_sessions {
             IdleReports::Yes
@@ -195,14 +201,21 @@ impl Pooled<'_> {
             up: &mut self.up,
             down: &mut turn.down,
         };
-        let mut relay = Relay::new(sides, &mut exchange, reports).until(self.ends_at);
+        let mut relay = Relay::new(sides, &mut exchange, reports)
+            .until(self.ends_at)
+            .watched(IdleWatch::of(self.permit.times()))
+            .standing(&mut self.standing);
         let end = relay.run(&turn.loan.lease, self.shutdown.clone()).await;
         drop(relay);
+        let over = exchange.take_over_limit();
         let last = Last::of(&exchange, &turn.down);
         turn.is_over = exchange.is_terminated();
         turn.loan.status = exchange.expected.status();
         turn.was_copying = exchange.expected.is_copying();
         turn.owed = exchange.expected.take_owed();
+        if let Some(over) = over {
+            self.tell_over(&over, record).await;
+        }
         (end, last)
     }
 
@@ -246,6 +259,9 @@ impl Pooled<'_> {
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
         self.cancel.park();
+        if let Some(over) = error.over_limit() {
+            self.tell_over(over, record).await;
+        }
         let mut message = BytesMut::new();
         match &error {
             LendError::Session(SessionError::ClientGone) => {

@@ -20,7 +20,9 @@ use super::super::{
     state::{Action, Event, Machine, Refusal, Rules, State},
     waiting::Ticket,
 };
+use super::budget::Budget;
 use crate::ids::Generation;
+use crate::tenant::quota::{ClientPermit, OverLimit, WakeBudget};
 
 pub(super) struct Inner {
     pub(super) machine: Machine,
@@ -39,6 +41,8 @@ pub(super) struct Inner {
     pub(super) starting: Option<JoinHandle<()>>,
     /// When the timer's task looks next; `None`: there is no task.
     pub(super) timer: Option<Instant>,
+    /// In whose name it is awake.
+    pub(super) budget: Budget,
 }
 
 pub(super) struct Held {
@@ -78,8 +82,9 @@ pub(super) enum Verdict {
 }
 
 impl Inner {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(super) fn new(rules: Rules, budget: WakeBudget) -> Self {
         Self {
+            budget: Budget::new(budget, rules),
             machine: Machine::new(rules),
             work: VecDeque::new(),
             working: false,
@@ -98,6 +103,17 @@ impl Inner {
     pub(super) fn next_ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
+    }
+
+    /// Others hold from now on; the timer is set by them.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.machine.set_rules(rules);
+        self.after_step(mem::discriminant(self.machine.state()), Vec::new());
+    }
+
+    /// Somebody is about to ask: see [`Budget::asked`].
+    pub(super) fn charge(&mut self, client: Option<&ClientPermit>, now: Instant) -> Result<(), OverLimit> {
+        self.budget.asked(&self.machine, self.held.len(), client, now)
     }
 
     pub(super) fn ask(&mut self, ticket: Ticket, deadline: Instant, now: Instant) -> Verdict {
@@ -133,6 +149,7 @@ impl Inner {
             self.work.extend(work);
         }
         if mem::discriminant(self.machine.state()) != before {
+            self.budget.follow(&self.machine);
             self.work.push_back(Work::TellChange);
         }
         match (self.machine.due(), self.timer) {

@@ -1,0 +1,48 @@
+//! The limits that hold, as `pgwake check` shows them. What is not limited is not shown.
+
+use super::{Values, list, quoted};
+use crate::config::{ByteRate, DurationText, EndpointQuotas, Quota, RateText};
+
+/// Beyond `clients_max`, which always has a value.
+pub(super) fn of_process(quota: &Quota) -> Values {
+    let shown = values("limits", quota).into_iter();
+    shown.filter(|(key, _)| key != "limits.clients_max").collect()
+}
+
+pub(super) fn of_endpoint(quotas: &EndpointQuotas) -> Values {
+    let mut all = values("limits.per_tenant", &quotas.per_tenant);
+    all.extend(values("limits.per_endpoint", &quotas.per_endpoint));
+    all.extend(values("limits.per_role", &quotas.per_role));
+    if !quotas.operator_roles.is_empty() {
+        let roles = list(quotas.operator_roles.iter().map(quoted));
+        all.push(("limits.operator_roles".to_owned(), roles));
+    }
+    all
+}
+
+fn values(scope: &str, quota: &Quota) -> Values {
+    let number = |number: Option<usize>| number.map(|number| number.to_string());
+    let rate = |rate: Option<_>| rate.map(|rate| quoted(RateText(rate)));
+    let bytes = |rate: Option<ByteRate>| rate.map(quoted);
+    let time = |time: Option<_>| time.map(|time| quoted(DurationText(time)));
+    let reserve = Some(quota.operator_reserve).filter(|reserve| *reserve > 0);
+    let all = [
+        ("clients_max", number(quota.clients_max)),
+        ("operator_reserve", number(reserve)),
+        ("server_sessions_max", number(quota.server_sessions_max)),
+        ("computes_awake_max", number(quota.computes_awake_max)),
+        ("held_clients_max", number(quota.held_clients_max)),
+        ("connects", rate(quota.connects)),
+        ("wakes", rate(quota.wakes)),
+        ("transactions", rate(quota.transactions)),
+        ("bytes_in", bytes(quota.bytes_in)),
+        ("bytes_out", bytes(quota.bytes_out)),
+        ("session_age", time(quota.session_age)),
+        ("idle_time", time(quota.idle_time)),
+        ("idle_in_transaction_time", time(quota.idle_in_transaction_time)),
+    ];
+    let shown = all.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    shown
+        .map(|(key, value)| (format!("{scope}.{key}"), value))
+        .collect()
+}

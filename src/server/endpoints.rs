@@ -1,0 +1,84 @@
+//! What an endpoint of the configuration becomes: its compute, and how that wakes and sleeps.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
+use crate::compute::{Compute, fixed::FixedCompute};
+use crate::config::{self, Config, Endpoint};
+use crate::tenant::quota::Quotas;
+use crate::tls::AskClients;
+use crate::wake::{Policy, Wakes};
+
+/// How an endpoint's compute wakes and sleeps.
+pub(super) fn policy(endpoint: &Endpoint) -> Policy {
+    Policy {
+        suspend_after: endpoint.suspend_after,
+        suspend_idle_sessions: endpoint.suspend_idle_sessions,
+        start_timeout: endpoint.start_timeout,
+    }
+}
+
+/// One endpoint that needs certificates has all clients asked, or strangers could tell which it is.
+pub(super) fn ask_clients(config: &Config) -> AskClients {
+    let mut endpoints = config.endpoints.values();
+    match endpoints.any(|endpoint| endpoint.client_certificates.is_some()) {
+        true => AskClients::Always,
+        false => AskClients::Never,
+    }
+}
+
+pub(super) fn places(config: &Config) -> Places {
+    Places {
+        socket_base: sockets::choose_base(config.socket_dir.as_deref(), &config.state_dir),
+        log_dir: config.state_dir.join("log"),
+    }
+}
+
+pub(super) fn add_computes(config: &Config, wakes: &Wakes, quotas: &Quotas) -> Result<(), StartError> {
+    let places = places(config);
+    for endpoint in config.endpoints.values() {
+        let (name, budget) = (endpoint.name.clone(), quotas.wake_budget(endpoint));
+        wakes.add_within(name, policy(endpoint), compute(endpoint, &places)?, budget);
+    }
+    Ok(())
+}
+
+pub(super) fn compute(endpoint: &Endpoint, places: &Places) -> Result<Arc<dyn Compute>, StartError> {
+    let process = match &endpoint.compute {
+        config::Compute::Fixed(fixed) => return Ok(Arc::new(FixedCompute::new(fixed))),
+        config::Compute::Process(process) => process,
+    };
+    let compute = process_compute(endpoint, process, places)?;
+    if let Err(error) = compute.check() {
+        // The others are served all the same, and it may be mended before this one is woken.
+        tracing::warn!(endpoint = %endpoint.name, reason = error.reason, "could not be started now");
+    }
+    Ok(Arc::new(compute))
+}
+
+pub(super) fn process_compute(
+    endpoint: &Endpoint,
+    process: &config::ProcessCompute,
+    places: &Places,
+) -> Result<ProcessCompute, StartError> {
+    let roles = endpoint
+        .roles
+        .iter()
+        .map(|(name, role)| (name.clone(), role.verifier.clone()));
+    let creation = Creation {
+        roles: roles.collect(),
+    };
+    let name = endpoint.name.clone();
+    ProcessCompute::new(
+        name.clone(),
+        process,
+        creation,
+        places.clone(),
+        endpoint.stop_timeout,
+    )
+    .map_err(|error| StartError::Compute {
+        endpoint: name,
+        error,
+    })
+}

@@ -1,0 +1,55 @@
+//! Notices that files of the configuration have changed, and has it read again.
+//!
+//! Folders are watched, not files, as for certificates: editors replace files by rename, and Kubernetes swaps a link.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, task::spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Reloader;
+use crate::tls::{Folders, until_quiet};
+
+/// A folder that could not be watched, or was made again, is watched after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Dropping it stops following.
+pub(super) struct Following {
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Following {
+    /// Follows the files that the reloader knows, and those that it gets to know.
+    pub(super) fn begin(reloader: Arc<Reloader>) -> Result<Self, notify::Error> {
+        let changed = Arc::new(Notify::new());
+        let mut folders = Folders::new(&changed)?;
+        folders.follow(&reloader.files())?;
+        let task = tokio::spawn(follow(reloader, folders, changed));
+        Ok(Self {
+            _task: AbortOnDropHandle::new(task),
+        })
+    }
+}
+
+async fn follow(reloader: Arc<Reloader>, mut folders: Folders, changed: Arc<Notify>) {
+    loop {
+        let has_changed = tokio::time::timeout(LOOK_AGAIN, changed.notified()).await.is_ok();
+        let files = reloader.files();
+        let watched = spawn_blocking(move || {
+            // Before the files are read: what changes in between is reported.
+            if let Err(error) = folders.follow(&files) {
+                tracing::debug!(%error, "a folder of the configuration cannot be watched");
+            }
+            folders
+        });
+        match watched.await {
+            Ok(back) => folders = back,
+            Err(_) => return, // the runtime is going down
+        }
+        if has_changed {
+            until_quiet(&changed).await;
+            // What came of it is logged there.
+            let _ = reloader.reload().await;
+        }
+    }
+}

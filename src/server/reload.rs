@@ -1,0 +1,275 @@
+//! The configuration, read again and put in force while clients are served: all of it, or nothing.
+//!
+//! Everything that can fail is done first, on things that nobody uses yet; what follows cannot fail. Sessions keep the
+//! rules that they came in with, but for limits, which hold at once, and for the right to be where they are. Who calls:
+//! `server` for whoever asks, and `following` when files have changed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::Mutex as Turn,
+    task::{AbortHandle, spawn_blocking},
+    time::{Instant, sleep_until},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Changes, StartError,
+    endpoints::{ask_clients, compute, places, policy},
+    roles,
+    wiring::Wiring,
+};
+use crate::audit::Event;
+use crate::auth::Proofs;
+use crate::compute::Compute;
+use crate::config::{Config, Endpoint, Loaded, Origins, Problems, RolesFrom, load};
+use crate::session::{House, Pooling};
+use crate::shutdown::Phase;
+use crate::tls::{CertificateStore, Prepared};
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// It is right, and cannot be put in force.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It did not come from a file.
+    #[error("this pgwake was not started from a file")]
+    NoFile,
+    /// pgwake is ending.
+    #[error("pgwake is shutting down")]
+    ShuttingDown,
+}
+
+/// Reads the configuration again.
+pub struct Reloader {
+    house: Arc<House>,
+    wiring: Arc<Wiring>,
+    tasks: TaskTracker,
+    file: Mutex<Option<PathBuf>>,
+    /// All files that it was last read from, right or wrong.
+    files: Mutex<Vec<PathBuf>>,
+    /// Reads the roles of endpoints that are new.
+    learning: Mutex<Option<AbortHandle>>,
+    /// What holds. Locked while something is changed: reloads do not overtake.
+    holds: Turn<Config>,
+}
+
+/// What is needed for a change, made and not used yet.
+struct Ready {
+    proofs: Proofs,
+    certificates: Option<Prepared>,
+    added: Vec<(Arc<Endpoint>, Arc<dyn Compute>)>,
+}
+
+impl Reloader {
+    pub(super) fn new(house: Arc<House>, wiring: Arc<Wiring>, tasks: TaskTracker, config: Config) -> Self {
+        Self {
+            house,
+            wiring,
+            tasks,
+            file: Mutex::default(),
+            files: Mutex::default(),
+            learning: Mutex::default(),
+            holds: Turn::new(config),
+        }
+    }
+
+    /// Where the configuration is read from. Blocks on files.
+    pub fn set_file(&self, file: &Path) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.to_owned());
+        if let Ok(loaded) = load(file) {
+            self.note_files(&loaded.origins, file);
+        }
+    }
+
+    /// Remembers whose changes count: those of all files, and of folders where a pattern has found none yet.
+    fn note_files(&self, origins: &Origins, file: &Path) {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let patterns = origins
+            .includes_unmatched
+            .iter()
+            .map(|pattern| folder.join(pattern));
+        let files = origins.files.iter().cloned().chain(patterns).collect();
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+
+    /// The files whose changes count.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        files.extend(self.file.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        files
+    }
+
+    /// Reads the configuration again and puts it in force. What came of it is logged, and told to the audit log.
+    /// Cancel safe: either all has changed, or nothing.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: everything is as it was.
+    pub async fn reload(&self) -> Result<Changes, ReloadError> {
+        let result = self.read_and_apply().await;
+        match &result {
+            Ok(changes) if changes.is_empty() => {
+                tracing::info!("configuration read again: nothing has changed")
+            }
+            Ok(changes) => {
+                tracing::info!(%changes, "configuration reloaded");
+                for key in &changes.needs_restart {
+                    tracing::warn!(key, "changed in the configuration; it holds only after a restart");
+                }
+            }
+            Err(error) => tracing::error!(%error, "configuration not reloaded; what held before still holds"),
+        }
+        let event = || match &result {
+            Ok(changes) => Event::new("reload")
+                .with("outcome", "ok")
+                .with("changes", changes.to_string()),
+            Err(error) => Event::new("reload")
+                .with("outcome", "failed")
+                .with("reason", error.to_string()),
+        };
+        if !matches!(&result, Ok(changes) if changes.is_empty()) {
+            self.house.tell_house(event).await;
+        }
+        result
+    }
+
+    async fn read_and_apply(&self) -> Result<Changes, ReloadError> {
+        let mut holds = self.holds.lock().await;
+        if self.house.shutdown.phase() != Phase::Running {
+            return Err(ReloadError::ShuttingDown);
+        }
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let file = file.ok_or(ReloadError::NoFile)?;
+        let path = file.clone();
+        let Loaded { config, origins } = blocking(move || load(&path)).await?;
+        self.note_files(&origins, &file);
+        let (changes, config) = Changes::between(&holds, config);
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        let ready = self.prepare(&holds, &config, &changes).await?;
+        self.apply(&holds, &config, &changes, ready);
+        *holds = config;
+        Ok(changes)
+    }
+
+    /// All that can fail.
+    async fn prepare(&self, old: &Config, config: &Config, changes: &Changes) -> Result<Ready, StartError> {
+        let (house, config, changes) = (self.house.clone(), config.clone(), changes.clone());
+        let asks = (ask_clients(old), ask_clients(&config));
+        let others = old.certificates != config.certificates || asks.0 != asks.1;
+        let prepare = move || {
+            let prepared = others.then(|| CertificateStore::prepare(&config.certificates, asks.1));
+            let places = places(&config);
+            let added = changes.added.iter().filter_map(|name| config.endpoints.get(name));
+            let added = added.map(|endpoint| {
+                house.roles.remember(&endpoint.name)?;
+                Ok((endpoint.clone(), compute(endpoint, &places)?))
+            });
+            Ok(Ready {
+                added: added.collect::<Result<_, StartError>>()?,
+                proofs: house.proofs.load().renewed(&config)?,
+                certificates: prepared.transpose()?,
+            })
+        };
+        blocking(prepare).await
+    }
+
+    /// Nothing here can fail. New endpoints are there before anybody can name them, old ones until nobody can.
+    fn apply(&self, old: &Config, config: &Config, changes: &Changes, ready: Ready) {
+        let house = &self.house;
+        house.quotas.set_rules(config);
+        house.gate.set_rules(config.gate.clone());
+        house.limits.store(Arc::new(config.limits.clone()));
+        if let Some(certificates) = ready.certificates {
+            house.certificates.replace(certificates);
+        }
+        let proofs = Arc::new(ready.proofs);
+        house.proofs.store(proofs.clone());
+        proofs.begin();
+        self.wiring.replace(config.endpoints.clone());
+        for (endpoint, compute) in ready.added {
+            let (name, budget) = (endpoint.name.clone(), house.quotas.wake_budget(&endpoint));
+            house
+                .wakes
+                .add_within(name.clone(), policy(&endpoint), compute, budget);
+            house
+                .pooling
+                .insert(name, Arc::new(Pooling::new(&endpoint.pool, self.tasks.clone())));
+        }
+        for (name, endpoint) in &config.endpoints {
+            match old.endpoints.get(name) {
+                Some(before) if !Arc::ptr_eq(before, endpoint) => self.change(before, endpoint),
+                _ => (),
+            }
+        }
+        house.directory.replace(config);
+        house.changes.send_modify(|number| *number += 1);
+        for name in &changes.removed {
+            if let Some(endpoint) = old.endpoints.get(name) {
+                self.remove(endpoint.clone(), config);
+            }
+        }
+        let unread = |endpoint: &&Arc<Endpoint>| matches!(endpoint.roles_from, RolesFrom::Postgres(_));
+        if config.endpoints.values().any(|endpoint| unread(&endpoint)) {
+            // It looks after all of them: the one before is not needed any more.
+            let task = self.tasks.spawn(roles::learn_all(house.clone())).abort_handle();
+            let before = self
+                .learning
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .replace(task);
+            before.iter().for_each(AbortHandle::abort);
+        }
+    }
+
+    fn change(&self, before: &Endpoint, endpoint: &Endpoint) {
+        if policy(before) != policy(endpoint) {
+            self.house.wakes.set_policy(&endpoint.name, policy(endpoint));
+        }
+        if before.pool != endpoint.pool
+            && let Some(pooling) = self.house.pooling.get(&endpoint.name)
+        {
+            pooling.set_rules(&endpoint.pool);
+        }
+    }
+
+    /// Its sessions have been told to end; who is in a transaction has as long as for a drain.
+    fn remove(&self, endpoint: Arc<Endpoint>, config: &Config) {
+        let name = endpoint.name.clone();
+        let pooling = self.house.pooling.remove(&name);
+        let Some(leaving) = self.house.wakes.remove(&name) else {
+            return;
+        };
+        let deadline = Instant::now() + config.limits.drain_timeout;
+        let (house, mut shutdown) = (self.house.clone(), self.house.shutdown.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = leaving.unused() => (),
+                () = sleep_until(deadline) => (),
+                () = shutdown.reached(Phase::Stopping) => (),
+            }
+            join_all(pooling.iter().map(|pooling| pooling.pool.close_idle())).await;
+            leaving.stop().await;
+            if house.directory.endpoint(&name).is_none() {
+                house.roles.forget(&name);
+            }
+            tracing::info!(endpoint = %name, "removed");
+        });
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

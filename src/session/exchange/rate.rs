@@ -1,0 +1,134 @@
+//! Transactions per second: asked for when one begins, counted when it ends.
+//!
+//! Whether a request of a pipeline begins a transaction only its ReadyForQuery shows: what goes on behind a first one is
+//! let through, and charged afterwards. So a pipeline may be ahead of the limit, and whoever comes next waits longer.
+
+use bytes::{Bytes, BytesMut};
+
+use super::Exchange;
+use crate::ids::SessionId;
+use crate::session::expected::Kind;
+use crate::session::lane::Lane;
+use crate::tenant::quota::{Meter, OverLimit};
+use crate::wire::frame::{Front, HEADER_BYTES};
+use crate::wire::refuse;
+
+/// How fast one client's transactions may come.
+#[derive(Debug)]
+pub(in crate::session) struct TransactionRate {
+    meter: Meter,
+    session: SessionId,
+    /// The transaction that is open, or the next one, is paid for.
+    is_paid: bool,
+    /// Why one was refused, last.
+    over: Option<OverLimit>,
+}
+
+impl TransactionRate {
+    pub(in crate::session) fn new(meter: Meter, session: SessionId) -> Self {
+        Self {
+            meter,
+            session,
+            is_paid: false,
+            over: None,
+        }
+    }
+
+    /// A transaction is about to begin, unless one was refused.
+    pub(in crate::session) fn begin(&mut self) -> Result<(), OverLimit> {
+        if self.is_paid || !self.meter.is_on() {
+            return Ok(());
+        }
+        self.meter.take()?;
+        self.is_paid = true;
+        Ok(())
+    }
+
+    /// One has ended.
+    fn ended(&mut self) {
+        if !std::mem::take(&mut self.is_paid) && self.meter.is_on() {
+            self.meter.charge(1);
+        }
+    }
+}
+
+impl<'a> Exchange<'a> {
+    /// Its client's transactions are limited so.
+    pub(in crate::session) fn limited_to(mut self, rate: impl Into<RateOf<'a>>) -> Self {
+        self.rate = Some(rate.into());
+        self
+    }
+
+    /// Why a transaction was refused, the last time.
+    pub(in crate::session) fn take_over_limit(&mut self) -> Option<OverLimit> {
+        self.rate.as_mut()?.get().over.take()
+    }
+
+    /// Whether errors have to be seen whole, because pgwake's words may stand in for them.
+    pub(super) fn may_refuse(&self) -> bool {
+        self.pooled.is_some() || self.rate.is_some()
+    }
+
+    /// A transaction has ended.
+    pub(super) fn transaction_ended(&mut self) {
+        if let Some(rate) = &mut self.rate {
+            rate.get().ended();
+        }
+    }
+
+    /// Whether the message at the front may pass as far as the rate is concerned; if not, it has been refused.
+    pub(super) fn may_begin(&mut self, lane: &mut Lane, front: Front) -> bool {
+        let begins = matches!(front.tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F');
+        let Some(rate) = self.rate.as_mut().filter(|_| begins) else {
+            return true;
+        };
+        if !self.expected.is_idle() {
+            return true;
+        }
+        let rate = rate.get();
+        let Err(over) = rate.begin() else {
+            return true;
+        };
+        let mut message = BytesMut::new();
+        refuse::error(&over, rate.session, &mut message);
+        // The refusal itself is no transaction.
+        (rate.over, rate.is_paid) = (Some(over), true);
+        let body: Bytes = message.freeze().slice(HEADER_BYTES..);
+        let kind = match front.tag {
+            b'Q' | b'F' => Kind::Simple,
+            _ => Kind::Parse,
+        };
+        self.refuse(lane, front, kind, body);
+        false
+    }
+}
+
+/// The rate of a stay, or that of a client who has many turns.
+#[derive(Debug)]
+pub(in crate::session) enum RateOf<'a> {
+    /// Of a stay.
+    Own(TransactionRate),
+    /// Of a client.
+    Client(&'a mut TransactionRate),
+}
+
+impl RateOf<'_> {
+    fn get(&mut self) -> &mut TransactionRate {
+        match self {
+            Self::Own(rate) => rate,
+            Self::Client(rate) => rate,
+        }
+    }
+}
+
+impl From<TransactionRate> for RateOf<'_> {
+    fn from(rate: TransactionRate) -> Self {
+        Self::Own(rate)
+    }
+}
+
+impl<'a> From<&'a mut TransactionRate> for RateOf<'a> {
+    fn from(rate: &'a mut TransactionRate) -> Self {
+        Self::Client(rate)
+    }
+}

@@ -1,0 +1,94 @@
+//! Sessions that last too long, or do nothing for too long: when that is, noticed without a clock where nothing is
+//! limited.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::tenant::quota::Times;
+
+/// Why a session's time is over, as soon as it is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Its token's is.
+    Token,
+    /// Sessions may not be older.
+    Age(Duration),
+}
+
+impl Ending {
+    /// The first end of a session that begins now and whose token is over at `token_ends_at`.
+    pub(super) fn of(token_ends_at: Option<Instant>, times: Times) -> Option<(Instant, Self)> {
+        let token = token_ends_at.map(|at| (at, Self::Token));
+        let age = times.session_age.and_then(|age| {
+            let at = Instant::now().checked_add(age)?;
+            Some((at, Self::Age(age)))
+        });
+        [token, age].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}
+
+/// Never, without a time.
+pub(super) async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a session does while nothing is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Something is on its way.
+    Busy,
+    /// Nothing is open.
+    Idle,
+    /// A transaction is.
+    InTransaction,
+}
+
+/// Notices that a session has done nothing for too long.
+#[derive(Debug)]
+pub(super) struct IdleWatch {
+    times: Times,
+    /// How the session rested when it was last looked at, and how many bytes it had moved then.
+    seen: (Rest, u64),
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleWatch {
+    /// `None`: nothing is too long.
+    pub(super) fn of(times: Times) -> Option<Self> {
+        let limits = times.idle.or(times.idle_in_transaction);
+        limits.map(|_| Self {
+            times,
+            seen: (Rest::Busy, 0),
+            alarm: None,
+        })
+    }
+
+    /// `Ready` when the session rests so for longer than it may; `moved` are all bytes that it has moved.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, rest: Rest, moved: u64) -> Poll<Duration> {
+        let limit = match rest {
+            Rest::Busy => None,
+            Rest::Idle => self.times.idle,
+            Rest::InTransaction => self.times.idle_in_transaction,
+        };
+        if self.seen != (rest, moved) {
+            self.seen = (rest, moved);
+            self.alarm = None;
+        }
+        let Some(limit) = limit else {
+            return Poll::Pending;
+        };
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        alarm.as_mut().poll(cx).map(|()| limit)
+    }
+}

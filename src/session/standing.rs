@@ -1,0 +1,84 @@
+//! Whether a client may still be where it is, asked again whenever the configuration has changed.
+//!
+//! What it was promised when it came in stays as it was, but not the right to be here: its address may have been taken
+//! off its endpoint's list, or the endpoint may be gone.
+
+use std::{net::IpAddr, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{House, error::SessionError, record::SessionRecord};
+use crate::ids::EndpointName;
+
+/// One client's right to be here.
+pub(super) struct Standing {
+    house: Arc<House>,
+    endpoint: EndpointName,
+    from: Option<IpAddr>,
+    changes: watch::Receiver<u64>,
+}
+
+/// Why it may not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dismissal {
+    /// Its address is not allowed any more: it ends at once.
+    Address,
+    /// There is no such endpoint any more: it ends between transactions.
+    Endpoint,
+}
+
+impl Dismissal {
+    /// What the client is told.
+    pub(super) fn error(self, endpoint: &EndpointName) -> SessionError {
+        match self {
+            Self::Address => SessionError::AddressBarred,
+            Self::Endpoint => SessionError::EndpointRemoved(endpoint.clone()),
+        }
+    }
+}
+
+impl Standing {
+    /// Of a client that has proved who it is.
+    pub(super) fn new(house: &Arc<House>, endpoint: &EndpointName, record: &SessionRecord) -> Self {
+        let mut changes = house.changes.subscribe();
+        // What has changed since it was let in is looked at first.
+        changes.mark_changed();
+        Self {
+            house: house.clone(),
+            endpoint: endpoint.clone(),
+            from: record.peer.ip(),
+            changes,
+        }
+    }
+
+    fn look(&self) -> Option<Dismissal> {
+        let Some(endpoint) = self.house.directory.endpoint(&self.endpoint) else {
+            return Some(Dismissal::Endpoint);
+        };
+        let is_allowed = self.from.is_none_or(|ip| endpoint.access.allows(ip));
+        (!is_allowed).then_some(Dismissal::Address)
+    }
+
+    /// Waits until the client may not go on. Cancel safe.
+    pub(super) async fn lost(&mut self) -> Dismissal {
+        loop {
+            if self.changes.changed().await.is_err() {
+                // The house is gone, and says so itself.
+                std::future::pending::<()>().await;
+            }
+            if let Some(dismissal) = self.look() {
+                // Whoever asks again hears it again.
+                self.changes.mark_changed();
+                return dismissal;
+            }
+        }
+    }
+}
+
+/// Never, without one.
+pub(super) async fn dismissed(standing: Option<&mut Standing>) -> Dismissal {
+    match standing {
+        Some(standing) => standing.lost().await,
+        None => std::future::pending().await,
+    }
+}

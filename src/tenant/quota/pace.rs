@@ -1,0 +1,98 @@
+//! How fast something goes that can only be counted once it has happened: bytes that were read, transactions that ended.
+//!
+//! GCRA with debts: what has happened is charged however much it was, and nothing more may begin before that is made up
+//! for. (`governor`, which counts logins and wakes, takes nothing that is beyond a limit.) A whole period's worth may
+//! come at once. One atomic number, no lock.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// One speed limit. Times are nanoseconds since a beginning that all share.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// So many in a period; 0: no limit.
+    count: AtomicU64,
+    period: AtomicU64,
+    /// When nothing of the limit will be used up any more.
+    used_until: AtomicU64,
+}
+
+impl Pace {
+    /// From now on; what was charged stays charged.
+    pub(super) fn set(&self, count: u64, period: Duration) {
+        self.period.store(nanoseconds(period), Ordering::Relaxed);
+        self.count.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether there is a limit.
+    pub(super) fn is_on(&self) -> bool {
+        self.count.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes one; otherwise how long until there is one.
+    pub(super) fn take(&self, now: u64) -> Result<(), Duration> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let (cost, period) = (self.cost(1), self.period.load(Ordering::Relaxed));
+        let latest = now.saturating_add(period);
+        let one_more = |until: u64| {
+            let until = until.max(now).saturating_add(cost);
+            (until <= latest).then_some(until)
+        };
+        self.used_until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map(drop)
+            .map_err(|until| Duration::from_nanos(until.saturating_add(cost).saturating_sub(latest)))
+    }
+
+    /// One that was taken was not used.
+    pub(super) fn give_back(&self) {
+        let cost = self.cost(1);
+        let less = |until: u64| Some(until.saturating_sub(cost));
+        // The closure never refuses.
+        let _ = self
+            .used_until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// So many have happened.
+    pub(super) fn charge(&self, count: u64, now: u64) {
+        if !self.is_on() {
+            return;
+        }
+        let cost = self.cost(count);
+        let more = |until: u64| Some(until.max(now).saturating_add(cost));
+        // The closure never refuses.
+        let _ = self
+            .used_until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// How long until more may happen; zero: now.
+    pub(super) fn delay(&self, now: u64) -> Duration {
+        if !self.is_on() {
+            return Duration::ZERO;
+        }
+        let latest = now.saturating_add(self.period.load(Ordering::Relaxed));
+        Duration::from_nanos(self.used_until.load(Ordering::Relaxed).saturating_sub(latest))
+    }
+
+    /// Whether nothing of the limit is used up.
+    pub(super) fn is_fresh(&self, now: u64) -> bool {
+        !self.is_on() || self.used_until.load(Ordering::Relaxed) <= now
+    }
+
+    fn cost(&self, count: u64) -> u64 {
+        let per = u128::from(self.count.load(Ordering::Relaxed).max(1));
+        let period = u128::from(self.period.load(Ordering::Relaxed));
+        u64::try_from((u128::from(count) * period).div_ceil(per)).unwrap_or(u64::MAX)
+    }
+}
+
+/// 584 years of them fit.
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,57 @@
+//! Wakes and awake computes, counted where they are decided: under the endpoint's lock, by whoever causes one.
+
+use tokio::time::Instant;
+
+use super::super::state::{Machine, Rules};
+use crate::tenant::quota::{ClientPermit, OverLimit, Permit, WakeBudget};
+
+/// What one endpoint's compute counts in.
+pub(super) struct Budget {
+    /// `None`: a server that is always there is nobody's.
+    budget: Option<WakeBudget>,
+    /// It is awake, or about to be.
+    awake: Option<Permit>,
+}
+
+impl Budget {
+    pub(super) fn new(budget: WakeBudget, rules: Rules) -> Self {
+        Self {
+            budget: rules.suspendable.then_some(budget),
+            awake: None,
+        }
+    }
+
+    /// Somebody asks for a lease, beside `held` who wait for one. Where that causes a wake it is charged; without a
+    /// client it is pgwake's own, which nothing refuses.
+    pub(super) fn asked(
+        &mut self,
+        machine: &Machine,
+        held: usize,
+        client: Option<&ClientPermit>,
+        now: Instant,
+    ) -> Result<(), OverLimit> {
+        let (Some(budget), Some(client)) = (&self.budget, client) else {
+            return Ok(());
+        };
+        if held > 0 || !machine.would_wake(now) {
+            return Ok(());
+        }
+        // One that is being stopped is awake until it has stopped, and keeps its place for the next wake.
+        let place = match &self.awake {
+            Some(_) => None,
+            None => budget.take()?,
+        };
+        client.take_wake()?;
+        self.awake = self.awake.take().or(place);
+        Ok(())
+    }
+
+    /// The machine has come to another state.
+    pub(super) fn follow(&mut self, machine: &Machine) {
+        if machine.is_at_rest() {
+            self.awake = None;
+        } else if self.awake.is_none() && !machine.is_looking() {
+            self.awake = self.budget.as_ref().and_then(WakeBudget::count);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Files that cannot hold: everything stays as it was.
+
+use std::fs;
+
+use super::{fixed, rewrite, started, text};
+use crate::harness::{
+    gateway::Setup,
+    postgres::{Postgres, Version},
+};
+
+#[tokio::test]
+async fn what_is_wrong_changes_nothing_and_is_told() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new()
+        .tenants("[audit]\nto = \"file\"\nfile = \"audit.json\"\n")
+        .tenants(&fixed(
+            "acme",
+            "rel-broken",
+            &postgres,
+            "limits.per_endpoint.clients_max = 7",
+        ));
+    let gateway = started(setup).await;
+    let client = gateway.connect("rel-broken").await;
+    let right = text(&gateway);
+    let lowered = right.replace("clients_max = 7", "clients_max = 1");
+    let cut = &lowered[..lowered.find("compute").unwrap() + 12];
+    let deep = format!("{lowered}\nx = {}", "[".repeat(100_000));
+    let cases: [(&str, &[u8]); 8] = [
+        ("nothing at all", b""),
+        ("half written", cut.as_bytes()),
+        (
+            "one wrong key beside a right one",
+            &[lowered.as_bytes(), b"\nlimitz.clients_max = 1\n"].concat(),
+        ),
+        (
+            "a wrong value",
+            lowered
+                .replace("clients_max = 1", "clients_max = 0")
+                .as_bytes()
+                .to_vec()
+                .leak(),
+        ),
+        ("not UTF-8", &[lowered.as_bytes(), b"\n# \xff\xfe\n"].concat()),
+        ("a NUL", &[lowered.as_bytes(), b"\nstate_dir = \"\0\"\n"].concat()),
+        ("very deep", deep.as_bytes()),
+        (
+            "an authority that is not there",
+            &[
+                lowered.as_bytes(),
+                b"\nclient_certificates = { ca = \"nowhere.pem\" }\n",
+            ]
+            .concat(),
+        ),
+    ];
+    for (what, bytes) in cases {
+        fs::write(gateway.path().join("pgwake.toml"), bytes).unwrap();
+        let error = gateway.server.reload().await.expect_err(what);
+        assert!(!error.to_string().is_empty(), "{what}");
+        // The lower limit, which was right by itself, does not hold.
+        let second = gateway.connect("rel-broken").await;
+        client.batch_execute("select 1").await.unwrap();
+        second.batch_execute("select 1").await.unwrap();
+    }
+    fs::remove_file(gateway.path().join("pgwake.toml")).unwrap();
+    gateway.server.reload().await.expect_err("no file");
+    rewrite(gateway.path(), &right);
+    let changes = gateway.server.reload().await.unwrap();
+    assert!(changes.is_empty(), "{changes}");
+    gateway.server.stop().await;
+    let audit = fs::read_to_string(gateway.path().join("audit.json")).unwrap();
+    let told = audit
+        .lines()
+        .filter(|line| line.contains("\"event\":\"reload\"") && line.contains("failed"));
+    assert_eq!(told.count(), 9, "{audit}");
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_told_by_name_and_the_rest_holds() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed("acme", "rel-restart", &postgres, ""));
+    let gateway = started(setup).await;
+    let before = text(&gateway);
+    let after = before
+        .replace("state_dir = \"state\"", "state_dir = \"elsewhere\"")
+        .replace(
+            "postgres = \"127.0.0.1:0\"",
+            "postgres = [\"127.0.0.1:0\", \"[::1]:0\"]",
+        )
+        .replace(
+            "[limits]",
+            "[limits]\ntcp_keepalive = \"10s\"\nlogin_timeout = \"14s\"",
+        )
+        .replace(
+            "kind = \"fixed\", address = \"/",
+            "kind = \"fixed\", address = \"/nowhere/",
+        );
+    rewrite(gateway.path(), &after);
+    let changes = gateway.server.reload().await.unwrap();
+    assert_eq!(changes.changed, ["limits"]);
+    let compute = "tenants.acme.endpoints.rel-restart.compute";
+    assert_eq!(
+        changes.needs_restart,
+        ["state_dir", "listen.postgres", "limits.tcp_keepalive", compute]
+    );
+    assert_eq!(gateway.server.house().limits.load().login_timeout.as_secs(), 14);
+    gateway
+        .connect("rel-restart")
+        .await
+        .batch_execute("select 1")
+        .await
+        .unwrap();
+}

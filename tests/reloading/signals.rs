@@ -1,0 +1,112 @@
+//! What makes pgwake read its configuration again: SIGHUP, an editor's rename, a link that Kubernetes swaps.
+
+use std::{fs, os::unix::fs::symlink};
+
+use super::{fixed, rewrite};
+use crate::harness::{
+    child::Pgwake,
+    gateway::Setup,
+    postgres::{Postgres, Version},
+    wait::until,
+};
+
+#[tokio::test]
+async fn changes_of_the_file_and_swapped_links_are_noticed() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed(
+        "acme",
+        "rel-notice",
+        &postgres,
+        "limits.per_endpoint.clients_max = 5",
+    ));
+    let file = setup.write();
+    let mut gateway = setup.start().await;
+    gateway.server.follow(&file).unwrap();
+    let max = |gateway: &crate::harness::gateway::Gateway| {
+        let mut endpoints = gateway.server.house().directory.endpoints();
+        endpoints.next().unwrap().quotas.per_endpoint.clients_max
+    };
+    let text = fs::read_to_string(&file).unwrap();
+    rewrite(
+        gateway.path(),
+        &text.replace("clients_max = 5", "clients_max = 6"),
+    );
+    until("the renamed file holds", async || max(&gateway) == Some(6)).await;
+
+    // In place, in two writes: what stands there in between is wrong, or does not count.
+    fs::write(&file, &text[..text.len() / 2]).unwrap();
+    fs::write(&file, text.replace("clients_max = 5", "clients_max = 7")).unwrap();
+    until("the rewritten file holds", async || max(&gateway) == Some(7)).await;
+
+    // As Kubernetes does: the file is a link into a folder behind a link, and that one is swapped.
+    for max in [8, 9] {
+        let data = gateway.path().join(format!("data-{max}"));
+        fs::create_dir(&data).unwrap();
+        fs::write(
+            data.join("pgwake.toml"),
+            text.replace("clients_max = 5", &format!("clients_max = {max}")),
+        )
+        .unwrap();
+    }
+    let swap = |to: &str| {
+        let new = gateway.path().join("..new");
+        symlink(to, &new).unwrap();
+        fs::rename(new, gateway.path().join("..data")).unwrap();
+    };
+    swap("data-8");
+    let link = gateway.path().join("link");
+    symlink("..data/pgwake.toml", &link).unwrap();
+    fs::rename(&link, &file).unwrap();
+    until("the link's file holds", async || max(&gateway) == Some(8)).await;
+    swap("data-9");
+    until("the swapped file holds", async || max(&gateway) == Some(9)).await;
+    gateway.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_comes_into_an_included_folder_is_noticed() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed("acme", "rel-first", &postgres, ""));
+    let file = setup.write();
+    let mut gateway = setup.start().await;
+    let text = fs::read_to_string(&file).unwrap();
+    fs::create_dir(gateway.path().join("tenants.d")).unwrap();
+    rewrite(
+        gateway.path(),
+        &format!("include = [\"tenants.d/*.toml\"]\n{text}"),
+    );
+    gateway.server.follow(&file).unwrap();
+    for name in ["rel-second", "rel-third"] {
+        let tenant = gateway.path().join(format!("tenants.d/{name}.toml"));
+        fs::write(&tenant, fixed("other", name, &postgres, "")).unwrap();
+        let name = pgwake::ids::EndpointName::parse(name).unwrap();
+        let directory = &gateway.server.house().directory;
+        until("the new file holds", async || directory.endpoint(&name).is_some()).await;
+        if name.as_str() == "rel-third" {
+            fs::remove_file(&tenant).unwrap();
+            until("the file is gone", async || directory.endpoint(&name).is_none()).await;
+        }
+    }
+    gateway.server.stop().await;
+}
+
+#[tokio::test]
+async fn sighup_has_the_configuration_read_again() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let one = fixed("acme", "rel-hup", &postgres, "");
+    let setup = Setup::new().tenants(&one);
+    let pgwake = Pgwake::start(&setup).await;
+    pgwake.connect("rel-hup").await;
+    let text = fs::read_to_string(setup.path().join("pgwake.toml")).unwrap();
+    rewrite(
+        setup.path(),
+        &format!("{text}\n{}", fixed("acme", "rel-hup-two", &postgres, "")),
+    );
+    pgwake.signal(rustix::process::Signal::HUP);
+    until("the new endpoint serves", async || {
+        pgwake.try_connect("rel-hup-two").await.is_ok()
+    })
+    .await;
+    pgwake.signal(rustix::process::Signal::TERM);
+    assert!(pgwake.end().await.status.success());
+}

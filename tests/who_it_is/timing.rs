@@ -1,0 +1,165 @@
+//! How long a refusal takes tells nothing: neither whether a role exists, nor whether an endpoint does.
+//!
+//! Measured from a stranger's last word to the answer, over a Unix socket, where least else takes time. The sides take
+//! turns, in an order that changes, so that whatever else this machine does slows all of them alike.
+
+use std::{path::PathBuf, time::Instant};
+
+use postgres_protocol::message::frontend;
+use rand::seq::SliceRandom;
+
+use super::{
+    tokens::{token, with_tokens},
+    verifier,
+};
+use crate::harness::{
+    gateway::{Gateway, Setup},
+    postgres::PASSWORD,
+    raw::{self, Raw},
+};
+
+/// Logins of each side, beside those that warm up what is made only once.
+const SAMPLES: usize = 2_000;
+const WARMING: usize = 100;
+/// Further apart two medians may not be.
+const MEDIANS_APART_MAX: f64 = 0.05;
+/// Nor two distributions (Kolmogorov–Smirnov).
+const DISTANCE_MAX: f64 = 0.1;
+
+/// Two samples of this size from one distribution are further apart once in a thousand times (1.95 √(2/n)). Medians of
+/// samples that are nearer say nothing: on a busy machine they are far apart by chance.
+const DISTANCE_BY_CHANCE_MAX: f64 = 0.062;
+
+/// One of these tests at a time: they would measure one another.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Who is refused: a role that exists, one that does not, one at an endpoint that does not.
+const SIDES: [(&str, &str); 3] = [("tim-known", "app"), ("tim-known", "ape"), ("tim-knows", "app")];
+
+/// What a stranger says.
+#[derive(Debug, Clone)]
+enum Try {
+    /// A proof that is none, in answer to the challenge.
+    Scram,
+    /// Something in a password's place.
+    Says(String),
+}
+
+/// Seconds from the last word to the answer.
+async fn refusal(socket: &PathBuf, (endpoint, role): (&str, &str), attempt: &Try) -> f64 {
+    let mut client = Raw::unix(socket).await;
+    let options = format!("endpoint={endpoint}");
+    let parameters = [("user", role), ("database", "postgres"), ("options", &options)];
+    client.send(&raw::startup(raw::PROTOCOL_3_0, &parameters)).await;
+    let first = client.message().await;
+    let last = match attempt {
+        Try::Says(text) => {
+            first.authentication(3);
+            text.clone()
+        }
+        Try::Scram => {
+            first.authentication(10);
+            let said = b"n,,n=,r=fyko";
+            client
+                .send_with(|bytes| frontend::sasl_initial_response("SCRAM-SHA-256", said, bytes).unwrap())
+                .await;
+            let challenge = client.message().await;
+            let text = String::from_utf8_lossy(challenge.authentication(11)).into_owned();
+            let (nonce, _) = text.split_once(',').unwrap();
+            format!("c=biws,{nonce},p={}=", "A".repeat(43))
+        }
+    };
+    let mut message = bytes::BytesMut::new();
+    match attempt {
+        Try::Says(_) => frontend::password_message(last.as_bytes(), &mut message).unwrap(),
+        Try::Scram => frontend::sasl_response(last.as_bytes(), &mut message).unwrap(),
+    }
+    let since = Instant::now();
+    client.send(&message).await;
+    let answer = client.message().await;
+    let took = since.elapsed().as_secs_f64();
+    assert_eq!(answer.sqlstate(), "28P01");
+    took
+}
+
+async fn measured(socket: &PathBuf, attempt: &Try) -> [Vec<f64>; 3] {
+    let mut all = [const { Vec::new() }; 3];
+    for round in 0..WARMING + SAMPLES {
+        let mut order = [0, 1, 2];
+        order.shuffle(&mut rand::rng());
+        for side in order {
+            let took = refusal(socket, SIDES[side], attempt).await;
+            if round >= WARMING {
+                all[side].push(took);
+            }
+        }
+    }
+    all.iter_mut()
+        .for_each(|side| side.sort_unstable_by(f64::total_cmp));
+    all
+}
+
+/// The largest difference between two distributions, of sorted samples.
+fn distance(one: &[f64], other: &[f64]) -> f64 {
+    let below = |all: &[f64], at: f64| all.partition_point(|sample| *sample <= at) as f64 / all.len() as f64;
+    let apart = |at: &f64| (below(one, *at) - below(other, *at)).abs();
+    one.iter().chain(other).map(apart).fold(0.0, f64::max)
+}
+
+/// What can be told from these samples; empty: nothing.
+fn told(all: &[Vec<f64>; 3]) -> String {
+    let mut told = String::new();
+    for other in [1, 2] {
+        let (a, b) = (all[0][SAMPLES / 2], all[other][SAMPLES / 2]);
+        let (medians, distance) = ((a - b).abs() / a.max(b), distance(&all[0], &all[other]));
+        let figures = format!("{:?}: medians {a:e} {b:e}, distance {distance:.3}", SIDES[other]);
+        println!("{figures}");
+        let are_other = medians > MEDIANS_APART_MAX && distance > DISTANCE_BY_CHANCE_MAX;
+        if are_other || distance > DISTANCE_MAX {
+            told += &format!("{figures}\n");
+        }
+    }
+    told
+}
+
+/// Nothing can be told; a machine that was busy with one side gets a second try.
+async fn assert_alike(gateway: &Gateway, attempt: &Try) {
+    let _alone = ALONE.lock().await;
+    let socket = gateway.path().join("s");
+    let first = told(&measured(&socket, attempt).await);
+    if !first.is_empty() {
+        let second = told(&measured(&socket, attempt).await);
+        assert!(second.is_empty(), "{attempt:?}\n{first}{second}");
+    }
+    gateway.server.stop().await;
+}
+
+/// An endpoint with the role `app`, and nothing behind it.
+fn known(setup: Setup) -> Setup {
+    let socket = setup.path().join("s");
+    setup.listen(&format!("[\"127.0.0.1:0\", {{ unix = {socket:?} }}]")).tenants(&format!(
+        "[tenants.acme.endpoints.tim-known]\nroles.app.verifier = \"{}\"\nroles.app.server_password = \"x\"\n\
+         compute = {{ kind = \"fixed\", address = \"127.0.0.1:1\" }}\n",
+        verifier(PASSWORD)
+    ))
+}
+
+#[tokio::test]
+async fn a_wrong_proof_takes_as_long_whatever_exists() {
+    let gateway = known(Setup::new()).start().await;
+    assert_alike(&gateway, &Try::Scram).await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_takes_as_long_whatever_exists() {
+    let gateway = known(Setup::new().tenants("[defaults]\nlogin = \"password\"\n"))
+        .start()
+        .await;
+    assert_alike(&gateway, &Try::Says("wrong".to_owned())).await;
+}
+
+#[tokio::test]
+async fn a_token_for_another_role_takes_as_long_whatever_exists() {
+    let gateway = known(with_tokens(Setup::new(), "token", "")).start().await;
+    assert_alike(&gateway, &Try::Says(token("somebody"))).await;
+}
