@@ -192,6 +192,10 @@ pub(crate) async fn record(side: &Side, whos: &[Who], mut order: Order) -> Resul
         let Some(step) = step else {
             return Ok(all);
         };
+        let is_busy = |player: &Player| player.stand().holds || player.is_pinned;
+        if step.act == Act::Doze && players.iter().any(is_busy) {
+            continue;
+        }
         let (player, who) = (&mut players[step.client], &whos[step.client]);
         if player.line.is_none() && matches!(step.act, Act::Say(_) | Act::Leave { .. }) {
             // Postgres has closed before.

@@ -19,11 +19,20 @@ const FENCE: &[u8] = b"Ppgwake_fence\0";
 
 impl<'a> Exchange<'a> {
     /// The BEGIN that the client has had the answer to. By the extended protocol and without Sync: if it fails, the
-    /// server ignores what comes behind it, and nothing of the client's transaction commits by itself.
+    /// server ignores what comes behind it, and nothing of the client's transaction commits by itself. The client, which
+    /// said it by a simple Query, finds no portal of it.
     pub(super) fn put_begin(&mut self, lane: &mut Lane) {
+        if self.put_begin_alone(lane) {
+            put(lane, b'C', &[b"P\0"]);
+            self.send(Kind::Close, Asker::Pgwake, Effect::Nothing);
+        }
+    }
+
+    /// The same ahead of a simple Query, which drops the unnamed portal itself. Says whether there is one.
+    pub(super) fn put_begin_alone(&mut self, lane: &mut Lane) -> bool {
         let pooled = self.pooled();
         if !std::mem::take(&mut pooled.facts.begins) {
-            return;
+            return false;
         }
         if !std::mem::replace(&mut pooled.carried.prepared.begin, true) {
             put(lane, b'P', &[BEGIN_NAME, b"BEGIN\0\0\0"]);
@@ -34,6 +43,7 @@ impl<'a> Exchange<'a> {
         put(lane, b'E', &[b"\0", &[0; 4]]);
         self.send(Kind::Execute, Asker::Pgwake, Effect::Begins);
         self.expected.begins();
+        true
     }
 
     /// Something has a name of the client's on the session.

@@ -169,7 +169,7 @@ fn what_may_change_the_session_is_asked_for() {
 }
 
 #[test]
-fn words_are_told_apart() {
+fn what_is_set_for_a_transaction_alone_may_matter_to_what_statements_mean() {
     for (statement, expected) in [
         ("SET LOCAL x = 1", Words::SET_LOCAL | Words::SET_LOCAL_MEANING),
         ("SET LOCAL app.x = 1", Words::SET_LOCAL),
@@ -190,6 +190,14 @@ fn words_are_told_apart() {
             "SELECT set_config('statement_timeout', '1', true)",
             Words::SET_CONFIG_LOCAL,
         ),
+    ] {
+        assert_eq!(words(statement), expected, "{statement}");
+    }
+}
+
+#[test]
+fn words_are_told_apart() {
+    for (statement, expected) in [
         ("SELECT set_config('a.b', $1, true)", Words::SET_CONFIG_LOCAL),
         (
             "SELECT set_config($1, $2, true)",

@@ -80,7 +80,7 @@ impl Twins {
         furnish(&Beside::at(&behind)).await;
         let crowded = format!("{endpoint}-crowd");
         // In turn nobody has to wait for a session: who does is told so soon.
-        let keys = ["1s", "10s"].map(|wait| pool(sessions, &format!("wait_timeout = \"{wait}\"")));
+        let keys = ["5s", "20s"].map(|wait| pool(sessions, &format!("wait_timeout = \"{wait}\"")));
         let gateway = Pooled::with(behind, &[(endpoint, &keys[0]), (&crowded, &keys[1])]).await;
         let side = |endpoint| Side::new(gateway.socket(endpoint), Beside::at(&gateway.postgres));
         let (pooled, crowd) = (side(endpoint), side(&crowded));
@@ -95,7 +95,7 @@ impl Twins {
             r#"[{{ address = "127.0.0.1:0" }}, {{ unix = "{}", default_endpoint = "{endpoint}" }}]"#,
             socket.display()
         );
-        let keys = pool(sessions, "wait_timeout = \"3s\"");
+        let keys = pool(sessions, "wait_timeout = \"5s\"");
         let setup = setup.listen(&listen);
         let setup = setup.process(
             endpoint,

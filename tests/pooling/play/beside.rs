@@ -3,10 +3,13 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use tokio::{net::UnixStream, sync::Mutex};
+use tokio::{net::UnixStream, sync::Mutex, time::Instant};
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::harness::postgres::{PASSWORD, Postgres, SUPERUSER};
+use crate::harness::{
+    postgres::{PASSWORD, Postgres, SUPERUSER},
+    wait::PATIENCE,
+};
 
 pub(crate) struct Beside {
     socket: PathBuf,
@@ -46,9 +49,17 @@ impl Beside {
         if self.kept.is_none() {
             config.options("-c pgwake.pool=session");
         }
-        let stream = UnixStream::connect(&self.socket).await.unwrap();
-        let (client, connection) = config.connect_raw(stream, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stream = UnixStream::connect(&self.socket).await.unwrap();
+            match config.connect_raw(stream, NoTls).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(connection);
+                    return client;
+                }
+                // A compute may be slow to start.
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        }
     }
 }

@@ -54,9 +54,14 @@ impl Schedule {
     }
 
     pub(crate) fn next(&mut self, stands: &[Stand]) -> Option<Step> {
-        let able: Vec<usize> = (0..self.acts.len())
+        let mut able: Vec<usize> = (0..self.acts.len())
             .filter(|client| self.may(*client, stands))
             .collect();
+        if able.is_empty() {
+            // Whoever is in the middle of something wants to sleep: in vain.
+            let dozes = |client: &usize| self.acts[*client].front() == Some(&Act::Doze);
+            able = (0..self.acts.len()).filter(dozes).collect();
+        }
         if able.is_empty() {
             assert!(
                 self.acts.iter().all(VecDeque::is_empty),
