@@ -3,7 +3,7 @@
 //! Measured from a stranger's last word to the answer, over a Unix socket, where least else takes time. The sides take
 //! turns, in an order that changes, so that whatever else this machine does slows all of them alike.
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::Path, time::Instant};
 
 use postgres_protocol::message::frontend;
 use rand::seq::SliceRandom;
@@ -46,7 +46,7 @@ enum Try {
 }
 
 /// Seconds from the last word to the answer.
-async fn refusal(socket: &PathBuf, (endpoint, role): (&str, &str), attempt: &Try) -> f64 {
+async fn refusal(socket: &Path, (endpoint, role): (&str, &str), attempt: &Try) -> f64 {
     let mut client = Raw::unix(socket).await;
     let options = format!("endpoint={endpoint}");
     let parameters = [("user", role), ("database", "postgres"), ("options", &options)];
@@ -82,7 +82,7 @@ async fn refusal(socket: &PathBuf, (endpoint, role): (&str, &str), attempt: &Try
     took
 }
 
-async fn measured(socket: &PathBuf, attempt: &Try) -> [Vec<f64>; 3] {
+async fn measured(socket: &Path, attempt: &Try) -> [Vec<f64>; 3] {
     let mut all = [const { Vec::new() }; 3];
     for round in 0..WARMING + SAMPLES {
         let mut order = [0, 1, 2];
@@ -113,7 +113,7 @@ fn told(all: &[Vec<f64>; 3]) -> String {
         let (a, b) = (all[0][SAMPLES / 2], all[other][SAMPLES / 2]);
         let (medians, distance) = ((a - b).abs() / a.max(b), distance(&all[0], &all[other]));
         let figures = format!("{:?}: medians {a:e} {b:e}, distance {distance:.3}", SIDES[other]);
-        println!("{figures}");
+        eprintln!("{figures}");
         let are_other = medians > MEDIANS_APART_MAX && distance > DISTANCE_BY_CHANCE_MAX;
         if are_other || distance > DISTANCE_MAX {
             told += &format!("{figures}\n");
