@@ -127,14 +127,14 @@ const WANTED: &[Wanted] = &[
     ),
     at_most(
         "memory per idle client, TLS",
-        ("idle", "tls", ""),
+        ("idle", "tls", " 1000 clients"),
         How::Absolute(value::MEMORY),
         12.0,
         " KiB",
     ),
     at_most(
         "memory per idle client, plain",
-        ("idle", "plain", ""),
+        ("idle", "plain", " 1000 clients"),
         How::Absolute(value::MEMORY),
         4.0,
         " KiB",

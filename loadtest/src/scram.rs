@@ -26,7 +26,10 @@ const ROUNDS: u32 = 4096;
 
 type Salted = [u8; 32];
 
-static SALTED: LazyLock<Mutex<HashMap<(String, Vec<u8>, u32), Salted>>> = LazyLock::new(Mutex::default);
+/// Password, salt, rounds.
+type Salting = (String, Vec<u8>, u32);
+
+static SALTED: LazyLock<Mutex<HashMap<Salting, Salted>>> = LazyLock::new(Mutex::default);
 
 /// A conversation whose first message has been made.
 #[derive(Debug)]

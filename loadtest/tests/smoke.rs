@@ -1,5 +1,7 @@
 //! The load tests themselves under test: each scenario once with small numbers at real proxies, and a target that fails.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is how it fails, also outside of its functions")]
+
 use std::{
     fs,
     net::TcpListener,
@@ -74,7 +76,10 @@ fn each_scenario_measures_each_target_without_an_error() {
                 !measurement["samples"].as_object().unwrap().is_empty(),
                 "{measurement}"
             );
-            assert_eq!(measurement["errors"], json!({}), "{measurement}");
+            // A proxy of others may lose what it likes when it is stopped; that is what is measured.
+            if scenario != "drain" || measurement["target"] == "pgwake" {
+                assert_eq!(measurement["errors"], json!({}), "{measurement}");
+            }
         }
     }
     let targets = |scenario| {

@@ -139,7 +139,7 @@ impl Gateway {
     /// Gives another endpoint, or somebody else, a copy of a data directory that is at rest.
     pub(super) fn copy(&self, from: &str, to: &Path) -> Result<(), String> {
         let mut command = std::process::Command::new("cp");
-        command.arg("-a").arg(self.data_dir(from)).arg(to);
+        command.arg("-aT").arg(self.data_dir(from)).arg(to);
         complete(command).map(drop)
     }
 }

@@ -4,9 +4,11 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
+use tokio::time::sleep;
 
 use super::{
     certificates::Certificate,
@@ -24,6 +26,8 @@ pub(super) const DATABASE: &str = "app";
 
 const SUPERUSER: &str = "postgres";
 const CONNECTIONS_MAX: &str = "400";
+/// How long a server may take until it takes logins.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server that takes logins.
 #[derive(Debug)]
@@ -165,13 +169,25 @@ impl Postgres {
 }
 
 async fn say(target: &Target, statements: &[String]) -> Result<(), String> {
-    let (mut connection, _) = Connection::open(&Door::new(target)?)
-        .await
-        .map_err(|failure| format!("Postgres: {failure}"))?;
+    let mut connection = patiently(&Door::new(target)?).await?;
     for statement in statements {
         let asked = connection.exchange(&query(statement)).await;
         asked.map_err(|failure| format!("Postgres: {failure}"))?;
     }
     connection.close().await;
     Ok(())
+}
+
+/// A server listens before it takes logins.
+async fn patiently(door: &Door) -> Result<Connection, String> {
+    let deadline = Instant::now() + READY_PATIENCE;
+    loop {
+        match Connection::open(door).await {
+            Ok((connection, _)) => return Ok(connection),
+            Err(failure) if failure.code() == "57P03" && Instant::now() < deadline => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            Err(failure) => return Err(format!("Postgres: {failure}")),
+        }
+    }
 }

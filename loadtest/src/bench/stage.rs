@@ -1,6 +1,9 @@
 //! Everything that a run is made on: the folder, certificates, a server, the proxies, sleeping computes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use super::{
     certificates::Certificates,
@@ -18,6 +21,8 @@ use crate::{
 
 /// Known to nobody but this run, which ends with its processes.
 const PASSWORD: &str = "only for this run";
+/// How long the first data directory may take to be made.
+const FIRST_USE_PATIENCE: Duration = Duration::from_secs(120);
 /// Server sessions of each proxy.
 pub(super) const POOL: usize = 16;
 
@@ -70,10 +75,15 @@ impl Stage {
             return Ok(());
         };
         let door = Door::new(&self.sleeper(first))?;
-        let (connection, _) = Connection::open(&door)
-            .await
-            .map_err(|failure| format!("pgwake: the first connect to {first}: {failure}"))?;
-        connection.close().await;
+        let deadline = Instant::now() + FIRST_USE_PATIENCE;
+        loop {
+            match Connection::open(&door).await {
+                Ok((connection, _)) => break connection.close().await,
+                // Making a data directory takes longer than a client is held, on a busy machine.
+                Err(failure) if failure.code() == "57P03" && Instant::now() < deadline => {}
+                Err(failure) => return Err(format!("pgwake: the first connect to {first}: {failure}")),
+            }
+        }
         self.gateway.rests(first).await?;
         for other in others {
             self.gateway.copy(first, &self.gateway.data_dir(other))?;

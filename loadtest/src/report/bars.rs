@@ -14,6 +14,14 @@ const RIGHT: f64 = 360.0;
 
 /// What each transaction and each client costs in the proxy.
 pub(super) fn section(out: &mut String, results: &Results) {
+    let costs = [value::CPU, value::CPU_PER_GB, value::MEMORY];
+    if !results
+        .measurements
+        .iter()
+        .any(|m| costs.iter().any(|key| m.samples.contains_key(*key)))
+    {
+        return;
+    }
     open(
         out,
         "What it costs",

@@ -35,10 +35,10 @@ impl ProxyLog {
     pub(super) async fn line(&mut self, message: &str, endpoint: &str) -> Option<Value> {
         for _ in 0..50 {
             self.read_on();
-            let found = self.lines.iter().find(|line| {
-                let fields = &line["fields"];
-                fields["message"] == message && fields["endpoint"] == endpoint
-            });
+            let found = self
+                .lines
+                .iter()
+                .find(|line| line["message"] == message && line["endpoint"] == endpoint);
             if let Some(line) = found {
                 return Some(line.clone());
             }

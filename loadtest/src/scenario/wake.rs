@@ -128,8 +128,8 @@ fn own_phases(steps: Steps, took: Duration) -> Phases {
 async fn told(log: &mut ProxyLog, endpoint: &str, steps: Steps, took: Duration) -> Option<Phases> {
     let ready = log.line("ready", endpoint).await?;
     let ended = log.line("session ended", endpoint).await?;
-    let number = |line: &Value, field: &str| line["fields"][field].as_f64().unwrap_or(0.0);
-    let start = proxy_log::phases(ready["fields"]["phases"].as_str()?);
+    let number = |line: &Value, field: &str| line[field].as_f64().unwrap_or(0.0);
+    let start = proxy_log::phases(ready["phases"].as_str()?);
     let of = |name: &str| {
         start
             .iter()
