@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    results::Results,
+    results::{Results, median},
     target::Part,
     value::{self, number},
 };
@@ -183,8 +183,33 @@ const WANTED: &[Wanted] = &[
     ),
 ];
 
+/// What a run says of one target: its median, and from the least to the most of all rounds.
+struct Measured {
+    median: f64,
+    range: Option<(f64, f64)>,
+}
+
+impl Measured {
+    fn of(rounds: &[f64]) -> Option<Self> {
+        let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Some(Self {
+            median: median(rounds)?,
+            range: (least < most).then_some((least, most)),
+        })
+    }
+
+    fn text(&self, unit: &str) -> String {
+        let middle = number(self.median);
+        match self.range {
+            None => format!("{middle}{unit}"),
+            Some((least, most)) => format!("{middle}{unit} ({}–{})", number(least), number(most)),
+        }
+    }
+}
+
 impl Wanted {
-    fn measured(&self, results: &Results) -> Option<f64> {
+    fn measured(&self, results: &Results) -> Option<Measured> {
         let subject = results.name_of(Part::Subject)?;
         let found = results.measurements.iter().rfind(|m| {
             m.scenario == self.scenario
@@ -193,11 +218,14 @@ impl Wanted {
                 && m.case.ends_with(self.ends)
         })?;
         match self.how {
-            How::Ratio(key) => results.ratio(found, key, results.name_of(Part::Baseline)?),
-            How::Absolute(key) => found.median(key),
+            How::Ratio(key) => Measured::of(&results.ratios(found, key, results.name_of(Part::Baseline)?)),
+            How::Absolute(key) => Measured::of(found.samples.get(key)?),
             How::Wake => {
                 let direct = results.find(self.scenario, &found.case, results.name_of(Part::Direct)?)?;
-                Some(found.median(value::TOOK)? - direct.median(value::TOOK)?)
+                Some(Measured {
+                    median: found.median(value::TOOK)? - direct.median(value::TOOK)?,
+                    range: None,
+                })
             }
         }
     }
@@ -208,14 +236,15 @@ pub(crate) fn all(results: &Results) -> Vec<Figure> {
     let figure = |wanted: &Wanted| {
         let measured = wanted.measured(results);
         let sign = if wanted.is_floor { '≥' } else { '≤' };
+        let is_met = |measured: &Measured| match wanted.is_floor {
+            true => measured.median >= wanted.limit,
+            false => measured.median <= wanted.limit,
+        };
         Figure {
             what: wanted.what,
             target: format!("{sign} {}{}", number(wanted.limit), wanted.unit),
-            measured: measured.map(|measured| format!("{}{}", number(measured), wanted.unit)),
-            is_met: measured.is_some_and(|measured| match wanted.is_floor {
-                true => measured >= wanted.limit,
-                false => measured <= wanted.limit,
-            }),
+            is_met: measured.as_ref().is_some_and(is_met),
+            measured: measured.map(|measured| measured.text(wanted.unit)),
         }
     };
     WANTED.iter().map(figure).collect()

@@ -1,6 +1,9 @@
 //! The load tests themselves under test: each scenario once with small numbers at real proxies, and a target that fails.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is how it fails, also outside of its functions")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is how it fails, also outside of its functions"
+)]
 
 use std::{
     fs,

@@ -1,7 +1,7 @@
 //! `drain`: the proxy is told to stop while transactions run; how many are lost, and how long it takes.
 //!
-//! Lost is a transaction that had begun and was not let finish, and a request that got no answer with an SQLSTATE. A
-//! client that is told between transactions is refused, and nothing of it is lost.
+//! Lost is a transaction that had done something and was not let finish, and a request that got no answer with an
+//! SQLSTATE. A client that is told before its transaction has done anything is refused, and nothing of it is lost.
 
 use std::{
     cell::Cell,
@@ -51,7 +51,7 @@ pub(crate) async fn run(
 /// How a client's work ended.
 #[derive(Debug, Clone)]
 enum End {
-    /// Told between transactions.
+    /// Told before its transaction had done anything.
     Refused,
     /// In the middle.
     Lost(Failure),
@@ -120,10 +120,14 @@ async fn work(mut connection: Connection, done: Rc<Cell<u64>>) -> End {
             // Closed before anything was begun: the request reached nobody.
             Err(failure) => return End::Lost(failure),
         }
-        for text in ["SELECT pg_sleep(0.003)", "COMMIT"] {
-            if let Err(failure) = connection.exchange(&query(text)).await {
-                return End::Lost(failure);
-            }
+        match connection.exchange(&query("SELECT pg_sleep(0.003)")).await {
+            Ok(_) => {}
+            // Nothing had been done yet.
+            Err(Failure::Refused { .. }) => return End::Refused,
+            Err(failure) => return End::Lost(failure),
+        }
+        if let Err(failure) = connection.exchange(&query("COMMIT")).await {
+            return End::Lost(failure);
         }
         done.set(done.get() + 1);
     }
