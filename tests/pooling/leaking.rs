@@ -207,7 +207,10 @@ async fn short_time_limits_end_nobody() {
         ] {
             // The client's own limit may end its own statement, and that alone.
             let told = hasty.query(sql).await;
-            assert!(errors(&told).iter().all(|code| code == "57014"), "{sql}: {told:?}");
+            assert!(
+                errors(&told).iter().all(|code| code == "57014"),
+                "{sql}: {told:?}"
+            );
             assert_eq!(values(&other.query(LOOK).await), look, "after {sql}");
         }
     }
