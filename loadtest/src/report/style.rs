@@ -20,7 +20,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 svg{display:block;width:100%;height:auto;overflow:visible}
 svg text{fill:var(--soft);font-size:11px}svg text.ink{fill:var(--ink)}svg text.strong{fill:var(--ink);font-weight:600}
 svg .grid{stroke:var(--line)}svg .axis{stroke:var(--soft)}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:10px 34px}
+.pair{display:grid;grid-template-columns:repeat(auto-fill,minmax(440px,1fr));gap:10px 34px}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:13px}
 th{text-align:right;font-weight:500;color:var(--soft);border-bottom:1px solid var(--line);padding:5px 8px}

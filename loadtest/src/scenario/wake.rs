@@ -143,6 +143,8 @@ async fn told(log: &mut ProxyLog, endpoint: &str, steps: Steps, took: Duration) 
     let rest = took.saturating_sub(steps.total());
     // A greeting from memory does not wait: then it is the first answer that does.
     let waited = millis(steps.greeting.max(rest));
+    // And the session's line does not say how long it waited: the start's own line does.
+    let held = hold.max(started);
     Some(vec![
         ("TCP".into(), millis(steps.tcp)),
         ("TLS".into(), millis(steps.tls)),
@@ -152,7 +154,7 @@ async fn told(log: &mut ProxyLog, endpoint: &str, steps: Steps, took: Duration) 
         ("launch".into(), of("launch")),
         ("boot".into(), of("boot")),
         ("server login".into(), login),
-        ("relay".into(), (waited - hold - login).max(0.0)),
+        ("relay".into(), (waited - held - login).max(0.0)),
         ("first answer".into(), millis(steps.greeting.min(rest))),
     ])
 }
