@@ -10,7 +10,10 @@ DEMO ?=
 # What `make test-drivers` and `make test-fidelity` run; all of it without, for example: make test-drivers ONLY="--place session psql"
 ONLY ?=
 
-.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-mutants lint clean
+# Further arguments for `pgwake-loadtest bench`, for example: make bench BENCH="--size full --only query,connect"
+BENCH ?=
+
+.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-mutants bench lint clean
 
 help: ## Print this
 	@echo "make <target>, where <target> is one of"
@@ -44,6 +47,11 @@ test-mutants: setup ## Build pgwake with known mistakes, one after another, and 
 
 test-demo: ## Run `make demo` as a user would, and look whether it keeps its promises
 	@.ci/demo
+
+bench: ## Measure pgwake beside PgBouncer and Postgres itself (under 5 minutes), and write a report
+	@.ci/setup bench
+	cargo build --release --locked --package pgwake --package pgwake-loadtest
+	"$(target)/release/pgwake-loadtest" bench --out "$(target)/bench" $(BENCH)
 
 lint: ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check

@@ -1,0 +1,25 @@
+//! `bench`: sets up Postgres, PgBouncer and pgwake by itself and measures them side by side.
+//!
+//! Everything listens on loopback at ports that the system chose, lives in a temporary folder and ends with the
+//! run. As root, Postgres and PgBouncer run as another user.
+
+mod certificates;
+mod gateway;
+mod pgbouncer;
+mod postgres;
+mod stage;
+mod suite;
+mod work;
+
+use std::path::PathBuf;
+
+pub(crate) use suite::{Size, run};
+
+/// What a run is to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) size: Size,
+    pub(crate) pgwake: PathBuf,
+    /// Scenarios; all where there is none.
+    pub(crate) only: Vec<String>,
+}
