@@ -6,12 +6,24 @@ mod limits;
 mod roles;
 mod wiring;
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{interval, timeout},
+};
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{Admin, View};
 use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
@@ -20,18 +32,22 @@ use crate::compute::{Compute, ComputeError, fixed::FixedCompute};
 use crate::config::{self, Config, Endpoint};
 use crate::ids::EndpointName;
 use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
-use crate::session::{House, Pooling};
+use crate::metrics::{self, Metrics};
+use crate::session::{House, Pooling, roster::Roster};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
 use crate::tenant::{directory::Directory, gate::Gate};
 use crate::tls::{AskClients, CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::{Policy, Wakes};
-use wiring::{Connected, Wiring};
+use wiring::{Connected, Watched, Wiring};
 
 pub use limits::raise_file_limit;
 
 /// After `drain_timeout` every session is told to end; how long they may take for that.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often what is measured is summed up.
+const SUM_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// Why pgwake does not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +87,8 @@ pub struct Server {
     shutdown: Shutdown,
     tasks: TaskTracker,
     drain_timeout: Duration,
+    view: Arc<View>,
+    admin: Option<Admin>,
     _certificates: Watching,
     _connected: Connected,
 }
@@ -92,11 +110,17 @@ impl Server {
         let (shutdown, watch) = Shutdown::new();
         let tasks = TaskTracker::new();
         let sockets = SocketSettings::from(&config.limits);
-        let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone()));
+        let watched = Watched {
+            metrics: Arc::new(Metrics::new(metrics_labels(&config))),
+            journal: Arc::default(),
+        };
+        let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         add_computes(&config, &wakes)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let operators = config.admin.address.map(bind_operators).transpose()?;
+        let drain_timeout = config.limits.drain_timeout;
         let pooling = config.endpoints.values().map(|endpoint| {
             let pooling = Pooling::new(&endpoint.pool, tasks.clone());
             (endpoint.name.clone(), Arc::new(pooling))
@@ -113,26 +137,42 @@ impl Server {
             cancels: Cancels::new(sockets),
             sockets,
             limits: config.limits.clone(),
+            roster: Roster::default(),
+            metrics: watched.metrics,
+            journal: watched.journal,
             shutdown: watch,
         });
         let connected = wiring.connect(&house);
         let workers = thread::available_parallelism().map_or(1, usize::from);
-        let workers = Workers::start(workers).map_err(|error| StartError::System {
-            what: "cannot start threads".into(),
-            error,
-        })?;
-        let server = Self {
+        let workers = Workers::start(workers)
+            .map(Arc::new)
+            .map_err(|error| StartError::System {
+                what: "cannot start threads".into(),
+                error,
+            })?;
+        let view = view(&house, &workers, config);
+        let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
             house,
-            workers: Arc::new(workers),
+            workers,
             shutdown,
             tasks,
-            drain_timeout: config.limits.drain_timeout,
+            drain_timeout,
+            view,
+            admin: None,
             _certificates: watching,
             _connected: connected,
         };
+        if let Some(listener) = operators {
+            let admin = Admin::start(listener, server.view.clone());
+            server.admin = Some(admin.map_err(|error| StartError::System {
+                what: "cannot start the thread for operators".into(),
+                error,
+            })?);
+        }
         server.house.wakes.inspect_all().await;
         server.open(bound);
+        server.view.opened();
         Ok(server)
     }
 
@@ -144,11 +184,22 @@ impl Server {
         }
         self.house.proofs.begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
+        self.tasks.spawn(sum_up(self.house.clone()));
     }
 
     /// Where clients come in, in the order of the configuration, with the ports that the system chose.
     pub fn addresses(&self) -> &[BoundAddress] {
         &self.addresses
+    }
+
+    /// Where operators look, if anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// Waits until an operator wants it to drain. Cancel safe.
+    pub async fn drain_ordered(&self) {
+        self.view.drain_ordered.notified().await;
     }
 
     /// The parts, for whoever looks from outside.
@@ -193,8 +244,42 @@ impl Server {
         self.tasks.wait().await;
         self.house.roles.drain().await;
         self.house.proofs.drain().await;
+        // Last: until here operators see how far the end has come.
+        if let Some(admin) = &self.admin {
+            admin.stop().await;
+        }
         // A disk that takes nothing does not keep pgwake from its end.
         let _ = timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await;
+    }
+}
+
+fn bind_operators(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    Admin::bind(address).map_err(|error| StartError::System {
+        what: format!("cannot listen on {address} for operators"),
+        error,
+    })
+}
+
+fn view(house: &Arc<House>, workers: &Arc<Workers>, config: Config) -> Arc<View> {
+    let workers = workers.clone();
+    Arc::new(View {
+        house: house.clone(),
+        config,
+        clients: Box::new(move || workers.clients()),
+        is_open: AtomicBool::new(false),
+        drain_ordered: Notify::new(),
+    })
+}
+
+/// What is measured is summed up now and then, or it would pile up where nobody collects it. Ends with the drain.
+async fn sum_up(house: Arc<House>) {
+    let mut shutdown = house.shutdown.clone();
+    let mut ticks = interval(SUM_UP_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => house.metrics.sum_up(),
+            () = shutdown.reached(Phase::Draining) => return,
+        }
     }
 }
 
@@ -214,6 +299,19 @@ pub fn check_computes(config: &Config) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+/// Who has series of his own among metrics.
+fn metrics_labels(config: &Config) -> metrics::Labels {
+    let per = config.admin.metrics_per;
+    let endpoints = config.endpoints.values();
+    let names: BTreeSet<String> = match per {
+        metrics::Per::Process => BTreeSet::new(),
+        metrics::Per::Tenant => endpoints.map(|endpoint| endpoint.tenant.to_string()).collect(),
+        metrics::Per::Endpoint => endpoints.map(|endpoint| endpoint.name.to_string()).collect(),
+    };
+    let named = names.into_iter().take(config.admin.metrics_names_max).collect();
+    metrics::Labels { per, named }
 }
 
 /// One endpoint that needs certificates has all clients asked, or strangers could tell which it is.

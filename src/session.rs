@@ -14,6 +14,7 @@ mod expected;
 mod hold;
 mod lane;
 mod login;
+mod noted;
 mod pins;
 mod pooled;
 mod pooling;
@@ -21,6 +22,7 @@ mod profile;
 mod record;
 mod relay;
 mod reported;
+pub mod roster;
 mod sql_names;
 mod statements;
 mod turn;
@@ -41,6 +43,8 @@ use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, Network, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::{EndpointName, SessionId};
+use crate::journal::Journal;
+use crate::metrics::{CancelResult, Metrics};
 use crate::shutdown::ShutdownWatch;
 use crate::tenant::{directory::Directory, gate::Gate};
 use crate::tls::{CertificateStore, SocketSettings, Stream};
@@ -50,9 +54,11 @@ use entrance::{Entered, EntranceError};
 use error::SessionError;
 use login::{AtDoor, LoggedIn, Patience};
 use pooled::{Guest, Pooled};
-use record::{Outcome, SessionRecord, Step};
+use record::{EndedBy, Outcome, SessionRecord, Step};
+use roster::Roster;
 use turn::Turn;
 
+pub use carried::Carried;
 pub use pooling::Pooling;
 
 /// How long a client may take to take a greeting or the last words.
@@ -115,6 +121,12 @@ pub struct House {
     pub sockets: SocketSettings,
     /// Limits of the process.
     pub limits: Limits,
+    /// Who is here.
+    pub roster: Roster,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What has happened lately.
+    pub journal: Arc<Journal>,
     /// The end of everything.
     pub shutdown: ShutdownWatch,
 }
@@ -137,7 +149,9 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
     };
     let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer, arrived.at);
     let entering = Box::pin(entrance::enter(socket, &door, &house.certificates));
-    let outcome = match patience.bound(entering).await {
+    let entered = patience.bound(entering).await;
+    house.note_entered(&entered);
+    let outcome = match entered {
         Ok(Ok(Entered::Client(entrance))) => {
             let at_door = AtDoor {
                 entrance: *entrance,
@@ -151,6 +165,7 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
         Ok(Err(error)) => turned_away(error, &record).await,
         Err(error) => Outcome::of(&error),
     };
+    house.note_ended(&record, &outcome);
     if record.pooling.is_some() {
         house.tell(|| record.closed(&outcome)).await;
     }
@@ -162,15 +177,26 @@ async fn pass_on(key: CancelKey, mut client: Stream, record: &SessionRecord, hou
     let peer = record.peer;
     if house.gate.may_cancel(peer.ip()) {
         house.tell(|| record.event("cancel")).await;
-        if house.cancels.cancel(key).await {
+        let result = match house.cancels.cancel(key).await {
+            true => CancelResult::Hit,
+            false => CancelResult::Missed,
+        };
+        house.metrics.cancel(result);
+        if result == CancelResult::Hit {
             house.gate.cancel_hit(peer.ip());
         }
     } else {
+        house.metrics.cancel(CancelResult::Limited);
         tracing::debug!(%peer, "too many cancel requests: one more is not looked at");
     }
     // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it must be
     // said: libpq takes an end that is not for an error.
     let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
+}
+
+/// Why clients may keep a server session of their own, as [`roster::Listed::pins`] says it.
+pub fn pin_reasons() -> impl Iterator<Item = &'static str> {
+    profile::Pins::all_names()
 }
 
 /// A client at the door, until it has left.
@@ -198,6 +224,7 @@ async fn stay(
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
     record.pooling = Some(pool_mode);
+    house.note_began(record, &who.endpoint);
     house.tell(|| record.event("auth_ok")).await;
     if pool_mode == PoolMode::Transaction
         && let Some(pooling) = house.pooling.get(&who.endpoint.name)
@@ -207,8 +234,9 @@ async fn stay(
             parameters,
             secret_length,
         };
-        let pooled = Box::new(Pooled::new(guest, pooling.clone(), house, record));
-        return pooled.serve(&mut stream, record).await;
+        let pooled =
+            Pooled::new(guest, pooling.clone(), house, record).expect("it is listed since its login");
+        return Box::new(pooled).serve(&mut stream, record).await;
     }
     let turn = Turn {
         house,
@@ -231,6 +259,7 @@ async fn turned_away(error: EntranceError, record: &SessionRecord) -> Outcome {
             sqlstate: SqlState::PROTOCOL_VIOLATION.0.into(),
             what: text,
             fault: Some(Fault::Client),
+            by: EndedBy::Pgwake,
         },
     }
 }

@@ -23,6 +23,9 @@ pub(super) fn run(file: &Path) -> ExitCode {
         for address in server.addresses() {
             tracing::info!(address = %shown(address), "listening");
         }
+        if let Some(address) = server.admin_address() {
+            tracing::info!(url = %format_args!("http://{address}/"), "operators may look");
+        }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoints, "pgwake serves");
     })
 }
@@ -82,9 +85,12 @@ impl Signals {
     }
 }
 
-/// Drains at the first signal; a second one does not wait for transactions. Either way the computes are stopped.
+/// Drains at the first signal, or on an operator's word; a second one does not wait for transactions. Either way the computes are stopped.
 async fn end_with_signal(server: &Server, signals: &mut Signals) {
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => (),
+        () = server.drain_ordered() => (),
+    }
     tracing::info!(
         clients = server.clients(),
         "draining: idle clients are ended, transactions may finish"

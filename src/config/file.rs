@@ -3,6 +3,7 @@
 //! One declaration per table; a key that is not declared here is refused. Values are parsed one by one, what
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
+mod admin;
 mod gate;
 mod proofs;
 mod roles_from;
@@ -23,6 +24,7 @@ use super::{
     value::{AuditTo, Count, RoleName, ServerTlsMode, read_word},
 };
 
+pub(crate) use admin::AdminTable;
 pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 pub(crate) use roles_from::RolesFromSource;
@@ -48,6 +50,8 @@ table! {
         gate: GateTable,
         /// `[audit]`
         audit: AuditTable,
+        /// `[admin]`
+        admin: AdminTable,
         /// `[defaults]`
         defaults: Inherited,
         /// `[tenants.<tenant>]`
@@ -60,6 +64,8 @@ table! {
     ListenTable {
         /// Where clients come in.
         postgres: Listeners,
+        /// Where operators come in.
+        admin: ListenTcp,
     }
 }
 

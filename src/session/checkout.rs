@@ -47,6 +47,7 @@ impl From<HoldEnd> for CheckoutError {
     fn from(end: HoldEnd) -> Self {
         Self::Session(match end {
             HoldEnd::ClientGone => SessionError::ClientGone,
+            HoldEnd::Terminated => SessionError::Terminated,
             HoldEnd::ShutDown | HoldEnd::Cancelled => SessionError::ShuttingDownBefore,
         })
     }
@@ -65,6 +66,7 @@ impl Checkout<'_> {
         let mut rewakes = 0;
         loop {
             self.house.tell_wake_asked(endpoint, record).await;
+            let asked = Instant::now();
             let waiting = self.house.wakes.lease(&endpoint.name, &self.who.right, deadline);
             let waited = held
                 .wait(waiting, || self.house.wakes.phase(&endpoint.name))
@@ -72,7 +74,7 @@ impl Checkout<'_> {
             record.step_ended(Step::Hold);
             let waited = waited?;
             let was_cold = waited.as_ref().map(AwakeLease::was_cold);
-            self.house.tell_woken(was_cold, record).await;
+            self.house.tell_woken(was_cold, asked.elapsed(), record).await;
             let lease = waited?;
             record.cold |= lease.was_cold();
             let session = self.log_in(held, &lease, since).await;

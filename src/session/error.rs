@@ -51,6 +51,8 @@ pub(super) enum SessionError {
     TokenExpired,
     #[error("too many pinned sessions")]
     TooManyPinned { max: usize },
+    #[error("ended by an operator")]
+    Terminated,
     #[error("pgwake shuts down")]
     ShuttingDown,
     #[error("pgwake shuts down before the session began")]
@@ -62,7 +64,11 @@ impl SessionError {
     pub(super) fn is_planned(&self) -> bool {
         matches!(
             self,
-            Self::IdleEnded { .. } | Self::TokenExpired | Self::ShuttingDown | Self::ShuttingDownBefore
+            Self::IdleEnded { .. }
+                | Self::TokenExpired
+                | Self::Terminated
+                | Self::ShuttingDown
+                | Self::ShuttingDownBefore
         )
     }
 }
@@ -91,7 +97,7 @@ impl ClientError for SessionError {
             Self::PasswordChanged | Self::TokenExpired => SqlState::ADMIN_SHUTDOWN,
             Self::PlanChanged => SqlState::NOT_SUPPORTED,
             Self::IdleEnded { .. } => SqlState::IDLE_SESSION_TIMEOUT,
-            Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
+            Self::ShuttingDown | Self::Terminated => SqlState::ADMIN_SHUTDOWN,
         }
     }
 
@@ -124,6 +130,8 @@ impl ClientError for SessionError {
             Self::IdleInTransaction => "terminating connection due to idle-in-transaction timeout".into(),
             Self::TokenExpired => "the token that this session began with has expired".into(),
             Self::PasswordChanged => "the role's password was changed".into(),
+            // As Postgres says it.
+            Self::Terminated => "terminating connection due to administrator command".into(),
             Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),
             Self::ShuttingDown | Self::ShuttingDownBefore => "pgwake is shutting down".into(),
         }
@@ -192,7 +200,9 @@ impl ClientError for SessionError {
     fn fault(&self) -> Fault {
         match self {
             Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
-            Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore => Fault::Pgwake,
+            Self::IdleEnded { .. } | Self::Terminated | Self::ShuttingDown | Self::ShuttingDownBefore => {
+                Fault::Pgwake
+            }
             Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::PasswordChanged => Fault::Tenant,
             _ => Fault::Client,
         }

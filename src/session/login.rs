@@ -15,7 +15,7 @@ use super::{
     Door, House,
     entrance::Entrance,
     error::SessionError,
-    record::{Outcome, SessionRecord, shortened},
+    record::{EndedBy, Outcome, SessionRecord, shortened},
     say_goodbye,
 };
 use crate::auth::{AuthError, Authenticated, Claim, Proofs, TlsUse, authenticate};
@@ -97,6 +97,7 @@ pub(super) async fn log_in(
         certificates,
         tls,
         cipher,
+        handshake: _,
     } = at_door.entrance;
     record.tls = tls;
     record.cipher = cipher;
@@ -128,7 +129,12 @@ pub(super) async fn log_in(
     let proving = Box::pin(prove(&mut stream, &startup, claim, &house.proofs));
     let who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
-        Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
+        Ok(Err(error @ AuthError::Left(_))) => {
+            return Err(Outcome {
+                by: EndedBy::Client,
+                ..Outcome::failed(&error)
+            });
+        }
         Ok(Err(error)) => {
             // Counted first: the next guess may come before this one has read what came of it.
             let why = knocked.failed(&error, record);

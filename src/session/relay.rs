@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::{
     exchange::Exchange,
     lane::{Lane, LaneEnd},
+    roster::{Doing, Listed},
 };
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tls::Stream;
@@ -83,6 +84,9 @@ pub(super) struct Relay<'a, 'e> {
     finish_by: Option<Pin<Box<Sleep>>>,
     /// When the session ends as soon as it is idle.
     ends_at: Option<Instant>,
+    /// Told where the session becomes idle or active.
+    listed: Option<&'a Listed>,
+    told_idle: Option<bool>,
 }
 
 /// Whether the lease is told when the session becomes idle or active.
@@ -125,7 +129,14 @@ impl<'a, 'e> Relay<'a, 'e> {
             discarding: false,
             finish_by: None,
             ends_at: None,
+            listed: None,
+            told_idle: None,
         }
+    }
+
+    /// Whoever looks at sessions sees whether this one is idle.
+    pub(super) fn watched_by(&mut self, listed: Option<&'a Listed>) {
+        self.listed = listed;
     }
 
     /// From then on the session ends as soon as it is idle.
@@ -198,6 +209,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
         let idle = self.is_at_rest() && self.exchange.expected.is_idle();
         self.report(lease, idle);
+        self.tell(idle);
         if idle && end_when_idle {
             return Poll::Ready(None);
         }
@@ -334,6 +346,16 @@ impl<'a, 'e> Relay<'a, 'e> {
             } else {
                 lease.set_active()
             }
+        }
+    }
+
+    fn tell(&mut self, idle: bool) {
+        if let Some(listed) = self.listed
+            && self.told_idle != Some(idle)
+        {
+            self.told_idle = Some(idle);
+            listed.does(if idle { Doing::Idle } else { Doing::Active });
+            listed.set_bytes(self.up.bytes(), self.down.bytes());
         }
     }
 

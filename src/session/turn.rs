@@ -11,7 +11,7 @@ use super::{
     exchange::{Exchange, Loss, Touched},
     hold::Held,
     lane::Lane,
-    record::{Outcome, SessionRecord},
+    record::{EndedBy, Outcome, SessionRecord},
     relay::{End, IdleReports, Relay, Sides},
     say_goodbye, say_to,
     words::Tags,
@@ -46,7 +46,7 @@ impl Turn<'_> {
         record: &mut SessionRecord,
     ) -> Outcome {
         let mut early = BytesMut::new();
-        let mut held = Held::new(client, &mut early, record.id, self.house, &self.who.endpoint.name);
+        let mut held = Held::new(client, &mut early, record, self.house, &self.who.endpoint.name);
         let checkout = Checkout {
             house: self.house,
             who: self.who,
@@ -80,6 +80,10 @@ impl Turn<'_> {
             server.close().await;
             return Outcome::of(&SessionError::ClientGone);
         }
+        record.came_in(&self.house.metrics);
+        if let (Some(listed), Some(registration)) = (record.listed(), &registration) {
+            listed.set_key(registration.key());
+        }
         let reports = if self.who.endpoint.suspend_idle_sessions {
             IdleReports::Yes
         } else {
@@ -98,7 +102,8 @@ impl Turn<'_> {
             down: &mut down,
         };
         let mut relay = Relay::new(sides, &mut exchange, reports).until(self.who.ends_at);
-        let end = relay.run(lease, self.house.shutdown.clone()).await;
+        relay.watched_by(record.listed());
+        let end = relay.run(lease, record.shutdown(self.house)).await;
         drop(relay);
 
         (record.bytes_in, record.bytes_out) = (up.bytes(), down.bytes());
@@ -195,7 +200,7 @@ pub(super) async fn finish(
             endpoint: endpoint.clone(),
         },
         (End::Expired, _) => SessionError::TokenExpired,
-        (End::ShutDown, _) => SessionError::ShuttingDown,
+        (End::ShutDown, _) => record.ending(),
         (End::Released | End::Gate | End::BeginFailed, _) => {
             unreachable!("only a turn of transaction pooling ends so")
         }
@@ -222,6 +227,7 @@ pub(super) fn said_by_server(fatal: &ErrorFields) -> Outcome {
         sqlstate: fatal.sqlstate.clone().into(),
         what: format!("server ended the session: {} {}", fatal.sqlstate, fatal.message),
         fault: None,
+        by: EndedBy::Server,
     }
 }
 

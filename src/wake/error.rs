@@ -38,6 +38,12 @@ pub enum WakeError {
         /// The wake that failed.
         wake: Option<WakeId>,
     },
+    /// An operator has disabled the endpoint.
+    #[error("endpoint \"{endpoint}\" is disabled")]
+    Disabled {
+        /// Which.
+        endpoint: EndpointName,
+    },
     /// pgwake ends, and wakes nothing any more.
     #[error("pgwake is shutting down")]
     ShuttingDown,
@@ -56,6 +62,7 @@ impl ClientError for WakeError {
         let (text, wake) = match self {
             Self::TimedOut { waited, wake, .. } => (format!("waited {:.1} s", waited.as_secs_f64()), wake),
             Self::Failed { reason, wake, .. } => (reason.to_string(), wake),
+            Self::Disabled { .. } => return Some("its operator has disabled it for the time being".into()),
             Self::ShuttingDown => return None,
         };
         Some(match wake {
@@ -73,6 +80,7 @@ impl ClientError for WakeError {
             Self::Failed { .. } => {
                 "try again in a few seconds; the operator's log says more under this wake".into()
             }
+            Self::Disabled { .. } => "try again later, or ask the operator".into(),
             Self::ShuttingDown => "try again in a moment".into(),
         })
     }
@@ -80,6 +88,7 @@ impl ClientError for WakeError {
     fn fault(&self) -> Fault {
         match self {
             Self::TimedOut { .. } | Self::Failed { .. } => Fault::Compute,
+            Self::Disabled { .. } => Fault::Tenant,
             Self::ShuttingDown => Fault::Pgwake,
         }
     }
