@@ -10,7 +10,7 @@ DEMO ?=
 # What `make test-drivers` and `make test-fidelity` run; all of it without, for example: make test-drivers ONLY="--place session psql"
 ONLY ?=
 
-.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-mutants lint clean
+.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-dashboard test-mutants lint clean
 
 help: ## Print this
 	@echo "make <target>, where <target> is one of"
@@ -44,6 +44,9 @@ test-mutants: setup ## Build pgwake with known mistakes, one after another, and 
 
 test-demo: ## Run `make demo` as a user would, and look whether it keeps its promises
 	@.ci/demo
+
+test-dashboard: ## Look at the dashboard in a real browser (needs Chromium and npm)
+	@.ci/dashboard
 
 lint: ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check

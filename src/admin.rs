@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod console;
 mod events;
 mod order;
 mod process;
@@ -28,11 +29,11 @@ use std::{
 
 use tokio::{
     runtime::Builder,
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
 };
 
 use crate::config::Config;
-use crate::session::House;
+use crate::session::{House, Visit};
 use access::Access;
 
 /// What an operator sees of everything else.
@@ -56,10 +57,36 @@ impl View {
     }
 }
 
+/// Where operators come in.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// Over HTTP.
+    pub http: Option<TcpListener>,
+    /// As clients of Postgres, to the console.
+    pub visits: Option<mpsc::Receiver<Visit>>,
+}
+
+async fn http(listener: Option<TcpListener>, view: &Arc<View>) {
+    let Some(listener) = listener else { return };
+    match listener.local_addr() {
+        Ok(address) => {
+            let access = Access::new(&view.config.admin, address);
+            serve::serve(listener, view.clone(), access).await;
+        }
+        Err(error) => tracing::error!(%error, "cannot serve operators"),
+    }
+}
+
+async fn visits(visits: Option<mpsc::Receiver<Visit>>, view: &Arc<View>) {
+    if let Some(visits) = visits {
+        console::serve(visits, view.clone()).await;
+    }
+}
+
 /// The port, as long as this lives.
 #[derive(Debug)]
 pub struct Admin {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     end: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
 }
@@ -79,10 +106,9 @@ impl Admin {
     ///
     /// # Errors
     /// There is no thread or no runtime to be had.
-    pub fn start(listener: TcpListener, view: Arc<View>) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+    pub fn start(doors: Doors, view: Arc<View>) -> io::Result<Self> {
+        let address = doors.http.as_ref().map(TcpListener::local_addr).transpose()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let access = Access::new(&view.config.admin, address);
         let (end, mut ending) = watch::channel(false);
         let (tell_ended, ended) = watch::channel(false);
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
@@ -90,7 +116,7 @@ impl Admin {
                 tokio::select! {
                     // An error means that it was dropped: that is the end, too.
                     _ = ending.wait_for(|end| *end) => (),
-                    () = serve::serve(listener, view, access) => (),
+                    ((), ()) = async { tokio::join!(http(doors.http, &view), visits(doors.visits, &view)) } => (),
                 }
             });
             // With it end all connections, and what they hold of the house.
@@ -100,8 +126,8 @@ impl Admin {
         Ok(Self { address, end, ended })
     }
 
-    /// Where it answers, with the port that the system chose.
-    pub fn address(&self) -> SocketAddr {
+    /// Where it answers over HTTP, with the port that the system chose.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 

@@ -38,7 +38,7 @@ use std::{
 use crate::audit;
 use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
-pub use admin::Admin;
+pub use admin::{Admin, Operator, OperatorRight};
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};

@@ -7,7 +7,7 @@ mod roles;
 mod wiring;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     io,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, View};
+use crate::admin::{Admin, Doors, View};
 use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
@@ -33,7 +33,7 @@ use crate::config::{self, Config, Endpoint};
 use crate::ids::EndpointName;
 use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
 use crate::metrics::{self, Metrics};
-use crate::session::{House, Pooling, roster::Roster};
+use crate::session::{Console, House, Pooling, roster::Roster};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
 use crate::tenant::{directory::Directory, gate::Gate};
@@ -86,7 +86,6 @@ pub struct Server {
     workers: Arc<Workers>,
     shutdown: Shutdown,
     tasks: TaskTracker,
-    drain_timeout: Duration,
     view: Arc<View>,
     admin: Option<Admin>,
     _certificates: Watching,
@@ -110,23 +109,15 @@ impl Server {
         let (shutdown, watch) = Shutdown::new();
         let tasks = TaskTracker::new();
         let sockets = SocketSettings::from(&config.limits);
-        let watched = Watched {
-            metrics: Arc::new(Metrics::new(metrics_labels(&config))),
-            journal: Arc::default(),
-        };
+        let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         add_computes(&config, &wakes)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let operators = config.admin.address.map(bind_operators).transpose()?;
-        let drain_timeout = config.limits.drain_timeout;
-        let pooling = config.endpoints.values().map(|endpoint| {
-            let pooling = Pooling::new(&endpoint.pool, tasks.clone());
-            (endpoint.name.clone(), Arc::new(pooling))
-        });
+        let (console, doors) = doors(&config)?;
         let house = Arc::new(House {
-            pooling: pooling.collect(),
+            pooling: pooling(&config, &tasks),
             directory: Directory::new(&config),
             gate: Arc::new(Gate::new(config.gate.clone())),
             audit,
@@ -137,6 +128,7 @@ impl Server {
             cancels: Cancels::new(sockets),
             sockets,
             limits: config.limits.clone(),
+            console,
             roster: Roster::default(),
             metrics: watched.metrics,
             journal: watched.journal,
@@ -157,19 +149,16 @@ impl Server {
             workers,
             shutdown,
             tasks,
-            drain_timeout,
             view,
             admin: None,
             _certificates: watching,
             _connected: connected,
         };
-        if let Some(listener) = operators {
-            let admin = Admin::start(listener, server.view.clone());
-            server.admin = Some(admin.map_err(|error| StartError::System {
-                what: "cannot start the thread for operators".into(),
-                error,
-            })?);
-        }
+        let admin = Admin::start(doors, server.view.clone());
+        server.admin = Some(admin.map_err(|error| StartError::System {
+            what: "cannot start the thread for operators".into(),
+            error,
+        })?);
         server.house.wakes.inspect_all().await;
         server.open(bound);
         server.view.opened();
@@ -194,7 +183,7 @@ impl Server {
 
     /// Where operators look, if anywhere.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(Admin::address)
+        self.admin.as_ref().and_then(Admin::address)
     }
 
     /// Waits until an operator wants it to drain. Cancel safe.
@@ -216,7 +205,10 @@ impl Server {
     /// lets transactions finish within `drain_timeout`, then stops the computes. Returns when nothing is left.
     pub async fn drain(&self) {
         self.shutdown.advance(Phase::Draining);
-        if timeout(self.drain_timeout, self.workers.drained()).await.is_err() {
+        if timeout(self.house.limits.drain_timeout, self.workers.drained())
+            .await
+            .is_err()
+        {
             tracing::warn!(
                 clients = self.clients(),
                 "drain_timeout is over: remaining sessions are ended"
@@ -253,11 +245,17 @@ impl Server {
     }
 }
 
-fn bind_operators(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    Admin::bind(address).map_err(|error| StartError::System {
-        what: format!("cannot listen on {address} for operators"),
-        error,
-    })
+/// Where operators come in.
+fn doors(config: &Config) -> Result<(Option<Console>, Doors), StartError> {
+    let bind = |address: SocketAddr| {
+        Admin::bind(address).map_err(|error| StartError::System {
+            what: format!("cannot listen on {address} for operators"),
+            error,
+        })
+    };
+    let http = config.admin.address.map(bind).transpose()?;
+    let (console, visits) = Console::new(&config.admin).unzip();
+    Ok((console, Doors { http, visits }))
 }
 
 fn view(house: &Arc<House>, workers: &Arc<Workers>, config: Config) -> Arc<View> {
@@ -299,6 +297,21 @@ pub fn check_computes(config: &Config) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+fn pooling(config: &Config, tasks: &TaskTracker) -> HashMap<EndpointName, Arc<Pooling>> {
+    let of = |endpoint: &Arc<Endpoint>| {
+        let pooling = Pooling::new(&endpoint.pool, tasks.clone());
+        (endpoint.name.clone(), Arc::new(pooling))
+    };
+    config.endpoints.values().map(of).collect()
+}
+
+fn watched(config: &Config) -> Watched {
+    Watched {
+        metrics: Arc::new(Metrics::new(metrics_labels(config))),
+        journal: Arc::default(),
+    }
 }
 
 /// Who has series of his own among metrics.

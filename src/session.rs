@@ -7,6 +7,7 @@ mod audited;
 mod buffers;
 mod carried;
 mod checkout;
+mod console;
 mod entrance;
 mod error;
 mod exchange;
@@ -59,6 +60,7 @@ use roster::Roster;
 use turn::Turn;
 
 pub use carried::Carried;
+pub use console::{Console, Visit};
 pub use pooling::Pooling;
 
 /// How long a client may take to take a greeting or the last words.
@@ -121,6 +123,8 @@ pub struct House {
     pub sockets: SocketSettings,
     /// Limits of the process.
     pub limits: Limits,
+    /// Where operators' clients are handed over, if there are any.
+    pub console: Option<Console>,
     /// Who is here.
     pub roster: Roster,
     /// What is counted.
@@ -226,6 +230,9 @@ async fn stay(
     record.pooling = Some(pool_mode);
     house.note_began(record, &who.endpoint);
     house.tell(|| record.event("auth_ok")).await;
+    if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {
+        return console.converse(&mut stream, &who.role, house, record).await;
+    }
     if pool_mode == PoolMode::Transaction
         && let Some(pooling) = house.pooling.get(&who.endpoint.name)
     {

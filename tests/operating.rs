@@ -1,6 +1,7 @@
 //! What operators see and order, through the real port, with real computes behind it.
 
 mod access;
+mod console;
 mod documented;
 mod events;
 mod limits;

@@ -160,6 +160,7 @@ fn process_values(config: &Config) -> Values {
         "admin.operate_tokens",
         list(admin.operate_tokens.iter().map(quoted)),
     );
+    add("admin.roles", list(admin.roles.keys().map(quoted)));
     let per = match admin.metrics_per {
         Per::Process => "process",
         Per::Tenant => "tenant",

@@ -51,6 +51,8 @@ pub(super) enum SessionError {
     TokenExpired,
     #[error("too many pinned sessions")]
     TooManyPinned { max: usize },
+    #[error("too many operators at the console")]
+    ConsoleFull,
     #[error("ended by an operator")]
     Terminated,
     #[error("pgwake shuts down")]
@@ -90,7 +92,9 @@ impl ClientError for SessionError {
                 ..
             } => SqlState::SERVER_LOST,
             Self::StillStarting { .. } | Self::ShuttingDownBefore => SqlState::CANNOT_CONNECT_NOW,
-            Self::TooManyPinned { .. } | Self::PoolTimeout { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::ConsoleFull => {
+                SqlState::TOO_MANY_CONNECTIONS
+            }
             Self::CancelledWhileWaiting => SqlState::CANCELLED,
             Self::InFailedTransaction => SqlState::IN_FAILED_TRANSACTION,
             Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION,
@@ -130,6 +134,7 @@ impl ClientError for SessionError {
             Self::IdleInTransaction => "terminating connection due to idle-in-transaction timeout".into(),
             Self::TokenExpired => "the token that this session began with has expired".into(),
             Self::PasswordChanged => "the role's password was changed".into(),
+            Self::ConsoleFull => "the console takes nobody in now".into(),
             // As Postgres says it.
             Self::Terminated => "terminating connection due to administrator command".into(),
             Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),
@@ -192,7 +197,7 @@ impl ClientError for SessionError {
             Self::TooManyPinned { .. } => Some(
                 "try again later, do it in one transaction, or connect to the endpoint without -pooler".into(),
             ),
-            Self::ShuttingDownBefore => Some("try again in a moment".into()),
+            Self::ShuttingDownBefore | Self::ConsoleFull => Some("try again in a moment".into()),
             _ => None,
         }
     }
@@ -200,9 +205,11 @@ impl ClientError for SessionError {
     fn fault(&self) -> Fault {
         match self {
             Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
-            Self::IdleEnded { .. } | Self::Terminated | Self::ShuttingDown | Self::ShuttingDownBefore => {
-                Fault::Pgwake
-            }
+            Self::IdleEnded { .. }
+            | Self::ConsoleFull
+            | Self::Terminated
+            | Self::ShuttingDown
+            | Self::ShuttingDownBefore => Fault::Pgwake,
             Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::PasswordChanged => Fault::Tenant,
             _ => Fault::Client,
         }

@@ -15,7 +15,7 @@ use super::{
     Door, House,
     entrance::Entrance,
     error::SessionError,
-    record::{EndedBy, Outcome, SessionRecord, shortened},
+    record::{Outcome, SessionRecord, shortened},
     say_goodbye,
 };
 use crate::auth::{AuthError, Authenticated, Claim, Proofs, TlsUse, authenticate};
@@ -24,7 +24,7 @@ use crate::config::{Endpoint, PoolMode};
 use crate::error::ClientError;
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tenant::{
-    directory::{Resolved, Said},
+    directory::{ResolveError, Resolved, Said},
     gate::{Attempt, TurnedAway, Unproved},
 };
 use crate::tls::Stream;
@@ -109,7 +109,7 @@ pub(super) async fn log_in(
         option: own_words.endpoint.as_deref(),
         default: at_door.door.default_endpoint.as_ref(),
     };
-    let resolved = match house.directory.resolve(said) {
+    let resolved = match resolve(house, &startup, said) {
         Ok(resolved) => resolved,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
@@ -129,12 +129,7 @@ pub(super) async fn log_in(
     let proving = Box::pin(prove(&mut stream, &startup, claim, &house.proofs));
     let who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
-        Ok(Err(error @ AuthError::Left(_))) => {
-            return Err(Outcome {
-                by: EndedBy::Client,
-                ..Outcome::failed(&error)
-            });
-        }
+        Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::left(&error)),
         Ok(Err(error)) => {
             // Counted first: the next guess may come before this one has read what came of it.
             let why = knocked.failed(&error, record);
@@ -163,6 +158,15 @@ pub(super) async fn log_in(
         secret_length: secret_length(&startup),
         pool_mode,
     })
+}
+
+/// The console for operators' roles, the directory for everybody else.
+fn resolve(house: &House, startup: &Startup, said: Said<'_>) -> Result<Resolved, ResolveError> {
+    let console = house
+        .console
+        .as_ref()
+        .and_then(|console| console.resolve(startup));
+    console.map_or_else(|| house.directory.resolve(said), Ok)
 }
 
 fn secret_length(startup: &Startup) -> SecretLength {

@@ -108,6 +108,14 @@ impl Outcome {
         }
     }
 
+    /// The client has left before it came in.
+    pub(super) fn left(error: &impl ClientError) -> Self {
+        Self {
+            by: EndedBy::Client,
+            ..Self::failed(error)
+        }
+    }
+
     /// Something went wrong; `error` says what, to the operator in its own words.
     pub(super) fn failed(error: &impl ClientError) -> Self {
         Self {

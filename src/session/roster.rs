@@ -5,6 +5,7 @@
 //! lists, cancels and ends.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -23,7 +24,11 @@ use crate::wire::startup::CancelKey;
 
 /// All sessions. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Roster(Arc<DashMap<SessionId, Arc<Listed>>>);
+pub struct Roster {
+    here: Arc<DashMap<SessionId, Arc<Listed>>>,
+    /// Bytes from and to those who have left, by endpoint: there are only so many.
+    left: Arc<DashMap<EndpointName, (u64, u64)>>,
+}
 
 /// What a session does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +200,16 @@ impl std::ops::Deref for Present {
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.roster.0.remove(&self.listed.who.id);
+        let (bytes_in, bytes_out) = self.listed.bytes();
+        let mut left = self
+            .roster
+            .left
+            .entry(self.listed.who.endpoint.clone())
+            .or_default();
+        left.0 += bytes_in;
+        left.1 += bytes_out;
+        drop(left);
+        self.roster.here.remove(&self.listed.who.id);
     }
 }
 
@@ -215,7 +229,7 @@ impl Roster {
             key: OnceLock::new(),
             end: Shutdown::new().0,
         });
-        self.0.insert(id, listed.clone());
+        self.here.insert(id, listed.clone());
         Present {
             listed,
             roster: self.clone(),
@@ -224,11 +238,24 @@ impl Roster {
 
     /// Everybody who is here now.
     pub fn all(&self) -> Vec<Arc<Listed>> {
-        self.0.iter().map(|entry| entry.value().clone()).collect()
+        self.here.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// Bytes from and to all clients of each endpoint so far.
+    pub fn bytes_by_endpoint(&self) -> HashMap<EndpointName, (u64, u64)> {
+        let left = self.left.iter();
+        let mut all: HashMap<_, _> = left.map(|left| (left.key().clone(), *left.value())).collect();
+        for listed in self.all() {
+            let (bytes_in, bytes_out) = listed.bytes();
+            let sum = all.entry(listed.who.endpoint.clone()).or_default();
+            sum.0 += bytes_in;
+            sum.1 += bytes_out;
+        }
+        all
     }
 
     /// The session of this id.
     pub fn find(&self, id: SessionId) -> Option<Arc<Listed>> {
-        self.0.get(&id).map(|listed| listed.value().clone())
+        self.here.get(&id).map(|listed| listed.value().clone())
     }
 }

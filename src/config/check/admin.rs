@@ -1,15 +1,16 @@
 //! Where operators look, and who of them may do what.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
+use super::required;
 use crate::config::{
-    Admin,
+    Admin, Operator, OperatorRight,
     file::Root,
     origin::{OriginsByKey, record_own},
     problem::{Report, Wrong},
     read::{List, Setting},
 };
-use crate::ids::Secret;
+use crate::ids::{Secret, Verifier};
 
 /// Shorter ones can be guessed: 16 characters of hexadecimal digits are 64 bits.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -31,6 +32,7 @@ pub(super) fn check(root: &Root, origins: &mut OriginsByKey, report: &mut Report
         address: address.given().map(|at| at.value.0),
         read_tokens: tokens(read, report),
         operate_tokens: tokens(operate, report),
+        roles: operators(root, report),
         metrics_per: per.given().map_or(default.metrics_per, |at| at.value),
         metrics_names_max: names_max
             .given()
@@ -58,6 +60,29 @@ pub(super) fn check(root: &Root, origins: &mut OriginsByKey, report: &mut Report
         }
     }
     admin
+}
+
+/// Who may come to the console. Its login is SCRAM, whatever the endpoints have.
+fn operators(root: &Root, report: &mut Report) -> BTreeMap<String, Operator> {
+    let roles = root.admin.key(|admin| &admin.roles);
+    let mut operators = BTreeMap::new();
+    for (name, at) in roles.given().into_iter().flat_map(|at| &at.value.0) {
+        let Some(verifier) = required(&at.value.verifier, "verifier", &at.spot, report) else {
+            continue;
+        };
+        if let Verifier::Md5(_) = verifier.value {
+            let wrong = Wrong::new(
+                "operators log in by SCRAM, and this is an MD5 verifier",
+                "write the line that `pgwake hash-password` prints",
+            );
+            report.add(&verifier.spot, wrong);
+            continue;
+        }
+        let right = at.value.right.given().map_or(OperatorRight::Read, |at| at.value);
+        let verifier = verifier.value.clone();
+        operators.insert(name.0.clone(), Operator { verifier, right });
+    }
+    operators
 }
 
 fn tokens(setting: &Setting<List<Secret>>, report: &mut Report) -> Vec<Secret> {
