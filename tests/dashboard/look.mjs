@@ -32,8 +32,13 @@ function expect(holds, what) {
   if (!holds) throw new Error(what + " — complaints: " + JSON.stringify(complaints));
   console.log("ok: " + what);
 }
-const state = wanted => text => new RegExp(wanted).test(document.querySelector(text).textContent);
-const psql = sql => spawn("bash", ["-c", `${line} -X -q -A -t -c "${sql}"`], { stdio: "ignore" });
+// Waits until the text of what `selector` finds has `words` in it; it runs in the page, where nothing of this file is.
+const reads = (page, selector, words) => page.waitForFunction(
+  ([selector, words]) => new RegExp(words).test(document.querySelector(selector)?.textContent), [selector, words]);
+// Ends with its statement.
+const psql = sql => new Promise(done => {
+  spawn("bash", ["-c", `${line} -X -q -A -t -c "${sql}"`], { stdio: "ignore" }).on("exit", done);
+});
 
 const { OPERATE: operate, READ: read } = process.env;
 
@@ -49,25 +54,25 @@ const count = Number(await page.locator("#count").textContent());
 expect(count > 1000, `${count} endpoints are listed`);
 
 await page.fill("#find", "demo-main");
-await page.waitForFunction(state("asleep"), "#endpoints tr");
+await reads(page, "#endpoints tr", "asleep");
 const client = psql("select pg_sleep(3)");
-await page.waitForFunction(state("awake"), "#endpoints tr");
+await reads(page, "#endpoints tr", "awake");
 expect(true, "a wake is seen as it happens");
 await page.waitForFunction(() => document.querySelectorAll("#timeline svg line").length > 1);
 expect(true, "the timeline has it");
 await page.click('tr[data-endpoint="demo-main"]');
 await page.waitForFunction(() => document.querySelectorAll("#one .fall i").length > 1);
 expect(true, "its phases are drawn");
-await page.waitForFunction(state("active|idle|waiting"), "#one tbody");
+await reads(page, "#one tbody", "active|idle|waiting");
 expect(true, "its session is shown");
 await page.screenshot({ path: pictures + "/light-endpoint.png" });
-await new Promise(done => client.on("exit", done));
+expect((await client) === 0, "its client was served");
 await page.waitForFunction(() => /nobody is here/.test(document.querySelector("#one").textContent));
 await page.locator("#one button", { hasText: "Suspend" }).click();
-await page.waitForFunction(state("asleep"), "#one h2");
+await reads(page, "#one h2", "asleep");
 expect(true, "it is suspended by a button");
 await page.locator("#one button", { hasText: "Wake" }).click();
-await page.waitForFunction(state("awake"), "#one h2");
+await reads(page, "#one h2", "awake");
 expect(true, "and woken by another");
 await page.locator("#one button", { hasText: "Close" }).click();
 await page.fill("#find", "");
@@ -88,6 +93,6 @@ expect(foreign.length === 0, "nobody else is asked for anything: " + foreign.joi
 
 // Last, because the browser tells of the 403.
 await phone.locator('tr[data-endpoint="shop-0000"] button, tr[data-endpoint="demo-preview"] button').first().click();
-await phone.waitForFunction(state("only for looking"), "#note");
+await reads(phone, "#note", "only for looking");
 expect(true, "who may only look is told so");
 await browser.close();

@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::{READ, admin};
-use crate::harness::{gateway::Gateway, tls_client};
+use super::{READ, admin, items};
+use crate::harness::{gateway::Gateway, tls_client, wait::until};
 
 const ENDPOINT: &str = "ops-documented";
 
@@ -77,6 +77,11 @@ async fn lived_in() -> (Gateway, tokio_postgres::Client) {
     let pooled = gateway.config(&format!("{ENDPOINT}-pooler"));
     let client = tls_client::connect(&pooled, &gateway.authority).await.unwrap();
     client.batch_execute("listen ops_documented").await.unwrap();
+    let http = gateway.http(READ);
+    until("it to be pinned", async || {
+        items(&http, "/api/v1/sessions").await[0]["pins"] != serde_json::json!([])
+    })
+    .await;
     (gateway, client)
 }
 

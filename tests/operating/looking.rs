@@ -127,8 +127,11 @@ async fn sessions_show_who_is_here_and_what_he_does_and_wakes_who_waited() {
     client.batch_execute("begin; select 1").await.unwrap();
     assert_eq!(items(&http, &path).await[0]["state"], "active");
     client.batch_execute("commit; listen ops_pins").await.unwrap();
-    let pinned = &items(&http, &path).await[0];
-    assert_eq!(pinned["pins"], serde_json::json!(["listen"]));
+    // Whether it is pinned is asked after the client has its answer.
+    until("it to be pinned", async || {
+        items(&http, &path).await[0]["pins"] == serde_json::json!(["listen"])
+    })
+    .await;
     client.batch_execute("unlisten *").await.unwrap();
     until("it to be parked again", async || {
         items(&http, &path).await[0]["state"] == "parked"

@@ -93,10 +93,14 @@ async fn every_metric_of_the_catalogue_is_told_and_no_other() {
 async fn numbers_are_those_of_what_has_happened() {
     let (gateway, client) = lived_in("ops-numbers").await;
     let mut now = BTreeMap::new();
-    until("the first client to have left", async || {
-        now = samples(&gateway).await;
-        now["pgwake_sessions{pooling=\"session\"}"] == 0.0
-    })
+    until(
+        "the first client to have left, and the other to be pinned",
+        async || {
+            now = samples(&gateway).await;
+            now["pgwake_sessions{pooling=\"session\"}"] == 0.0
+                && now["pgwake_pinned_clients{reason=\"listen\"}"] == 1.0
+        },
+    )
     .await;
     let value = |series: &str| *now.get(series).unwrap_or_else(|| panic!("{series}: {now:#?}"));
     assert_eq!(value("pgwake_sessions_total{pooling=\"session\"}"), 1.0);
