@@ -13,7 +13,7 @@ ONLY ?=
 # Further arguments for `pgwake-loadtest bench`, for example: make bench BENCH="--size full --only query,connect"
 BENCH ?=
 
-.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-mutants bench lint clean
+.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-dashboard test-mutants bench lint clean
 
 help: ## Print this
 	@echo "make <target>, where <target> is one of"
@@ -52,6 +52,9 @@ bench: ## Measure pgwake beside PgBouncer and Postgres itself (under 5 minutes),
 	@.ci/setup bench
 	cargo build --release --locked --package pgwake --package pgwake-loadtest
 	"$(target)/release/pgwake-loadtest" bench --out "$(target)/bench" $(BENCH)
+
+test-dashboard: ## Look at the dashboard in a real browser (needs Chromium and npm)
+	@.ci/dashboard
 
 lint: ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check

@@ -60,6 +60,8 @@ struct Queue {
     lines: Sender<Entry>,
     when_full: WhenFull,
     dropped: Arc<AtomicU64>,
+    /// All of them since the beginning.
+    dropped_total: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -125,7 +127,8 @@ impl Audit {
         };
         let (lines, waiting) = mpsc::channel(LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        let writer = Writer::new(target, when_full, dropped.clone());
+        let dropped_total = Arc::new(AtomicU64::new(0));
+        let writer = Writer::new(target, when_full, (dropped.clone(), dropped_total.clone()));
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run(waiting))?;
@@ -133,7 +136,15 @@ impl Audit {
             lines,
             when_full,
             dropped,
+            dropped_total,
         }))))
+    }
+
+    /// How many lines were left out since the beginning.
+    pub fn dropped(&self) -> u64 {
+        self.0
+            .as_ref()
+            .map_or(0, |queue| queue.dropped_total.load(Ordering::Relaxed))
     }
 
     /// Whether anybody takes events: who makes many of them may ask first.
@@ -149,7 +160,10 @@ impl Audit {
             Err(TrySendError::Full(entry)) => match queue.when_full {
                 // The writer lives as long as the queue.
                 WhenFull::Block => drop(queue.lines.send(entry).await),
-                WhenFull::Drop => drop(queue.dropped.fetch_add(1, Ordering::Relaxed)),
+                WhenFull::Drop => {
+                    queue.dropped.fetch_add(1, Ordering::Relaxed);
+                    queue.dropped_total.fetch_add(1, Ordering::Relaxed);
+                }
             },
         }
     }

@@ -6,6 +6,7 @@
 //! module takes the part that it needs.
 
 mod address;
+mod admin;
 mod built_in;
 mod check;
 mod duration;
@@ -38,6 +39,7 @@ use std::{
 use crate::audit;
 use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
+pub use admin::{Admin, Operator, OperatorRight};
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
@@ -101,6 +103,8 @@ pub struct Config {
     pub gate: GateRules,
     /// What is told of events, and where.
     pub audit: audit::Rules,
+    /// Who may look at pgwake, and how.
+    pub admin: Admin,
     /// How clients log in where nothing else is said: what an endpoint that does not exist pretends.
     pub login: LoginMethod,
     /// The tokens that are let in where nothing else is said, if that says enough.

@@ -14,6 +14,11 @@ macro_rules! sqlstates {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
         impl SqlState {
             $($(#[$doc])* pub const $name: Self = Self($code);)*
+
+            /// The code of this text, where pgwake itself uses it.
+            pub fn known(text: &str) -> Option<Self> {
+                [$(Self::$name),*].into_iter().find(|known| known.0 == text)
+            }
         }
     };
 }

@@ -24,6 +24,17 @@ impl SessionId {
     }
 }
 
+impl std::str::FromStr for SessionId {
+    type Err = ();
+
+    /// As it is shown.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bits = digits.then(|| u64::from_str_radix(text, 16).ok());
+        bits.flatten().map(Self).ok_or(())
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

@@ -4,7 +4,7 @@
 //! learns the name that the client asks for, [`wire`] reads its startup packet, [`tenant`] finds the endpoint
 //! behind the name, [`auth`] proves who the client is, [`wake`] wakes the [`compute`] and hands out a lease on
 //! it, [`pool`] logs in to the server, and [`session`] relays until the stay is over. [`cancel`] knows whose
-//! statement runs where. [`server`] builds all of them and wires them together.
+//! statement runs where, [`admin`] shows operators all of it. [`server`] builds all of them and wires them together.
 //!
 //! A module may name only modules on an earlier row of `ARCHITECTURE.md`; a test holds that.
 
@@ -14,6 +14,8 @@ pub mod shutdown;
 pub mod error;
 
 pub mod audit;
+pub mod journal;
+pub mod metrics;
 pub mod telemetry;
 
 pub mod config;
@@ -34,6 +36,7 @@ pub mod wake;
 
 pub mod session;
 
+pub mod admin;
 pub mod listener;
 
 pub mod cli;

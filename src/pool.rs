@@ -11,6 +11,7 @@ mod figures;
 mod key;
 mod lent;
 mod login;
+mod pause;
 mod peek;
 mod register;
 mod rights;

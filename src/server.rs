@@ -6,17 +6,19 @@ mod changes;
 mod endpoints;
 mod following;
 mod limits;
+mod operators;
 mod reload;
 mod roles;
 mod wiring;
 
-use std::{io, path::Path, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{Admin, View};
 use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
@@ -24,7 +26,7 @@ use crate::compute::ComputeError;
 use crate::config::{self, Config};
 use crate::ids::EndpointName;
 use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
-use crate::session::{House, Pooling};
+use crate::session::{House, Pooling, roster::Roster};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
@@ -32,6 +34,7 @@ use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::Wakes;
 use endpoints::{add_computes, ask_clients, places, process_compute};
 use following::Following;
+use operators::{doors, sum_up, view, watched};
 use wiring::{Connected, Wiring};
 
 pub use changes::Changes;
@@ -80,6 +83,8 @@ pub struct Server {
     tasks: TaskTracker,
     reloader: Arc<Reloader>,
     _following: Option<Following>,
+    view: Arc<View>,
+    admin: Option<Admin>,
     _certificates: Watching,
     _connected: Connected,
 }
@@ -101,12 +106,14 @@ impl Server {
         let (shutdown, watch_end) = Shutdown::new();
         let tasks = TaskTracker::new();
         let sockets = SocketSettings::from(&config.limits);
-        let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone()));
+        let watched = watched(&config);
+        let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let quotas = Quotas::new(&config);
         add_computes(&config, &wakes, &quotas)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let (console, doors) = doors(&config)?;
         let pooling = config.endpoints.values().map(|endpoint| {
             let pooling = Pooling::new(&endpoint.pool, tasks.clone());
             (endpoint.name.clone(), Arc::new(pooling))
@@ -125,28 +132,44 @@ impl Server {
             cancels: Cancels::new(sockets),
             sockets,
             limits: ArcSwap::from_pointee(config.limits.clone()),
+            console,
+            roster: Roster::default(),
+            metrics: watched.metrics,
+            journal: watched.journal,
             shutdown: watch_end,
         });
         let connected = wiring.clone().connect(&house);
         let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), config);
+        let reloader = Arc::new(reloader);
         let workers = thread::available_parallelism().map_or(1, usize::from);
-        let workers = Workers::start(workers).map_err(|error| StartError::System {
-            what: "cannot start threads".into(),
-            error,
-        })?;
-        let server = Self {
+        let workers = Workers::start(workers)
+            .map(Arc::new)
+            .map_err(|error| StartError::System {
+                what: "cannot start threads".into(),
+                error,
+            })?;
+        let view = view(&house, &workers, &reloader);
+        let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
             house,
-            workers: Arc::new(workers),
+            workers,
             shutdown,
             tasks,
-            reloader: Arc::new(reloader),
+            reloader,
             _following: None,
+            view,
+            admin: None,
             _certificates: watching,
             _connected: connected,
         };
+        let admin = Admin::start(doors, server.view.clone());
+        server.admin = Some(admin.map_err(|error| StartError::System {
+            what: "cannot start the thread for operators".into(),
+            error,
+        })?);
         server.house.wakes.inspect_all().await;
         server.open(bound);
+        server.view.opened();
         Ok(server)
     }
 
@@ -158,6 +181,7 @@ impl Server {
         }
         self.house.proofs.load().begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
+        self.tasks.spawn(sum_up(self.house.clone()));
     }
 
     /// Reads the configuration again whenever its files change, from now on; it was read from `file`.
@@ -186,6 +210,16 @@ impl Server {
     /// Where clients come in, in the order of the configuration, with the ports that the system chose.
     pub fn addresses(&self) -> &[BoundAddress] {
         &self.addresses
+    }
+
+    /// Where operators look, if anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(Admin::address)
+    }
+
+    /// Waits until an operator wants it to drain. Cancel safe.
+    pub async fn drain_ordered(&self) {
+        self.view.drain_ordered.notified().await;
     }
 
     /// The parts, for whoever looks from outside.
@@ -234,6 +268,10 @@ impl Server {
         self.tasks.wait().await;
         self.house.roles.drain().await;
         self.house.proofs.load_full().drain().await;
+        // Last: until here operators see how far the end has come.
+        if let Some(admin) = &self.admin {
+            admin.stop().await;
+        }
         // A disk that takes nothing does not keep pgwake from its end.
         let _ = timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await;
     }

@@ -7,6 +7,7 @@ mod audited;
 mod buffers;
 mod carried;
 mod checkout;
+mod console;
 mod entrance;
 mod error;
 mod exchange;
@@ -15,6 +16,7 @@ mod hold;
 mod idling;
 mod lane;
 mod login;
+mod noted;
 mod pacing;
 mod pins;
 mod pooled;
@@ -24,6 +26,7 @@ mod profile;
 mod record;
 mod relay;
 mod reported;
+pub mod roster;
 mod sql_names;
 mod standing;
 mod statements;
@@ -47,6 +50,8 @@ use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, Network, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::SessionId;
+use crate::journal::Journal;
+use crate::metrics::{CancelResult, Metrics};
 use crate::shutdown::ShutdownWatch;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, Stream};
@@ -56,10 +61,13 @@ use entrance::{Entered, EntranceError};
 use error::SessionError;
 use login::{AtDoor, LoggedIn, Patience};
 use pooled::{Guest, Pooled};
-use record::{Outcome, SessionRecord, Step};
+use record::{EndedBy, Outcome, SessionRecord, Step};
+use roster::Roster;
 use standing::Standing;
 use turn::Turn;
 
+pub use carried::Carried;
+pub use console::{Console, Visit};
 pub use pooling::Pooling;
 pub use poolings::Poolings;
 
@@ -127,6 +135,14 @@ pub struct House {
     pub limits: ArcSwap<Limits>,
     /// How often the configuration has changed: sessions look then whether they may go on.
     pub changes: watch::Sender<u64>,
+    /// Where operators' clients are handed over, if there are any.
+    pub console: Option<Console>,
+    /// Who is here.
+    pub roster: Roster,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What has happened lately.
+    pub journal: Arc<Journal>,
     /// The end of everything.
     pub shutdown: ShutdownWatch,
 }
@@ -149,7 +165,9 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
     };
     let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer, arrived.at);
     let entering = Box::pin(entrance::enter(socket, &door, &house.certificates));
-    let outcome = match patience.bound(entering).await {
+    let entered = patience.bound(entering).await;
+    house.note_entered(&entered);
+    let outcome = match entered {
         Ok(Ok(Entered::Client(entrance))) => {
             let at_door = AtDoor {
                 entrance: *entrance,
@@ -166,6 +184,7 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
         }
         Err(error) => Outcome::of(&error),
     };
+    house.note_ended(&record, &outcome);
     if record.pooling.is_some() {
         house.tell(|| record.closed(&outcome)).await;
     }
@@ -177,15 +196,26 @@ async fn pass_on(key: CancelKey, mut client: Stream, record: &SessionRecord, hou
     let peer = record.peer;
     if house.gate.may_cancel(peer.ip()) {
         house.tell(|| record.event("cancel")).await;
-        if house.cancels.cancel(key).await {
+        let result = match house.cancels.cancel(key).await {
+            true => CancelResult::Hit,
+            false => CancelResult::Missed,
+        };
+        house.metrics.cancel(result);
+        if result == CancelResult::Hit {
             house.gate.cancel_hit(peer.ip());
         }
     } else {
+        house.metrics.cancel(CancelResult::Limited);
         tracing::debug!(%peer, "too many cancel requests: one more is not looked at");
     }
     // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it must be
     // said: libpq takes an end that is not for an error.
     let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
+}
+
+/// Why clients may keep a server session of their own, as [`roster::Listed::pins`] says it.
+pub fn pin_reasons() -> impl Iterator<Item = &'static str> {
+    profile::Pins::all_names()
 }
 
 /// A client at the door, until it has left.
@@ -213,7 +243,11 @@ async fn stay(
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
     record.pooling = Some(pool_mode);
+    house.note_began(record, &who.endpoint);
     house.tell(|| record.event("auth_ok")).await;
+    if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {
+        return console.converse(&mut stream, &who.role, house, record).await;
+    }
     let permit = match house.quotas.admit(&who.endpoint, &who.role) {
         Ok(permit) => permit,
         Err(over) => {
@@ -233,8 +267,8 @@ async fn stay(
             permit,
             standing,
         };
-        let pooled = Box::new(Pooled::new(guest, pooling, house, record));
-        return pooled.serve(&mut stream, record).await;
+        let pooled = Pooled::new(guest, pooling, house, record).expect("it is listed since its login");
+        return Box::new(pooled).serve(&mut stream, record).await;
     }
     let turn = Turn {
         house,
@@ -258,6 +292,7 @@ async fn turned_away(error: EntranceError, record: &SessionRecord) -> Outcome {
             sqlstate: SqlState::PROTOCOL_VIOLATION.0.into(),
             what: text,
             fault: Some(Fault::Client),
+            by: EndedBy::Pgwake,
         },
     }
 }

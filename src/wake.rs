@@ -8,6 +8,7 @@
 mod backoff;
 mod driver;
 mod error;
+mod figures;
 mod idle;
 mod lease;
 mod state;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::{
     error::{WakeError, WakeId},
+    figures::{ComputeState, SuspendOrder, WakeEvent, WakeFigures},
     lease::{AwakeLease, LeaseSignal, Waiting},
 };
 
@@ -49,6 +51,15 @@ pub struct Policy {
     pub start_timeout: Duration,
 }
 
+/// Whether an endpoint's clients may have leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// As ever.
+    Enabled,
+    /// Not while an operator says so.
+    Disabled,
+}
+
 /// The rest of the house, as far as it must know. Called without any lock held, in the order of events for an
 /// endpoint; `ready` must not block, since a client may be waiting on the thread it runs on.
 pub trait WakeWatcher: Send + Sync + 'static {
@@ -58,6 +69,9 @@ pub trait WakeWatcher: Send + Sync + 'static {
     /// It is about to be suspended: what must be read from it is read now, what rests on it is closed. Dropped
     /// after two seconds. A client that arrives meanwhile is served, and the suspend is called off.
     fn before_suspend(&self, endpoint: &EndpointName, address: &Address) -> BoxFuture<'static, ()>;
+
+    /// Something happened that is worth telling; must not block.
+    fn happened(&self, _endpoint: &EndpointName, _event: WakeEvent) {}
 }
 
 /// All endpoints, each with its own machine and its own lock. Cheap to clone.
@@ -173,6 +187,25 @@ impl Wakes {
         }
         let stop = |driver: Arc<Driver>| async move { driver.stop().await };
         stream::iter(drivers).for_each_concurrent(AT_ONCE_MAX, stop).await;
+    }
+
+    /// How an endpoint's compute stands; `None`: there is no such endpoint.
+    pub fn figures(&self, endpoint: &EndpointName) -> Option<WakeFigures> {
+        self.drivers.get(endpoint).map(|driver| driver.figures())
+    }
+
+    /// Refuses leases from now on, but those that are out or waited for; or grants them again. It holds until the next
+    /// order, or the end of pgwake.
+    pub fn set_admission(&self, endpoint: &EndpointName, admission: Admission) {
+        if let Some(driver) = self.driver(endpoint) {
+            driver.set_admission(admission);
+        }
+    }
+
+    /// An operator wants it to be suspended now. Idle sessions are ended, where nobody works.
+    pub fn suspend(&self, endpoint: &EndpointName) -> SuspendOrder {
+        let driver = self.driver(endpoint);
+        driver.map_or(SuspendOrder::AsleepAlready, |driver| driver.suspend())
     }
 
     /// What is going on at an endpoint, for a client that waits: "compute is starting".

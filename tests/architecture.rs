@@ -11,7 +11,7 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["ids", "shutdown"],
     &["error"],
-    &["metrics", "audit", "telemetry"],
+    &["journal", "metrics", "audit", "telemetry"],
     &["config"],
     &["store", "wire"],
     &["tls"],

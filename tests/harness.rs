@@ -10,6 +10,7 @@ pub(crate) mod child;
 pub(crate) mod directories;
 pub(crate) mod gate;
 pub(crate) mod gateway;
+pub(crate) mod http;
 pub(crate) mod issuer;
 pub(crate) mod logs;
 pub(crate) mod node;

@@ -7,6 +7,7 @@ mod coming_in;
 mod command_line;
 mod ending;
 mod harness;
+mod operating;
 mod pooling;
 mod pooling_load;
 mod quotas;

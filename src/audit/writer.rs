@@ -100,17 +100,26 @@ pub(super) struct Writer {
     when_full: WhenFull,
     /// Lines that were left out, and not told yet.
     dropped: Arc<AtomicU64>,
+    /// All that were ever left out.
+    dropped_total: Arc<AtomicU64>,
     /// A line was written in part.
     is_torn: bool,
     is_failing: bool,
 }
 
 impl Writer {
-    pub(super) fn new(target: Target, when_full: WhenFull, dropped: Arc<AtomicU64>) -> Self {
+    /// `dropped`: lines that were left out and not told yet, and all that ever were.
+    pub(super) fn new(
+        target: Target,
+        when_full: WhenFull,
+        dropped: (Arc<AtomicU64>, Arc<AtomicU64>),
+    ) -> Self {
+        let (dropped, dropped_total) = dropped;
         Self {
             target,
             when_full,
             dropped,
+            dropped_total,
             is_torn: false,
             is_failing: false,
         }
@@ -121,7 +130,10 @@ impl Writer {
         while let Some(entry) = waiting.blocking_recv() {
             self.tell_dropped(&waiting);
             match entry {
-                Entry::Line(line) if !self.put(&line, &waiting) => self.leave_out(1),
+                Entry::Line(line) if !self.put(&line, &waiting) => {
+                    self.dropped_total.fetch_add(1, Ordering::Relaxed);
+                    self.leave_out(1);
+                }
                 Entry::Line(_) => (),
                 // Nobody may wait for it any more.
                 Entry::Flush(done) => drop(done.send(())),

@@ -12,6 +12,7 @@ use crate::config::{
     ListenTls, Loaded, LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RateText, RolesFrom,
     ServerAddress, ServerTls, SizeText, TokenKeys, Tokens, WakeOn, load, nearest,
 };
+use crate::metrics::Per;
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,8 @@ fn process_values(config: &Config) -> Values {
             .map_or("a short folder is chosen".to_owned(), |dir| quoted(dir.display())),
     );
     add("listen.postgres", list(config.listen.iter().map(listen)));
+    let admin = &config.admin;
+    add("listen.admin", admin.address.map_or("nowhere".to_owned(), quoted));
     add("routing.domains", list(config.domains.iter().map(quoted)));
     let certificates = config.certificates.iter();
     add(
@@ -154,6 +157,19 @@ fn process_values(config: &Config) -> Values {
         WhenFull::Block => "block",
     };
     add("audit.when_full", quoted(when_full));
+    add("admin.read_tokens", list(admin.read_tokens.iter().map(quoted)));
+    add(
+        "admin.operate_tokens",
+        list(admin.operate_tokens.iter().map(quoted)),
+    );
+    add("admin.roles", list(admin.roles.keys().map(quoted)));
+    let per = match admin.metrics_per {
+        Per::Process => "process",
+        Per::Tenant => "tenant",
+        Per::Endpoint => "endpoint",
+    };
+    add("admin.metrics_per", quoted(per));
+    add("admin.metrics_names_max", admin.metrics_names_max.to_string());
     let limits = &config.limits;
     add("limits.clients_max", limits.clients_max.to_string());
     for (key, duration) in [

@@ -29,6 +29,8 @@ use screen::Screen;
 
 /// Where clients connect unless the arguments say otherwise.
 const PORT: u16 = 6432;
+/// Where the dashboard is.
+const ADMIN_PORT: u16 = 9090;
 /// Where the development certificates are, beside the project's README about them.
 const CERTIFICATES: &str = "certs/dev";
 /// The endpoints that the demo has.
@@ -46,6 +48,8 @@ pub(super) fn run(arguments: &DemoArguments) -> ExitCode {
 struct Demo {
     config: Config,
     password: Secret,
+    /// What the dashboard's buttons need.
+    token: Secret,
     certificates: DevCertificates,
     is_new: bool,
 }
@@ -63,7 +67,11 @@ fn prepare(arguments: &DemoArguments) -> Result<Demo, String> {
     let certificates = dev_ca::ensure(Path::new(CERTIFICATES)).map_err(|error| error.to_string())?;
     let is_new = !data.join(ENDPOINTS[0]).exists();
     let password = password(data).map_err(|error| failed("keep the password in", data, &error))?;
-    let listen = arguments.listen.unwrap_or_else(free_address);
+    let token = token(data).map_err(|error| failed("keep the token in", data, &error))?;
+    let listen = Listen {
+        clients: arguments.listen.unwrap_or_else(|| free_address(PORT)),
+        operators: free_address(ADMIN_PORT),
+    };
     let file = data.join("pgwake.toml");
     let text = configuration(data, &certificates, listen, DurationText(arguments.suspend_after))
         .map_err(|error| failed("find", &certificates.certificate, &error))?;
@@ -74,14 +82,21 @@ fn prepare(arguments: &DemoArguments) -> Result<Demo, String> {
     Ok(Demo {
         config,
         password,
+        token,
         certificates,
         is_new,
     })
 }
 
+/// Where the demo listens.
+struct Listen {
+    clients: SocketAddr,
+    operators: SocketAddr,
+}
+
 /// The usual port, or any other where that one is taken.
-fn free_address() -> SocketAddr {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+fn free_address(port: u16) -> SocketAddr {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match TcpListener::bind(usual) {
         Ok(_) => usual,
         Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -94,20 +109,32 @@ fn password(data: &Path) -> io::Result<Secret> {
     if let (Ok(password), true) = (fs::read_to_string(&password_file), verifier_file.exists()) {
         return Ok(Secret::new(password.trim_end()));
     }
-    let mut random = [0; 9];
-    aws_lc_rs::rand::fill(&mut random).expect("the system's random source does not fail once it is seeded");
-    let password = Secret::new(
-        random
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>(),
-    );
+    let password = random_secret();
     write_secret(
         &verifier_file,
         &verifier_for(&password, ITERATIONS_DEFAULT).to_text(),
     )?;
     write_secret(&password_file, password.reveal())?;
     Ok(password)
+}
+
+/// The dashboard's token: made once.
+fn token(data: &Path) -> io::Result<Secret> {
+    let file = data.join("operate-token");
+    if let Ok(token) = fs::read_to_string(&file) {
+        return Ok(Secret::new(token.trim_end()));
+    }
+    let token = random_secret();
+    write_secret(&file, token.reveal())?;
+    Ok(token)
+}
+
+/// Short enough to be looked at, long enough not to be guessed.
+fn random_secret() -> Secret {
+    let mut random = [0; 9];
+    aws_lc_rs::rand::fill(&mut random).expect("the system's random source does not fail once it is seeded");
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Secret::new(digits)
 }
 
 fn write_secret(path: &Path, text: &str) -> io::Result<()> {
@@ -123,20 +150,25 @@ fn write_secret(path: &Path, text: &str) -> io::Result<()> {
 fn configuration(
     data: &Path,
     certificates: &DevCertificates,
-    listen: SocketAddr,
+    listen: Listen,
     suspend_after: DurationText,
 ) -> io::Result<String> {
     let quoted = |path: PathBuf| toml::Value::String(path.display().to_string()).to_string();
     let certificate = quoted(certificates.certificate.canonicalize()?);
     let key = quoted(certificates.key.canonicalize()?);
     let state_dir = quoted(data.join("state"));
+    let Listen { clients, operators } = listen;
     let mut text = format!(
         r#"# Written by `pgwake demo` at every start. To play with it, copy it and run
 # `pgwake serve --config COPY`; config/reference.toml lists every key.
 state_dir = {state_dir}
 
 [listen]
-postgres = "{listen}"
+postgres = "{clients}"
+admin = "{operators}"
+
+[admin]
+operate_tokens = [{{ file = "operate-token" }}]
 
 [routing]
 domains = ["db.localhost"]
@@ -169,6 +201,7 @@ fn serve_and_show(demo: Demo, arguments: &DemoArguments) -> ExitCode {
     let Demo {
         config,
         password,
+        token,
         certificates,
         is_new,
     } = demo;
@@ -178,6 +211,8 @@ fn serve_and_show(demo: Demo, arguments: &DemoArguments) -> ExitCode {
         };
         let screen = Screen {
             address: *address,
+            operators: server.admin_address(),
+            token: &token,
             endpoints: &ENDPOINTS,
             password: &password,
             ca: &certificates.ca,

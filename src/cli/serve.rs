@@ -26,6 +26,9 @@ pub(super) fn run(file: &Path) -> ExitCode {
         for address in server.addresses() {
             tracing::info!(address = %shown(address), "listening");
         }
+        if let Some(address) = server.admin_address() {
+            tracing::info!(url = %format_args!("http://{address}/"), "operators may look");
+        }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), endpoints, "pgwake serves");
     })
 }
@@ -87,12 +90,13 @@ impl Signals {
     }
 }
 
-/// Reads the configuration again at each SIGHUP.
+/// Reads the configuration again at each SIGHUP, until a signal ends pgwake, or an operator's word does.
 async fn serve_until_signal(server: &Server, signals: &mut Signals) {
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,
+            () = server.drain_ordered() => return,
             // What came of it is logged there.
             _ = signals.hangup.recv() => drop(server.reload().await),
         }

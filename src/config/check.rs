@@ -3,6 +3,7 @@
 //! Fills in what was not said, notes where everything comes from and collects what does not fit. This file does
 //! what belongs to the whole process; `listen`, `endpoint`, `roles` and `compute` do the rest. Who calls: `config::load`.
 
+mod admin;
 mod audit;
 mod certificates;
 mod compute;
@@ -45,6 +46,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     record_own(&mut origins.process, "socket_dir", &root.socket_dir);
     let gate = gate::check(&root.gate, &mut origins.process, report);
     let audit = audit::check(root, &mut origins.process, report);
+    let admin = admin::check(root, &mut origins.process, report);
     let listen = listen::check(root, spot, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
     tokens::check_apart(root, &endpoints, report);
@@ -61,6 +63,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
         limits,
         gate,
         audit,
+        admin,
         login: root
             .defaults
             .key(|defaults| &defaults.login)

@@ -3,6 +3,7 @@
 //! One declaration per table; a key that is not declared here is refused. Values are parsed one by one, what
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
+mod admin;
 mod gate;
 mod proofs;
 mod quota;
@@ -24,6 +25,7 @@ use super::{
     value::{AuditTo, Count, RoleName, ServerTlsMode, read_word},
 };
 
+pub(crate) use admin::AdminTable;
 pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 pub(crate) use quota::{QuotaTable, ScopedLimits};
@@ -50,6 +52,8 @@ table! {
         gate: GateTable,
         /// `[audit]`
         audit: AuditTable,
+        /// `[admin]`
+        admin: AdminTable,
         /// `[defaults]`
         defaults: Inherited,
         /// `[tenants.<tenant>]`
@@ -62,6 +66,8 @@ table! {
     ListenTable {
         /// Where clients come in.
         postgres: Listeners,
+        /// Where operators come in.
+        admin: ListenTcp,
     }
 }
 

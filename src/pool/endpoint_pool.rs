@@ -21,6 +21,7 @@ use super::{
     closing::Goodbye,
     figures::{CloseReason, Waits},
     lent::Lent,
+    pause::Pause,
     peek::peek,
     register::Pooled,
     rights::{ConnectPermit, Limit, Permit, Right, Slot},
@@ -72,6 +73,7 @@ pub(super) struct Shared<C: Send + 'static> {
     slots: Arc<Limit>,
     pub(super) connects: Arc<Limit>,
     pub(super) waits: Waits,
+    pub(super) pause: Pause,
     /// Tells the sweeper to look again.
     pub(super) alarm: Arc<Notify>,
     /// A session's socket was closed.
@@ -90,6 +92,7 @@ impl<C: Send + 'static> EndpointPool<C> {
             connects: Limit::new(rules.connects_at_once),
             state: Mutex::new(State::new(rules)),
             waits: Waits::default(),
+            pause: Pause::default(),
             alarm: Arc::default(),
             gone: Notify::new(),
             tasks,
@@ -103,13 +106,21 @@ impl<C: Send + 'static> EndpointPool<C> {
         }
         let since = Instant::now();
         let _waiting = self.0.waits.begin();
-        let right = self.0.permits.acquire().await;
-        self.0.waits.succeeded(since.elapsed());
-        Permit(right)
+        loop {
+            self.0.pause.over().await;
+            let right = self.0.permits.acquire().await;
+            if !self.0.pause.is_on() {
+                self.0.waits.succeeded(since.elapsed());
+                return Permit(right);
+            }
+        }
     }
 
     /// The right to use one session, if it can be had at once; not while others wait.
     pub fn try_permit(&self) -> Option<Permit> {
+        if self.0.pause.is_on() {
+            return None;
+        }
         self.0.permits.try_acquire().map(Permit)
     }
 

@@ -37,6 +37,23 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Asked => "asked",
+            Self::Evicted => "evicted",
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+            Self::Gone => "gone",
+            Self::OtherGeneration => "other generation",
+            Self::Retired => "retired",
+            Self::Suspended => "suspended",
+            Self::Database => "database",
+            Self::Variants => "variants",
+        }
+    }
+
     /// All of them, in the order in which they are counted.
     pub const ALL: [Self; 11] = [
         Self::Dropped,
@@ -60,6 +77,8 @@ pub struct PoolFigures {
     pub size: usize,
     /// How many sessions may exist now; less than `size` for a while after the server had no room.
     pub ceiling: usize,
+    /// Nothing is lent, because an operator says so.
+    pub is_paused: bool,
     /// Sessions that are on their way out: their socket is still open.
     pub closing: usize,
     /// Clients that wait for the right to use a session.

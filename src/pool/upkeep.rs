@@ -65,6 +65,16 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.0.bury(doomed);
     }
 
+    /// Lends nothing from now on; who wants a session waits. Those that are lent stay so.
+    pub fn pause(&self) {
+        self.0.pause.begin();
+    }
+
+    /// Lends again.
+    pub fn resume(&self) {
+        self.0.pause.end();
+    }
+
     /// A role has another credential now: its idle sessions that were opened with one that is `outdated` are closed, in
     /// the background.
     pub fn retire_credentials(&self, role: &str, outdated: impl Fn(u64) -> bool) {
@@ -108,6 +118,7 @@ impl<C: Send + 'static> EndpointPool<C> {
     pub fn figures(&self) -> PoolFigures {
         PoolFigures {
             waiting: self.waiting(),
+            is_paused: self.0.pause.is_on(),
             waits: self.0.waits.figures(),
             ..self.0.lock().figures()
         }

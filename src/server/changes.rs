@@ -53,6 +53,7 @@ impl Changes {
         keep("socket_dir", old.socket_dir != new.socket_dir);
         keep("listen.postgres", old.listen != new.listen);
         keep("audit", old.audit != new.audit);
+        keep("admin", old.admin != new.admin);
         let (limits, before) = (&mut new.limits, &old.limits);
         keep(
             "limits.tcp_user_timeout",
@@ -67,6 +68,7 @@ impl Changes {
         new.socket_dir.clone_from(&old.socket_dir);
         new.listen.clone_from(&old.listen);
         new.audit = old.audit.clone();
+        new.admin = old.admin.clone();
     }
 
     fn compare_process(&mut self, old: &Config, new: &Config) {

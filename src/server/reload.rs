@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::{
     sync::Mutex as Turn,
@@ -58,8 +59,10 @@ pub struct Reloader {
     files: Mutex<Vec<PathBuf>>,
     /// Reads the roles of endpoints that are new.
     learning: Mutex<Option<AbortHandle>>,
-    /// What holds. Locked while something is changed: reloads do not overtake.
-    holds: Turn<Config>,
+    /// Locked while something is changed: reloads do not overtake.
+    turn: Turn<()>,
+    /// What holds.
+    holds: Arc<ArcSwap<Config>>,
 }
 
 /// What is needed for a change, made and not used yet.
@@ -78,8 +81,14 @@ impl Reloader {
             file: Mutex::default(),
             files: Mutex::default(),
             learning: Mutex::default(),
-            holds: Turn::new(config),
+            turn: Turn::default(),
+            holds: Arc::new(ArcSwap::from_pointee(config)),
         }
+    }
+
+    /// What holds, for whoever looks from outside.
+    pub(super) fn config(&self) -> &Arc<ArcSwap<Config>> {
+        &self.holds
     }
 
     /// Where the configuration is read from. Blocks on files.
@@ -142,7 +151,8 @@ impl Reloader {
     }
 
     async fn read_and_apply(&self) -> Result<Changes, ReloadError> {
-        let mut holds = self.holds.lock().await;
+        let _turn = self.turn.lock().await;
+        let holds = self.holds.load_full();
         if self.house.shutdown.phase() != Phase::Running {
             return Err(ReloadError::ShuttingDown);
         }
@@ -157,7 +167,7 @@ impl Reloader {
         }
         let ready = self.prepare(&holds, &config, &changes).await?;
         self.apply(&holds, &config, &changes, ready);
-        *holds = config;
+        self.holds.store(Arc::new(config));
         Ok(changes)
     }
 

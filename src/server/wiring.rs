@@ -1,7 +1,11 @@
 //! What runs upwards in this house: wake's events to the roles' readings, the role book's questions to the
 //! address of an awake compute.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
@@ -11,10 +15,12 @@ use crate::auth::{ReadRole, RoleBook, RoleSource};
 use crate::compute::Address;
 use crate::config::{Config, Endpoint, RolesFrom};
 use crate::ids::{EndpointName, Generation};
+use crate::journal::{Event, Journal, WakeState};
+use crate::metrics::{Metrics, WakeResult, Whose};
 use crate::pool::read_roles;
 use crate::session::{House, Poolings};
 use crate::tls::SocketSettings;
-use crate::wake::{WakeWatcher, Wakes};
+use crate::wake::{WakeEvent, WakeId, WakeWatcher, Wakes};
 
 /// Both ends.
 struct Ends {
@@ -23,20 +29,34 @@ struct Ends {
     pooling: Arc<Poolings>,
 }
 
+/// Who counts, and who remembers.
+#[derive(Clone)]
+pub(super) struct Watched {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) journal: Arc<Journal>,
+}
+
 /// Knows both sides; each side knows only its own trait.
 pub(super) struct Wiring {
     endpoints: ArcSwap<BTreeMap<EndpointName, Arc<Endpoint>>>,
     sockets: SocketSettings,
     tasks: TaskTracker,
+    watched: Watched,
     ends: ArcSwapOption<Ends>,
 }
 
 impl Wiring {
-    pub(super) fn new(config: &Config, sockets: SocketSettings, tasks: TaskTracker) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        sockets: SocketSettings,
+        tasks: TaskTracker,
+        watched: Watched,
+    ) -> Self {
         Self {
             endpoints: ArcSwap::from_pointee(config.endpoints.clone()),
             sockets,
             tasks,
+            watched,
             ends: ArcSwapOption::empty(),
         }
     }
@@ -75,11 +95,87 @@ impl Drop for Connected {
     }
 }
 
+/// How a wake has ended.
+struct Ended {
+    state: WakeState,
+    took: Duration,
+    phases: Vec<(&'static str, Duration)>,
+    reason: String,
+}
+
+impl Ended {
+    fn of(state: WakeState) -> Self {
+        Self {
+            state,
+            took: Duration::ZERO,
+            phases: Vec::new(),
+            reason: String::new(),
+        }
+    }
+}
+
 impl WakeWatcher for Wiring {
     fn ready(&self, endpoint: &EndpointName, _: &Address, _: Generation) {
         if let (Some(ends), Some(endpoint)) = (self.ends.load_full(), self.endpoint(endpoint)) {
             self.tasks
                 .spawn(Self::refresh(ends.roles.clone(), endpoint.clone()));
+        }
+    }
+
+    fn happened(&self, name: &EndpointName, event: WakeEvent) {
+        let Watched { metrics, journal } = &self.watched;
+        let tenant = self.endpoint(name).map(|endpoint| endpoint.tenant.to_string());
+        let whose = Whose {
+            tenant: tenant.as_deref().unwrap_or_default(),
+            endpoint: name.as_str(),
+        };
+        let ended = |wake: WakeId, result, line: Ended| {
+            metrics.wake_ended(whose, result, line.took);
+            journal.wake_ended(&wake.to_string(), name, |found| {
+                (found.state, found.took) = (line.state, line.took);
+                (found.phases, found.reason) = (line.phases, line.reason);
+            });
+        };
+        let at = SystemTime::now();
+        match event {
+            WakeEvent::Woken { wake } => journal.wake_began(wake.to_string(), name),
+            WakeEvent::Ready { wake, took, phases } => {
+                let line = Ended {
+                    took,
+                    phases,
+                    ..Ended::of(WakeState::Ready)
+                };
+                ended(wake, WakeResult::Ready, line);
+            }
+            WakeEvent::Failed { wake, took, reason } => {
+                let line = Ended {
+                    took,
+                    reason,
+                    ..Ended::of(WakeState::Failed)
+                };
+                ended(wake, WakeResult::Failed, line);
+            }
+            WakeEvent::GivenUp { wake, took } => {
+                let line = Ended {
+                    took,
+                    ..Ended::of(WakeState::GivenUp)
+                };
+                ended(wake, WakeResult::GivenUp, line);
+            }
+            WakeEvent::Suspended { took, awake } => {
+                metrics.suspended(whose);
+                let endpoint = name.clone();
+                journal.tell(Event::Suspend {
+                    endpoint,
+                    at,
+                    awake,
+                    took,
+                });
+            }
+            WakeEvent::Died { reason } => {
+                let endpoint = name.clone();
+                journal.tell(Event::Died { endpoint, at, reason });
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //! What a server says at a session's end may repeat a statement; only its code goes on. Called by `session`,
 //! `checkout` and `lend`.
 
+use std::time::Duration;
+
 use super::{
     House,
     entrance::EntranceError,
@@ -69,7 +71,13 @@ impl House {
     }
 
     /// What came of it.
-    pub(super) async fn tell_woken(&self, was_cold: Result<bool, &WakeError>, record: &SessionRecord) {
+    pub(super) async fn tell_woken(
+        &self,
+        was_cold: Result<bool, &WakeError>,
+        waited: Duration,
+        record: &SessionRecord,
+    ) {
+        self.note_held(was_cold, waited, record);
         match was_cold {
             Ok(false) => (),
             Ok(true) => self.tell(|| record.event("wake_ready")).await,

@@ -51,6 +51,7 @@ impl From<HoldEnd> for CheckoutError {
     fn from(end: HoldEnd) -> Self {
         Self::Session(match end {
             HoldEnd::ClientGone => SessionError::ClientGone,
+            HoldEnd::Terminated => SessionError::Terminated,
             HoldEnd::ShutDown | HoldEnd::Cancelled => SessionError::ShuttingDownBefore,
         })
     }
@@ -71,6 +72,7 @@ impl Checkout<'_> {
         let mut rewakes = 0;
         loop {
             self.house.tell_wake_asked(endpoint, record).await;
+            let asked = Instant::now();
             let wakes = &self.house.wakes;
             let waiting = wakes.lease_for(self.permit, &endpoint.name, &self.who.right, deadline);
             let waited = held
@@ -79,7 +81,7 @@ impl Checkout<'_> {
             record.step_ended(Step::Hold);
             let waited = waited?;
             let was_cold = waited.as_ref().map(AwakeLease::was_cold);
-            self.house.tell_woken(was_cold, record).await;
+            self.house.tell_woken(was_cold, asked.elapsed(), record).await;
             let lease = waited?;
             record.cold |= lease.was_cold();
             let session = self.log_in(held, &lease, since).await;

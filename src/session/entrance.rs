@@ -10,6 +10,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{Door, Socket, error::SessionError, record::Peer};
 use crate::config::ListenTls;
+use crate::metrics::Handshake;
 use crate::tls::{CertificateStore, Opening, Secured, Stream, TlsError, accept, has_pending_bytes};
 use crate::wire::WireError;
 use crate::wire::proxy_header::{Proxied, ProxyHeaderError, read_proxy_header};
@@ -45,6 +46,8 @@ pub(super) struct Entrance {
     pub(super) tls: &'static str,
     /// The cipher suite; empty without TLS.
     pub(super) cipher: &'static str,
+    /// How it has begun.
+    pub(super) handshake: Handshake,
 }
 
 /// Why nobody came in.
@@ -102,7 +105,8 @@ async fn enter_tcp(
         return Ok(Entered::Probe);
     };
     if first == TLS_HANDSHAKE {
-        return secured(accept(stream, certificates, Opening::Direct).await?).await;
+        let accepted = accept(stream, certificates, Opening::Direct).await?;
+        return secured(accepted, Handshake::Direct).await;
     }
     for _ in 0..=ENCRYPTION_REQUESTS_MAX {
         let packet = match read_packet(&mut stream).await {
@@ -121,7 +125,8 @@ async fn enter_tcp(
         }
         stream.write_all(encryption).await?;
         if encryption == say::TLS_YES {
-            return secured(accept(stream, certificates, Opening::AfterSslRequest).await?).await;
+            let accepted = accept(stream, certificates, Opening::AfterSslRequest).await?;
+            return secured(accepted, Handshake::SslRequest).await;
         }
     }
     let error = WireError::Violation("too many encryption requests");
@@ -148,8 +153,9 @@ async fn plaintext(stream: TcpStream, startup: Startup, door: &Door) -> Result<E
     Ok(client(stream, startup, None))
 }
 
-async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
+async fn secured(secured: Secured, handshake: Handshake) -> Result<Entered, EntranceError> {
     let tls = Tls {
+        handshake,
         server_name: secured.server_name,
         end_point: secured.end_point,
         certificates: secured.certificates,
@@ -160,6 +166,7 @@ async fn secured(secured: Secured) -> Result<Entered, EntranceError> {
 }
 
 struct Tls {
+    handshake: Handshake,
     server_name: Option<String>,
     end_point: Option<Arc<[u8]>>,
     certificates: Vec<CertificateDer<'static>>,
@@ -195,6 +202,7 @@ async fn plain(mut stream: Stream, tls: Option<Tls>) -> Result<Entered, Entrance
 
 fn client(stream: Stream, startup: Startup, tls: Option<Tls>) -> Entered {
     let protocol = tls.as_ref().map_or("off", |tls| tls.protocol);
+    let handshake = tls.as_ref().map_or(Handshake::Plaintext, |tls| tls.handshake);
     let cipher = tls.as_ref().map_or("", |tls| tls.cipher);
     let (server_name, end_point, certificates) = tls.map_or((None, None, Vec::new()), |tls| {
         (tls.server_name, tls.end_point, tls.certificates)
@@ -207,6 +215,7 @@ fn client(stream: Stream, startup: Startup, tls: Option<Tls>) -> Entered {
         certificates,
         tls: protocol,
         cipher,
+        handshake,
     }))
 }
 

@@ -65,6 +65,10 @@ pub(super) enum SessionError {
     OverLimit(#[from] OverLimit),
     #[error("too many pinned sessions")]
     TooManyPinned { max: usize },
+    #[error("too many operators at the console")]
+    ConsoleFull,
+    #[error("ended by an operator")]
+    Terminated,
     #[error("pgwake shuts down")]
     ShuttingDown,
     #[error("pgwake shuts down before the session began")]
@@ -83,6 +87,7 @@ impl SessionError {
                 | Self::EndpointRemoved(_)
                 | Self::IdleTooLong { .. }
                 | Self::IdleInTransactionTooLong { .. }
+                | Self::Terminated
                 | Self::ShuttingDown
                 | Self::ShuttingDownBefore
         )
@@ -106,7 +111,9 @@ impl ClientError for SessionError {
                 ..
             } => SqlState::SERVER_LOST,
             Self::StillStarting { .. } | Self::ShuttingDownBefore => SqlState::CANNOT_CONNECT_NOW,
-            Self::TooManyPinned { .. } | Self::PoolTimeout { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::ConsoleFull => {
+                SqlState::TOO_MANY_CONNECTIONS
+            }
             Self::CancelledWhileWaiting => SqlState::CANCELLED,
             Self::InFailedTransaction => SqlState::IN_FAILED_TRANSACTION,
             Self::IdleInTransaction | Self::IdleInTransactionTooLong { .. } => SqlState::IDLE_IN_TRANSACTION,
@@ -118,7 +125,7 @@ impl ClientError for SessionError {
             | Self::EndpointRemoved(_) => SqlState::ADMIN_SHUTDOWN,
             Self::PlanChanged => SqlState::NOT_SUPPORTED,
             Self::IdleEnded { .. } | Self::IdleTooLong { .. } => SqlState::IDLE_SESSION_TIMEOUT,
-            Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
+            Self::ShuttingDown | Self::Terminated => SqlState::ADMIN_SHUTDOWN,
         }
     }
 
@@ -158,6 +165,9 @@ impl ClientError for SessionError {
             }
             Self::TokenExpired => "the token that this session began with has expired".into(),
             Self::PasswordChanged => "the role's password was changed".into(),
+            Self::ConsoleFull => "the console takes nobody in now".into(),
+            // As Postgres says it.
+            Self::Terminated => "terminating connection due to administrator command".into(),
             Self::TooManyPinned { .. } => "too many clients keep a server session of their own".into(),
             Self::ShuttingDown | Self::ShuttingDownBefore => "pgwake is shutting down".into(),
         }
@@ -230,7 +240,7 @@ impl ClientError for SessionError {
             Self::TooOld { .. } | Self::IdleTooLong { .. } => Some("connect again when needed".into()),
             Self::IdleInTransactionTooLong { .. } => Some("end transactions that wait for nothing".into()),
             Self::OverLimit(over) => over.hint(),
-            Self::ShuttingDownBefore => Some("try again in a moment".into()),
+            Self::ShuttingDownBefore | Self::ConsoleFull => Some("try again in a moment".into()),
             _ => None,
         }
     }
@@ -238,7 +248,11 @@ impl ClientError for SessionError {
     fn fault(&self) -> Fault {
         match self {
             Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
-            Self::IdleEnded { .. } | Self::ShuttingDown | Self::ShuttingDownBefore => Fault::Pgwake,
+            Self::IdleEnded { .. }
+            | Self::ConsoleFull
+            | Self::Terminated
+            | Self::ShuttingDown
+            | Self::ShuttingDownBefore => Fault::Pgwake,
             Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::PasswordChanged => Fault::Tenant,
             Self::OverLimit(over) => over.fault(),
             _ => Fault::Client,

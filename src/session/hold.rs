@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, interval_at},
 };
 
-use super::House;
+use super::{House, record::SessionRecord};
 use crate::cancel::PooledRegistration;
 use crate::ids::{EndpointName, SessionId};
 use crate::shutdown::{Phase, ShutdownWatch};
@@ -60,6 +60,8 @@ pub(super) enum HoldEnd {
     ClientGone,
     /// pgwake stops or drains.
     ShutDown,
+    /// An operator ends the session.
+    Terminated,
     /// The client cancelled it.
     Cancelled,
 }
@@ -69,7 +71,7 @@ impl<'a> Held<'a> {
     pub(super) fn new(
         client: &'a mut Stream,
         early: &'a mut BytesMut,
-        session: SessionId,
+        record: &SessionRecord,
         house: &House,
         endpoint: &EndpointName,
     ) -> Self {
@@ -79,9 +81,9 @@ impl<'a> Held<'a> {
         Self {
             client,
             early,
-            session,
+            session: record.id,
             endpoint: endpoint.clone(),
-            shutdown: house.shutdown.clone(),
+            shutdown: record.shutdown(house),
             notices,
             since,
             cancel: None,
@@ -110,7 +112,12 @@ impl<'a> Held<'a> {
                     return Err(HoldEnd::ClientGone);
                 }
                 () = cancelled(self.cancel.as_deref()) => return Err(HoldEnd::Cancelled),
-                () = self.shutdown.reached(Phase::Draining) => return Err(HoldEnd::ShutDown),
+                () = self.shutdown.reached(Phase::Draining) => {
+                    return Err(match self.shutdown.is_alone() {
+                        true => HoldEnd::Terminated,
+                        false => HoldEnd::ShutDown,
+                    });
+                }
                 _ = self.notices.tick() => (),
             }
             self.tell(what()).await?;

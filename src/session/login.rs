@@ -24,7 +24,7 @@ use crate::config::{Endpoint, PoolMode};
 use crate::error::ClientError;
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tenant::{
-    directory::{Resolved, Said},
+    directory::{ResolveError, Resolved, Said},
     gate::{Attempt, TurnedAway, Unproved},
 };
 use crate::tls::Stream;
@@ -100,6 +100,7 @@ pub(super) async fn log_in(
         certificates,
         tls,
         cipher,
+        handshake: _,
     } = at_door.entrance;
     record.tls = tls;
     record.cipher = cipher;
@@ -111,7 +112,7 @@ pub(super) async fn log_in(
         option: own_words.endpoint.as_deref(),
         default: at_door.door.default_endpoint.as_ref(),
     };
-    let resolved = match house.directory.resolve(said) {
+    let resolved = match resolve(house, &startup, said) {
         Ok(resolved) => resolved,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
@@ -133,7 +134,7 @@ pub(super) async fn log_in(
     let proving = Box::pin(prove(&mut stream, &startup, claim, &proofs));
     let who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
-        Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::failed(&error)),
+        Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::left(&error)),
         Ok(Err(error)) => return Err(not_proved(&mut stream, error, knocked, (house, record)).await),
         Err(error) => {
             say_goodbye(&mut stream, &error, record.id).await;
@@ -173,6 +174,15 @@ async fn not_proved(
     let mut outcome = refuse(stream, &error, record).await;
     outcome.what.push_str(why);
     outcome
+}
+
+/// The console for operators' roles, the directory for everybody else.
+fn resolve(house: &House, startup: &Startup, said: Said<'_>) -> Result<Resolved, ResolveError> {
+    let console = house
+        .console
+        .as_ref()
+        .and_then(|console| console.resolve(startup));
+    console.map_or_else(|| house.directory.resolve(said), Ok)
 }
 
 fn secret_length(startup: &Startup) -> SecretLength {

@@ -34,6 +34,7 @@ use super::{
     profile::Profile,
     record::{Outcome, SessionRecord},
     reported::Reported,
+    roster::Listed,
     say_goodbye,
     standing::Standing,
     statements::{Statements, next_serial},
@@ -104,6 +105,8 @@ pub(super) struct Pooled<'a> {
     cancel: Arc<PooledRegistration>,
     is_greeted: bool,
     shutdown: ShutdownWatch,
+    /// How others see it.
+    listed: Arc<Listed>,
     bytes_down: u64,
 }
 
@@ -118,7 +121,13 @@ enum Wants {
 
 impl<'a> Pooled<'a> {
     /// A client that has proved who it is, of an endpoint that pools.
-    pub(super) fn new(guest: Guest, pooling: Arc<Pooling>, house: &'a House, record: &SessionRecord) -> Self {
+    pub(super) fn new(
+        guest: Guest,
+        pooling: Arc<Pooling>,
+        house: &'a House,
+        record: &SessionRecord,
+    ) -> Option<Self> {
+        let listed = record.present.as_ref()?.shared();
         let Guest {
             who,
             parameters,
@@ -137,7 +146,9 @@ impl<'a> Pooled<'a> {
         let names = names_of_startup(texts);
         let proved = pooling.prove(&who.role, who.credential);
         let key = lend::key(&who.role, &database, &parameters, &proved);
-        Self {
+        let cancel = Arc::new(house.cancels.register_pooled(secret_length));
+        listed.set_key(cancel.key());
+        Some(Self {
             house,
             endpoint: who.endpoint,
             role: who.role,
@@ -162,12 +173,13 @@ impl<'a> Pooled<'a> {
             believed: Reported::default(),
             told_over_at: None,
             kept: None,
-            cancel: Arc::new(house.cancels.register_pooled(secret_length)),
+            cancel,
             is_greeted: false,
-            shutdown: house.shutdown.clone(),
+            shutdown: record.shutdown(house),
+            listed,
             bytes_down: 0,
             pooling,
-        }
+        })
     }
 
     /// Serves the client until its stay is over. Not cancel safe: the stream is given up with it.
@@ -204,6 +216,7 @@ impl<'a> Pooled<'a> {
 
     /// Waits until the client wants something that pgwake cannot answer itself.
     async fn park(&mut self, client: &mut Stream, record: &SessionRecord) -> Result<Wants, Outcome> {
+        self.listed.parks(self.up.bytes(), self.bytes_down);
         loop {
             let mut out = BytesMut::new();
             let mut known = Known {
@@ -240,7 +253,7 @@ impl<'a> Pooled<'a> {
                 true => return Ok(()),
                 false => return Err(Outcome::of(&SessionError::ClientGone)),
             },
-            () = self.shutdown.reached(Phase::Draining) => SessionError::ShuttingDown,
+            () = self.shutdown.reached(Phase::Draining) => record.ending(),
             dismissal = self.standing.lost() => dismissal.error(&self.endpoint.name),
             () = sleep_until_some(deadline) => idle,
             () = sleep_until_some(self.ends_at.map(|(at, _)| at)) => match self.ends_at {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, mapref::multiple::RefMulti};
 
 use super::Pooling;
 use crate::ids::EndpointName;
@@ -20,6 +20,13 @@ impl Poolings {
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Pooling>> {
         self.0.iter().map(|pooling| pooling.clone()).collect()
+    }
+
+    /// The same with the endpoints' names.
+    pub fn by_name(&self) -> Vec<(EndpointName, Arc<Pooling>)> {
+        let one =
+            |entry: RefMulti<'_, EndpointName, Arc<Pooling>>| (entry.key().clone(), entry.value().clone());
+        self.0.iter().map(one).collect()
     }
 
     /// An endpoint has this one from now on.

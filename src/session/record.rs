@@ -11,10 +11,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::error::SessionError;
+use super::{
+    House,
+    error::SessionError,
+    roster::{Listed, Present},
+};
 use crate::config::PoolMode;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::SessionId;
+use crate::metrics::{Metrics, Phase, Temperature};
+use crate::shutdown::ShutdownWatch;
 
 /// How much of a name that a client says gets into a log line.
 const SAID_BYTES_MAX: usize = 128;
@@ -58,6 +64,19 @@ pub(super) struct Outcome {
     pub(super) what: String,
     /// `None`: it ended as it should.
     pub(super) fault: Option<Fault>,
+    /// Who ended it.
+    pub(super) by: EndedBy,
+}
+
+/// Who ended a stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    /// The client, in whatever way.
+    Client,
+    /// pgwake, with an error.
+    Pgwake,
+    /// The server, with an error of its own; its words may repeat a statement.
+    Server,
 }
 
 impl Outcome {
@@ -67,6 +86,7 @@ impl Outcome {
             sqlstate: SqlState::SUCCESS.0.into(),
             what: "ended".into(),
             fault: None,
+            by: EndedBy::Client,
         }
     }
 
@@ -77,8 +97,21 @@ impl Outcome {
         } else {
             Some(error.fault())
         };
+        let by = match error {
+            SessionError::ClientGone => EndedBy::Client,
+            _ => EndedBy::Pgwake,
+        };
         Self {
             fault,
+            by,
+            ..Self::failed(error)
+        }
+    }
+
+    /// The client has left before it came in.
+    pub(super) fn left(error: &impl ClientError) -> Self {
+        Self {
+            by: EndedBy::Client,
             ..Self::failed(error)
         }
     }
@@ -89,6 +122,7 @@ impl Outcome {
             sqlstate: error.sqlstate().0.into(),
             what: error.to_string(),
             fault: Some(error.fault()),
+            by: EndedBy::Pgwake,
         }
     }
 }
@@ -117,6 +151,8 @@ pub(super) struct SessionRecord {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     phases: Phases,
+    /// From its login on.
+    pub(super) present: Option<Present>,
 }
 
 /// How long each step on the way in took.
@@ -158,7 +194,45 @@ impl SessionRecord {
             bytes_in: 0,
             bytes_out: 0,
             phases: Phases::default(),
+            present: None,
         }
+    }
+
+    /// It is listed from its login on.
+    pub(super) fn listed(&self) -> Option<&Listed> {
+        self.present.as_deref()
+    }
+
+    /// What ends it: the end of pgwake, or an operator's word.
+    pub(super) fn shutdown(&self, house: &House) -> ShutdownWatch {
+        match self.listed() {
+            Some(listed) => house.shutdown.joined_by(listed.end_signal()),
+            None => house.shutdown.clone(),
+        }
+    }
+
+    /// Why it is ended by that.
+    pub(super) fn ending(&self) -> SessionError {
+        match self.listed().is_some_and(Listed::is_ended) {
+            true => SessionError::Terminated,
+            false => SessionError::ShuttingDown,
+        }
+    }
+
+    /// It has been greeted.
+    pub(super) fn came_in(&self, metrics: &Metrics) {
+        let cold = match self.cold {
+            true => Temperature::Cold,
+            false => Temperature::Warm,
+        };
+        let phases = [
+            (Phase::Tls, self.phases.tls),
+            (Phase::Auth, self.phases.auth),
+            (Phase::Hold, self.phases.hold),
+            (Phase::Connect, self.phases.connect),
+            (Phase::Total, self.since.elapsed()),
+        ];
+        metrics.came_in(cold, phases);
     }
 
     /// How long it has been here.

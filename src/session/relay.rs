@@ -3,10 +3,11 @@
 //! One task polls both directions, always both, so that neither side can block the other. It decides when a
 //! session may be ended without harm; why, and what the client is told, is the turn's business.
 
+mod end;
+
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,60 +18,19 @@ use super::{
     exchange::Exchange,
     idling::{Ending, IdleWatch, Rest, sleep_until_some},
     lane::{Lane, LaneEnd},
+    roster::{Doing, Listed},
     standing::{Dismissal, Standing, dismissed},
 };
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tls::Stream;
 use crate::wake::{AwakeLease, LeaseSignal};
-use crate::wire::frame::Broken;
+
+pub(super) use end::End;
 
 /// How often a client whose bytes the server does not take is looked at: it may have left.
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 /// How long a statement may go on after its client has said Terminate and left.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a relay ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// Everything is answered and no transaction is open: the server session may be given back.
-    Released,
-    /// The message at the front waits for something ([`Exchange::gate`]).
-    Gate,
-    /// pgwake's BEGIN failed, and the server ignores what the client sent behind it.
-    BeginFailed,
-    /// The client said Terminate.
-    Terminated,
-    /// The client is gone without a word.
-    ClientGone,
-    /// The client's bytes are no messages.
-    ClientBroken(Broken),
-    /// The server closed the connection.
-    ServerClosed,
-    /// The server's bytes are no messages.
-    ServerBroken,
-    /// The compute is gone, as `wake` knows.
-    ComputeLost(Arc<str>),
-    /// The compute is to be suspended and the session was idle.
-    IdleEnded,
-    /// The session's time is over and it was idle.
-    Expired(Ending),
-    /// It may not go on: the configuration has changed.
-    Dismissed(Dismissal),
-    /// It has done nothing for so long.
-    Idled(Rest, Duration),
-    /// pgwake drains and the session was idle, or its time is over.
-    ShutDown,
-}
-
-impl End {
-    /// Whether the server may still be working for the client that has gone.
-    pub(super) fn leaves_server_behind(&self) -> bool {
-        matches!(
-            self,
-            Self::ClientGone | Self::ClientBroken(_) | Self::ShutDown | Self::Terminated | Self::Dismissed(_)
-        )
-    }
-}
 
 /// The two streams and what is on its way between them.
 pub(super) struct Relay<'a, 'e> {
@@ -91,6 +51,9 @@ pub(super) struct Relay<'a, 'e> {
     ends_at: Option<(Instant, Ending)>,
     idle_watch: Option<IdleWatch>,
     standing: Option<&'a mut Standing>,
+    /// Told where the session becomes idle or active.
+    listed: Option<&'a Listed>,
+    told_idle: Option<bool>,
 }
 
 /// Whether the lease is told when the session becomes idle or active.
@@ -135,7 +98,14 @@ impl<'a, 'e> Relay<'a, 'e> {
             ends_at: None,
             idle_watch: None,
             standing: None,
+            listed: None,
+            told_idle: None,
         }
+    }
+
+    /// Whoever looks at sessions sees whether this one is idle.
+    pub(super) fn watched_by(&mut self, listed: Option<&'a Listed>) {
+        self.listed = listed;
     }
 
     /// From then on the session ends as soon as it is idle.
@@ -227,6 +197,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
         let idle = self.is_at_rest() && self.exchange.expected.is_idle();
         self.report(lease, idle);
+        self.tell(idle);
         if idle && end_when_idle {
             return Poll::Ready(None);
         }
@@ -379,6 +350,16 @@ impl<'a, 'e> Relay<'a, 'e> {
             } else {
                 lease.set_active()
             }
+        }
+    }
+
+    fn tell(&mut self, idle: bool) {
+        if let Some(listed) = self.listed
+            && self.told_idle != Some(idle)
+        {
+            self.told_idle = Some(idle);
+            listed.does(if idle { Doing::Idle } else { Doing::Active });
+            listed.set_bytes(self.up.bytes(), self.down.bytes());
         }
     }
 

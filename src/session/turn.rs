@@ -12,7 +12,7 @@ use super::{
     hold::Held,
     idling::{Ending, IdleWatch, Rest},
     lane::Lane,
-    record::{Outcome, SessionRecord},
+    record::{EndedBy, Outcome, SessionRecord},
     relay::{End, IdleReports, Relay, Sides},
     say_goodbye, say_to,
     standing::Standing,
@@ -50,7 +50,7 @@ impl Turn<'_> {
         (standing, record): (&mut Standing, &mut SessionRecord),
     ) -> Outcome {
         let mut early = BytesMut::new();
-        let mut held = Held::new(client, &mut early, record.id, self.house, &self.who.endpoint.name);
+        let mut held = Held::new(client, &mut early, record, self.house, &self.who.endpoint.name);
         let checkout = Checkout {
             house: self.house,
             who: self.who,
@@ -88,6 +88,10 @@ impl Turn<'_> {
             server.close().await;
             return Outcome::of(&SessionError::ClientGone);
         }
+        record.came_in(&self.house.metrics);
+        if let (Some(listed), Some(registration)) = (record.listed(), &registration) {
+            listed.set_key(registration.key());
+        }
         let reports = if self.who.endpoint.suspend_idle_sessions {
             IdleReports::Yes
         } else {
@@ -111,7 +115,8 @@ impl Turn<'_> {
             .until(Ending::of(self.who.ends_at, self.permit.times()))
             .watched(IdleWatch::of(self.permit.times()))
             .standing(standing);
-        let end = relay.run(lease, self.house.shutdown.clone()).await;
+        relay.watched_by(record.listed());
+        let end = relay.run(lease, record.shutdown(self.house)).await;
         drop(relay);
 
         (record.bytes_in, record.bytes_out) = (up.bytes(), down.bytes());
@@ -222,7 +227,7 @@ pub(super) async fn finish(
         (End::Expired(Ending::Age(limit)), _) => SessionError::TooOld { limit },
         (End::Idled(Rest::Idle, limit), _) => SessionError::IdleTooLong { limit },
         (End::Idled(_, limit), _) => SessionError::IdleInTransactionTooLong { limit },
-        (End::ShutDown, _) => SessionError::ShuttingDown,
+        (End::ShutDown, _) => record.ending(),
         (End::Released | End::Gate | End::BeginFailed, _) => {
             unreachable!("only a turn of transaction pooling ends so")
         }
@@ -249,6 +254,7 @@ pub(super) fn said_by_server(fatal: &ErrorFields) -> Outcome {
         sqlstate: fatal.sqlstate.clone().into(),
         what: format!("server ended the session: {} {}", fatal.sqlstate, fatal.message),
         fault: None,
+        by: EndedBy::Server,
     }
 }
 

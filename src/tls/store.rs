@@ -58,6 +58,8 @@ pub struct Served {
     pub(super) end_point: Option<Arc<[u8]>>,
     /// Lowercase; wildcards as written.
     names: Vec<String>,
+    /// When it ends (Unix time).
+    not_after: i64,
 }
 
 /// What a reload found.
@@ -171,6 +173,13 @@ impl CertificateStore {
         reloaded
     }
 
+    /// Every certificate's file, and when what is served from it ends (Unix time).
+    pub fn expiries(&self) -> Vec<(PathBuf, i64)> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let expiry = |slot: &Slot| (slot.files.certificate.clone(), slot.served.not_after);
+        slots.slots.iter().map(expiry).collect()
+    }
+
     /// Every certificate and key file.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,12 +278,15 @@ impl Contents {
             return Err(TlsError::file(&files.key, problem));
         }
         let names = names(&files.certificate, &chain[0])?;
+        let not_after = parse_x509_certificate(&chain[0])
+            .map_or(0, |(_, parsed)| parsed.validity().not_after.timestamp());
         let end_point = end_point(&chain[0]).map(Arc::from);
         let config = Arc::new(server_config(files, chain, keys.swap_remove(0), ask)?);
         Ok(Served {
             config,
             end_point,
             names,
+            not_after,
         })
     }
 }

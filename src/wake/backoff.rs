@@ -41,6 +41,11 @@ impl Failure {
         }
     }
 
+    /// The reason, however long ago.
+    pub(super) fn reason(&self) -> &Arc<str> {
+        &self.reason
+    }
+
     /// The reason, while arrivals are refused with it.
     pub(super) fn reason_at(&self, now: Instant) -> Option<&Arc<str>> {
         (now < self.until).then_some(&self.reason)

@@ -28,8 +28,9 @@ use tokio_util::task::TaskTracker;
 
 use self::inner::{Held, Inner, Verdict, Work};
 use super::{
-    Policy, WakeWatcher,
+    Admission, Policy, WakeWatcher,
     error::{WakeError, WakeId},
+    figures::{SuspendOrder, WakeEvent, WakeFigures},
     idle::{Holding, IdleRule},
     lease::{AwakeLease, Waiting},
     state::{Event, Machine, Refusal, Rules, State},
@@ -188,6 +189,32 @@ impl Driver {
         self.lock().wakes_started
     }
 
+    /// How it stands.
+    pub(super) fn figures(&self) -> WakeFigures {
+        self.lock().figures()
+    }
+
+    /// Refuses further leases, or grants them again.
+    pub(super) fn set_admission(&self, admission: Admission) {
+        self.lock().admission = admission;
+    }
+
+    /// Suspends it if nobody works.
+    pub(super) fn suspend(self: &Arc<Self>) -> SuspendOrder {
+        let mut inner = self.lock();
+        inner.step(Event::SuspendOrdered);
+        let machine = &inner.machine;
+        let order = match machine.state() {
+            _ if !machine.rules().suspendable => SuspendOrder::NotSuspendable,
+            State::Emptying { .. } | State::Settling { .. } | State::Suspending => SuspendOrder::Begun,
+            State::Ready(leases) => SuspendOrder::InUse(leases.active),
+            State::Waking { .. } | State::Inspecting => SuspendOrder::UnderWay,
+            State::Unknown | State::Asleep | State::Failed => SuspendOrder::AsleepAlready,
+        };
+        self.finish(inner);
+        order
+    }
+
     /// How many are held.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
@@ -303,9 +330,14 @@ impl Driver {
                 reason,
                 wake,
             },
+            Refusal::Disabled => WakeError::Disabled { endpoint },
             Refusal::Closed if self.is_removed.load(Ordering::Acquire) => WakeError::Removed(endpoint),
             Refusal::Closed => WakeError::ShuttingDown,
         }
+    }
+
+    fn tell(&self, event: WakeEvent) {
+        self.wiring.watcher.happened(&self.name, event);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -45,6 +45,12 @@ pub enum WakeError {
     /// The endpoint was taken out of the configuration while its client was on its way in, or here.
     #[error("endpoint \"{0}\" is gone")]
     Removed(EndpointName),
+    /// An operator has disabled the endpoint.
+    #[error("endpoint \"{endpoint}\" is disabled")]
+    Disabled {
+        /// Which.
+        endpoint: EndpointName,
+    },
     /// pgwake ends, and wakes nothing any more.
     #[error("pgwake is shutting down")]
     ShuttingDown,
@@ -68,6 +74,7 @@ impl ClientError for WakeError {
             Self::TimedOut { waited, wake, .. } => (format!("waited {:.1} s", waited.as_secs_f64()), wake),
             Self::Failed { reason, wake, .. } => (reason.to_string(), wake),
             Self::OverLimit(over) => return over.detail(),
+            Self::Disabled { .. } => return Some("its operator has disabled it for the time being".into()),
             Self::Removed(_) | Self::ShuttingDown => return None,
         };
         Some(match wake {
@@ -87,6 +94,7 @@ impl ClientError for WakeError {
             }
             Self::OverLimit(over) => return over.hint(),
             Self::Removed(_) => return None,
+            Self::Disabled { .. } => "try again later, or ask the operator".into(),
             Self::ShuttingDown => "try again in a moment".into(),
         })
     }
@@ -95,7 +103,7 @@ impl ClientError for WakeError {
         match self {
             Self::TimedOut { .. } | Self::Failed { .. } => Fault::Compute,
             Self::OverLimit(over) => over.fault(),
-            Self::Removed(_) => Fault::Tenant,
+            Self::Removed(_) | Self::Disabled { .. } => Fault::Tenant,
             Self::ShuttingDown => Fault::Pgwake,
         }
     }

@@ -26,6 +26,16 @@ pub(super) enum IdleRule {
     EndsResting(Duration),
 }
 
+impl IdleRule {
+    /// How long without activity; `None`: it stays awake.
+    pub(super) fn suspend_after(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::KeptByResting(after) | Self::EndsResting(after) => Some(after),
+        }
+    }
+}
+
 /// The leases of one generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leases {

@@ -34,7 +34,7 @@ mod clients;
 mod computes;
 mod event;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -150,6 +150,7 @@ impl Machine {
             Event::Stopped { generation } => self.stopped(generation, now),
             Event::StopFailed { generation } => self.stop_failed(generation, now),
             Event::TimePassed { jitter } => self.time_passed(jitter, now),
+            Event::SuspendOrdered => self.suspend_ordered(now),
             Event::Closed => self.close(Door::Closed),
             Event::StopOrdered => self.stop_ordered(),
         }
@@ -198,6 +199,24 @@ impl Machine {
         self.is_inspecting(generation) || self.is_waking(generation)
     }
 
+    /// Why the last start failed.
+    pub(super) fn failure(&self) -> Option<Arc<str>> {
+        self.failure.as_ref().map(|failure| failure.reason().clone())
+    }
+
+    /// What does not change.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// When it is suspended if nothing happens before.
+    pub(super) fn suspends_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Ready(leases) => leases.suspend_at(self.idle_rule()),
+            _ => None,
+        }
+    }
+
     /// Whether nothing runs and nothing is under way.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.state, State::Unknown | State::Asleep | State::Failed)
@@ -218,7 +237,7 @@ impl Machine {
         self.actions.push(action);
     }
 
-    fn leases(&self) -> Option<&Leases> {
+    pub(super) fn leases(&self) -> Option<&Leases> {
         match &self.state {
             State::Ready(leases) | State::Emptying { leases, .. } | State::Settling { leases, .. } => {
                 Some(leases)
@@ -258,6 +277,16 @@ impl Machine {
             }
             State::Emptying { leases, until } if until <= now => self.settle(leases),
             _ => (),
+        }
+    }
+
+    fn suspend_ordered(&mut self, now: Instant) {
+        if let State::Ready(leases) = self.state
+            && leases.active == 0
+            && self.rules.suspendable
+            && self.door == Door::Open
+        {
+            self.empty(leases, now);
         }
     }
 

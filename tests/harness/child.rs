@@ -19,6 +19,7 @@ pub(crate) struct Pgwake<'a> {
     pub(crate) running: Running,
     setup: &'a Setup,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 /// `pgwake serve` on what `setup` says.
@@ -51,15 +52,25 @@ impl<'a> Pgwake<'a> {
         let line = running.hear_error("\n").await;
         let port = line.split(|letter: char| !letter.is_ascii_digit()).next();
         let port: u16 = port.unwrap().parse().unwrap();
-        running.hear_error("pgwake serves").await;
+        let told = running.hear_error("pgwake serves").await;
+        let admin = told.split("http://127.0.0.1:").nth(1).map(|rest| {
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            ([127, 0, 0, 1], port.parse().unwrap()).into()
+        });
         Self {
             running,
+            admin,
             setup,
             address: ([127, 0, 0, 1], port).into(),
         }
     }
 
-    /// Where it listens.
+    /// Where operators look, if it has said so.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Where clients come in.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -23,6 +23,7 @@ use super::{
     certificates::Authority,
     directories::Directory,
     gate::Gate,
+    http::Http,
     logs,
     postgres::{PASSWORD, Postgres, SUPERUSER, Version, copy_data_directory},
     processes,
@@ -40,6 +41,7 @@ pub(crate) struct Setup {
     domains: Vec<String>,
     certificates: Vec<(String, Vec<String>)>,
     limits: String,
+    admin: Option<String>,
     tenants: String,
 }
 
@@ -61,6 +63,7 @@ impl Setup {
             domains: vec![DOMAIN.to_owned()],
             certificates: Vec::new(),
             limits: String::new(),
+            admin: None,
             tenants: String::new(),
         }
     }
@@ -105,6 +108,12 @@ impl Setup {
     pub(crate) fn limit(mut self, toml: &str) -> Self {
         self.limits.push_str(toml);
         self.limits.push('\n');
+        self
+    }
+
+    /// A port for operators, with these lines of `[admin]`.
+    pub(crate) fn admin(mut self, toml: &str) -> Self {
+        self.admin = Some(toml.to_owned());
         self
     }
 
@@ -175,15 +184,18 @@ impl Setup {
             listen,
             domains,
             limits,
+            admin,
             tenants,
             ..
         } = self;
+        let listen_admin = admin.as_ref().map_or("", |_| "admin = \"127.0.0.1:0\"");
+        let admin = admin.as_deref().unwrap_or_default();
         let text = format!(
             "state_dir = \"state\"\nsocket_dir = \"sockets\"\n\
-             [listen]\npostgres = {listen}\n\
+             [listen]\npostgres = {listen}\n{listen_admin}\n\
              [routing]\ndomains = {domains:?}\n\
              [tls]\ncertificates = [{certificates}]\n\
-             [limits]\n{limits}\n{tenants}",
+             [limits]\n{limits}\n[admin]\n{admin}\n{tenants}",
         );
         let file = self.path().join("pgwake.toml");
         fs::write(&file, text).unwrap();
@@ -254,6 +266,15 @@ impl Gateway {
             BoundAddress::Unix(_) => None,
         };
         self.server.addresses().iter().find_map(tcp).unwrap()
+    }
+
+    /// The port of operators, asked with this token.
+    pub(crate) fn http(&self, token: impl Into<Option<&'static str>>) -> Http {
+        let address = self
+            .server
+            .admin_address()
+            .expect("there is a port for operators");
+        Http::new(address, token.into())
     }
 
     /// Where an endpoint's data directory is.

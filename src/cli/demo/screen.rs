@@ -14,6 +14,10 @@ pub(super) struct Screen<'a> {
     pub(super) address: SocketAddr,
     pub(super) endpoints: &'a [&'a str],
     pub(super) password: &'a Secret,
+    /// Where the dashboard is.
+    pub(super) operators: Option<SocketAddr>,
+    /// What its buttons need.
+    pub(super) token: &'a Secret,
     pub(super) ca: &'a Path,
     pub(super) suspend_after: DurationText,
     /// Whether the databases are only being made.
@@ -21,7 +25,7 @@ pub(super) struct Screen<'a> {
 }
 
 impl Screen<'_> {
-    /// Writes it. The password is on it: it guards a demo on this machine.
+    /// Writes it. Password and token are on it: they guard a demo on this machine.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let (ip, port) = (self.address.ip(), self.address.port());
         writeln!(
@@ -43,6 +47,14 @@ impl Screen<'_> {
                  sslmode=verify-full sslrootcert={} channel_binding=require\"\n",
                 self.password.reveal(),
                 self.ca.display(),
+            )?;
+        }
+        if let Some(operators) = self.operators {
+            // Behind the #: browsers send that to nobody.
+            let token = self.token.reveal();
+            writeln!(
+                out,
+                "  Watch it in a browser:\n\n    http://{operators}/#token={token}\n"
             )?;
         }
         writeln!(out, "  What to look for:")?;

@@ -38,6 +38,7 @@ impl Pooled<'_> {
         self.bytes_down += greeting.len() as u64;
         if say_to(client, &greeting).await {
             self.is_greeted = true;
+            record.came_in(&self.house.metrics);
             return Ok(());
         }
         Err(Outcome::of(&SessionError::ClientGone))

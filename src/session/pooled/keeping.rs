@@ -196,6 +196,7 @@ impl Pooled<'_> {
             .map_or(Pins::UNKNOWN, |state| state.pins);
         if !facts.unmovable && pins.is_empty() {
             if turn.pinned.take().is_some() {
+                self.listed.set_pins(Pins::NONE);
                 tracing::debug!(endpoint = %self.endpoint.name, "client gives its session back again");
             }
             return Ok(false);
@@ -204,6 +205,9 @@ impl Pooled<'_> {
             let reasons = pins.names().collect::<Vec<_>>().join(", ");
             tracing::debug!(endpoint = %self.endpoint.name, role = self.role, reasons, "client keeps its session");
         }
+        // What cannot be moved without a name of its own is unknown to those who look.
+        self.listed
+            .set_pins(if pins.is_empty() { Pins::UNKNOWN } else { pins });
         (turn.facts.unmovable, turn.facts.is_pinned) = (facts.unmovable, true);
         turn.pinned = turn
             .pinned

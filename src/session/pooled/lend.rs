@@ -21,6 +21,7 @@ use crate::session::{
     profile::{self, Profile},
     record::{SessionRecord, Step},
     reported::Reported,
+    roster::Doing,
 };
 use crate::tenant::quota::{OverLimit, Permit as Permitted};
 use crate::tls::Stream;
@@ -70,6 +71,7 @@ impl From<HoldEnd> for LendError {
     fn from(end: HoldEnd) -> Self {
         Self::Session(match end {
             HoldEnd::ClientGone => SessionError::ClientGone,
+            HoldEnd::Terminated => SessionError::Terminated,
             HoldEnd::ShutDown => SessionError::ShuttingDown,
             HoldEnd::Cancelled => SessionError::CancelledWhileWaiting,
         })
@@ -100,8 +102,9 @@ impl Pooled<'_> {
         if let Some(loan) = self.lend_at_once() {
             return Ok(loan);
         }
+        self.listed.does(Doing::Waiting);
         let mut early = BytesMut::new();
-        let held = Held::new(client, &mut early, record.id, self.house, &self.endpoint.name)
+        let held = Held::new(client, &mut early, record, self.house, &self.endpoint.name)
             .cancelled_by(self.cancel.clone());
         let lent = Box::pin(self.lend_held(held, record)).await;
         self.up.push(&early);
@@ -191,12 +194,13 @@ impl Pooled<'_> {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
         let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
         self.house.tell_wake_asked(&self.endpoint, record).await;
+        let asked = Instant::now();
         let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
         let waited = held
             .wait_for_lease(waiting, &self.permit, || wakes.phase(name))
             .await?;
         let was_cold = waited.as_ref().map(AwakeLease::was_cold);
-        self.house.tell_woken(was_cold, record).await;
+        self.house.tell_woken(was_cold, asked.elapsed(), record).await;
         let lease = waited?;
         record.cold |= lease.was_cold();
         if !self.is_greeted {

@@ -21,7 +21,8 @@ use crate::session::{
     pooling::Database,
     record::{Outcome, SessionRecord},
     relay::{End, IdleReports, Relay, Sides},
-    turn::{Last, finish},
+    roster::Doing,
+    turn::{Last, finish, said_by_server},
 };
 use crate::tenant::quota::Paced;
 use crate::tls::Stream;
@@ -75,6 +76,7 @@ impl Pooled<'_> {
             Err(Unserved::Unlent(error)) => return self.refuse(client, error, record).await,
             Err(Unserved::Unbrought(error)) => return Err(self.end_for(client, error, record).await),
         };
+        self.listed.does(Doing::Active);
         self.tell_changes(&mut turn);
         if let Err(error) = self.run_at(&turn) {
             self.keep(turn).await;
@@ -267,7 +269,7 @@ impl Pooled<'_> {
             LendError::Session(SessionError::ClientGone) => {
                 return Err(Outcome::of(&SessionError::ClientGone));
             }
-            LendError::Session(error @ SessionError::ShuttingDown) => {
+            LendError::Session(error @ (SessionError::ShuttingDown | SessionError::Terminated)) => {
                 return Err(self.end(client, error, record).await);
             }
             LendError::Session(error) => refuse::error(error, record.id, &mut message),
@@ -280,9 +282,16 @@ impl Pooled<'_> {
             }
             LendError::Login(_) => (),
         }
-        if let (true, LendError::Login(error)) = (message.is_empty(), error) {
-            return Err(self.end_for_login(client, error, record).await);
-        }
+        let refused = match error {
+            LendError::Login(error) if message.is_empty() => {
+                return Err(self.end_for_login(client, error, record).await);
+            }
+            LendError::Login(LoginError::Refused { fields, .. }) => said_by_server(&fields),
+            LendError::Login(error) => Outcome::failed(&error),
+            LendError::Wake(error) => Outcome::failed(&error),
+            LendError::Session(error) => Outcome::of(&error),
+        };
+        self.house.note_refused(record, &refused);
         let mut out = BytesMut::new();
         self.local.refuse(&message, &mut self.up, &mut out);
         self.say(client, &out, record).await?;

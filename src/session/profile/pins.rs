@@ -55,6 +55,21 @@ pins! {
 }
 
 impl Pins {
+    /// As it is kept in one number.
+    pub(in crate::session) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// From that number.
+    pub(in crate::session) fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// Every reason's name.
+    pub(in crate::session) fn all_names() -> impl Iterator<Item = &'static str> {
+        Self::NAMED.iter().map(|(_, name)| *name)
+    }
+
     /// Not pinned.
     pub(in crate::session) const NONE: Self = Self(0);
     /// What can be reset once the client has left; all else ends the server session with it.

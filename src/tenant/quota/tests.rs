@@ -8,8 +8,8 @@ use tokio::time::{advance, pause};
 use super::*;
 use crate::audit::{Rules as AuditRules, To, WhenFull};
 use crate::config::{
-    Access, Compute, EndpointQuotas, FixedCompute, GateRules, Limits, LoginMethod, Pool, Rate, RolesFrom,
-    ServerAddress, ServerTls,
+    Access, Admin, Compute, EndpointQuotas, FixedCompute, GateRules, Limits, LoginMethod, Pool, Rate,
+    RolesFrom, ServerAddress, ServerTls,
 };
 use crate::error::{ClientError, SqlState};
 
@@ -56,6 +56,7 @@ fn config(process: Quota, endpoints: &[&Endpoint]) -> Config {
         },
         login: LoginMethod::Auto,
         tokens: None,
+        admin: Admin::default(),
         endpoints: endpoints
             .iter()
             .map(|endpoint| (endpoint.name.clone(), Arc::new((*endpoint).clone())))

@@ -15,7 +15,9 @@ use futures_util::future::BoxFuture;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 use super::super::{
+    Admission,
     error::WakeId,
+    figures::{ComputeState, WakeFigures},
     lease::{Answer, Awake, LeaseSignal},
     state::{Action, Event, Machine, Refusal, Rules, State},
     waiting::Ticket,
@@ -36,7 +38,17 @@ pub(super) struct Inner {
     /// What is to be announced of it.
     pub(super) arrival: Option<Arrival>,
     pub(super) wake: Option<WakeId>,
+    /// When it began.
+    pub(super) wake_began: Instant,
     pub(super) wakes_started: u64,
+    /// Arrivals that met a start which was under way.
+    pub(super) joined: u64,
+    /// Since when the machine is in its state.
+    pub(super) state_since: Instant,
+    /// How long it was awake in earlier stretches, and when the present one began.
+    awake_before: Duration,
+    awake_since: Option<Instant>,
+    pub(super) admission: Admission,
     /// The task of the last start.
     pub(super) starting: Option<JoinHandle<()>>,
     /// When the timer's task looks next; `None`: there is no task.
@@ -93,7 +105,13 @@ impl Inner {
             awake: None,
             arrival: None,
             wake: None,
+            wake_began: Instant::now(),
             wakes_started: 0,
+            joined: 0,
+            state_since: Instant::now(),
+            awake_before: Duration::ZERO,
+            awake_since: None,
+            admission: Admission::Enabled,
             starting: None,
             timer: None,
         }
@@ -117,7 +135,11 @@ impl Inner {
     }
 
     pub(super) fn ask(&mut self, ticket: Ticket, deadline: Instant, now: Instant) -> Verdict {
+        if self.admission == Admission::Disabled {
+            return Verdict::Refused(Refusal::Disabled);
+        }
         let before = mem::discriminant(self.machine.state());
+        let was_waking = matches!(self.machine.state(), State::Waking { .. });
         let mut verdict = Verdict::Held;
         let mut further = Vec::new();
         for action in self.machine.step(Event::Asked { ticket, deadline }, now) {
@@ -134,6 +156,9 @@ impl Inner {
             }
         }
         self.after_step(before, further);
+        if was_waking && matches!(verdict, Verdict::Held) {
+            self.joined += 1;
+        }
         verdict
     }
 
@@ -151,6 +176,7 @@ impl Inner {
         if mem::discriminant(self.machine.state()) != before {
             self.budget.follow(&self.machine);
             self.work.push_back(Work::TellChange);
+            self.note_state();
         }
         match (self.machine.due(), self.timer) {
             (Some(due), None) => {
@@ -168,6 +194,52 @@ impl Inner {
         }
     }
 
+    fn note_state(&mut self) {
+        let now = Instant::now();
+        self.state_since = now;
+        match (self.machine.awake(), self.awake_since) {
+            (Some(_), None) => self.awake_since = Some(now),
+            (None, Some(since)) => {
+                self.awake_before += now - since;
+                self.awake_since = None;
+            }
+            _ => (),
+        }
+    }
+
+    /// How it stands.
+    pub(super) fn figures(&self) -> WakeFigures {
+        let rules = self.machine.rules();
+        let leases = self.machine.leases();
+        let awake = self.awake_since.map_or(Duration::ZERO, |since| since.elapsed());
+        WakeFigures {
+            state: match self.machine.state() {
+                State::Unknown => ComputeState::Unknown,
+                State::Inspecting => ComputeState::Inspecting,
+                State::Asleep => ComputeState::Asleep,
+                State::Waking { .. } => ComputeState::Waking,
+                State::Ready(_) => ComputeState::Awake,
+                State::Emptying { .. } | State::Settling { .. } => ComputeState::Emptying,
+                State::Suspending => ComputeState::Suspending,
+                State::Failed => ComputeState::Failed,
+            },
+            since: self.state_since,
+            is_disabled: self.admission == Admission::Disabled,
+            is_suspendable: rules.suspendable,
+            suspend_after: rules.idle.suspend_after(),
+            suspends_at: self.machine.suspends_at(),
+            active: leases.map_or(0, |leases| leases.active),
+            resting: leases.map_or(0, |leases| leases.resting),
+            held: self.held.len(),
+            held_since: self.held.values().map(|held| held.since).min(),
+            started: self.wakes_started,
+            joined: self.joined,
+            awake: self.awake_before + awake,
+            wake: self.wake,
+            failure: self.machine.failure(),
+        }
+    }
+
     /// The action with what it needs; none where who is to be answered has left.
     fn work_of(&mut self, action: Action) -> Option<Work> {
         Some(match action {
@@ -182,6 +254,7 @@ impl Inner {
             Action::Start { generation } => {
                 let wake = WakeId(random_bits() as u32);
                 self.wake = Some(wake);
+                self.wake_began = Instant::now();
                 self.wakes_started += 1;
                 Work::Start(generation, wake)
             }

@@ -15,6 +15,7 @@ use super::{
     super::{
         backoff::Jitter,
         error::WakeId,
+        figures::WakeEvent,
         lease::{Awake, LeaseSignal},
         state::Event,
     },
@@ -62,6 +63,7 @@ impl Driver {
 
     pub(super) fn start(self: &Arc<Self>, generation: Generation, wake: WakeId) {
         info!(endpoint = %self.name, %wake, "woken");
+        self.tell(WakeEvent::Woken { wake });
         let driver = self.clone();
         let task = self.spawn(async move {
             let began = Instant::now();
@@ -73,6 +75,8 @@ impl Driver {
                 Err(error) => {
                     warn!(endpoint = %driver.name, %wake, took_ms = millis(began.elapsed()), reason = error.reason,
                         detail = error.detail, "could not be started");
+                    let (took, reason) = (began.elapsed(), error.reason.clone());
+                    driver.tell(WakeEvent::Failed { wake, took, reason });
                     driver.apply(Event::StartFailed {
                         generation,
                         reason: error.reason.into(),
@@ -116,6 +120,10 @@ impl Driver {
         } else {
             info!(endpoint = %self.name, wake, took_ms, phases = phases_text(&arrival.phases), "ready");
         }
+        if let Some(wake) = arrival.wake {
+            let (took, phases) = (arrival.took, arrival.phases);
+            self.tell(WakeEvent::Ready { wake, took, phases });
+        }
         if self.compute.can_suspend() {
             self.watch_death(awake, arrival.died);
         }
@@ -136,6 +144,9 @@ impl Driver {
                 reason = died => reason,
             };
             warn!(endpoint = %driver.name, reason, "died");
+            driver.tell(WakeEvent::Died {
+                reason: reason.clone(),
+            });
             let reason = reason.into();
             driver.apply(Event::Died { generation, reason });
         });
@@ -186,8 +197,19 @@ impl Driver {
 
     fn tell_stopped(&self, awake: Option<&Awake>, began: Instant, took_ms: u64) {
         let Some(awake) = awake else {
-            return warn!(endpoint = %self.name, took_ms, "was not ready in time; stopped");
+            warn!(endpoint = %self.name, took_ms, "was not ready in time; stopped");
+            let inner = self.lock();
+            let (wake, took) = (inner.wake, inner.wake_began.elapsed());
+            drop(inner);
+            return wake
+                .into_iter()
+                .for_each(|wake| self.tell(WakeEvent::GivenUp { wake, took }));
         };
+        let (took, awake_for) = (began.elapsed(), began - awake.since);
+        self.tell(WakeEvent::Suspended {
+            took,
+            awake: awake_for,
+        });
         let awake_s = (began - awake.since).as_secs();
         info!(endpoint = %self.name, took_ms, awake_s, "suspended");
     }

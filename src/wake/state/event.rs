@@ -55,6 +55,8 @@ pub(in crate::wake) enum Event {
     StopFailed { generation: Generation },
     /// `Machine::due` has come.
     TimePassed { jitter: Jitter },
+    /// An operator wants it to be suspended, if nobody works.
+    SuspendOrdered,
     /// pgwake ends: no leases from now on.
     Closed,
     /// pgwake ends: whatever runs is to be stopped.
@@ -89,6 +91,8 @@ pub(in crate::wake) enum Refusal {
     TimedOut,
     /// The wake failed.
     Failed(Arc<str>),
+    /// An operator has disabled the endpoint.
+    Disabled,
     /// pgwake is shutting down.
     Closed,
 }

@@ -127,6 +127,8 @@ struct World {
     kind: bool,
     closed: bool,
     stop_ordered: bool,
+    /// An operator's suspend is under way: whoever rests is ended, however short the rest and whatever the rule.
+    suspend_ordered: bool,
     tickets: u64,
     waiters: BTreeMap<Ticket, Instant>,
     leases: BTreeMap<Ticket, Lease>,
@@ -170,6 +172,7 @@ impl World {
             kind: false,
             closed: false,
             stop_ordered: false,
+            suspend_ordered: false,
             tickets: 0,
             waiters: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -336,7 +339,7 @@ impl World {
         }
         self.runs = false;
         let generation = self.machine.generation;
-        let reason: std::sync::Arc<str> = "died".into();
+        let reason: Arc<str> = "died".into();
         let at = self.now + self.chance.millis(20);
         self.coming
             .push((at, Coming::Heard(Event::Died { generation, reason })));
@@ -363,6 +366,7 @@ impl World {
                     self.hear(Event::Unreachable { generation });
                 }
             }
+            97 if self.chance.below(2) == 0 => self.hear(Event::SuspendOrdered),
             97 => self.hear(Event::InspectOrdered),
             _ => {
                 for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
@@ -432,7 +436,9 @@ impl World {
         self.history.push((self.now, event.clone()));
         let in_use = self.held(Holding::Active) > 0;
         let may_end = self.stop_ordered || matches!(event, Event::Died { .. } | Event::Unreachable { .. });
+        let is_order = matches!(event, Event::SuspendOrdered);
         let actions: Vec<_> = self.machine.step(event, self.now).collect();
+        self.suspend_ordered |= is_order && !actions.is_empty();
         let ends = actions
             .iter()
             .any(|action| matches!(action, Action::Signal(LeaseSignal::Lost(_))));
@@ -451,7 +457,10 @@ impl World {
             Action::Start { generation } => self.start(generation),
             Action::Stop { generation } => self.stop(generation),
             Action::Settle { round } => self.settle(round),
-            Action::Announce => assert!(self.machine.awake().is_some()),
+            Action::Announce => {
+                assert!(self.machine.awake().is_some());
+                self.suspend_ordered = false;
+            }
             Action::Signal(LeaseSignal::Lost(_)) => {
                 for lease in self.leases.values_mut().filter(|lease| !lease.lost) {
                     lease.lost = true;
@@ -459,10 +468,14 @@ impl World {
                 }
             }
             Action::Signal(LeaseSignal::EndIfIdle) => {
-                assert!(matches!(self.machine.rules.idle, IdleRule::EndsResting(_)));
+                let ends_resting = matches!(self.machine.rules.idle, IdleRule::EndsResting(_));
+                assert!(ends_resting || self.suspend_ordered);
                 assert_eq!(self.held(Holding::Active), 0, "ended under an open statement");
             }
-            Action::Signal(LeaseSignal::Steady) => self.seen.called_off += 1,
+            Action::Signal(LeaseSignal::Steady) => {
+                self.seen.called_off += 1;
+                self.suspend_ordered = false;
+            }
         }
     }
 
@@ -493,6 +506,7 @@ impl World {
             .remove(&ticket)
             .expect("answered twice, or never asked");
         match refusal {
+            Refusal::Disabled => unreachable!("the driver says that, not the machine"),
             Refusal::TimedOut => {
                 assert!(
                     deadline <= self.now,
@@ -597,6 +611,8 @@ impl World {
     fn settle(&mut self, round: u64) {
         if !self.stop_ordered {
             assert_eq!(self.held(Holding::Active), 0, "suspended under an open statement");
+        }
+        if !self.stop_ordered && !self.suspend_ordered {
             let after = match self.machine.rules.idle {
                 IdleRule::KeptByResting(after) => {
                     assert_eq!(

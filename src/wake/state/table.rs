@@ -212,6 +212,7 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ("stopped", stopped(case)),
         ("stop failed", Event::StopFailed { generation }),
         ("time passed", time_passed()),
+        ("suspend ordered", Event::SuspendOrdered),
         ("closed", Event::Closed),
         ("stop ordered", Event::StopOrdered),
         ("late: started", Event::Started { generation: old }),

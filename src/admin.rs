@@ -1,0 +1,156 @@
+//! What operators see and order: an HTTP port with a dashboard, metrics and an API.
+//!
+//! It has a thread and a runtime of its own, so that clients feel nothing of those who look. It shows what others know
+//! and passes orders on; it decides nothing about clients or computes. No secret, token or text of a statement is in
+//! any answer. `access` says who may do what, `routes` which path is what, `show` and `order` do it. `API.md` tells
+//! users of all of it, and a test holds that. Who calls: `server`.
+
+mod access;
+mod answer;
+mod console;
+mod events;
+mod order;
+mod process;
+mod reading;
+mod routes;
+mod serve;
+mod show;
+mod time;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio::{
+    runtime::Builder,
+    sync::{Notify, mpsc, watch},
+};
+
+use crate::config::Config;
+use crate::session::{House, Visit};
+use access::Access;
+
+/// What a reload has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// In words.
+    pub changes: String,
+    /// Keys that were changed in the files and hold only after a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// Reads the configuration again; an error says why all is as it was.
+pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<Reloaded, String>> + Send + Sync>;
+
+/// What an operator sees of everything else.
+pub struct View {
+    /// The parts.
+    pub house: Arc<House>,
+    /// What holds.
+    pub config: Arc<ArcSwap<Config>>,
+    /// Reads the configuration again.
+    pub reload: Reload,
+    /// How many clients are connected, logged in or not.
+    pub clients: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Clients may come.
+    pub is_open: AtomicBool,
+    /// An operator wants pgwake to drain.
+    pub drain_ordered: Notify,
+}
+
+impl View {
+    /// Clients may come from now on.
+    pub fn opened(&self) {
+        self.is_open.store(true, Ordering::Release);
+    }
+}
+
+/// Where operators come in.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// Over HTTP.
+    pub http: Option<TcpListener>,
+    /// As clients of Postgres, to the console.
+    pub visits: Option<mpsc::Receiver<Visit>>,
+}
+
+async fn http(listener: Option<TcpListener>, view: &Arc<View>) {
+    let Some(listener) = listener else { return };
+    match listener.local_addr() {
+        Ok(address) => {
+            let access = Access::new(&view.config.load().admin, address);
+            serve::serve(listener, view.clone(), access).await;
+        }
+        Err(error) => tracing::error!(%error, "cannot serve operators"),
+    }
+}
+
+async fn visits(visits: Option<mpsc::Receiver<Visit>>, view: &Arc<View>) {
+    if let Some(visits) = visits {
+        console::serve(visits, view.clone()).await;
+    }
+}
+
+/// The port, as long as this lives.
+#[derive(Debug)]
+pub struct Admin {
+    address: Option<SocketAddr>,
+    end: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Admin {
+    /// Takes the address; nobody is answered yet.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    /// Answers on a thread of its own.
+    ///
+    /// # Errors
+    /// There is no thread or no runtime to be had.
+    pub fn start(doors: Doors, view: Arc<View>) -> io::Result<Self> {
+        let address = doors.http.as_ref().map(TcpListener::local_addr).transpose()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (end, mut ending) = watch::channel(false);
+        let (tell_ended, ended) = watch::channel(false);
+        thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    // An error means that it was dropped: that is the end, too.
+                    _ = ending.wait_for(|end| *end) => (),
+                    ((), ()) = async { tokio::join!(http(doors.http, &view), visits(doors.visits, &view)) } => (),
+                }
+            });
+            // With it end all connections, and what they hold of the house.
+            drop(runtime);
+            tell_ended.send_replace(true);
+        })?;
+        Ok(Self { address, end, ended })
+    }
+
+    /// Where it answers over HTTP, with the port that the system chose.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Answers nobody any more, and lets go of all it holds. Cancel safe.
+    pub async fn stop(&self) {
+        self.end.send_replace(true);
+        // An error means that the thread is gone.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+}

@@ -1,0 +1,163 @@
+//! What an operator may say on the console: `SHOW …`, and PgBouncer's commands with pgwake's own.
+
+use super::tables::Shown;
+use crate::ids::EndpointName;
+
+/// A statement as it is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    /// A table.
+    Show(Shown),
+    /// Something is to be done; the tag that says so.
+    Orders(&'static str, Wanted),
+    /// What drivers say and nobody needs to do anything for.
+    Nothing(&'static str),
+}
+
+/// What is to be done, and to whom; `None`: to all endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Pause(Option<EndpointName>),
+    Resume(Option<EndpointName>),
+    Reconnect(Option<EndpointName>),
+    Suspend(Option<EndpointName>),
+    Wake(EndpointName),
+    Disable(EndpointName),
+    Enable(EndpointName),
+    /// All sessions of an endpoint are ended.
+    Kill(EndpointName),
+    Reload,
+    Shutdown,
+}
+
+/// Why a statement is not understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misunderstood {
+    pub(super) sqlstate: &'static str,
+    pub(super) message: String,
+}
+
+fn wrong(message: impl Into<String>) -> Misunderstood {
+    Misunderstood {
+        sqlstate: "42601",
+        message: message.into(),
+    }
+}
+
+impl Command {
+    /// # Errors
+    /// It is none of those that there are.
+    pub(super) fn parse(statement: &str) -> Result<Self, Misunderstood> {
+        let statement = statement.trim().trim_end_matches(';');
+        let words: Vec<&str> = statement.split_whitespace().collect();
+        let Some((first, rest)) = words.split_first() else {
+            return Ok(Self::Nothing(""));
+        };
+        let verb = first.to_ascii_uppercase();
+        let wanted = match (verb.as_str(), rest) {
+            ("SHOW", [table]) => return Shown::named(table).map(Self::Show).ok_or_else(|| unknown(table)),
+            ("SHOW", _) => return Err(wrong("SHOW takes one word; SHOW HELP has them all")),
+            // Exporters and drivers set what means nothing here.
+            ("SET", _) => return Ok(Self::Nothing("SET")),
+            ("RELOAD", []) => Wanted::Reload,
+            ("PAUSE", rest) => Wanted::Pause(one_or_all(rest)?),
+            ("RESUME", rest) => Wanted::Resume(one_or_all(rest)?),
+            ("RECONNECT", rest) => Wanted::Reconnect(one_or_all(rest)?),
+            ("SUSPEND", rest) => Wanted::Suspend(one_or_all(rest)?),
+            ("WAKE", [one]) => Wanted::Wake(name(one)?),
+            ("DISABLE", [one]) => Wanted::Disable(name(one)?),
+            ("ENABLE", [one]) => Wanted::Enable(name(one)?),
+            ("KILL", [one]) => Wanted::Kill(name(one)?),
+            ("SHUTDOWN", []) => Wanted::Shutdown,
+            ("WAKE" | "DISABLE" | "ENABLE" | "KILL", _) => {
+                return Err(wrong(format!("{verb} takes the name of an endpoint")));
+            }
+            _ => {
+                return Err(wrong(format!(
+                    "unknown command \"{first}\"; SHOW HELP has them all"
+                )));
+            }
+        };
+        Ok(Self::Orders(tag(&verb), wanted))
+    }
+}
+
+fn tag(verb: &str) -> &'static str {
+    const TAGS: [&str; 9] = [
+        "PAUSE",
+        "RESUME",
+        "RECONNECT",
+        "SUSPEND",
+        "WAKE",
+        "DISABLE",
+        "ENABLE",
+        "KILL",
+        "SHUTDOWN",
+    ];
+    TAGS.into_iter().find(|tag| *tag == verb).unwrap_or_default()
+}
+
+fn unknown(table: &str) -> Misunderstood {
+    wrong(format!(
+        "there is nothing called \"{table}\" to show; SHOW HELP has all"
+    ))
+}
+
+fn one_or_all(words: &[&str]) -> Result<Option<EndpointName>, Misunderstood> {
+    match words {
+        [] => Ok(None),
+        [one] => name(one).map(Some),
+        _ => Err(wrong("one endpoint at a time, or none for all")),
+    }
+}
+
+/// As it is, or as SQL quotes a name.
+fn name(word: &str) -> Result<EndpointName, Misunderstood> {
+    let word = word.trim_matches('"');
+    EndpointName::parse(word).map_err(|_| Misunderstood {
+        sqlstate: "3D000",
+        message: format!("there is no endpoint \"{word}\""),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn main() -> EndpointName {
+        EndpointName::parse("demo-main").unwrap()
+    }
+
+    #[test]
+    fn commands_are_understood_in_any_case_and_with_quotes() {
+        let all = Command::Orders("PAUSE", Wanted::Pause(None));
+        assert_eq!(Command::parse(" pause ; "), Ok(all));
+        let one = Command::Orders("KILL", Wanted::Kill(main()));
+        assert_eq!(Command::parse("Kill \"demo-main\""), Ok(one));
+        assert_eq!(Command::parse("show Pools;"), Ok(Command::Show(Shown::Pools)));
+        assert_eq!(
+            Command::parse("set client_encoding to 'utf8'"),
+            Ok(Command::Nothing("SET"))
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_does_nothing_and_says_why() {
+        for (statement, sqlstate) in [
+            ("KILL", "42601"),
+            ("WAKE a b", "42601"),
+            ("PAUSE Not_A_Name", "3D000"),
+            ("SHOW EVERYTHING", "42601"),
+            ("SHOW", "42601"),
+            ("SELECT 1", "42601"),
+            ("SHUTDOWN now", "42601"),
+            ("RELOAD now", "42601"),
+        ] {
+            assert_eq!(
+                Command::parse(statement).unwrap_err().sqlstate,
+                sqlstate,
+                "{statement}"
+            );
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The tables of the console: PgBouncer's columns under its names, and pgwake's own.
+//!
+//! What pgwake calls an endpoint is a `database` here. Columns for what it does not measure (how long queries take,
+//! averages over a period) are missing, never made up; a *transaction* here is a loan of a server session in transaction
+//! pooling. `rows` fills them.
+
+use pgwire::api::Type;
+
+/// A cell.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Cell {
+    Text(String),
+    Number(i64),
+    Nothing,
+}
+
+impl Cell {
+    pub(super) fn count(count: usize) -> Self {
+        Self::Number(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn total(total: u64) -> Self {
+        Self::Number(i64::try_from(total).unwrap_or(i64::MAX))
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::Text(text.as_ref().to_owned())
+    }
+}
+
+/// A table as it is shown.
+pub(super) struct Table {
+    pub(super) columns: &'static [(&'static str, Type)],
+    pub(super) rows: Vec<Vec<Cell>>,
+}
+
+macro_rules! shown {
+    ($($name:ident = $word:literal [$($column:literal: $kind:ident),*];)*) => {
+        /// What can be shown.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Shown { $($name,)* }
+
+        impl Shown {
+            /// All of them.
+            pub(super) const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word behind SHOW.
+            pub(super) fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// The table of this name.
+            pub(super) fn named(word: &str) -> Option<Self> {
+                let fits = |shown: &&Self| shown.word().eq_ignore_ascii_case(word);
+                Self::ALL.iter().find(fits).copied()
+            }
+
+            /// Its columns.
+            pub(super) fn columns(self) -> &'static [(&'static str, Type)] {
+                match self { $(Self::$name => &[$(($column, Type::$kind)),*],)* }
+            }
+        }
+    };
+}
+
+shown! {
+    Help = "HELP" ["command": TEXT, "what": TEXT];
+    Version = "VERSION" ["version": TEXT];
+    State = "STATE" ["key": TEXT, "value": TEXT];
+    Databases = "DATABASES" ["name": TEXT, "host": TEXT, "port": INT4, "database": TEXT, "force_user": TEXT, "pool_size": INT8, "min_pool_size": INT8, "reserve_pool": INT8, "pool_mode": TEXT, "max_connections": INT8, "current_connections": INT8, "paused": INT8, "disabled": INT8];
+    Pools = "POOLS" ["database": TEXT, "user": TEXT, "cl_active": INT8, "cl_waiting": INT8, "cl_active_cancel_req": INT8, "cl_waiting_cancel_req": INT8, "sv_active": INT8, "sv_active_cancel": INT8, "sv_being_canceled": INT8, "sv_idle": INT8, "sv_used": INT8, "sv_tested": INT8, "sv_login": INT8, "maxwait": INT8, "maxwait_us": INT8, "pool_mode": TEXT];
+    Clients = "CLIENTS" ["type": TEXT, "user": TEXT, "database": TEXT, "state": TEXT, "addr": TEXT, "port": INT8, "connect_time": TEXT, "wait": INT8, "wait_us": INT8, "ptr": TEXT, "tls": TEXT, "application_name": TEXT];
+    Users = "USERS" ["name": TEXT, "pool_mode": TEXT];
+    Lists = "LISTS" ["list": TEXT, "items": INT8];
+    Totals = "TOTALS" ["name": TEXT, "value": INT8];
+    Stats = "STATS" ["database": TEXT, "total_xact_count": INT8, "total_received": INT8, "total_sent": INT8, "total_wait_time": INT8];
+    StatsTotals = "STATS_TOTALS" ["database": TEXT, "xact_count": INT8, "bytes_received": INT8, "bytes_sent": INT8, "wait_time": INT8];
+    Config = "CONFIG" ["key": TEXT, "value": TEXT, "default": TEXT, "changeable": TEXT];
+    Mem = "MEM" ["name": TEXT, "memtotal": INT8];
+    Endpoints = "ENDPOINTS" ["endpoint": TEXT, "tenant": TEXT, "state": TEXT, "for_ms": INT8, "why": TEXT, "held": INT8, "sessions": INT8, "pinned": INT8, "wakes": INT8, "disabled": INT8];
+    Wakes = "WAKES" ["wake": TEXT, "endpoint": TEXT, "at": TEXT, "state": TEXT, "took_ms": INT8, "held": INT8, "phases": TEXT, "reason": TEXT];
+    Waiters = "WAITERS" ["session": TEXT, "endpoint": TEXT, "user": TEXT, "addr": TEXT, "wait_ms": INT8];
+    Tenants = "TENANTS" ["tenant": TEXT, "endpoints": INT8, "awake": INT8, "failed": INT8, "held": INT8, "sessions": INT8];
+}

@@ -1,0 +1,198 @@
+//! What operators order: wake, suspend, disable, enable; cancel, terminate; pause, resume, reconnect; drain.
+//!
+//! Each order is asked for and answered at once; what takes time goes on, and is seen by looking. A retry does no
+//! harm. Each is told to the log, the audit log and those who watch.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::FutureExt;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::{View, answer::Refused};
+use crate::audit;
+use crate::auth::WakeRight;
+use crate::config::Endpoint;
+use crate::ids::{EndpointName, SessionId};
+use crate::journal::Event;
+use crate::wake::{Admission, SuspendOrder};
+
+/// How long an order waits for its line in the audit log.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An order, and what it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Order {
+    Wake(EndpointName),
+    Suspend(EndpointName),
+    Disable(EndpointName),
+    Enable(EndpointName),
+    Cancel(SessionId),
+    Terminate(SessionId),
+    Pause(EndpointName),
+    Resume(EndpointName),
+    Reconnect(EndpointName),
+    Reload,
+    Drain,
+}
+
+impl Order {
+    /// The order that a path below `/api/v1/` names.
+    pub(super) fn of_path(path: &[&str]) -> Option<Self> {
+        let name = |text: &str| EndpointName::parse(text).ok();
+        let session = |text: &str| text.parse::<SessionId>().ok();
+        Some(match path {
+            ["endpoints", endpoint, "wake"] => Self::Wake(name(endpoint)?),
+            ["endpoints", endpoint, "suspend"] => Self::Suspend(name(endpoint)?),
+            ["endpoints", endpoint, "disable"] => Self::Disable(name(endpoint)?),
+            ["endpoints", endpoint, "enable"] => Self::Enable(name(endpoint)?),
+            ["sessions", id, "cancel"] => Self::Cancel(session(id)?),
+            ["sessions", id, "terminate"] => Self::Terminate(session(id)?),
+            ["pools", endpoint, "pause"] => Self::Pause(name(endpoint)?),
+            ["pools", endpoint, "resume"] => Self::Resume(name(endpoint)?),
+            ["pools", endpoint, "reconnect"] => Self::Reconnect(name(endpoint)?),
+            ["reload"] => Self::Reload,
+            ["drain"] => Self::Drain,
+            _ => return None,
+        })
+    }
+
+    fn words(&self) -> (&'static str, String) {
+        match self {
+            Self::Wake(endpoint) => ("wake", endpoint.to_string()),
+            Self::Suspend(endpoint) => ("suspend", endpoint.to_string()),
+            Self::Disable(endpoint) => ("disable", endpoint.to_string()),
+            Self::Enable(endpoint) => ("enable", endpoint.to_string()),
+            Self::Cancel(session) => ("cancel", session.to_string()),
+            Self::Terminate(session) => ("terminate", session.to_string()),
+            Self::Pause(endpoint) => ("pause", endpoint.to_string()),
+            Self::Resume(endpoint) => ("resume", endpoint.to_string()),
+            Self::Reconnect(endpoint) => ("reconnect", endpoint.to_string()),
+            Self::Reload => ("reload", String::new()),
+            Self::Drain => ("drain", String::new()),
+        }
+    }
+}
+
+impl View {
+    /// Carries an order out, for somebody at `peer` who may give it.
+    ///
+    /// # Errors
+    /// There is nothing of that name, or it cannot be done now.
+    pub(super) async fn carry_out(&self, order: &Order, peer: &str) -> Result<Value, Refused> {
+        self.audit(order, peer).await?;
+        let done = match order {
+            Order::Wake(name) => self.wake(self.known(name)?.as_ref())?,
+            Order::Suspend(name) => self.suspend(self.known(name)?.as_ref())?,
+            Order::Disable(name) => self.admit(self.known(name)?.as_ref(), Admission::Disabled),
+            Order::Enable(name) => self.admit(self.known(name)?.as_ref(), Admission::Enabled),
+            Order::Cancel(session) => self.cancel(*session).await?,
+            Order::Terminate(session) => {
+                let listed = self.house.roster.find(*session);
+                listed.ok_or_else(|| Refused::not_found("session"))?.end();
+                json!({})
+            }
+            Order::Pause(name) => self.pool(name, |pool| pool.pause())?,
+            Order::Resume(name) => self.pool(name, |pool| pool.resume())?,
+            Order::Reconnect(name) => self.pool(name, |pool| pool.retire())?,
+            Order::Reload => match (self.reload)().await {
+                Ok(reloaded) => json!({
+                    "changes": reloaded.changes, "needs_restart": reloaded.needs_restart,
+                }),
+                Err(error) => return Err(Refused::new(StatusCode::CONFLICT, error)),
+            },
+            Order::Drain => {
+                self.drain_ordered.notify_one();
+                json!({})
+            }
+        };
+        let (what, target) = order.words();
+        tracing::info!(order = what, target, peer, "ordered by an operator");
+        self.house.journal.tell(Event::Operator {
+            at: SystemTime::now(),
+            what: format!("{what} {target}").trim_end().to_owned(),
+        });
+        Ok(done)
+    }
+
+    /// Before anything is done: where lines must be written, nothing is done without one.
+    async fn audit(&self, order: &Order, peer: &str) -> Result<(), Refused> {
+        let (what, target) = order.words();
+        let event = audit::Event::new("operator")
+            .with("order", what)
+            .with("target", target.as_str())
+            .with("peer", peer);
+        let told = timeout(AUDIT_TIMEOUT, self.house.audit.tell(event)).await;
+        let error = "the audit log takes nothing; nothing was done";
+        told.map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, error))
+    }
+
+    fn known(&self, name: &EndpointName) -> Result<Arc<Endpoint>, Refused> {
+        let found = self.house.directory.endpoint(name);
+        found.ok_or_else(|| Refused::not_found("endpoint"))
+    }
+
+    fn wake(&self, endpoint: &Endpoint) -> Result<Value, Refused> {
+        let deadline = Instant::now() + endpoint.hold_timeout;
+        let waiting = self
+            .house
+            .wakes
+            .lease(&endpoint.name, &WakeRight::for_operator(), deadline);
+        // Nobody waits for it: the wake goes on all the same.
+        match waiting.now_or_never() {
+            Some(Err(error)) => Err(Refused::new(StatusCode::CONFLICT, error.to_string())),
+            Some(Ok(_)) | None => Ok(self.state_of(endpoint)),
+        }
+    }
+
+    fn suspend(&self, endpoint: &Endpoint) -> Result<Value, Refused> {
+        let conflict = |error: String| Err(Refused::new(StatusCode::CONFLICT, error));
+        match self.house.wakes.suspend(&endpoint.name) {
+            SuspendOrder::Begun | SuspendOrder::AsleepAlready => Ok(self.state_of(endpoint)),
+            SuspendOrder::InUse(clients) => conflict(format!("{clients} clients have it in use")),
+            SuspendOrder::UnderWay => conflict("it is being started or looked at".to_owned()),
+            SuspendOrder::NotSuspendable => conflict("pgwake does not stop this server".to_owned()),
+        }
+    }
+
+    fn admit(&self, endpoint: &Endpoint, admission: Admission) -> Value {
+        self.house.wakes.set_admission(&endpoint.name, admission);
+        self.state_of(endpoint)
+    }
+
+    fn state_of(&self, endpoint: &Endpoint) -> Value {
+        let figures = self.house.wakes.figures(&endpoint.name);
+        let figures = figures.expect("every endpoint of the directory has a compute");
+        json!({ "state": figures.state.as_str(), "disabled": figures.is_disabled })
+    }
+
+    async fn cancel(&self, session: SessionId) -> Result<Value, Refused> {
+        let listed = self.house.roster.find(session);
+        let listed = listed.ok_or_else(|| Refused::not_found("session"))?;
+        let Some(key) = listed.cancel_key() else {
+            return Err(Refused::new(
+                StatusCode::CONFLICT,
+                "it runs nothing that can be cancelled",
+            ));
+        };
+        self.house.cancels.cancel(key.clone()).await;
+        Ok(json!({}))
+    }
+
+    fn pool(
+        &self,
+        name: &EndpointName,
+        act: impl FnOnce(&crate::pool::EndpointPool<crate::session::Carried>),
+    ) -> Result<Value, Refused> {
+        let pooling = self.house.pooling.get(name);
+        let pool = &pooling.ok_or_else(|| Refused::not_found("endpoint"))?.pool;
+        act(pool);
+        let figures = pool.figures();
+        let lent: usize = figures.keys.iter().map(|key| key.lent).sum();
+        Ok(json!({ "paused": figures.is_paused, "lent": lent }))
+    }
+}

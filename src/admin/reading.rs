@@ -1,0 +1,141 @@
+//! Looks at everything for those who collect metrics.
+
+use std::collections::HashMap;
+
+use super::{View, process};
+use crate::config::{Endpoint, PoolMode};
+use crate::ids::EndpointName;
+use crate::metrics::{EndpointReading, PoolReading, Reading, Whose};
+use crate::pool::{CloseReason, PoolFigures};
+use crate::session::roster::Doing;
+
+/// The clients of an endpoint.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Clients {
+    /// By kind of pooling.
+    sessions: [usize; PoolMode::ALL.len()],
+    /// By what they do.
+    pub(super) waiting: usize,
+    pub(super) active: usize,
+    pub(super) idle: usize,
+    pub(super) parked: usize,
+    /// Those who keep a server session.
+    pub(super) pinned: usize,
+    /// By reason.
+    pins: HashMap<&'static str, usize>,
+}
+
+impl Clients {
+    /// All of them.
+    pub(super) fn count(&self) -> usize {
+        self.sessions.iter().sum()
+    }
+}
+
+impl View {
+    /// The clients of each endpoint that has any.
+    pub(super) fn clients_by_endpoint(&self) -> HashMap<EndpointName, Clients> {
+        let mut all: HashMap<EndpointName, Clients> = HashMap::new();
+        for listed in self.house.roster.all() {
+            let clients = all.entry(listed.who.endpoint.clone()).or_default();
+            clients.sessions[listed.who.pooling as usize] += 1;
+            match listed.doing().0 {
+                Doing::Waiting => clients.waiting += 1,
+                Doing::Active => clients.active += 1,
+                Doing::Idle => clients.idle += 1,
+                Doing::Parked => clients.parked += 1,
+            }
+            let pins = listed.pins();
+            clients.pinned += usize::from(!pins.is_empty());
+            for pin in pins {
+                *clients.pins.entry(pin).or_default() += 1;
+            }
+        }
+        all
+    }
+
+    /// Everything, and what has passed since the last look is counted.
+    pub(super) fn metrics(&self) -> String {
+        self.count_bytes();
+        let clients = self.clients_by_endpoint();
+        let none = Clients::default();
+        let endpoints = self.house.directory.endpoints().map(|endpoint| {
+            let clients = clients.get(&endpoint.name).unwrap_or(&none);
+            self.read_endpoint(&endpoint, clients)
+        });
+        let certificates = self.house.certificates.expiries().into_iter();
+        let reading = Reading {
+            clients: (self.clients)(),
+            endpoints: endpoints.collect(),
+            certificates: certificates
+                .map(|(file, ends)| (file.display().to_string(), ends))
+                .collect(),
+            audit_lines_dropped: self.house.audit.dropped(),
+            process: process::read(),
+        };
+        self.house.metrics.collect(&reading)
+    }
+
+    /// Of those who are still here.
+    fn count_bytes(&self) {
+        for listed in self.house.roster.all() {
+            let (from_client, to_client) = listed.new_bytes();
+            let whose = Whose {
+                tenant: &listed.who.tenant,
+                endpoint: listed.who.endpoint.as_str(),
+            };
+            self.house.metrics.bytes(whose, from_client, to_client);
+        }
+    }
+
+    fn read_endpoint(&self, endpoint: &Endpoint, clients: &Clients) -> EndpointReading {
+        let mut reading = EndpointReading {
+            tenant: endpoint.tenant.to_string(),
+            endpoint: endpoint.name.to_string(),
+            sessions: PoolMode::ALL
+                .map(|mode| (mode.as_str(), clients.sessions[mode as usize]))
+                .to_vec(),
+            parked: clients.parked,
+            pinned: crate::session::pin_reasons()
+                .map(|reason| (reason, clients.pins.get(reason).copied().unwrap_or_default()))
+                .collect(),
+            ..EndpointReading::default()
+        };
+        if let Some(figures) = self.house.wakes.figures(&endpoint.name) {
+            reading.state = figures.state.as_str();
+            reading.held = figures.held;
+            reading.joined = figures.joined;
+            reading.awake = figures.awake;
+        }
+        if let Some(pooling) = self.house.pooling.get(&endpoint.name) {
+            reading.pool = read_pool(&pooling.pool.figures());
+        }
+        reading
+    }
+}
+
+fn read_pool(figures: &PoolFigures) -> PoolReading {
+    let sum = |pick: fn(&crate::pool::KeyFigures) -> usize| figures.keys.iter().map(pick).sum();
+    let counts = &figures.counts;
+    PoolReading {
+        size: figures.size,
+        sessions: [
+            ("lent", sum(|key| key.lent)),
+            ("kept", sum(|key| key.kept)),
+            ("resting", sum(|key| key.resting)),
+            ("closing", figures.closing),
+        ],
+        waiting: figures.waiting + figures.waiting_for_slot,
+        waits: figures.waits.count,
+        waited: figures.waits.total,
+        lent: [
+            ("kept", counts.kept_taken),
+            ("resting", counts.resting_taken),
+            ("taken over", counts.stolen),
+            ("new", counts.adopted),
+        ],
+        closed: CloseReason::ALL
+            .map(|reason| (reason.as_str(), counts.closed(reason)))
+            .to_vec(),
+    }
+}

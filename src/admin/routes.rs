@@ -1,0 +1,220 @@
+//! Which path is what, and what right it needs.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use hyper::{
+    Method, Request, StatusCode,
+    header::{ALLOW, CONTENT_SECURITY_POLICY, HeaderValue, WWW_AUTHENTICATE},
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    View,
+    access::{Access, Denied, Right},
+    answer::{Answer, Query, Refused, decode, json_of, stream, text},
+    events,
+    order::Order,
+};
+use crate::ids::EndpointName;
+use crate::shutdown::Phase;
+
+/// Most who watch events at the same time.
+const WATCHERS_MAX: usize = 32;
+
+const DASHBOARD: &str = include_str!("dashboard.html");
+
+/// Scripts and styles are the page's own; it speaks to nobody but this port, and stands in no frame.
+const DASHBOARD_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+                                img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                                frame-ancestors 'none'";
+
+/// Answers requests.
+pub(super) struct Routes {
+    view: Arc<View>,
+    access: Access,
+    watchers: Arc<Semaphore>,
+}
+
+impl Routes {
+    pub(super) fn new(view: Arc<View>, access: Access) -> Self {
+        Self {
+            view,
+            access,
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+        }
+    }
+
+    /// The answer. No route takes a body: none is read.
+    pub(super) async fn answer<B>(&self, request: &Request<B>, peer: &str) -> Answer {
+        let path = request.uri().path().trim_start_matches('/');
+        let decoded: Vec<String> = path.split('/').map(decode).collect();
+        let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+        let answered = match *request.method() {
+            Method::GET | Method::HEAD => self.look(request, &parts),
+            Method::POST => self.order(request, &parts, peer).await,
+            _ => Err(not_allowed(&parts)),
+        };
+        answered.unwrap_or_else(Answer::from_refusal)
+    }
+
+    fn look<B>(&self, request: &Request<B>, parts: &[&str]) -> Result<Answer, Refusal> {
+        match parts {
+            [""] => return Ok(dashboard()),
+            ["live"] => return Ok(text(StatusCode::OK, "text/plain", "alive\n")),
+            ["ready"] => return Ok(self.ready()),
+            ["startup"] => return Ok(self.startup()),
+            _ => (),
+        }
+        self.allow(request, Right::Read)?;
+        let view = &self.view;
+        let query = Query::parse(request.uri().query())?;
+        let ["api", "v1", rest @ ..] = parts else {
+            return match parts {
+                ["metrics"] => Ok(text(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    view.metrics(),
+                )),
+                _ => Err(unknown(parts)),
+            };
+        };
+        let listing = match rest {
+            ["version"] => return Ok(json_of(&view.version())),
+            ["config"] => return Ok(json_of(&view.configured())),
+            ["events"] => return self.watch(),
+            ["endpoints", name] => {
+                let name = EndpointName::parse(name).ok();
+                let endpoint = name.and_then(|name| view.endpoint(&name));
+                let endpoint = endpoint.ok_or_else(|| Refused::not_found("endpoint"))?;
+                return Ok(json_of(&endpoint));
+            }
+            ["tenants"] => view.tenants(),
+            ["endpoints"] => view.endpoints(),
+            ["pools"] => view.pools(),
+            ["sessions"] => view.sessions(),
+            ["wakes"] => view.wakes(),
+            ["refusals"] => view.refusals(),
+            _ => return Err(unknown(parts)),
+        };
+        Ok(json_of(&listing.page(&query)?))
+    }
+
+    async fn order<B>(&self, request: &Request<B>, parts: &[&str], peer: &str) -> Result<Answer, Refusal> {
+        // First: whoever may not order anything is not told what there is.
+        self.allow(request, Right::Operate)?;
+        let ["api", "v1", rest @ ..] = parts else {
+            return Err(not_allowed(parts));
+        };
+        let Some(order) = Order::of_path(rest) else {
+            return Err(unknown(parts));
+        };
+        Ok(json_of(&self.view.carry_out(&order, peer).await?))
+    }
+
+    fn watch(&self) -> Result<Answer, Refusal> {
+        let Ok(place) = self.watchers.clone().try_acquire_owned() else {
+            let error = format!("{WATCHERS_MAX} are watching already");
+            return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, error).into());
+        };
+        Ok(stream(
+            "text/event-stream",
+            events::watch(&self.view.house.journal, place),
+        ))
+    }
+
+    fn ready(&self) -> Answer {
+        let is_open = self.view.is_open.load(Ordering::Acquire);
+        match self.view.house.shutdown.phase() {
+            Phase::Running if is_open => text(StatusCode::OK, "text/plain", "ready\n"),
+            Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "starting\n"),
+            Phase::Draining | Phase::Stopping => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n")
+            }
+        }
+    }
+
+    fn startup(&self) -> Answer {
+        match self.view.is_open.load(Ordering::Acquire) {
+            true => text(StatusCode::OK, "text/plain", "started\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "starting\n"),
+        }
+    }
+
+    fn allow<B>(&self, request: &Request<B>, needed: Right) -> Result<(), Refusal> {
+        self.access.check(request.headers(), needed).map_err(|denied| {
+            let (status, error) = match denied {
+                Denied::Unknown => (
+                    StatusCode::UNAUTHORIZED,
+                    "a token is needed: Authorization: Bearer …",
+                ),
+                Denied::NotEnough => (StatusCode::FORBIDDEN, "this token is only for looking"),
+                Denied::Nobody => (StatusCode::FORBIDDEN, "nobody may: admin.operate_tokens is empty"),
+                Denied::ForeignHost => (
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "ask by address or as localhost, or with a token",
+                ),
+            };
+            Refusal {
+                refused: Refused::new(status, error),
+                allow: None,
+            }
+        })
+    }
+}
+
+/// An error, and the method that would have been right.
+struct Refusal {
+    refused: Refused,
+    allow: Option<&'static str>,
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self { refused, allow: None }
+    }
+}
+
+trait FromRefusal {
+    fn from_refusal(refusal: Refusal) -> Self;
+}
+
+impl FromRefusal for Answer {
+    fn from_refusal(Refusal { refused, allow }: Refusal) -> Self {
+        let mut answer = Self::from(refused);
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            let headers = answer.headers_mut();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(allow) = allow {
+            answer
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        answer
+    }
+}
+
+fn unknown(parts: &[&str]) -> Refusal {
+    match parts {
+        ["api", "v1", rest @ ..] if Order::of_path(rest).is_some() => not_allowed(parts),
+        _ => Refused::not_found("path").into(),
+    }
+}
+
+fn not_allowed(parts: &[&str]) -> Refusal {
+    let allow = match parts {
+        ["api", "v1", rest @ ..] if Order::of_path(rest).is_some() => "POST",
+        _ => "GET, HEAD",
+    };
+    Refusal {
+        refused: Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed here: {allow}")),
+        allow: Some(allow),
+    }
+}
+
+fn dashboard() -> Answer {
+    let mut answer = text(StatusCode::OK, "text/html; charset=utf-8", DASHBOARD);
+    let policy = HeaderValue::from_static(DASHBOARD_POLICY);
+    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    answer
+}

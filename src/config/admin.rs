@@ -1,0 +1,99 @@
+//! Who may look at pgwake, and how, as checked.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use super::{
+    Access, Compute, Endpoint, EndpointQuotas, FixedCompute, LoginMethod, Pool, Role, RolesFrom,
+    ServerAddress, ServerTls, built_in,
+};
+use crate::ids::{EndpointName, Secret, TenantName, Verifier};
+use crate::metrics::Per;
+
+/// What an operator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperatorRight {
+    /// Look.
+    Read,
+    /// Look and order.
+    Operate,
+}
+
+/// Somebody who may come to the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// What the password is checked against.
+    pub verifier: Verifier,
+    /// What he may do there.
+    pub right: OperatorRight,
+}
+
+/// Where and to whom pgwake shows itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where operators come in over HTTP; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// Who has one of these may look. None at all: whoever reaches a loopback address may.
+    pub read_tokens: Vec<Secret>,
+    /// Who has one of these may look and order. None at all: nobody may order.
+    pub operate_tokens: Vec<Secret>,
+    /// Who may come to the console, the database `pgwake`.
+    pub roles: BTreeMap<String, Operator>,
+    /// Whose series metrics have.
+    pub metrics_per: Per,
+    /// Most names among their labels; all others are `other`.
+    pub metrics_names_max: usize,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            address: None,
+            read_tokens: Vec::new(),
+            operate_tokens: Vec::new(),
+            roles: BTreeMap::new(),
+            metrics_per: Per::Process,
+            metrics_names_max: 100,
+        }
+    }
+}
+
+impl Admin {
+    /// What operators log in to as clients: as if it were an endpoint, with their roles. It is in no directory and has no
+    /// compute. `None`: there are no roles.
+    pub fn console(&self) -> Option<Arc<Endpoint>> {
+        if self.roles.is_empty() {
+            return None;
+        }
+        let role = |(name, operator): (&String, &Operator)| {
+            let role = Role {
+                verifier: Some(operator.verifier.clone()),
+                server_password: None,
+                subjects: Vec::new(),
+                certificate_names: Vec::new(),
+            };
+            (name.clone(), role)
+        };
+        Some(Arc::new(Endpoint {
+            name: EndpointName::parse("pgwake").expect("it is a name"),
+            tenant: TenantName::parse("pgwake").expect("it is a name"),
+            hosts: Vec::new(),
+            roles: self.roles.iter().map(role).collect(),
+            roles_from: RolesFrom::Config,
+            login: LoginMethod::Scram,
+            access: Access::default(),
+            tokens: None,
+            client_certificates: None,
+            suspend_after: None,
+            suspend_idle_sessions: false,
+            hold_timeout: built_in::HOLD_TIMEOUT,
+            start_timeout: built_in::START_TIMEOUT,
+            stop_timeout: built_in::STOP_TIMEOUT,
+            pool: Pool::default(),
+            quotas: EndpointQuotas::default(),
+            compute: Compute::Fixed(FixedCompute {
+                address: ServerAddress::Unix(PathBuf::new()),
+                tls: ServerTls::Disable,
+            }),
+        }))
+    }
+}

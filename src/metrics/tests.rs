@@ -1,0 +1,116 @@
+//! What is counted comes out as text, under the names of the catalogue, in bounded series.
+
+use std::{fs, path::Path};
+
+use super::*;
+
+fn per(per: Per, named: &[&str]) -> Metrics {
+    Metrics::new(Labels {
+        per,
+        named: named.iter().map(|name| (*name).to_owned()).collect(),
+    })
+}
+
+fn acme() -> Whose<'static> {
+    Whose {
+        tenant: "acme",
+        endpoint: "acme-main",
+    }
+}
+
+#[test]
+fn strangers_make_no_series_of_their_own() {
+    let metrics = per(Per::Endpoint, &["acme-main"]);
+    for said in ["acme-main", "nobody-1", "nobody-2"] {
+        let whose = Whose {
+            endpoint: said,
+            ..acme()
+        };
+        metrics.refused(whose, RefusalReason::of("28P01"), "28P01");
+    }
+    metrics.refused(acme(), RefusalReason::of("ABCDE"), "ABCDE");
+    let text = metrics.collect(&Reading::default());
+    let series =
+        |labels: &str, count: u64| text.contains(&format!("pgwake_refusals_total{{{labels}}} {count}\n"));
+    assert!(
+        series(
+            "reason=\"login\",sqlstate=\"28P01\",tenant=\"acme\",endpoint=\"acme-main\"",
+            1
+        ),
+        "{text}"
+    );
+    assert!(
+        series(
+            "reason=\"login\",sqlstate=\"28P01\",tenant=\"other\",endpoint=\"other\"",
+            2
+        ),
+        "{text}"
+    );
+    assert!(
+        series(
+            "reason=\"other\",sqlstate=\"other\",tenant=\"acme\",endpoint=\"acme-main\"",
+            1
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn endpoints_without_series_of_their_own_are_added_up_and_those_that_have_gone_are_nothing() {
+    let metrics = per(Per::Process, &[]);
+    let endpoint = |held| EndpointReading {
+        state: "waking",
+        held,
+        awake: Duration::from_millis(1500),
+        pinned: vec![("listen", held)],
+        ..EndpointReading::default()
+    };
+    let reading = Reading {
+        endpoints: vec![endpoint(2), endpoint(3)],
+        ..Reading::default()
+    };
+    let text = metrics.collect(&reading);
+    assert!(text.contains("pgwake_held_clients 5\n"), "{text}");
+    assert!(text.contains("pgwake_awake_seconds_total 3\n"), "{text}");
+    assert!(
+        text.contains("pgwake_pinned_clients{reason=\"listen\"} 5\n"),
+        "{text}"
+    );
+    let text = metrics.collect(&Reading::default());
+    assert!(
+        text.contains("pgwake_pinned_clients{reason=\"listen\"} 0\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_table_in_the_documents_is_the_catalogue() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/README.md");
+    let text = fs::read_to_string(file).unwrap();
+    let written: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| `pgwake_") || line.starts_with("| `process_"))
+        .collect();
+    let row = |described: &Described| {
+        let labels: Vec<String> = described
+            .labels
+            .iter()
+            .map(|label| {
+                if *label == WHOSE {
+                    "*".to_owned()
+                } else {
+                    format!("`{label}`")
+                }
+            })
+            .collect();
+        format!(
+            "| `{}` | {} | {} | {} |",
+            described.name,
+            described.kind.as_str(),
+            labels.join(", "),
+            described.help
+        )
+    };
+    let catalogue: Vec<String> = CATALOGUE.iter().map(row).collect();
+    assert_eq!(written, catalogue);
+}

@@ -1,0 +1,97 @@
+//! What operators look through: their doors, what is measured for them, and who has series of his own.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Notify, time::interval};
+
+use super::{Reloader, StartError, wiring::Watched};
+use crate::admin::{Admin, Doors, Reload, Reloaded, View};
+use crate::config::Config;
+use crate::listener::Workers;
+use crate::metrics::{self, Metrics};
+use crate::session::{Console, House};
+use crate::shutdown::Phase;
+
+/// How often what is measured is summed up.
+const SUM_UP_EVERY: Duration = Duration::from_secs(5);
+
+/// Where operators come in.
+pub(super) fn doors(config: &Config) -> Result<(Option<Console>, Doors), StartError> {
+    let bind = |address: SocketAddr| {
+        Admin::bind(address).map_err(|error| StartError::System {
+            what: format!("cannot listen on {address} for operators"),
+            error,
+        })
+    };
+    let http = config.admin.address.map(bind).transpose()?;
+    let (console, visits) = Console::new(&config.admin).unzip();
+    Ok((console, Doors { http, visits }))
+}
+
+/// What they see. Called on the runtime that reloads run on.
+pub(super) fn view(house: &Arc<House>, workers: &Arc<Workers>, reloader: &Arc<Reloader>) -> Arc<View> {
+    let workers = workers.clone();
+    Arc::new(View {
+        house: house.clone(),
+        config: reloader.config().clone(),
+        reload: reload(reloader.clone()),
+        clients: Box::new(move || workers.clients()),
+        is_open: AtomicBool::new(false),
+        drain_ordered: Notify::new(),
+    })
+}
+
+/// On pgwake's own runtime: what a reload begins goes on when operators' thread has ended.
+fn reload(reloader: Arc<Reloader>) -> Reload {
+    let runtime = Handle::current();
+    Box::new(move || {
+        let reloader = reloader.clone();
+        let reloading = runtime.spawn(async move { reloader.reload().await });
+        Box::pin(async move {
+            let done = reloading.await.map_err(|error| error.to_string())?;
+            let changes = done.map_err(|error| error.to_string())?;
+            Ok(Reloaded {
+                changes: changes.to_string(),
+                needs_restart: changes.needs_restart,
+            })
+        })
+    })
+}
+
+/// What is measured is summed up now and then, or it would pile up where nobody collects it. Ends with the drain.
+pub(super) async fn sum_up(house: Arc<House>) {
+    let mut shutdown = house.shutdown.clone();
+    let mut ticks = interval(SUM_UP_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => house.metrics.sum_up(),
+            () = shutdown.reached(Phase::Draining) => return,
+        }
+    }
+}
+
+/// Who counts, and who remembers.
+pub(super) fn watched(config: &Config) -> Watched {
+    Watched {
+        metrics: Arc::new(Metrics::new(metrics_labels(config))),
+        journal: Arc::default(),
+    }
+}
+
+/// Who has series of his own among metrics.
+fn metrics_labels(config: &Config) -> metrics::Labels {
+    let per = config.admin.metrics_per;
+    let endpoints = config.endpoints.values();
+    let names: BTreeSet<String> = match per {
+        metrics::Per::Process => BTreeSet::new(),
+        metrics::Per::Tenant => endpoints.map(|endpoint| endpoint.tenant.to_string()).collect(),
+        metrics::Per::Endpoint => endpoints.map(|endpoint| endpoint.name.to_string()).collect(),
+    };
+    let named = names.into_iter().take(config.admin.metrics_names_max).collect();
+    metrics::Labels { per, named }
+}

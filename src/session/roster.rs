@@ -1,0 +1,261 @@
+//! Who is here: every client that has proved who it is, for whoever looks from outside.
+//!
+//! A client's own task notes how it stands with a store into an atomic; nobody waits for those who look. It ends a
+//! session on an operator's word by a signal of the session's own. Who calls: `session` enters and notes, `admin`
+//! lists, cancels and ends.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
+
+use dashmap::DashMap;
+use tokio::time::Instant;
+
+use super::profile::Pins;
+use crate::config::PoolMode;
+use crate::ids::{EndpointName, SessionId};
+use crate::shutdown::{Phase, Shutdown};
+use crate::wire::startup::CancelKey;
+
+/// All sessions. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Roster {
+    here: Arc<DashMap<SessionId, Arc<Listed>>>,
+    /// Bytes from and to those who have left, by endpoint: there are only so many.
+    left: Arc<DashMap<EndpointName, (u64, u64)>>,
+}
+
+/// What a session does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It is held while its compute wakes, or waits for a server session.
+    Waiting,
+    /// A statement or a transaction runs.
+    Active,
+    /// Session pooling: it has a server session and runs nothing.
+    Idle,
+    /// Transaction pooling: it has no server session.
+    Parked,
+}
+
+impl Doing {
+    const ALL: [Self; 4] = [Self::Waiting, Self::Active, Self::Idle, Self::Parked];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+/// What is known of a session from its login on.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// As its errors, its access line and the audit log call it.
+    pub id: SessionId,
+    /// Where it comes from.
+    pub peer: String,
+    /// Whose endpoint.
+    pub tenant: String,
+    /// Where it is.
+    pub endpoint: EndpointName,
+    /// As whom.
+    pub role: String,
+    /// What it says it wants.
+    pub database: String,
+    /// What it says it is.
+    pub application: String,
+    /// `TLSv1.3`, or `off`.
+    pub tls: &'static str,
+    /// When its server session is given back.
+    pub pooling: PoolMode,
+    /// When it has logged in.
+    pub since: SystemTime,
+}
+
+/// A session that is here.
+#[derive(Debug)]
+pub struct Listed {
+    /// Who it is.
+    pub who: Who,
+    began: Instant,
+    doing: AtomicU8,
+    /// Milliseconds after `began`.
+    doing_since: AtomicU64,
+    pins: AtomicU32,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    counted: [AtomicU64; 2],
+    key: OnceLock<CancelKey>,
+    end: Shutdown,
+}
+
+impl Listed {
+    /// What it does, and for how long it has.
+    pub fn doing(&self) -> (Doing, std::time::Duration) {
+        let doing = Doing::ALL[usize::from(self.doing.load(Relaxed)) % Doing::ALL.len()];
+        let since = std::time::Duration::from_millis(self.doing_since.load(Relaxed));
+        (doing, self.began.elapsed().saturating_sub(since))
+    }
+
+    /// Why it keeps its server session; nothing where it does not.
+    pub fn pins(&self) -> Vec<&'static str> {
+        Pins::from_bits(self.pins.load(Relaxed)).names().collect()
+    }
+
+    /// Bytes from it and to it, as of its last pause.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
+    }
+
+    /// Bytes that nobody has asked for so far: each is told once.
+    pub fn new_bytes(&self) -> (u64, u64) {
+        let (read, written) = self.bytes();
+        let new = |counted: &AtomicU64, now: u64| now.saturating_sub(counted.fetch_max(now, Relaxed));
+        (new(&self.counted[0], read), new(&self.counted[1], written))
+    }
+
+    /// The key that its statements are cancelled by, once it has one. No answer shows it.
+    pub fn cancel_key(&self) -> Option<&CancelKey> {
+        self.key.get()
+    }
+
+    /// Ends it now, whatever it does: it reads 57P01.
+    pub fn end(&self) {
+        self.end.advance(Phase::Stopping);
+    }
+
+    /// What it does from now on.
+    pub(super) fn does(&self, doing: Doing) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.doing.store(doing as u8, Relaxed);
+        self.doing_since.store(now, Relaxed);
+    }
+
+    /// It has no server session from now on.
+    pub(super) fn parks(&self, bytes_in: u64, bytes_out: u64) {
+        self.does(Doing::Parked);
+        self.set_pins(Pins::NONE);
+        self.set_bytes(bytes_in, bytes_out);
+    }
+
+    /// Why it keeps its server session from now on.
+    pub(super) fn set_pins(&self, pins: Pins) {
+        self.pins.store(pins.bits(), Relaxed);
+    }
+
+    /// How much has passed so far.
+    pub(super) fn set_bytes(&self, bytes_in: u64, bytes_out: u64) {
+        self.bytes_in.store(bytes_in, Relaxed);
+        self.bytes_out.store(bytes_out, Relaxed);
+    }
+
+    /// Its key.
+    pub(super) fn set_key(&self, key: &CancelKey) {
+        // It has one for its whole stay.
+        let _ = self.key.set(key.clone());
+    }
+
+    /// Ends it, and nobody else.
+    pub(super) fn end_signal(&self) -> &Shutdown {
+        &self.end
+    }
+
+    /// Whether an operator has ended it.
+    pub(super) fn is_ended(&self) -> bool {
+        self.end.phase() != Phase::Running
+    }
+}
+
+/// A session that is listed as long as this lives.
+#[derive(Debug)]
+pub(super) struct Present {
+    listed: Arc<Listed>,
+    roster: Roster,
+}
+
+impl Present {
+    /// For the parts of the session.
+    pub(super) fn shared(&self) -> Arc<Listed> {
+        self.listed.clone()
+    }
+}
+
+impl std::ops::Deref for Present {
+    type Target = Listed;
+
+    fn deref(&self) -> &Listed {
+        &self.listed
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let (bytes_in, bytes_out) = self.listed.bytes();
+        let mut left = self
+            .roster
+            .left
+            .entry(self.listed.who.endpoint.clone())
+            .or_default();
+        left.0 += bytes_in;
+        left.1 += bytes_out;
+        drop(left);
+        self.roster.here.remove(&self.listed.who.id);
+    }
+}
+
+impl Roster {
+    /// A client has logged in.
+    pub(super) fn enter(&self, who: Who) -> Present {
+        let id = who.id;
+        let listed = Arc::new(Listed {
+            who,
+            began: Instant::now(),
+            doing: AtomicU8::new(Doing::Waiting as u8),
+            doing_since: AtomicU64::new(0),
+            pins: AtomicU32::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            counted: Default::default(),
+            key: OnceLock::new(),
+            end: Shutdown::new().0,
+        });
+        self.here.insert(id, listed.clone());
+        Present {
+            listed,
+            roster: self.clone(),
+        }
+    }
+
+    /// Everybody who is here now.
+    pub fn all(&self) -> Vec<Arc<Listed>> {
+        self.here.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// Bytes from and to all clients of each endpoint so far.
+    pub fn bytes_by_endpoint(&self) -> HashMap<EndpointName, (u64, u64)> {
+        let left = self.left.iter();
+        let mut all: HashMap<_, _> = left.map(|left| (left.key().clone(), *left.value())).collect();
+        for listed in self.all() {
+            let (bytes_in, bytes_out) = listed.bytes();
+            let sum = all.entry(listed.who.endpoint.clone()).or_default();
+            sum.0 += bytes_in;
+            sum.1 += bytes_out;
+        }
+        all
+    }
+
+    /// The session of this id.
+    pub fn find(&self, id: SessionId) -> Option<Arc<Listed>> {
+        self.here.get(&id).map(|listed| listed.value().clone())
+    }
+}

@@ -1,0 +1,153 @@
+//! How an endpoint's compute stands, and what happens to it, as plain data for whoever looks from outside.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::error::WakeId;
+
+/// Where a compute is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ComputeState {
+    /// Nobody looked yet.
+    Unknown,
+    /// Somebody is looking whether it runs.
+    Inspecting,
+    /// It does not run.
+    Asleep,
+    /// It is being started.
+    Waking,
+    /// It takes logins.
+    Awake,
+    /// It takes logins, and is about to be suspended: idle sessions are ended, and what it knows is read.
+    Emptying,
+    /// It is being stopped.
+    Suspending,
+    /// It does not run, and the last try to start it failed.
+    Failed,
+}
+
+impl ComputeState {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Unknown,
+        Self::Inspecting,
+        Self::Asleep,
+        Self::Waking,
+        Self::Awake,
+        Self::Emptying,
+        Self::Suspending,
+        Self::Failed,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Inspecting => "inspecting",
+            Self::Asleep => "asleep",
+            Self::Waking => "waking",
+            Self::Awake => "awake",
+            Self::Emptying => "emptying",
+            Self::Suspending => "suspending",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How one endpoint's compute stands.
+#[derive(Debug, Clone)]
+pub struct WakeFigures {
+    /// Where it is.
+    pub state: ComputeState,
+    /// Since when.
+    pub since: Instant,
+    /// Whether an operator has disabled it.
+    pub is_disabled: bool,
+    /// Whether pgwake can suspend it at all.
+    pub is_suspendable: bool,
+    /// How long without work until it is suspended; `None`: it stays awake.
+    pub suspend_after: Option<Duration>,
+    /// When it is suspended if nothing happens before.
+    pub suspends_at: Option<Instant>,
+    /// Leases of those who work.
+    pub active: usize,
+    /// Leases of those who rest.
+    pub resting: usize,
+    /// Clients that are held.
+    pub held: usize,
+    /// Since when the first of them is.
+    pub held_since: Option<Instant>,
+    /// Starts that were asked for.
+    pub started: u64,
+    /// Clients that joined a start which was under way.
+    pub joined: u64,
+    /// How long it has been awake, all generations together.
+    pub awake: Duration,
+    /// The last start.
+    pub wake: Option<WakeId>,
+    /// Why the last start failed; nothing once another has succeeded.
+    pub failure: Option<Arc<str>>,
+}
+
+/// Something happened to a compute.
+#[derive(Debug, Clone)]
+pub enum WakeEvent {
+    /// A start was asked for.
+    Woken {
+        /// Which.
+        wake: WakeId,
+    },
+    /// It takes logins after a start.
+    Ready {
+        /// Which start.
+        wake: WakeId,
+        /// How long it took.
+        took: Duration,
+        /// What took how long.
+        phases: Vec<(&'static str, Duration)>,
+    },
+    /// A start failed.
+    Failed {
+        /// Which.
+        wake: WakeId,
+        /// How long it took.
+        took: Duration,
+        /// Why.
+        reason: String,
+    },
+    /// A start was not done in time, or nobody needed it any more.
+    GivenUp {
+        /// Which.
+        wake: WakeId,
+        /// After how long.
+        took: Duration,
+    },
+    /// It was suspended.
+    Suspended {
+        /// How long the stop took.
+        took: Duration,
+        /// How long it had been awake.
+        awake: Duration,
+    },
+    /// It ended by itself.
+    Died {
+        /// As far as it is known.
+        reason: String,
+    },
+}
+
+/// What comes of an operator's order to suspend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuspendOrder {
+    /// It has begun; a client that comes meanwhile is served, and calls it off.
+    Begun,
+    /// It does not run.
+    AsleepAlready,
+    /// So many clients work.
+    InUse(usize),
+    /// It is being started, or looked at.
+    UnderWay,
+    /// pgwake cannot stop it.
+    NotSuspendable,
+}
