@@ -74,6 +74,12 @@ pub enum StartError {
     },
 }
 
+/// What the system says, about what was tried.
+fn cannot(what: &str) -> impl FnOnce(io::Error) -> StartError {
+    let what = format!("cannot {what}");
+    move |error| StartError::System { what, error }
+}
+
 /// A pgwake that serves.
 pub struct Server {
     addresses: Vec<BoundAddress>,
@@ -96,10 +102,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left behind.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let audit = Audit::begin(&config.audit).map_err(|error| StartError::System {
-            what: "cannot begin the audit log".into(),
-            error,
-        })?;
+        let audit = Audit::begin(&config.audit).map_err(cannot("begin the audit log"))?;
         let certificates = CertificateStore::load_and_ask(&config.certificates, ask_clients(&config))?;
         let watching = certificates.watch()?;
         let store = Arc::new(Store::open(&config.state_dir)?);
@@ -142,12 +145,7 @@ impl Server {
         let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), config);
         let reloader = Arc::new(reloader);
         let workers = thread::available_parallelism().map_or(1, usize::from);
-        let workers = Workers::start(workers)
-            .map(Arc::new)
-            .map_err(|error| StartError::System {
-                what: "cannot start threads".into(),
-                error,
-            })?;
+        let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
         let view = view(&house, &workers, &reloader);
         let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
@@ -163,10 +161,7 @@ impl Server {
             _connected: connected,
         };
         let admin = Admin::start(doors, server.view.clone());
-        server.admin = Some(admin.map_err(|error| StartError::System {
-            what: "cannot start the thread for operators".into(),
-            error,
-        })?);
+        server.admin = Some(admin.map_err(cannot("start the thread for operators"))?);
         server.house.wakes.inspect_all().await;
         server.open(bound);
         server.view.opened();

@@ -12,7 +12,7 @@ async fn a_wake_a_refusal_a_suspend_and_an_order_are_seen_as_they_happen() {
     let mut wrong = gateway.config(ENDPOINT);
     wrong.password("ops-secret-guess");
     let refused = crate::harness::tls_client::connect(&wrong, &gateway.authority).await;
-    refused.err().expect("a wrong password");
+    refused.expect_err("a wrong password");
     let client = gateway.connect(ENDPOINT).await;
     client.batch_execute("select 'ops-secret-text'").await.unwrap();
     drop(client);

@@ -313,3 +313,41 @@ async fn names_are_their_clients_own() {
     assert_eq!(values(&played.told(1)), ["template1", "postgres"]);
     assert_eq!(errors(&played.told(2)), ["26000"]);
 }
+
+/// What an error makes the server ignore, in one write with what comes behind it: the name is free.
+#[tokio::test]
+async fn a_name_that_was_ignored_twice_is_free() {
+    Script::new("statements-ignored", 1)
+        .before("drop table if exists things; create table things (id int, word text)")
+        .say(
+            0,
+            [
+                Said::query("commit"),
+                Said::parse("", "select word from nowhere"),
+                Said::bind("", "", &[]),
+                Said::describe(Kind::Portal, ""),
+                Said::execute("", 2),
+                Said::execute("", 0),
+                Said::parse("", "select '01/02/2024'::date"),
+                Said::Sync,
+            ],
+        )
+        .say(
+            0,
+            [
+                Said::describe(Kind::Statement, "s0"),
+                Said::close(Kind::Portal, ""),
+                Said::parse("", "begin"),
+                Said::bind("", "", &[]),
+                Said::describe(Kind::Portal, ""),
+                Said::execute("", 2),
+                Said::close(Kind::Statement, "s3"),
+                Said::execute("p0", 1),
+                Said::parse("s3", "update things set word = $1 where id = $2::int"),
+                Said::Sync,
+            ],
+        )
+        .say(0, [Said::parse("s3", "select $1::int * 2"), Said::Sync])
+        .play()
+        .await;
+}

@@ -42,11 +42,14 @@ pub(in crate::session) enum Effect {
     Begins,
 }
 
-/// The unnamed statements that were there before what is undone.
+/// What was there before what is undone.
 #[derive(Debug, Default)]
 struct Before {
+    /// The unnamed statements.
     own: Option<Option<Box<Unnamed>>>,
     on_session: Option<u64>,
+    /// Names that have their meanings again.
+    names: Vec<Name>,
 }
 
 impl Effect {
@@ -145,7 +148,10 @@ impl Statements {
     fn undo_one(&mut self, effect: Effect, session: &mut Prepared, before: &mut Before) {
         match effect {
             Effect::Named(name) => drop(self.named.remove(&name)),
-            Effect::Closed(name, Some(meaning)) => drop(self.named.insert(name, meaning)),
+            Effect::Closed(name, Some(meaning)) => {
+                before.names.push(name.clone());
+                self.named.insert(name, meaning);
+            }
             Effect::Put(id, name) => {
                 session.on.remove(&id);
                 if let Some(name) = name {
@@ -172,8 +178,10 @@ impl Statements {
     /// A request that the server will read finds what was there before those that it has ignored.
     fn found(&mut self, effect: &mut Effect, before: &mut Before) {
         match effect {
-            // It closes what has come back.
-            Effect::Closed(name, closed @ None) => *closed = self.named.remove(name),
+            // It closes what has come back; a meaning that a later request has given the name is not its matter.
+            Effect::Closed(name, closed @ None) if before.names.contains(name) => {
+                *closed = self.named.remove(name);
+            }
             Effect::Deallocates(_, at_once) => self.found(at_once, before),
             Effect::UnnamedReplaced(own, on_session) => {
                 if let Some(found) = before.own.take() {
