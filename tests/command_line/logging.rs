@@ -36,6 +36,12 @@ async fn everything_is_logged_but_secrets() {
     wrong.send(b"p\0\0\0\x15cmd-secret-broken").await;
     wrong.message().await;
     drop(wrong);
+    let direct = postgres.connect().await;
+    let others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    until("the client's session to end", async || {
+        direct.query_one(others, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
     pgwake.signal(Signal::TERM);
     let ended = pgwake.end().await;
     assert!(ended.status.success(), "{ended:?}");

@@ -351,3 +351,20 @@ async fn a_name_that_was_ignored_twice_is_free() {
         .play()
         .await;
 }
+
+/// Postgres finds the name taken by what was prepared first, whatever is set since; so does SQL.
+#[tokio::test]
+async fn a_taken_name_means_what_it_was_prepared_with() {
+    let played = Script::new("statements-taken", 1)
+        .say(0, prepare("s2", "select '01/02/2024'::date"))
+        .query(1, STRANGER)
+        .query(0, "set datestyle = 'German'")
+        .query(1, STRANGER)
+        .say(0, [Said::parse("s2", "select 'by name'"), Said::Sync])
+        .query(0, "execute s2")
+        .query(1, STRANGER)
+        .query(0, "execute s2")
+        .play()
+        .await;
+    assert_eq!(values(&played.told(0)), ["02.01.2024", "02.01.2024"]);
+}

@@ -67,6 +67,21 @@ impl Exchange<'_> {
         self.stand_at(gate)
     }
 
+    /// `None`: a name that is taken must be on the session, as it was prepared, before Postgres says that it is taken.
+    pub(super) fn wait_for_taken(&mut self, name: &[u8]) -> Option<()> {
+        let may_switch = self.may_talk() && self.expected.status() == b'I';
+        let pooled = self.pooled();
+        let Some(used) = pooled.statements.use_of(name).filter(|_| may_switch) else {
+            return Some(());
+        };
+        let is_tried = pooled.facts.unaliased.contains(&used.name);
+        let is_there = pooled.carried.prepared.aliases.contains(&used.name);
+        if is_tried || is_there || used.statement.suits(pooled.profile) {
+            return Some(());
+        }
+        self.stand_at(Gate::Alias(used.name, used.statement))
+    }
+
     /// The same for an extended message, in whose pipeline they are put there. `None`: also where it is not known what
     /// a name stands for.
     pub(super) fn put_aliases(&mut self, lane: &mut Lane, named: &[Named]) -> Option<()> {

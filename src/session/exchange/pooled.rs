@@ -187,6 +187,7 @@ impl<'a> Exchange<'a> {
         let named = named_in_sql(parse.query, seen.words, self.pooled().statements);
         if !is_unnamed {
             self.wait_for_profile()?;
+            self.wait_for_taken(parse.name)?;
         }
         self.wait_at_gate(seen.words)?;
         self.put_aliases(lane, &named)?;

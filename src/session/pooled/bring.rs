@@ -189,8 +189,16 @@ impl Pooled<'_> {
         statement: &Statement,
     ) -> Result<(), BringError> {
         let mut flight = Flight::default();
+        // In a transaction nothing is set: it would be the client's.
+        let switches = turn.loan.status == b'I' && !statement.suits(&self.profile);
+        if switches {
+            flight.switch(&self.profile, &statement.under);
+        }
         say::parse(&name, &statement.behind_name, &mut flight.bytes);
         flight.sync();
+        if switches {
+            flight.switch(&statement.under, &self.profile);
+        }
         self.fly(turn, &mut flight).await?;
         self.statements.alias(&name);
         turn.loan.session.carried.prepared.aliases.push(name);
