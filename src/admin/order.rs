@@ -1,4 +1,4 @@
-//! What operators order: wake, suspend, disable, enable; cancel, terminate; pause, resume, reconnect; drain.
+//! What operators order: wake, suspend, disable, enable; cancel, terminate; pause, resume, reconnect; reload, drain.
 //!
 //! Each order is asked for and answered at once; what takes time goes on, and is seen by looking. A retry does no
 //! harm. Each is told to the log, the audit log and those who watch.
@@ -88,8 +88,8 @@ impl View {
         let done = match order {
             Order::Wake(name) => self.wake(self.known(name)?.as_ref())?,
             Order::Suspend(name) => self.suspend(self.known(name)?.as_ref())?,
-            Order::Disable(name) => self.admit(self.known(name)?.as_ref(), Admission::Disabled),
-            Order::Enable(name) => self.admit(self.known(name)?.as_ref(), Admission::Enabled),
+            Order::Disable(name) => self.admit(self.known(name)?.as_ref(), Admission::Disabled)?,
+            Order::Enable(name) => self.admit(self.known(name)?.as_ref(), Admission::Enabled)?,
             Order::Cancel(session) => self.cancel(*session).await?,
             Order::Terminate(session) => {
                 let listed = self.house.roster.find(*session);
@@ -145,29 +145,30 @@ impl View {
         // Nobody waits for it: the wake goes on all the same.
         match waiting.now_or_never() {
             Some(Err(error)) => Err(Refused::new(StatusCode::CONFLICT, error.to_string())),
-            Some(Ok(_)) | None => Ok(self.state_of(endpoint)),
+            Some(Ok(_)) | None => self.state_of(endpoint),
         }
     }
 
     fn suspend(&self, endpoint: &Endpoint) -> Result<Value, Refused> {
         let conflict = |error: String| Err(Refused::new(StatusCode::CONFLICT, error));
         match self.house.wakes.suspend(&endpoint.name) {
-            SuspendOrder::Begun | SuspendOrder::AsleepAlready => Ok(self.state_of(endpoint)),
+            SuspendOrder::Begun | SuspendOrder::AsleepAlready => self.state_of(endpoint),
             SuspendOrder::InUse(clients) => conflict(format!("{clients} clients have it in use")),
             SuspendOrder::UnderWay => conflict("it is being started or looked at".to_owned()),
             SuspendOrder::NotSuspendable => conflict("pgwake does not stop this server".to_owned()),
         }
     }
 
-    fn admit(&self, endpoint: &Endpoint, admission: Admission) -> Value {
+    fn admit(&self, endpoint: &Endpoint, admission: Admission) -> Result<Value, Refused> {
         self.house.wakes.set_admission(&endpoint.name, admission);
         self.state_of(endpoint)
     }
 
-    fn state_of(&self, endpoint: &Endpoint) -> Value {
+    fn state_of(&self, endpoint: &Endpoint) -> Result<Value, Refused> {
+        // A reload may have taken it away since it was looked up.
         let figures = self.house.wakes.figures(&endpoint.name);
-        let figures = figures.expect("every endpoint of the directory has a compute");
-        json!({ "state": figures.state.as_str(), "disabled": figures.is_disabled })
+        let figures = figures.ok_or_else(|| Refused::not_found("endpoint"))?;
+        Ok(json!({ "state": figures.state.as_str(), "disabled": figures.is_disabled }))
     }
 
     async fn cancel(&self, session: SessionId) -> Result<Value, Refused> {

@@ -117,7 +117,7 @@ impl View {
             filters: &["endpoint", "tenant", "state", "disabled"],
             order: Order::ByKey,
             items: endpoints
-                .map(|endpoint| self.endpoint_line(&endpoint, &clients))
+                .filter_map(|endpoint| self.endpoint_line(&endpoint, &clients))
                 .collect(),
         }
     }
@@ -125,7 +125,7 @@ impl View {
     /// `endpoints/NAME`
     pub(super) fn endpoint(&self, name: &EndpointName) -> Option<Value> {
         let endpoint = self.house.directory.endpoint(name)?;
-        let mut value = self.endpoint_line(&endpoint, &self.clients_by_endpoint());
+        let mut value = self.endpoint_line(&endpoint, &self.clients_by_endpoint())?;
         let listed = self.house.roster.all();
         let here = listed.iter().filter(|listed| listed.who.endpoint == *name);
         let refusals = self.house.journal.refusals().into_iter();
@@ -158,15 +158,15 @@ impl View {
         Some(value)
     }
 
-    fn endpoint_line(&self, endpoint: &Endpoint, clients: &HashMap<EndpointName, Clients>) -> Value {
+    /// `None`: a reload has taken it away since it was looked up.
+    fn endpoint_line(&self, endpoint: &Endpoint, clients: &HashMap<EndpointName, Clients>) -> Option<Value> {
         let none = Clients::default();
         let clients = clients.get(&endpoint.name).unwrap_or(&none);
-        let figures = self.house.wakes.figures(&endpoint.name);
-        let figures = figures.expect("every endpoint of the directory has a compute");
+        let figures = self.house.wakes.figures(&endpoint.name)?;
         let left = figures
             .suspends_at
             .map(|at| milliseconds(at.saturating_duration_since(tokio::time::Instant::now())));
-        json!({
+        Some(json!({
             "endpoint": endpoint.name.as_str(),
             "tenant": endpoint.tenant.as_str(),
             "state": figures.state.as_str(),
@@ -188,7 +188,7 @@ impl View {
             "coalesced_wakes": figures.joined,
             "awake_ms": milliseconds(figures.awake),
             "failure": figures.failure.as_deref(),
-        })
+        }))
     }
 
     /// `pools`

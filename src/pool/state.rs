@@ -259,7 +259,8 @@ impl<C: Send + 'static> State<C> {
         doomed
     }
 
-    fn evict(&mut self) -> Option<Doomed<C>> {
+    /// Takes the idle session that was used least recently.
+    pub(super) fn evict(&mut self) -> Option<Doomed<C>> {
         let oldest_kept = self.oldest_kept(Instant::now());
         let resting = self.registers.iter();
         let oldest_resting = resting

@@ -48,6 +48,20 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.gone(closing).await;
     }
 
+    /// Since when the idle session waits that was used longest ago, if there is one.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.0.lock().idle().map(|idle| idle.since).min()
+    }
+
+    /// Closes the idle session that was used longest ago, if there is one, and waits until it is gone. Cancel safe: it
+    /// goes on in the background.
+    pub async fn close_oldest_idle(&self) {
+        let evicted = self.0.lock().evict();
+        let closing = evicted.iter().map(|doomed| doomed.session.facts.id).collect();
+        self.0.bury(evicted);
+        self.gone(closing).await;
+    }
+
     /// The same for the sessions in one database, which can neither be dropped nor renamed nor copied while any is
     /// there (55006). Those that are lent stay. Cancel safe: it goes on in the background.
     pub async fn close_database(&self, database: &Bytes) {

@@ -145,7 +145,7 @@ impl Reloader {
                 .with("reason", error.to_string()),
         };
         if !matches!(&result, Ok(changes) if changes.is_empty()) {
-            self.house.tell_house(event).await;
+            self.house.tell(event).await;
         }
         result
     }

@@ -21,7 +21,7 @@ use crate::wake::WakeError;
 impl House {
     /// Tells an event, if anybody listens. Where lines must be written it waits for room, but not beyond the end of
     /// pgwake. Cancel safe.
-    pub(super) async fn tell(&self, event: impl FnOnce() -> Event) {
+    pub async fn tell(&self, event: impl FnOnce() -> Event) {
         if self.audit.is_on() {
             let mut shutdown = self.shutdown.clone();
             tokio::select! { biased;
@@ -29,11 +29,6 @@ impl House {
                 () = shutdown.reached(Phase::Stopping) => (),
             }
         }
-    }
-
-    /// Tells an event that is nobody's in particular.
-    pub async fn tell_house(&self, event: impl FnOnce() -> Event) {
-        self.tell(event).await;
     }
 
     /// A client that has proved who it is needs a compute that sleeps, if it does.

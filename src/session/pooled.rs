@@ -246,6 +246,11 @@ impl<'a> Pooled<'a> {
             return Err(self.end(client, &broken_by_client(broken), record).await);
         }
         let (deadline, idle) = self.idle_until();
+        // Who has begun a transaction may finish it, also where Postgres has not heard of it yet.
+        let ends_with = match self.local.in_transaction_since() {
+            Some(_) => Phase::Stopping,
+            None => Phase::Draining,
+        };
         let up = &mut self.up;
         let more = poll_fn(|cx| up.poll_read(cx, client));
         let reason = tokio::select! { biased;
@@ -253,7 +258,7 @@ impl<'a> Pooled<'a> {
                 true => return Ok(()),
                 false => return Err(Outcome::of(&SessionError::ClientGone)),
             },
-            () = self.shutdown.reached(Phase::Draining) => record.ending(),
+            () = self.shutdown.reached(ends_with) => record.ending(),
             dismissal = self.standing.lost() => dismissal.error(&self.endpoint.name),
             () = sleep_until_some(deadline) => idle,
             () = sleep_until_some(self.ends_at.map(|(at, _)| at)) => match self.ends_at {

@@ -36,6 +36,33 @@ fn is_asleep(setup: &Setup, endpoint: &str) -> bool {
     processes::in_directory(&setup.data_dir(endpoint)).is_empty()
 }
 
+/// Its BEGIN was answered, and Postgres has not heard of it: the client had been ended at once.
+#[tokio::test]
+async fn drain_lets_a_transaction_finish_that_no_server_knows_of() {
+    const ENDPOINT: &str = "draining-begun";
+    let setup = Setup::new().listed(ENDPOINT, "suspend_after = \"1h\"");
+    let pgwake = Pgwake::start(&setup).await;
+    let pooled = format!("{ENDPOINT}-pooler");
+    let mut idle = served(&pgwake, &pooled).await;
+    let mut working = served(&pgwake, &pooled).await;
+    for sql in ["create table kept (n int)", "begin"] {
+        working.query(sql).await;
+        working.until(b'Z').await;
+    }
+
+    pgwake.signal(Signal::TERM);
+
+    closed_its_doors(&pgwake).await;
+    is_ended(&mut idle, "57P01").await;
+    for sql in ["insert into kept values (1)", "commit"] {
+        working.query(sql).await;
+        let answer = working.until(b'Z').await;
+        assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");
+    }
+    is_ended(&mut working, "57P01").await;
+    assert_eq!(pgwake.end().await.status.code(), Some(0));
+}
+
 #[tokio::test]
 async fn drain_ends_idle_sessions_and_lets_transactions_finish() {
     const ENDPOINT: &str = "draining-transaction";

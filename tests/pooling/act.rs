@@ -24,9 +24,9 @@ pub(crate) struct Batch {
 #[derive(Clone, PartialEq)]
 pub(crate) enum Act {
     Say(Batch),
-    /// Terminate, or nothing but the end of the connection.
     /// Logs in.
     Enter,
+    /// Terminate, or nothing but the end of the connection.
     Leave {
         says_so: bool,
     },

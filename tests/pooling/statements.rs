@@ -368,3 +368,22 @@ async fn a_taken_name_means_what_it_was_prepared_with() {
         .await;
     assert_eq!(values(&played.told(0)), ["02.01.2024", "02.01.2024"]);
 }
+
+/// SQL runs a statement that the protocol has prepared: what it sets shows in neither text nor turn of its own.
+#[tokio::test]
+async fn what_sql_runs_by_a_name_of_the_protocol_reaches_nobody_else() {
+    const LOOK: &str = "select current_setting('datestyle'), current_setting('app.run', true)";
+    let mut script = Script::new("statements-run", 1)
+        .say(0, prepare("style", "set datestyle = 'German'"))
+        .say(0, prepare("mark", "set app.run = 'mine'"))
+        .say(0, prepare("once", "set local datestyle = 'SQL'"));
+    for run in [
+        "execute style",
+        "execute mark",
+        "begin; execute once; commit",
+        "reset all",
+    ] {
+        script = script.query(0, run).query(1, LOOK).query(0, LOOK);
+    }
+    script.play().await;
+}

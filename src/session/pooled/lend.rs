@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, future::join_all};
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Pooled;
@@ -282,7 +282,8 @@ impl Pooled<'_> {
         }
     }
 
-    /// The right to one more server session of its tenant. Where there are too many, those that rest are closed first.
+    /// The right to one more server session of its tenant. Where there are too many, idle ones are closed for it, the one
+    /// that was used longest ago first.
     async fn counted(&self, held: &mut Held<'_>) -> Result<Permitted, LendError> {
         if let Ok(counted) = self.permit.server_session() {
             return Ok(counted);
@@ -294,10 +295,20 @@ impl Pooled<'_> {
         let siblings: Vec<_> = siblings
             .filter_map(|endpoint| self.house.pooling.get(&endpoint.name))
             .collect();
-        let closing = join_all(siblings.iter().map(|pooling| pooling.pool.close_idle()));
-        held.wait(Box::pin(closing), || "waiting for a server session")
-            .await?;
-        Ok(self.permit.server_session().map_err(SessionError::OverLimit)?)
+        loop {
+            let idle = siblings
+                .iter()
+                .filter_map(|pooling| Some((pooling.pool.idle_since()?, pooling)));
+            let oldest = idle.min_by_key(|(since, _)| *since);
+            let Some((_, pooling)) = oldest else {
+                return Ok(self.permit.server_session().map_err(SessionError::OverLimit)?);
+            };
+            let closing = Box::pin(pooling.pool.close_oldest_idle());
+            held.wait(closing, || "waiting for a server session").await?;
+            if let Ok(counted) = self.permit.server_session() {
+                return Ok(counted);
+            }
+        }
     }
 
     async fn connect(

@@ -136,6 +136,34 @@ fn a_client_too_many_that_would_pin_its_session_is_refused_in_its_place() {
 }
 
 #[test]
+fn a_client_too_many_waits_for_one_that_may_just_have_let_go() {
+    each(|mut stage| {
+        let mut session = session();
+        let permit = stage.endpoint.pins.permit().unwrap();
+        let settling = stage.endpoint.pins.settling();
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(talk.client(&[query("listen c")]), [""; 0]);
+        assert!(matches!(talk.exchange.gate(), Some(Gate::Pins)));
+        drop((permit, settling));
+        talk.exchange.facts().pins_awaited = true;
+        assert_eq!(talk.again(), ["Q listen c"]);
+    });
+}
+
+#[test]
+fn who_has_waited_once_for_the_others_is_refused() {
+    each(|mut stage| {
+        let mut session = session();
+        let _permit = stage.endpoint.pins.permit().unwrap();
+        let _settling = stage.endpoint.pins.settling();
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(talk.client(&[query("listen c")]), [""; 0]);
+        talk.exchange.facts().pins_awaited = true;
+        assert_eq!(talk.again(), ["Q pgwake"]);
+    });
+}
+
+#[test]
 fn a_refusal_that_the_server_ignores_is_not_read() {
     each(|mut stage| {
         let mut session = session();
