@@ -20,7 +20,7 @@ pub mod scram;
 mod secrets;
 mod token;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, mem, sync::Arc, time::SystemTime};
 
 use rustls_pki_types::CertificateDer;
 use tokio::{
@@ -29,6 +29,7 @@ use tokio::{
 };
 
 use crate::config::Endpoint;
+use crate::ids::Verifier;
 use certificate::CertificateError;
 pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
@@ -128,8 +129,12 @@ pub(crate) async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let looked_up = proofs
+        .roles
+        .look_up(proofs.shown(claim.endpoint), claim.role)
+        .await;
     let looked_up = match claim.endpoint {
-        Some(endpoint) => proofs.roles.look_up(endpoint, claim.role).await,
+        Some(_) => looked_up,
         None => Err(Refusal::UnknownEndpoint),
     };
     let attempt = Attempt {
@@ -186,6 +191,13 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// What the role's password is checked against. It is moved, since wiping a copy would take time between the
+    /// client's last word and the answer, for a role that exists alone.
+    fn take_verifier(&mut self) -> Result<Verifier, Refusal> {
+        let known = self.looked_up.as_mut().map_err(|refusal| *refusal)?;
+        mem::replace(&mut known.verifier, Err(Refusal::NoPassword))
+    }
+
     /// The role, which has just proved its password, unless the password's time is over or a certificate is missing.
     async fn accepted(self) -> Result<Known, AuthError> {
         let certificate = self.check_certificate().await;

@@ -21,6 +21,7 @@ mod read;
 mod secret;
 mod size;
 mod sources;
+mod stand_in;
 mod tree;
 mod value;
 

@@ -50,16 +50,16 @@ where
     S: AsyncWrite + Unpin,
 {
     let claim = attempt.claim;
-    attempt.looked_up = attempt.looked_up.and_then(|known| match &known.verifier {
+    let wanted = match attempt.take_verifier() {
         Ok(Verifier::Scram(verifier)) if verifier.iterations > ITERATIONS_MAX => Err(TOO_MANY_ROUNDS),
-        Ok(_) => Ok(known),
-        Err(refusal) => Err(*refusal),
-    });
-    let wanted = match attempt.looked_up.as_ref().map(|known| &known.verifier) {
-        Ok(Ok(Verifier::Scram(verifier))) => Wanted::Scram(verifier.clone()),
-        Ok(Ok(Verifier::Md5(verifier))) => Wanted::Md5(verifier.clone()),
-        Ok(Err(_)) | Err(_) => Wanted::Nothing,
+        Ok(Verifier::Scram(verifier)) => Ok(Wanted::Scram(verifier)),
+        Ok(Verifier::Md5(verifier)) => Ok(Wanted::Md5(verifier)),
+        Err(refusal) => Err(refusal),
     };
+    let wanted = wanted.unwrap_or_else(|refusal| {
+        attempt.looked_up = Err(refusal);
+        Wanted::Nothing
+    });
     let role = String::from_utf8_lossy(claim.role);
     let turn = attempt.proofs.line.turn(lane(claim.endpoint)).await;
     let turn = turn.map_err(|_full| AuthError::Busy)?;

@@ -8,7 +8,6 @@ use super::{
     certificate::AuthorityBook,
     line::{Lane, Line},
     roles::{Login, RoleBook},
-    secrets::ITERATIONS_DEFAULT,
     token::TokenBook,
 };
 use crate::config::{Config, Endpoint, LoginMethod, Tokens};
@@ -20,14 +19,22 @@ pub struct Proofs {
     pub(super) line: Line,
     pub(super) tokens: TokenBook,
     pub(super) authorities: AuthorityBook,
-    strangers: Strangers,
+    nobodys: Arc<Endpoint>,
 }
 
-/// What `[defaults]` says, and so what most endpoints do: pretended where there is no endpoint.
-#[derive(Debug, Clone)]
-pub(super) struct Strangers {
-    pub(super) login: LoginMethod,
-    pub(super) tokens: Option<Tokens>,
+/// What `[defaults]` says, and so what most endpoints do, as an endpoint without roles: a name that nobody has takes
+/// every step, and all the time, that one of theirs takes.
+fn nobodys(config: &Config) -> Arc<Endpoint> {
+    pretended(config.login, config.tokens.clone())
+}
+
+/// Were this somebody's name, nothing but a little time would be lost.
+pub(super) fn pretended(login: LoginMethod, tokens: Option<Tokens>) -> Arc<Endpoint> {
+    Arc::new(Endpoint {
+        login,
+        tokens,
+        ..Endpoint::without_compute("no-such-endpoint")
+    })
 }
 
 impl Proofs {
@@ -36,16 +43,12 @@ impl Proofs {
     /// # Errors
     /// The file of an authority of client certificates cannot be used.
     pub(crate) fn new(config: &Config, roles: Arc<RoleBook>) -> Result<Self, TlsError> {
-        let strangers = Strangers {
-            login: config.login,
-            tokens: config.tokens.clone(),
-        };
         Ok(Self {
             roles,
             line: Line::default(),
             tokens: TokenBook::new(config),
             authorities: AuthorityBook::load(config)?,
-            strangers,
+            nobodys: nobodys(config),
         })
     }
 
@@ -55,28 +58,24 @@ impl Proofs {
     /// # Errors
     /// As [`Proofs::new`].
     pub(crate) fn renewed(&self, config: &Config) -> Result<Self, TlsError> {
-        let strangers = Strangers {
-            login: config.login,
-            tokens: config.tokens.clone(),
-        };
         Ok(Self {
             roles: self.roles.clone(),
             line: self.line.clone(),
             tokens: self.tokens.renewed(config),
             authorities: AuthorityBook::load(config)?,
-            strangers,
+            nobodys: nobodys(config),
         })
     }
 
     /// These, without certificates.
     #[cfg(test)]
-    pub(super) fn of(strangers: Strangers, tokens: TokenBook, roles: Arc<RoleBook>) -> Self {
+    pub(super) fn of(nobodys: Arc<Endpoint>, tokens: TokenBook, roles: Arc<RoleBook>) -> Self {
         Self {
             roles,
             line: Line::default(),
             tokens,
             authorities: AuthorityBook::none(),
-            strangers,
+            nobodys,
         }
     }
 
@@ -90,20 +89,19 @@ impl Proofs {
         self.tokens.drain().await;
     }
 
+    /// The endpoint; without one, what stands in its place.
+    pub(super) fn shown<'p>(&'p self, endpoint: Option<&'p Arc<Endpoint>>) -> &'p Arc<Endpoint> {
+        endpoint.unwrap_or(&self.nobodys)
+    }
+
     /// The tokens that an endpoint lets in; without one, those that most do.
     pub(super) fn token_rules<'p>(&'p self, endpoint: Option<&'p Arc<Endpoint>>) -> Option<&'p Tokens> {
-        match endpoint {
-            Some(endpoint) => endpoint.tokens.as_ref(),
-            None => self.strangers.tokens.as_ref(),
-        }
+        self.shown(endpoint).tokens.as_ref()
     }
 
     /// How clients of an endpoint log in; without one, as those of most.
     pub(super) fn login(&self, endpoint: Option<&Arc<Endpoint>>) -> Login {
-        match endpoint {
-            Some(endpoint) => self.roles.login_method(endpoint),
-            None => Login::without_roles(self.strangers.login),
-        }
+        self.roles.login_method(self.shown(endpoint))
     }
 
     /// The word for it.
@@ -119,9 +117,7 @@ impl Proofs {
 
     /// The PBKDF2 rounds that an unknown role shows.
     pub(super) fn mock_iterations(&self, endpoint: Option<&Arc<Endpoint>>) -> u32 {
-        endpoint.map_or(ITERATIONS_DEFAULT, |endpoint| {
-            self.roles.mock_iterations(endpoint)
-        })
+        self.roles.mock_iterations(self.shown(endpoint))
     }
 }
 

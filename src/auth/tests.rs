@@ -1,24 +1,20 @@
 //! Whole logins over a stream in memory: what comes of them, and what a stranger can see of it.
 
 use std::{
-    collections::BTreeMap,
     io,
     pin::Pin,
     sync::Mutex,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
-use super::{proofs::Strangers, scram::ScramClient, token::TokenBook, *};
-use crate::config::{
-    Access, Compute, FixedCompute, LoginMethod, Pool, Role, RolesFrom, ServerAddress, ServerTls,
-};
+use super::{proofs::pretended, scram::ScramClient, token::TokenBook, *};
+use crate::config::{LoginMethod, Role, RolesFrom};
 use crate::error::{ClientError, SqlState};
-use crate::ids::{EndpointName, Secret, TenantName, Verifier};
+use crate::ids::{EndpointName, Secret, Verifier};
 use crate::store::Store;
 
 mod drivers;
@@ -27,28 +23,9 @@ const HASH: &[u8] = &[0xcd; 32];
 
 /// An endpoint without roles; its server is not reached here.
 pub(super) fn endpoint() -> Endpoint {
-    let second = Duration::from_secs(1);
     Endpoint {
         name: EndpointName::parse("demo-main").unwrap(),
-        tenant: TenantName::parse("demo").unwrap(),
-        hosts: Vec::new(),
-        roles: BTreeMap::new(),
-        roles_from: RolesFrom::Config,
-        login: LoginMethod::Auto,
-        access: Access::default(),
-        tokens: None,
-        client_certificates: None,
-        suspend_after: None,
-        suspend_idle_sessions: false,
-        hold_timeout: second,
-        start_timeout: second,
-        stop_timeout: second,
-        quotas: crate::config::EndpointQuotas::default(),
-        pool: Pool::default(),
-        compute: Compute::Fixed(FixedCompute {
-            address: ServerAddress::Unix("/nowhere".into()),
-            tls: ServerTls::Disable,
-        }),
+        ..Endpoint::without_compute("demo")
     }
 }
 
@@ -80,8 +57,7 @@ fn proofs(book: RoleBook) -> Proofs {
 }
 
 fn pretending(login: LoginMethod, book: Arc<RoleBook>) -> Proofs {
-    let strangers = Strangers { login, tokens: None };
-    Proofs::of(strangers, TokenBook::of([].into_iter()), book)
+    Proofs::of(pretended(login, None), TokenBook::of([].into_iter()), book)
 }
 
 fn role(verifier: Verifier) -> Role {

@@ -1,12 +1,9 @@
 //! Who may look at pgwake, and how, as checked.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use super::{
-    Access, Compute, Endpoint, EndpointQuotas, FixedCompute, LoginMethod, Pool, Role, RolesFrom,
-    ServerAddress, ServerTls, built_in,
-};
-use crate::ids::{EndpointName, Secret, TenantName, Verifier};
+use super::{Endpoint, LoginMethod, Role};
+use crate::ids::{Secret, Verifier};
 use crate::metrics::Per;
 
 /// What an operator may do.
@@ -74,26 +71,9 @@ impl Admin {
             (name.clone(), role)
         };
         Some(Arc::new(Endpoint {
-            name: EndpointName::parse("pgwake").expect("it is a name"),
-            tenant: TenantName::parse("pgwake").expect("it is a name"),
-            hosts: Vec::new(),
             roles: self.roles.iter().map(role).collect(),
-            roles_from: RolesFrom::Config,
             login: LoginMethod::Scram,
-            access: Access::default(),
-            tokens: None,
-            client_certificates: None,
-            suspend_after: None,
-            suspend_idle_sessions: false,
-            hold_timeout: built_in::HOLD_TIMEOUT,
-            start_timeout: built_in::START_TIMEOUT,
-            stop_timeout: built_in::STOP_TIMEOUT,
-            pool: Pool::default(),
-            quotas: EndpointQuotas::default(),
-            compute: Compute::Fixed(FixedCompute {
-                address: ServerAddress::Unix(PathBuf::new()),
-                tls: ServerTls::Disable,
-            }),
+            ..Endpoint::without_compute("pgwake")
         }))
     }
 }

@@ -1,17 +1,18 @@
 //! Bytes that are wiped when dropped and never printed.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroizing;
 
-/// A password, token or verifier: wiped on drop, prints as `…`.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct Secret(String);
+/// A password, token or verifier: wiped when the last copy goes, prints as `…`. A copy is the same text in memory, and
+/// to drop one takes no time by which it could be told that it was there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     /// Takes over a text as a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// The text itself; the caller keeps it out of logs and errors.

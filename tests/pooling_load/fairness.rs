@@ -56,7 +56,7 @@ async fn two_thousand_waiters_are_served_first_come_first_served() {
             until("clients to wait", async || pooled.figures().waiting == asked).await;
         }
     }
-    let release = holders.into_iter().map(async |mut holder| {
+    let release = holders.into_iter().map(|mut holder| async move {
         holder.query("commit").await;
         holder.until(b'Z').await;
     });

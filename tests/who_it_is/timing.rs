@@ -1,7 +1,7 @@
 //! How long a refusal takes tells nothing: neither whether a role exists, nor whether an endpoint does.
 //!
-//! Measured from a stranger's last word to the answer, over a Unix socket, where least else takes time. The sides take
-//! turns, in an order that changes, so that whatever else this machine does slows all of them alike.
+//! Measured from each of a stranger's words to the answer, over a Unix socket, where least else takes time. The sides
+//! take turns, in an order that changes, so that whatever else this machine does slows all of them alike.
 
 use std::{path::Path, time::Instant};
 
@@ -15,7 +15,7 @@ use super::{
 use crate::harness::{
     gateway::{Gateway, Setup},
     postgres::PASSWORD,
-    raw::{self, Raw},
+    raw::{self, Message, Raw},
 };
 
 /// Logins of each side, beside those that warm up what is made only once.
@@ -45,58 +45,74 @@ enum Try {
     Says(String),
 }
 
-/// Seconds from the last word to the answer.
-async fn refusal(socket: &Path, (endpoint, role): (&str, &str), attempt: &Try) -> f64 {
-    let mut client = Raw::unix(socket).await;
+/// Seconds from each word to its answer; the last one is the refusal.
+async fn refusal(socket: &Path, (endpoint, role): (&str, &str), attempt: &Try) -> Vec<f64> {
+    let mut client = Timed::new(Raw::unix(socket).await);
     let options = format!("endpoint={endpoint}");
     let parameters = [("user", role), ("database", "postgres"), ("options", &options)];
-    client.send(&raw::startup(raw::PROTOCOL_3_0, &parameters)).await;
-    let first = client.message().await;
-    let last = match attempt {
+    let first = client.ask(&raw::startup(raw::PROTOCOL_3_0, &parameters)).await;
+    let mut last = bytes::BytesMut::new();
+    match attempt {
         Try::Says(text) => {
             first.authentication(3);
-            text.clone()
+            frontend::password_message(text.as_bytes(), &mut last).unwrap();
         }
         Try::Scram => {
             first.authentication(10);
-            let said = b"n,,n=,r=fyko";
-            client
-                .send_with(|bytes| frontend::sasl_initial_response("SCRAM-SHA-256", said, bytes).unwrap())
-                .await;
-            let challenge = client.message().await;
+            let mut said = bytes::BytesMut::new();
+            frontend::sasl_initial_response("SCRAM-SHA-256", b"n,,n=,r=fyko", &mut said).unwrap();
+            let challenge = client.ask(&said).await;
             let text = String::from_utf8_lossy(challenge.authentication(11)).into_owned();
             let (nonce, _) = text.split_once(',').unwrap();
-            format!("c=biws,{nonce},p={}=", "A".repeat(43))
+            let proof = format!("c=biws,{nonce},p={}=", "A".repeat(43));
+            frontend::sasl_response(proof.as_bytes(), &mut last).unwrap();
         }
-    };
-    let mut message = bytes::BytesMut::new();
-    match attempt {
-        Try::Says(_) => frontend::password_message(last.as_bytes(), &mut message).unwrap(),
-        Try::Scram => frontend::sasl_response(last.as_bytes(), &mut message).unwrap(),
     }
-    let since = Instant::now();
-    client.send(&message).await;
-    let answer = client.message().await;
-    let took = since.elapsed().as_secs_f64();
-    assert_eq!(answer.sqlstate(), "28P01");
-    took
+    assert_eq!(client.ask(&last).await.sqlstate(), "28P01");
+    client.took
 }
 
-async fn measured(socket: &Path, attempt: &Try) -> [Vec<f64>; 3] {
-    let mut all = [const { Vec::new() }; 3];
+/// A client with a stop watch.
+struct Timed {
+    client: Raw,
+    took: Vec<f64>,
+}
+
+impl Timed {
+    fn new(client: Raw) -> Self {
+        let took = Vec::new();
+        Self { client, took }
+    }
+
+    async fn ask(&mut self, word: &[u8]) -> Message {
+        let since = Instant::now();
+        self.client.send(word).await;
+        let answer = self.client.message().await;
+        self.took.push(since.elapsed().as_secs_f64());
+        answer
+    }
+}
+
+/// Of each word the times of each side, sorted.
+async fn measured(socket: &Path, attempt: &Try) -> Vec<[Vec<f64>; 3]> {
+    let mut words: Vec<[Vec<f64>; 3]> = Vec::new();
     for round in 0..WARMING + SAMPLES {
         let mut order = [0, 1, 2];
         order.shuffle(&mut rand::rng());
         for side in order {
             let took = refusal(socket, SIDES[side], attempt).await;
             if round >= WARMING {
-                all[side].push(took);
+                words.resize_with(took.len(), Default::default);
+                words
+                    .iter_mut()
+                    .zip(took)
+                    .for_each(|(word, took)| word[side].push(took));
             }
         }
     }
-    all.iter_mut()
-        .for_each(|side| side.sort_unstable_by(f64::total_cmp));
-    all
+    let sides = words.iter_mut().flatten();
+    sides.for_each(|side| side.sort_unstable_by(f64::total_cmp));
+    words
 }
 
 /// The largest difference between two distributions, of sorted samples.
@@ -107,12 +123,15 @@ fn distance(one: &[f64], other: &[f64]) -> f64 {
 }
 
 /// What can be told from these samples; empty: nothing.
-fn told(all: &[Vec<f64>; 3]) -> String {
+fn told(words: &[[Vec<f64>; 3]]) -> String {
     let mut told = String::new();
-    for other in [1, 2] {
+    for ((word, all), other) in (0..).zip(words).flat_map(|word| [(word, 1), (word, 2)]) {
         let (a, b) = (all[0][SAMPLES / 2], all[other][SAMPLES / 2]);
         let (medians, distance) = ((a - b).abs() / a.max(b), distance(&all[0], &all[other]));
-        let figures = format!("{:?}: medians {a:e} {b:e}, distance {distance:.3}", SIDES[other]);
+        let figures = format!(
+            "word {word}, {:?}: medians {a:e} {b:e}, distance {distance:.3}",
+            SIDES[other]
+        );
         eprintln!("{figures}");
         let are_other = medians > MEDIANS_APART_MAX && distance > DISTANCE_BY_CHANCE_MAX;
         if are_other || distance > DISTANCE_MAX {

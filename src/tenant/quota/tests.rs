@@ -7,34 +7,14 @@ use tokio::time::{advance, pause};
 
 use super::*;
 use crate::audit::{Rules as AuditRules, To, WhenFull};
-use crate::config::{
-    Access, Admin, Compute, EndpointQuotas, FixedCompute, GateRules, Limits, LoginMethod, Pool, Rate,
-    RolesFrom, ServerAddress, ServerTls,
-};
+use crate::config::{Admin, EndpointQuotas, GateRules, Limits, LoginMethod, Rate};
 use crate::error::{ClientError, SqlState};
 
 fn endpoint(tenant: &str, name: &str, quotas: EndpointQuotas) -> Endpoint {
     Endpoint {
         name: EndpointName::parse(name).unwrap(),
-        tenant: TenantName::parse(tenant).unwrap(),
-        hosts: Vec::new(),
-        roles: Default::default(),
-        roles_from: RolesFrom::Config,
-        login: LoginMethod::Auto,
-        access: Access::default(),
-        tokens: None,
-        client_certificates: None,
-        suspend_after: None,
-        suspend_idle_sessions: false,
-        hold_timeout: Duration::from_secs(1),
-        start_timeout: Duration::from_secs(1),
-        stop_timeout: Duration::from_secs(1),
-        pool: Pool::default(),
         quotas,
-        compute: Compute::Fixed(FixedCompute {
-            address: ServerAddress::Unix(PathBuf::from("/nowhere")),
-            tls: ServerTls::Disable,
-        }),
+        ..Endpoint::without_compute(tenant)
     }
 }
 
