@@ -100,7 +100,8 @@ impl Exchange<'_> {
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.carried.prepared.end_batch();
-            pooled.facts.unsettled.ready(&pooled.carried.reported);
+            let first = self.expected.first();
+            pooled.facts.unsettled.ready(&pooled.carried.reported, first);
             if status == b'I' {
                 pooled.facts.bound.ends.clear();
                 pooled.may_let_go();
