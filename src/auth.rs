@@ -137,12 +137,17 @@ where
         Some(_) => looked_up,
         None => Err(Refusal::UnknownEndpoint),
     };
+    let (login, pretended) = (proofs.login(claim.endpoint), proofs.login(None));
     let attempt = Attempt {
         claim,
         looked_up,
+        pretended,
         proofs,
     };
-    let proved = match proofs.login(claim.endpoint) {
+    if login != Login::Certificate {
+        proofs.authorities.pretend(claim.certificates).await;
+    }
+    let proved = match login {
         Login::Scram => by_scram::log_in(stream, attempt).await,
         Login::Password => by_password::log_in(stream, attempt).await,
         Login::Token => by_token::log_in(stream, attempt).await,
@@ -187,6 +192,8 @@ struct Attempt<'a> {
     claim: Claim<'a>,
     /// The role, or why there is none to log in as.
     looked_up: Result<Known, Refusal>,
+    /// How one logs in at a name that nobody has.
+    pretended: Login,
     proofs: &'a Proofs,
 }
 

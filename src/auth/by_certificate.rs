@@ -31,6 +31,7 @@ where
     let Attempt {
         claim,
         looked_up,
+        pretended,
         proofs,
     } = attempt;
     let server_login = checked
@@ -51,9 +52,10 @@ where
             ..claim
         },
         looked_up: Err(refusal),
+        pretended,
         proofs,
     };
-    match proofs.login(None) {
+    match pretended {
         Login::Scram => by_scram::log_in(stream, attempt).await,
         Login::Password => by_password::log_in(stream, attempt).await,
         Login::Token => by_token::log_in(stream, attempt).await,

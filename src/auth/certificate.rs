@@ -46,7 +46,11 @@ pub(crate) enum CertificateError {
 }
 
 /// The authorities of all endpoints.
-pub(super) struct AuthorityBook(HashMap<PathBuf, Arc<Authority>>);
+pub(super) struct AuthorityBook {
+    by_file: HashMap<PathBuf, Arc<Authority>>,
+    /// One of them.
+    any: Option<Arc<Authority>>,
+}
 
 /// Who signs certificates of clients.
 struct Authority {
@@ -73,18 +77,32 @@ impl AuthorityBook {
             .endpoints
             .values()
             .filter_map(|e| e.client_certificates.as_ref());
-        let mut authorities = HashMap::new();
+        let mut by_file = HashMap::new();
         for rule in rules {
-            if !authorities.contains_key(&rule.ca) {
-                authorities.insert(rule.ca.clone(), Arc::new(Authority::load(&rule.ca)?));
+            if !by_file.contains_key(&rule.ca) {
+                by_file.insert(rule.ca.clone(), Arc::new(Authority::load(&rule.ca)?));
             }
         }
-        Ok(Self(authorities))
+        let any = by_file.values().next().cloned();
+        Ok(Self { by_file, any })
     }
 
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        Self(HashMap::new())
+        Self {
+            by_file: HashMap::new(),
+            any: None,
+        }
+    }
+
+    /// As much work as [`Self::check`] has with a stranger's certificate, for endpoints that ask for none and for names that
+    /// nobody has: which endpoints ask for one is not to be told by the time. Cancel safe.
+    pub(super) async fn pretend(&self, chain: &[CertificateDer<'static>]) {
+        if let (Some(authority), Some((leaf, intermediates))) = (&self.any, chain.split_first()) {
+            let verifier = Arc::clone(authority).current().await;
+            // Whatever comes of it.
+            let _ = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
+        }
     }
 
     /// Whether the first certificate of `chain` is one of these rules, and names one of `wanted`. Cancel safe.
@@ -95,7 +113,10 @@ impl AuthorityBook {
         wanted: &[&str],
     ) -> Result<(), CertificateError> {
         let (leaf, intermediates) = chain.split_first().ok_or(CertificateError::Missing)?;
-        let authority = self.0.get(&rules.ca).ok_or(CertificateError::OtherAuthority)?;
+        let authority = self
+            .by_file
+            .get(&rules.ca)
+            .ok_or(CertificateError::OtherAuthority)?;
         let verifier = Arc::clone(authority).current().await;
         let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
         verified.map_err(|error| what_is_wrong(&error))?;
