@@ -28,6 +28,7 @@ use tokio::{net::UnixStream, sync::mpsc};
 
 use super::{View, access::Right, answer::Refused};
 use crate::config::OperatorRight;
+use crate::error::ClientError;
 use crate::session::Visit;
 use commands::{Command, Misunderstood};
 use tables::{Cell, Table};
@@ -84,7 +85,7 @@ impl Console {
             Command::Nothing(tag) => Ok(Outcome::Done(tag)),
             Command::Orders(tag, wanted) => {
                 if self.right < Right::Operate {
-                    return Err(error("42501", "permission denied: this role may only look"));
+                    return Err(misunderstood(Misunderstood::MayOnlyLook));
                 }
                 for order in self.view.orders(wanted) {
                     self.view.carry_out(&order, &self.who).await.map_err(refused)?;
@@ -111,8 +112,8 @@ fn error(sqlstate: &str, message: impl Into<String>) -> PgWireError {
     )))
 }
 
-fn misunderstood(Misunderstood { sqlstate, message }: Misunderstood) -> PgWireError {
-    error(sqlstate, message)
+fn misunderstood(misunderstood: Misunderstood) -> PgWireError {
+    error(misunderstood.sqlstate().0, misunderstood.message())
 }
 
 fn refused(refused: Refused) -> PgWireError {

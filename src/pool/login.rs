@@ -150,6 +150,25 @@ impl ClientError for LoginError {
             Kind::Absent | Kind::Broken => Fault::Compute,
         }
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        let server = "127.0.0.1:5432".to_owned();
+        let absent = DialError::Connect {
+            server: server.clone(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        crate::error::examples! {
+            Self::Dial(_) => [Self::Dial(absent), Self::Dial(DialError::NoTls { server })],
+            Self::Impostor(_) => [Self::Impostor(Impostor::example())],
+            Self::Refused { .. } => [Self::Refused { fields: ErrorFields::default(), message: Bytes::new() }],
+            Self::Wire(_) => WireError::examples().into_iter().map(Self::Wire),
+            Self::Scram(_) => [ScramClientError::VerifierMismatch, ScramClientError::WrongSignature].map(Self::Scram),
+            Self::Method(_) => [Self::Method("an MD5 password")],
+            Self::Insecure(_) => [Self::Insecure("a password")],
+            Self::Timeout => [Self::Timeout],
+        }
+    }
 }
 
 /// One login.

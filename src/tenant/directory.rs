@@ -195,6 +195,15 @@ impl ClientError for ResolveError {
     fn fault(&self) -> Fault {
         Fault::Client
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        let [server_name, option] = ["demo-main.db.localhost", "demo-shop"].map(str::to_owned);
+        crate::error::examples! {
+            Self::Nothing => [Self::Nothing],
+            Self::Contradiction { .. } => [Self::Contradiction { server_name: server_name.clone(), option: option.clone() }],
+        }
+    }
 }
 
 #[cfg(test)]
