@@ -146,6 +146,9 @@ async fn reach(asked: &Asked, report: &mut Report<'_>) -> Result<TcpStream, Trou
     let limit = asked.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let mut trouble = Trouble::default();
     for address in addresses {
+        if !trouble.what.is_empty() {
+            report.aside(&trouble.what);
+        }
         let error = match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 report.right(address);
@@ -158,7 +161,6 @@ async fn reach(asked: &Asked, report: &mut Report<'_>) -> Result<TcpStream, Trou
             ),
         };
         trouble = Trouble::new(format!("{address}: {error}"), connect_advice(&error));
-        report.aside(&trouble.what);
     }
     Err(trouble)
 }

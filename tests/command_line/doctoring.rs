@@ -41,7 +41,7 @@ async fn stopped_at(step: &str, connection: &str) -> String {
     let (last, before) = steps.split_last().unwrap();
     assert_eq!(*last, (false, step.to_owned()), "{finished:#?}");
     assert!(before.iter().all(|(is_right, _)| *is_right), "{finished:#?}");
-    assert!(finished.output.contains("do:  "), "{finished:#?}");
+    assert!(finished.output.contains("do: "), "{finished:#?}");
     assert!(
         !finished.output.contains("sesame") && finished.errors.is_empty(),
         "{finished:#?}"
@@ -108,7 +108,7 @@ async fn the_right_way_is_walked_to_a_query_as_libpq_would() {
         "sslnegotiation=direct channel_binding=disable",
     );
     let direct = program(&direct).run().await.succeeded();
-    assert_says(&direct, &["by SCRAM-SHA-256 "]);
+    assert_says(&direct, &["by SCRAM-SHA-256\n"]);
     gateway.server.stop().await;
 }
 
@@ -132,7 +132,7 @@ async fn a_socket_is_walked_as_well_with_the_password_of_the_environment() {
         &[
             "ok    socket",
             "default_endpoint",
-            "by SCRAM-SHA-256 ",
+            "by SCRAM-SHA-256\n",
             "everything is right",
         ],
     );

@@ -154,6 +154,7 @@ fn name(word: &str) -> Result<EndpointName, Misunderstood> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::order::Undone;
     use crate::error::documented;
 
     fn main() -> EndpointName {
@@ -194,6 +195,7 @@ mod tests {
     }
     #[test]
     fn every_error_is_in_the_table_of_the_guide() {
-        documented::compare("What the console answers", documented::told::<Misunderstood>());
+        let told = [documented::told::<Misunderstood>(), documented::told::<Undone>()];
+        documented::compare("What the console answers", told.concat());
     }
 }

@@ -56,22 +56,26 @@ impl<'o> Report<'o> {
     pub(super) fn wrong(&mut self, trouble: &Trouble) {
         self.step_line("WRONG", &trouble.what);
         for said in &trouble.said {
-            self.line(&format!("{:20}{said}", ""));
+            self.beside("", said);
         }
         for advice in &trouble.advice {
-            self.line(&format!("{:15}do:  {advice}", ""));
+            self.beside("do:", advice);
         }
     }
 
     /// Something worth knowing.
     pub(super) fn aside(&mut self, text: impl Display) {
-        self.line(&format!("{:13}note:  {text}", ""));
+        self.beside("note:", &text.to_string());
     }
 
     /// What the server says while it is waited for.
     pub(super) fn heard(&mut self, text: &str) {
         let after = self.since.elapsed().as_secs_f64();
-        self.line(&format!("{:13}{after:4.1} s {text}", ""));
+        self.beside(&format!("{after:.1} s"), text);
+    }
+
+    fn beside(&mut self, what: &str, text: &str) {
+        self.line(&format!("      {what:>6} {text}"));
     }
 
     pub(super) fn line(&mut self, text: &str) {
@@ -83,6 +87,6 @@ impl<'o> Report<'o> {
     fn step_line(&mut self, sign: &str, what: &str) {
         let took = self.since.elapsed().as_secs_f64() * 1000.0;
         let step = self.step;
-        self.line(&format!("{sign} {step:12} {what:60} {took:7.0} ms"));
+        self.line(&format!("{sign} {step:12} {took:6.0} ms  {what}"));
     }
 }

@@ -307,9 +307,11 @@ impl<'a> Talk<'a> {
                     hint,
                 } = &error;
                 let said = [("DETAIL", detail), ("HINT", hint)];
-                let said = said
-                    .into_iter()
-                    .filter_map(|(kind, text)| Some(format!("{kind}: {}", text.as_ref()?)));
+                let said = said.into_iter().filter_map(|(kind, text)| {
+                    // A DETAIL that is the session alone is told below.
+                    let text = text.as_deref().filter(|text| !text.starts_with(SESSION));
+                    Some(format!("{kind}: {}", text?))
+                });
                 Trouble {
                     what: format!("{sqlstate} {message}"),
                     said: said.collect(),
@@ -336,7 +338,7 @@ impl<'a> Talk<'a> {
                 "if HINT says to try again: do, with a connect_timeout above the time it takes".to_owned()
             }
             _ if error.session().is_some() => {
-                "\"Errors that clients read\" in config/README.md has each of pgwake's errors with what to do"
+                "do what HINT says; \"Errors that clients read\" in config/README.md says more of each error"
                     .to_owned()
             }
             _ => "Postgres itself says this, not pgwake: its log may say more".to_owned(),
