@@ -2,6 +2,8 @@
 
 use std::{net::TcpListener, path::Path};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::pgwake;
 use crate::harness::{
     certificates::Authority,
@@ -166,6 +168,41 @@ async fn what_is_wrong_before_tls_is_told() {
         &["08004 TLS is required", "HINT: connect with sslmode=require"],
     );
     assert_eq!(gateway.wakes(ENDPOINT), 0);
+}
+
+/// A port where every request for TLS is answered with these bytes, and the connection is closed.
+async fn answering(answer: &'static [u8]) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut request = [0; 8];
+            client.read_exact(&mut request).await.unwrap();
+            client.write_all(answer).await.unwrap();
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn what_is_no_pgwake_is_told() {
+    for (answer, step, says) in [
+        (&b"N"[..], "tls", "the server has no TLS"),
+        (b"HTTP/1.1 400 Bad Request", "tls", "no Postgres"),
+        (b"", "tls", "no answer to the request for TLS"),
+        // Bytes behind the answer would be read as if they had been encrypted.
+        (b"S with more", "tls", "no Postgres"),
+    ] {
+        let port = answering(answer).await;
+        let connection = format!("host=localhost hostaddr=127.0.0.1 port={port} user=x sslmode=require");
+        assert_says(&stopped_at(step, &connection).await, &[says]);
+    }
+    let port = answering(b"N").await;
+    let plain = format!("host=localhost hostaddr=127.0.0.1 port={port} user=x sslmode=prefer");
+    assert_says(
+        &stopped_at("login", &plain).await,
+        &["closed the connection without a word", "clients_max"],
+    );
 }
 
 #[tokio::test]

@@ -167,8 +167,12 @@ fn valid_moment(certificate: &X509Certificate<'_>, now: UnixTime) -> UnixTime {
 }
 
 fn reason(error: &Error) -> String {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
     match error {
-        Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => "unknown issuer".to_owned(),
+        Error::InvalidCertificate(UnknownIssuer) => "unknown issuer".to_owned(),
+        Error::InvalidCertificate(BadSignature) => {
+            "another authority of the same name, made anew perhaps".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -250,5 +254,70 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// 2030-01-01.
+    const NOW: Duration = Duration::from_secs(1_893_456_000);
+
+    /// A certificate of its own authority for one name, valid from one day to another.
+    fn certificate(from: (i32, u8, u8), to: (i32, u8, u8)) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(["db.example.com".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from.0, from.1, from.2);
+        params.not_after = date_time_ymd(to.0, to.1, to.2);
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    fn trusting(listed: &CertificateDer<'static>) -> Trusted {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates([listed.clone()]);
+        let listed = vec![listed.clone()];
+        Trusted { roots, listed }
+    }
+
+    fn found(shown: &CertificateDer<'static>, name: &'static str, trusted: Option<&Trusted>) -> Findings {
+        let name = ServerName::try_from(name).unwrap();
+        let now = UnixTime::since_unix_epoch(NOW);
+        examine(std::slice::from_ref(shown), &name, trusted, now).unwrap()
+    }
+
+    fn refused_by(findings: &Findings) -> Vec<SslMode> {
+        findings.flaws.iter().map(|flaw| flaw.refused_by).collect()
+    }
+
+    #[test]
+    fn a_certificate_that_is_listed_itself_is_trusted_and_counted_down() {
+        let own = certificate((2029, 1, 1), (2030, 1, 11));
+        let findings = found(&own, "db.example.com", Some(&trusting(&own)));
+        assert_eq!((findings.days_left, refused_by(&findings)), (10, vec![]));
+        assert_eq!(findings.names, ["db.example.com"]);
+        assert_eq!(refused_by(&found(&own, "db.example.com", None)), []);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_found_with_who_would_refuse_it() {
+        let other = trusting(&certificate((2029, 1, 1), (2031, 1, 1)));
+        let expired = certificate((2020, 1, 1), (2029, 12, 22));
+        let findings = found(&expired, "10.0.0.1", Some(&other));
+        assert_eq!(findings.days_left, -10);
+        let modes = [SslMode::VerifyCa, SslMode::VerifyFull, SslMode::VerifyCa];
+        assert_eq!(refused_by(&findings), modes, "{findings:?}");
+        assert!(findings.flaws[0].what.contains("10 days ago"), "{findings:?}");
+        assert!(
+            findings.flaws[2].what.contains("of the same name"),
+            "{findings:?}"
+        );
+        let early = certificate((2031, 1, 1), (2032, 1, 1));
+        let findings = found(&early, "db.example.com", Some(&trusting(&early)));
+        assert!(findings.flaws[0].what.contains("not valid yet"), "{findings:?}");
     }
 }
