@@ -96,6 +96,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Domains whose first label is an endpoint, lowercase, without a leading dot.
     pub domains: Vec<String>,
+    /// The endpoints of clients that name a database and nothing else, by its name.
+    pub databases: BTreeMap<String, DefaultEndpoint>,
     /// Certificate chains and their keys; may be empty only where no listener speaks TLS.
     pub certificates: Vec<CertificateFiles>,
     /// Limits of the whole process.

@@ -108,7 +108,8 @@ impl Routes {
         let Some(order) = Order::of_path(rest) else {
             return Err(unknown(parts));
         };
-        Ok(json_of(&self.view.carry_out(&order, peer).await?))
+        let done = self.view.carry_out(&order, peer).await;
+        Ok(json_of(&done.map_err(Refused::from)?))
     }
 
     fn watch(&self) -> Result<Answer, Refusal> {

@@ -49,6 +49,8 @@ impl View {
                 "default_endpoint": listen.default_endpoint.as_ref().map(ToString::to_string),
             })
         });
+        let databases = config.databases.iter();
+        let databases = databases.map(|(name, endpoint)| (name.clone(), endpoint.to_string().into()));
         let certificates = self
             .house
             .certificates
@@ -64,6 +66,7 @@ impl View {
             "state_dir": config.state_dir.display().to_string(),
             "listen": listen.collect::<Vec<_>>(),
             "domains": config.domains,
+            "databases": databases.collect::<serde_json::Map<_, _>>(),
             "certificates": certificates.collect::<Vec<_>>(),
             "endpoints": config.endpoints.len(),
             "limits": {

@@ -110,6 +110,7 @@ pub(super) async fn log_in(
     let said = Said {
         server_name: server_name.as_deref(),
         option: own_words.endpoint.as_deref(),
+        database: startup.database(),
         default: at_door.door.default_endpoint.as_ref(),
     };
     let resolved = match resolve(house, &startup, said) {

@@ -23,6 +23,7 @@ fn config(process: Quota, endpoints: &[&Endpoint]) -> Config {
         state_dir: PathBuf::new(),
         socket_dir: None,
         listen: Vec::new(),
+        databases: std::collections::BTreeMap::new(),
         domains: Vec::new(),
         certificates: Vec::new(),
         limits: Limits {
