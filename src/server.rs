@@ -9,13 +9,18 @@ mod limits;
 mod operators;
 mod reload;
 mod roles;
+mod supervision;
 mod wiring;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, View};
@@ -29,12 +34,14 @@ use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind}
 use crate::session::{House, Pooling, roster::Roster};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
+use crate::supervisor::Supervisor;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::Wakes;
 use endpoints::{add_computes, ask_clients, places, process_compute};
 use following::Following;
 use operators::{doors, sum_up, view, watched};
+use supervision::Supervision;
 use wiring::{Connected, Wiring};
 
 pub use changes::Changes;
@@ -89,6 +96,7 @@ pub struct Server {
     tasks: TaskTracker,
     reloader: Arc<Reloader>,
     _following: Option<Following>,
+    supervision: Option<Supervision>,
     view: Arc<View>,
     admin: Option<Admin>,
     _certificates: Watching,
@@ -155,6 +163,7 @@ impl Server {
             tasks,
             reloader,
             _following: None,
+            supervision: None,
             view,
             admin: None,
             _certificates: watching,
@@ -187,6 +196,12 @@ impl Server {
         self.reloader.set_file(file);
         self._following = Some(Following::begin(self.reloader.clone())?);
         Ok(())
+    }
+
+    /// Clients may come: tells the supervisor so, and from now on how pgwake is.
+    pub fn report_to(&mut self, supervisor: Arc<Supervisor>) {
+        self.reloader.report_to(&supervisor);
+        self.supervision = Some(Supervision::begin(supervisor, &self.house, &self.workers));
     }
 
     /// Reads the configuration again and puts it in force: all of it, or nothing. What came of it is logged.
@@ -227,9 +242,11 @@ impl Server {
         self.workers.clients()
     }
 
-    /// Ends without a client losing a transaction that ends in time: accepts nobody, tells idle clients goodbye,
-    /// lets transactions finish within `drain_timeout`, then stops the computes. Returns when nothing is left.
+    /// Ends without a client losing a transaction that ends in time: says that it is not ready any more and serves for
+    /// `drain_delay` as ever, then accepts nobody, tells idle clients goodbye, lets transactions finish within
+    /// `drain_timeout`, and stops the computes. Returns when nothing is left.
     pub async fn drain(&self) {
+        self.leave().await;
         self.shutdown.advance(Phase::Draining);
         if timeout(self.house.limits.load().drain_timeout, self.workers.drained())
             .await
@@ -241,6 +258,33 @@ impl Server {
             );
         }
         self.stop().await;
+    }
+
+    /// Still serves, for whoever sends clients here to notice that this ends. A [`Self::stop`] does not wait for it.
+    async fn leave(&self) {
+        self.shutdown.advance(Phase::Leaving);
+        let limits = self.house.limits.load_full();
+        let (delay, clients) = (limits.drain_delay, self.clients());
+        if let Some(supervision) = &self.supervision {
+            supervision.ending(delay + limits.drain_timeout);
+        }
+        if !delay.is_zero() {
+            tracing::info!(
+                ?delay,
+                clients,
+                "not ready any more; clients may still come for a while"
+            );
+            let mut shutdown = self.house.shutdown.clone();
+            tokio::select! {
+                () = sleep(delay) => (),
+                () = shutdown.reached(Phase::Draining) => return,
+            }
+        }
+        let clients = self.clients();
+        tracing::info!(
+            clients,
+            "draining: idle clients are ended, transactions may finish"
+        );
     }
 
     /// Ends every session at once, then stops the computes. A drain that is under way comes to its end, too.

@@ -6,7 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -30,6 +30,7 @@ use crate::compute::Compute;
 use crate::config::{Config, Endpoint, Loaded, Origins, Problems, RolesFrom, load};
 use crate::session::{House, Pooling};
 use crate::shutdown::Phase;
+use crate::supervisor::Supervisor;
 use crate::tls::{CertificateStore, Prepared};
 
 /// Why nothing was changed.
@@ -59,6 +60,8 @@ pub struct Reloader {
     files: Mutex<Vec<PathBuf>>,
     /// Reads the roles of endpoints that are new.
     learning: Mutex<Option<AbortHandle>>,
+    /// Is told when it begins and ends.
+    supervisor: OnceLock<Arc<Supervisor>>,
     /// Locked while something is changed: reloads do not overtake.
     turn: Turn<()>,
     /// What holds.
@@ -81,6 +84,7 @@ impl Reloader {
             file: Mutex::default(),
             files: Mutex::default(),
             learning: Mutex::default(),
+            supervisor: OnceLock::new(),
             turn: Turn::default(),
             holds: Arc::new(ArcSwap::from_pointee(config)),
         }
@@ -89,6 +93,11 @@ impl Reloader {
     /// What holds, for whoever looks from outside.
     pub(super) fn config(&self) -> &Arc<ArcSwap<Config>> {
         &self.holds
+    }
+
+    /// Who is told when it begins and ends; the first one stays.
+    pub(super) fn report_to(&self, supervisor: &Arc<Supervisor>) {
+        let _ = self.supervisor.set(supervisor.clone());
     }
 
     /// Where the configuration is read from. Blocks on files.
@@ -156,6 +165,7 @@ impl Reloader {
         if self.house.shutdown.phase() != Phase::Running {
             return Err(ReloadError::ShuttingDown);
         }
+        let _reloading = self.supervisor.get().map(|supervisor| supervisor.reloading());
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let file = file.ok_or(ReloadError::NoFile)?;
         let path = file.clone();

@@ -143,6 +143,7 @@ impl View {
         let limits = &config.limits;
         let durations = [
             ("login_timeout", limits.login_timeout, default.login_timeout),
+            ("drain_delay", limits.drain_delay, default.drain_delay),
             ("drain_timeout", limits.drain_timeout, default.drain_timeout),
             ("connect_timeout", limits.connect_timeout, default.connect_timeout),
             (
