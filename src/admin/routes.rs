@@ -89,6 +89,7 @@ impl Routes {
                 return Ok(json_of(&endpoint));
             }
             ["tenants"] => view.tenants(),
+            ["quotas"] => view.quotas(),
             ["endpoints"] => view.endpoints(),
             ["pools"] => view.pools(),
             ["sessions"] => view.sessions(),

@@ -3,6 +3,7 @@
 //! Every object here stands in API.md. A field is never taken away or given another meaning; new ones may come.
 
 mod lines;
+mod quotas;
 
 use std::collections::{BTreeMap, HashMap};
 
