@@ -16,6 +16,7 @@ pub mod error;
 pub mod audit;
 pub mod journal;
 pub mod metrics;
+pub mod storm;
 pub mod supervisor;
 pub mod telemetry;
 

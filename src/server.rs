@@ -9,6 +9,7 @@ mod limits;
 mod operators;
 mod reload;
 mod roles;
+mod standing;
 mod supervision;
 mod wiring;
 
@@ -31,14 +32,15 @@ use crate::compute::ComputeError;
 use crate::config::{self, Config};
 use crate::ids::EndpointName;
 use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
-use crate::session::{House, Pooling, roster::Roster};
+use crate::session::{House, roster::Roster};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
+use crate::storm::{Repeated, Storms};
 use crate::supervisor::Supervisor;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::Wakes;
-use endpoints::{add_computes, ask_clients, places, process_compute};
+use endpoints::{add_computes, ask_clients, places, poolings, process_compute};
 use following::Following;
 use operators::{doors, sum_up, view, watched};
 use supervision::Supervision;
@@ -119,18 +121,18 @@ impl Server {
         let sockets = SocketSettings::from(&config.limits);
         let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
-        let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
+        let roles = Arc::new(RoleBook::load(
+            store.clone(),
+            wiring.clone(),
+            config.endpoints.keys(),
+        )?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let quotas = Quotas::new(&config);
         add_computes(&config, &wakes, &quotas)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let (console, doors) = doors(&config)?;
-        let pooling = config.endpoints.values().map(|endpoint| {
-            let pooling = Pooling::new(&endpoint.pool, tasks.clone());
-            (endpoint.name.clone(), Arc::new(pooling))
-        });
         let house = Arc::new(House {
-            pooling: Arc::new(pooling.collect()),
+            pooling: Arc::new(poolings(&config, &tasks)),
             directory: Directory::new(&config),
             gate: Arc::new(Gate::new(config.gate.clone())),
             quotas,
@@ -147,14 +149,16 @@ impl Server {
             roster: Roster::default(),
             metrics: watched.metrics,
             journal: watched.journal,
+            storms: Storms::default(),
             shutdown: watch_end,
         });
+        standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;
         let connected = wiring.clone().connect(&house);
-        let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), config);
+        let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), store.clone(), config);
         let reloader = Arc::new(reloader);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
-        let view = view(&house, &workers, &reloader);
+        let view = view(&house, &workers, &reloader, store);
         let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
             house,
@@ -307,6 +311,7 @@ impl Server {
         self.tasks.wait().await;
         self.house.roles.drain().await;
         self.house.proofs.load_full().drain().await;
+        self.house.storms.rest().iter().for_each(Repeated::tell);
         // Last: until here operators see how far the end has come.
         if let Some(admin) = &self.admin {
             admin.stop().await;

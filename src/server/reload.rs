@@ -22,6 +22,7 @@ use super::{
     Changes, StartError,
     endpoints::{ask_clients, compute, places, policy},
     roles,
+    standing::obey,
     wiring::Wiring,
 };
 use crate::audit::Event;
@@ -30,6 +31,7 @@ use crate::compute::Compute;
 use crate::config::{Config, Endpoint, Loaded, Origins, Problems, RolesFrom, load};
 use crate::session::{House, Pooling};
 use crate::shutdown::Phase;
+use crate::store::{StandingOrders, Store};
 use crate::supervisor::Supervisor;
 use crate::tls::{CertificateStore, Prepared};
 
@@ -55,6 +57,8 @@ pub struct Reloader {
     house: Arc<House>,
     wiring: Arc<Wiring>,
     tasks: TaskTracker,
+    /// Has what operators have ordered of endpoints that come back.
+    store: Arc<Store>,
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
@@ -72,12 +76,19 @@ pub struct Reloader {
 struct Ready {
     proofs: Proofs,
     certificates: Option<Prepared>,
-    added: Vec<(Arc<Endpoint>, Arc<dyn Compute>)>,
+    added: Vec<(Arc<Endpoint>, Arc<dyn Compute>, StandingOrders)>,
 }
 
 impl Reloader {
-    pub(super) fn new(house: Arc<House>, wiring: Arc<Wiring>, tasks: TaskTracker, config: Config) -> Self {
+    pub(super) fn new(
+        house: Arc<House>,
+        wiring: Arc<Wiring>,
+        tasks: TaskTracker,
+        store: Arc<Store>,
+        config: Config,
+    ) -> Self {
         Self {
+            store,
             house,
             wiring,
             tasks,
@@ -185,14 +196,17 @@ impl Reloader {
     async fn prepare(&self, old: &Config, config: &Config, changes: &Changes) -> Result<Ready, StartError> {
         let (house, config, changes) = (self.house.clone(), config.clone(), changes.clone());
         let asks = (ask_clients(old), ask_clients(&config));
+        let store = self.store.clone();
         let others = old.certificates != config.certificates || asks.0 != asks.1;
         let prepare = move || {
             let prepared = others.then(|| CertificateStore::prepare(&config.certificates, asks.1));
             let places = places(&config);
+            let orders = store.orders()?;
             let added = changes.added.iter().filter_map(|name| config.endpoints.get(name));
             let added = added.map(|endpoint| {
                 house.roles.remember(&endpoint.name)?;
-                Ok((endpoint.clone(), compute(endpoint, &places)?))
+                let orders = orders.get(endpoint.name.as_str()).copied().unwrap_or_default();
+                Ok((endpoint.clone(), compute(endpoint, &places)?, orders))
             });
             Ok(Ready {
                 added: added.collect::<Result<_, StartError>>()?,
@@ -216,7 +230,7 @@ impl Reloader {
         house.proofs.store(proofs.clone());
         proofs.begin();
         self.wiring.replace(config.endpoints.clone());
-        for (endpoint, compute) in ready.added {
+        for (endpoint, compute, orders) in ready.added {
             let (name, budget) = (endpoint.name.clone(), house.quotas.wake_budget(&endpoint));
             house
                 .wakes
@@ -224,6 +238,7 @@ impl Reloader {
             house
                 .pooling
                 .insert(name, Arc::new(Pooling::new(&endpoint.pool, self.tasks.clone())));
+            obey(&endpoint.name, orders, &house.wakes, &house.pooling);
         }
         for (name, endpoint) in &config.endpoints {
             match old.endpoints.get(name) {

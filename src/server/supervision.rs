@@ -206,11 +206,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_thread_that_has_ended_ends_the_pings() {
         let (handle, stay) = runtime();
-        assert!(take_pulse(&[handle.clone()]).await);
+        let runtimes = [handle];
+        assert!(take_pulse(&runtimes).await);
         drop(stay);
-        while take_pulse(&[handle.clone()]).await {
+        while take_pulse(&runtimes).await {
             tokio::task::yield_now().await;
         }
-        assert!(!take_pulse(&[handle]).await);
+        assert!(!take_pulse(&runtimes).await);
     }
 }
