@@ -190,7 +190,9 @@ pub struct Limits {
     pub clients_max: usize,
     /// From accept until the client has proved who it is.
     pub login_timeout: Duration,
-    /// How long transactions may go on after SIGTERM.
+    /// How long clients still come in after SIGTERM, for whoever sends them here to notice.
+    pub drain_delay: Duration,
+    /// How long transactions may go on after that.
     pub drain_timeout: Duration,
     /// One attempt to reach a server and log in to it.
     pub connect_timeout: Duration,

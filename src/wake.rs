@@ -195,7 +195,7 @@ impl Wakes {
     }
 
     /// Refuses leases from now on, but those that are out or waited for; or grants them again. It holds until the next
-    /// order, or the end of pgwake.
+    /// order; who gives it keeps it over a restart.
     pub fn set_admission(&self, endpoint: &EndpointName, admission: Admission) {
         if let Some(driver) = self.driver(endpoint) {
             driver.set_admission(admission);

@@ -20,8 +20,11 @@ use crate::auth::WakeRight;
 use crate::config::Endpoint;
 use crate::ids::{EndpointName, SessionId};
 use crate::journal::Event;
+use crate::store::StandingOrders;
 use crate::wake::{Admission, SuspendOrder};
 pub(super) use undone::Undone;
+
+type Pool = crate::pool::EndpointPool<crate::session::Carried>;
 
 /// How long an order waits for its line in the audit log.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,16 +93,28 @@ impl View {
         let done = match order {
             Order::Wake(name) => self.wake(self.known(name)?.as_ref())?,
             Order::Suspend(name) => self.suspend(self.known(name)?.as_ref())?,
-            Order::Disable(name) => self.admit(self.known(name)?.as_ref(), Admission::Disabled)?,
-            Order::Enable(name) => self.admit(self.known(name)?.as_ref(), Admission::Enabled)?,
+            Order::Disable(name) => {
+                let disable = |orders: &mut StandingOrders| orders.is_disabled = true;
+                self.admit(name, Admission::Disabled, disable).await?
+            }
+            Order::Enable(name) => {
+                let enable = |orders: &mut StandingOrders| orders.is_disabled = false;
+                self.admit(name, Admission::Enabled, enable).await?
+            }
             Order::Cancel(session) => self.cancel(*session).await?,
             Order::Terminate(session) => {
                 let listed = self.house.roster.find(*session);
                 listed.ok_or(Undone::NoSession)?.end();
                 json!({})
             }
-            Order::Pause(name) => self.pool(name, |pool| pool.pause())?,
-            Order::Resume(name) => self.pool(name, |pool| pool.resume())?,
+            Order::Pause(name) => {
+                let pause = |orders: &mut StandingOrders| orders.is_paused = true;
+                self.lend(name, |pool| pool.pause(), pause).await?
+            }
+            Order::Resume(name) => {
+                let resume = |orders: &mut StandingOrders| orders.is_paused = false;
+                self.lend(name, |pool| pool.resume(), resume).await?
+            }
             Order::Reconnect(name) => self.pool(name, |pool| pool.retire())?,
             Order::Reload => match (self.reload)().await {
                 Ok(reloaded) => json!({
@@ -159,9 +174,32 @@ impl View {
         }
     }
 
-    fn admit(&self, endpoint: &Endpoint, admission: Admission) -> Result<Value, Undone> {
-        self.house.wakes.set_admission(&endpoint.name, admission);
-        self.state_of(endpoint)
+    async fn admit(
+        &self,
+        name: &EndpointName,
+        admission: Admission,
+        change: fn(&mut StandingOrders),
+    ) -> Result<Value, Undone> {
+        let endpoint = self.known(name)?;
+        let admit = || self.house.wakes.set_admission(name, admission);
+        let ((), is_kept) = self.standing.give(name, admit, change).await;
+        let mut done = self.state_of(&endpoint)?;
+        done["kept"] = json!(is_kept);
+        Ok(done)
+    }
+
+    /// Lets its pool lend, or not.
+    async fn lend(
+        &self,
+        name: &EndpointName,
+        act: fn(&Pool),
+        change: fn(&mut StandingOrders),
+    ) -> Result<Value, Undone> {
+        self.known(name)?;
+        let (done, is_kept) = self.standing.give(name, || self.pool(name, act), change).await;
+        let mut done = done?;
+        done["kept"] = json!(is_kept);
+        Ok(done)
     }
 
     fn state_of(&self, endpoint: &Endpoint) -> Result<Value, Undone> {
@@ -181,11 +219,7 @@ impl View {
         Ok(json!({}))
     }
 
-    fn pool(
-        &self,
-        name: &EndpointName,
-        act: impl FnOnce(&crate::pool::EndpointPool<crate::session::Carried>),
-    ) -> Result<Value, Undone> {
+    fn pool(&self, name: &EndpointName, act: impl FnOnce(&Pool)) -> Result<Value, Undone> {
         let pooling = self.house.pooling.get(name);
         let pool = &pooling.ok_or(Undone::NoEndpoint)?.pool;
         act(pool);

@@ -89,6 +89,7 @@ impl Routes {
                 return Ok(json_of(&endpoint));
             }
             ["tenants"] => view.tenants(),
+            ["quotas"] => view.quotas(),
             ["endpoints"] => view.endpoints(),
             ["pools"] => view.pools(),
             ["sessions"] => view.sessions(),
@@ -128,7 +129,7 @@ impl Routes {
         match self.view.house.shutdown.phase() {
             Phase::Running if is_open => text(StatusCode::OK, "text/plain", "ready\n"),
             Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "starting\n"),
-            Phase::Draining | Phase::Stopping => {
+            Phase::Leaving | Phase::Draining | Phase::Stopping => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n")
             }
         }

@@ -3,6 +3,7 @@
 //! Every object here stands in API.md. A field is never taken away or given another meaning; new ones may come.
 
 mod lines;
+mod quotas;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -72,6 +73,7 @@ impl View {
             "limits": {
                 "clients_max": limits.clients_max,
                 "login_timeout_ms": milliseconds(limits.login_timeout),
+                "drain_delay_ms": milliseconds(limits.drain_delay),
                 "drain_timeout_ms": milliseconds(limits.drain_timeout),
                 "connect_timeout_ms": milliseconds(limits.connect_timeout),
                 "tcp_user_timeout_ms": milliseconds(limits.tcp_user_timeout),

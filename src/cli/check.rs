@@ -177,6 +177,7 @@ fn process_values(config: &Config) -> Values {
     add("limits.clients_max", limits.clients_max.to_string());
     for (key, duration) in [
         ("limits.login_timeout", limits.login_timeout),
+        ("limits.drain_delay", limits.drain_delay),
         ("limits.drain_timeout", limits.drain_timeout),
         ("limits.connect_timeout", limits.connect_timeout),
         ("limits.tcp_user_timeout", limits.tcp_user_timeout),

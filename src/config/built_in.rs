@@ -50,6 +50,7 @@ impl Default for Limits {
         Self {
             clients_max: CLIENTS_MAX,
             login_timeout: Duration::from_secs(15),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.

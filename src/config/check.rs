@@ -35,6 +35,8 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 /// The longest wait of any kind; reading a duration has already refused more.
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
+/// A drain that is put off for longer has been forgotten.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The checked configuration. What it returns is only to be used where nothing was reported.
 pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
@@ -190,6 +192,12 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
             |t| &t.login_timeout,
             MOMENT..=YEAR,
             default.login_timeout,
+        ),
+        drain_delay: duration(
+            "drain_delay",
+            |t| &t.drain_delay,
+            Duration::ZERO..=HOUR,
+            default.drain_delay,
         ),
         drain_timeout: duration(
             "drain_timeout",

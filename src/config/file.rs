@@ -120,7 +120,9 @@ table! {
     LimitsTable + quota: QuotaTable {
         /// From accept until the client has proved who it is.
         login_timeout: Duration,
-        /// For transactions after SIGTERM.
+        /// For clients that still come after SIGTERM.
+        drain_delay: Duration,
+        /// For transactions after that.
         drain_timeout: Duration,
         /// For one attempt to reach a server.
         connect_timeout: Duration,
