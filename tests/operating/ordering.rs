@@ -158,6 +158,11 @@ async fn a_paused_pool_lends_nothing_and_a_resumed_one_goes_on() {
     config.application_name("paused");
     let client = tls_client::connect(&config, &gateway.authority).await.unwrap();
     client.batch_execute("select 1").await.unwrap();
+    // A client has its answer before its session is back.
+    until("the session to be back", async || {
+        items(&http, "/api/v1/pools").await[0]["lent"] == 0
+    })
+    .await;
 
     let paused = http.post(&format!("/api/v1/pools/{ENDPOINT}/pause")).await.json();
 
@@ -168,11 +173,11 @@ async fn a_paused_pool_lends_nothing_and_a_resumed_one_goes_on() {
         items(&http, &path).await[0]["state"] == "waiting"
     })
     .await;
-    let pools = items(&http, "/api/v1/pools?paused=true").await;
-    assert_eq!(
-        (&pools[0]["endpoint"], &pools[0]["waiting"]),
-        (&ENDPOINT.into(), &1.into())
-    );
+    until("its pool to count it", async || {
+        let pools = items(&http, "/api/v1/pools?paused=true").await;
+        pools[0]["endpoint"] == ENDPOINT && pools[0]["waiting"] == 1
+    })
+    .await;
     assert_eq!(order(&http, &format!("pools/{ENDPOINT}/resume")).await, 200);
     waiting.await.unwrap().unwrap();
 }
