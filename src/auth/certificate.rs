@@ -48,8 +48,8 @@ pub(crate) enum CertificateError {
 /// The authorities of all endpoints.
 pub(super) struct AuthorityBook {
     by_file: HashMap<PathBuf, Arc<Authority>>,
-    /// One of them.
-    any: Option<Arc<Authority>>,
+    /// The file of one of them.
+    any: Option<PathBuf>,
 }
 
 /// Who signs certificates of clients.
@@ -83,7 +83,7 @@ impl AuthorityBook {
                 by_file.insert(rule.ca.clone(), Arc::new(Authority::load(&rule.ca)?));
             }
         }
-        let any = by_file.values().next().cloned();
+        let any = by_file.keys().next().cloned();
         Ok(Self { by_file, any })
     }
 
@@ -98,10 +98,9 @@ impl AuthorityBook {
     /// As much work as [`Self::check`] has with a stranger's certificate, for endpoints that ask for none and for names that
     /// nobody has: which endpoints ask for one is not to be told by the time. Cancel safe.
     pub(super) async fn pretend(&self, chain: &[CertificateDer<'static>]) {
-        if let (Some(authority), Some((leaf, intermediates))) = (&self.any, chain.split_first()) {
-            let verifier = Arc::clone(authority).current().await;
+        if let Some(ca) = &self.any {
             // Whatever comes of it.
-            let _ = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
+            let _ = self.verify(ca, chain).await;
         }
     }
 
@@ -128,6 +127,20 @@ impl AuthorityBook {
         } else {
             Err(CertificateError::OtherRole)
         }
+    }
+
+    /// Whether the authority of this file has signed the first certificate of `chain`, which is returned.
+    async fn verify<'c>(
+        &self,
+        ca: &Path,
+        chain: &'c [CertificateDer<'static>],
+    ) -> Result<&'c CertificateDer<'static>, CertificateError> {
+        let (leaf, intermediates) = chain.split_first().ok_or(CertificateError::Missing)?;
+        let authority = self.by_file.get(ca).ok_or(CertificateError::OtherAuthority)?;
+        let verifier = Arc::clone(authority).current().await;
+        let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
+        verified.map_err(|error| what_is_wrong(&error))?;
+        Ok(leaf)
     }
 }
 
