@@ -31,6 +31,7 @@ use tokio::{
 use crate::config::Endpoint;
 use crate::ids::Verifier;
 use certificate::CertificateError;
+use proofs::NOBODY;
 pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
 pub use roles::RoleBook;
@@ -129,10 +130,8 @@ pub(crate) async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let looked_up = proofs
-        .roles
-        .look_up(proofs.shown(claim.endpoint), claim.role)
-        .await;
+    let role = claim.endpoint.map_or(NOBODY, |_| claim.role);
+    let looked_up = proofs.roles.look_up(proofs.shown(claim.endpoint), role).await;
     let looked_up = match claim.endpoint {
         Some(_) => looked_up,
         None => Err(Refusal::UnknownEndpoint),
@@ -144,15 +143,17 @@ where
         pretended,
         proofs,
     };
-    if login != Login::Certificate {
-        proofs.authorities.pretend(claim.certificates).await;
-    }
+    // For every name: which endpoints ask for a certificate is not to be told by the time.
+    let certificate = match (login, claim.endpoint) {
+        (Login::Certificate, Some(endpoint)) => attempt.check_certificate(endpoint).await,
+        _ => attempt.check_certificate(proofs.shown(None)).await,
+    };
     let proved = match login {
         Login::Scram => by_scram::log_in(stream, attempt).await,
         Login::Password => by_password::log_in(stream, attempt).await,
         Login::Token => by_token::log_in(stream, attempt).await,
         Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
-        Login::Certificate => by_certificate::log_in(stream, attempt).await,
+        Login::Certificate => by_certificate::log_in(stream, attempt, certificate).await,
     };
     if let (Err(AuthError::Refused { .. }), Some(endpoint)) = (&proved, claim.endpoint) {
         proofs.roles.suspect(endpoint);
@@ -207,7 +208,7 @@ impl Attempt<'_> {
 
     /// The role, which has just proved its password, unless the password's time is over or a certificate is missing.
     async fn accepted(self) -> Result<Known, AuthError> {
-        let certificate = self.check_certificate().await;
+        let certificate = self.check_own_certificate().await;
         let known = self.looked_up.map_err(|refusal| self.claim.refused(refusal))?;
         if known.is_expired(SystemTime::now()) {
             return Err(self.claim.refused(Refusal::Expired));
@@ -222,11 +223,16 @@ impl Attempt<'_> {
     }
 
     /// Whether the client has shown the certificate that its endpoint wants beside other proofs, if it wants any.
-    async fn check_certificate(&self) -> Result<(), Refusal> {
-        let endpoint = self.claim.endpoint;
-        let Some((endpoint, rules)) =
-            endpoint.and_then(|endpoint| Some((endpoint, endpoint.client_certificates.as_ref()?)))
-        else {
+    async fn check_own_certificate(&self) -> Result<(), Refusal> {
+        match self.claim.endpoint {
+            Some(endpoint) => self.check_certificate(endpoint).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the client has shown a certificate that this endpoint lets its role in with, if it wants any.
+    async fn check_certificate(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
+        let Some(rules) = endpoint.client_certificates.as_ref() else {
             return Ok(());
         };
         let other = Refusal::Certificate(CertificateError::OtherRole);

@@ -13,13 +13,17 @@ use super::{
     roles::Login,
 };
 
-/// Lets a client in whose certificate names the role. Not cancel safe.
-pub(super) async fn log_in<S>(stream: &mut S, attempt: Attempt<'_>) -> Result<Proof, AuthError>
+/// Lets a client in whose certificate names the role, as `certificate` says. Not cancel safe.
+pub(super) async fn log_in<S>(
+    stream: &mut S,
+    attempt: Attempt<'_>,
+    certificate: Result<(), Refusal>,
+) -> Result<Proof, AuthError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let checked = match attempt.claim.endpoint {
-        Some(endpoint) if endpoint.client_certificates.is_some() => attempt.check_certificate().await,
+        Some(endpoint) if endpoint.client_certificates.is_some() => certificate,
         // Never by a checked configuration; nobody comes in by this either.
         Some(_) | None => Err(Refusal::Certificate(CertificateError::Missing)),
     };

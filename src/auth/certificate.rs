@@ -46,11 +46,7 @@ pub(crate) enum CertificateError {
 }
 
 /// The authorities of all endpoints.
-pub(super) struct AuthorityBook {
-    by_file: HashMap<PathBuf, Arc<Authority>>,
-    /// The file of one of them.
-    any: Option<PathBuf>,
-}
+pub(super) struct AuthorityBook(HashMap<PathBuf, Arc<Authority>>);
 
 /// Who signs certificates of clients.
 struct Authority {
@@ -77,31 +73,18 @@ impl AuthorityBook {
             .endpoints
             .values()
             .filter_map(|e| e.client_certificates.as_ref());
-        let mut by_file = HashMap::new();
+        let mut authorities = HashMap::new();
         for rule in rules {
-            if !by_file.contains_key(&rule.ca) {
-                by_file.insert(rule.ca.clone(), Arc::new(Authority::load(&rule.ca)?));
+            if !authorities.contains_key(&rule.ca) {
+                authorities.insert(rule.ca.clone(), Arc::new(Authority::load(&rule.ca)?));
             }
         }
-        let any = by_file.keys().next().cloned();
-        Ok(Self { by_file, any })
+        Ok(Self(authorities))
     }
 
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        Self {
-            by_file: HashMap::new(),
-            any: None,
-        }
-    }
-
-    /// As much work as [`Self::check`] has with a stranger's certificate, for endpoints that ask for none and for names that
-    /// nobody has: which endpoints ask for one is not to be told by the time. Cancel safe.
-    pub(super) async fn pretend(&self, chain: &[CertificateDer<'static>]) {
-        if let Some(ca) = &self.any {
-            // Whatever comes of it.
-            let _ = self.verify(ca, chain).await;
-        }
+        Self(HashMap::new())
     }
 
     /// Whether the first certificate of `chain` is one of these rules, and names one of `wanted`. Cancel safe.
@@ -112,10 +95,7 @@ impl AuthorityBook {
         wanted: &[&str],
     ) -> Result<(), CertificateError> {
         let (leaf, intermediates) = chain.split_first().ok_or(CertificateError::Missing)?;
-        let authority = self
-            .by_file
-            .get(&rules.ca)
-            .ok_or(CertificateError::OtherAuthority)?;
+        let authority = self.0.get(&rules.ca).ok_or(CertificateError::OtherAuthority)?;
         let verifier = Arc::clone(authority).current().await;
         let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
         verified.map_err(|error| what_is_wrong(&error))?;
@@ -127,20 +107,6 @@ impl AuthorityBook {
         } else {
             Err(CertificateError::OtherRole)
         }
-    }
-
-    /// Whether the authority of this file has signed the first certificate of `chain`, which is returned.
-    async fn verify<'c>(
-        &self,
-        ca: &Path,
-        chain: &'c [CertificateDer<'static>],
-    ) -> Result<&'c CertificateDer<'static>, CertificateError> {
-        let (leaf, intermediates) = chain.split_first().ok_or(CertificateError::Missing)?;
-        let authority = self.by_file.get(ca).ok_or(CertificateError::OtherAuthority)?;
-        let verifier = Arc::clone(authority).current().await;
-        let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
-        verified.map_err(|error| what_is_wrong(&error))?;
-        Ok(leaf)
     }
 }
 

@@ -57,7 +57,7 @@ fn proofs(book: RoleBook) -> Proofs {
 }
 
 fn pretending(login: LoginMethod, book: Arc<RoleBook>) -> Proofs {
-    Proofs::of(pretended(login, None), TokenBook::of([].into_iter()), book)
+    Proofs::of(Arc::new(pretended(login)), TokenBook::of([].into_iter()), book)
 }
 
 fn role(verifier: Verifier) -> Role {
