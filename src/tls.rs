@@ -35,6 +35,7 @@ pub use watch::Watching;
 pub(crate) use client_check::client_verifier;
 pub(crate) use dial::SSL_REQUEST;
 pub(crate) use end_point::end_point;
+pub(crate) use server_check::client_config;
 pub(crate) use store::read_certificates;
 pub(crate) use watch::{Folders, until_quiet};
 pub(crate) use web::web_client;

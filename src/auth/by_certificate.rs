@@ -13,17 +13,13 @@ use super::{
     roles::Login,
 };
 
-/// Lets a client in whose certificate names the role, as `certificate` says. Not cancel safe.
-pub(super) async fn log_in<S>(
-    stream: &mut S,
-    attempt: Attempt<'_>,
-    certificate: Result<(), Refusal>,
-) -> Result<Proof, AuthError>
+/// Lets a client in whose certificate names the role. Not cancel safe.
+pub(super) async fn log_in<S>(stream: &mut S, attempt: Attempt<'_>) -> Result<Proof, AuthError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let checked = match attempt.claim.endpoint {
-        Some(endpoint) if endpoint.client_certificates.is_some() => certificate,
+        Some(endpoint) if endpoint.client_certificates.is_some() => attempt.certificate,
         // Never by a checked configuration; nobody comes in by this either.
         Some(_) | None => Err(Refusal::Certificate(CertificateError::Missing)),
     };
@@ -35,6 +31,7 @@ where
     let Attempt {
         claim,
         looked_up,
+        certificate,
         pretended,
         proofs,
     } = attempt;
@@ -56,6 +53,7 @@ where
             ..claim
         },
         looked_up: Err(refusal),
+        certificate,
         pretended,
         proofs,
     };

@@ -24,8 +24,8 @@ pub struct Proofs {
     nobodys: Arc<Endpoint>,
 }
 
-/// What `[defaults]` says, and so what most endpoints do, as an endpoint without roles: a name that nobody has takes
-/// every step, and all the time, that one of theirs takes.
+/// What `[defaults]` says, and so what most endpoints do, as an endpoint: a name that nobody has takes every step, and
+/// all the time, that one of theirs takes.
 fn nobodys(config: &Config) -> Arc<Endpoint> {
     let mut rules = config.endpoints.values().map(|one| &one.client_certificates);
     Arc::new(Endpoint {
@@ -37,7 +37,7 @@ fn nobodys(config: &Config) -> Arc<Endpoint> {
 }
 
 /// The role that is looked up at an endpoint that does not exist, whoever comes: to find one takes longer than not to.
-pub(super) const NOBODY: &[u8] = b"nobody";
+pub(super) const NOBODY: &str = "nobody";
 
 /// Were this somebody's name, nothing but a little time would be lost.
 pub(super) fn pretended(login: LoginMethod) -> Endpoint {
@@ -55,7 +55,7 @@ pub(super) fn pretended(login: LoginMethod) -> Endpoint {
     };
     Endpoint {
         login,
-        roles: BTreeMap::from([(String::from_utf8_lossy(NOBODY).into_owned(), nobody)]),
+        roles: BTreeMap::from([(NOBODY.to_owned(), nobody)]),
         ..Endpoint::without_compute("no-such-endpoint")
     }
 }

@@ -94,7 +94,7 @@ impl Command {
             return Ok(Self::Nothing(""));
         };
         let verb = first.to_ascii_uppercase();
-        let wanted = match (verb.as_str(), rest) {
+        let (tag, wanted) = match (verb.as_str(), rest) {
             ("SHOW", [table]) => {
                 return Shown::named(table)
                     .map(Self::Show)
@@ -103,38 +103,23 @@ impl Command {
             ("SHOW", _) => return Err(Misunderstood::ShowOneWord),
             // Exporters and drivers set what means nothing here.
             ("SET", _) => return Ok(Self::Nothing("SET")),
-            ("RELOAD", []) => Wanted::Reload,
-            ("PAUSE", rest) => Wanted::Pause(one_or_all(rest)?),
-            ("RESUME", rest) => Wanted::Resume(one_or_all(rest)?),
-            ("RECONNECT", rest) => Wanted::Reconnect(one_or_all(rest)?),
-            ("SUSPEND", rest) => Wanted::Suspend(one_or_all(rest)?),
-            ("WAKE", [one]) => Wanted::Wake(name(one)?),
-            ("DISABLE", [one]) => Wanted::Disable(name(one)?),
-            ("ENABLE", [one]) => Wanted::Enable(name(one)?),
-            ("KILL", [one]) => Wanted::Kill(name(one)?),
-            ("SHUTDOWN", []) => Wanted::Shutdown,
+            ("RELOAD", []) => ("RELOAD", Wanted::Reload),
+            ("PAUSE", rest) => ("PAUSE", Wanted::Pause(one_or_all(rest)?)),
+            ("RESUME", rest) => ("RESUME", Wanted::Resume(one_or_all(rest)?)),
+            ("RECONNECT", rest) => ("RECONNECT", Wanted::Reconnect(one_or_all(rest)?)),
+            ("SUSPEND", rest) => ("SUSPEND", Wanted::Suspend(one_or_all(rest)?)),
+            ("WAKE", [one]) => ("WAKE", Wanted::Wake(name(one)?)),
+            ("DISABLE", [one]) => ("DISABLE", Wanted::Disable(name(one)?)),
+            ("ENABLE", [one]) => ("ENABLE", Wanted::Enable(name(one)?)),
+            ("KILL", [one]) => ("KILL", Wanted::Kill(name(one)?)),
+            ("SHUTDOWN", []) => ("SHUTDOWN", Wanted::Shutdown),
             ("WAKE" | "DISABLE" | "ENABLE" | "KILL", _) => {
                 return Err(Misunderstood::NeedsEndpoint(verb));
             }
             _ => return Err(Misunderstood::UnknownCommand((*first).to_owned())),
         };
-        Ok(Self::Orders(tag(&verb), wanted))
+        Ok(Self::Orders(tag, wanted))
     }
-}
-
-fn tag(verb: &str) -> &'static str {
-    const TAGS: [&str; 9] = [
-        "PAUSE",
-        "RESUME",
-        "RECONNECT",
-        "SUSPEND",
-        "WAKE",
-        "DISABLE",
-        "ENABLE",
-        "KILL",
-        "SHUTDOWN",
-    ];
-    TAGS.into_iter().find(|tag| *tag == verb).unwrap_or_default()
 }
 
 fn one_or_all(words: &[&str]) -> Result<Option<EndpointName>, Misunderstood> {
@@ -165,6 +150,8 @@ mod tests {
     fn commands_are_understood_in_any_case_and_with_quotes() {
         let all = Command::Orders("PAUSE", Wanted::Pause(None));
         assert_eq!(Command::parse(" pause ; "), Ok(all));
+        let reload = Command::Orders("RELOAD", Wanted::Reload);
+        assert_eq!(Command::parse("reload"), Ok(reload));
         let one = Command::Orders("KILL", Wanted::Kill(main()));
         assert_eq!(Command::parse("Kill \"demo-main\""), Ok(one));
         assert_eq!(Command::parse("show Pools;"), Ok(Command::Show(Shown::Pools)));
@@ -193,6 +180,7 @@ mod tests {
             );
         }
     }
+
     #[test]
     fn every_error_is_in_the_table_of_the_guide() {
         let told = [documented::told::<Misunderstood>(), documented::told::<Undone>()];

@@ -3,16 +3,11 @@
 //! The handshake proves that the server has the certificate's key, and trusts nobody: what would be refused is found
 //! afterwards, all of it, and before anything secret is sent. Revocation is not looked at, as in libpq's default.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor, verify_server_name,
-    },
-    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    Error, RootCertStore,
+    client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -21,7 +16,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate};
 
 use super::conninfo::{Roots, SslMode};
-use crate::tls::{ALPN_POSTGRESQL, provider, read_certificates};
+use crate::config::ServerTls;
+use crate::tls::{client_config, provider, read_certificates};
 
 /// A name with a certificate that lasts less than this deserves a word.
 pub(super) const DAYS_FEW: i64 = 14;
@@ -75,16 +71,8 @@ pub(super) async fn handshake(
     stream: TcpStream,
     name: ServerName<'static>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let anybody = Anybody(provider().signature_verification_algorithms);
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("the provider has suites for tls 1.2 and 1.3")
-        .dangerous() // rustls' word for a check of one's own
-        .with_custom_certificate_verifier(Arc::new(anybody))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
-    config.resumption = Resumption::disabled();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    let config = client_config(&ServerTls::Require).map_err(io::Error::other)?;
+    TlsConnector::from(config).connect(name, stream).await
 }
 
 /// What is to be said about a chain, the server's own certificate first. `Err`: it cannot be read.
@@ -215,45 +203,6 @@ pub(super) fn list(names: &[String]) -> String {
         [] => "no name at all".to_owned(),
         names if names.len() <= SHOWN => names.join(", "),
         names => format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN),
-    }
-}
-
-/// Takes every certificate whose key the server has.
-#[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }
 
