@@ -154,9 +154,6 @@ where
         Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
         Login::Certificate => by_certificate::log_in(stream, attempt).await,
     };
-    if let (Err(AuthError::Refused { .. }), Some(endpoint)) = (&proved, claim.endpoint) {
-        proofs.roles.suspect(endpoint);
-    }
     let Proof { credential, ends_at } = proved?;
     let (Some(endpoint), Ok(role)) = (claim.endpoint, str::from_utf8(claim.role)) else {
         unreachable!("only a known role of a known endpoint has a credential")

@@ -614,6 +614,8 @@ async fn a_password_that_was_changed_unseen_is_right_from_the_second_try_on() {
             ..
         })
     ));
+    // Whoever has told the client.
+    house.proofs.roles.suspect(&house.endpoint);
     house.proofs.roles.drain().await;
     assert!(outcome(&house, house.claim("app"), "new").await.0.is_ok());
 }

@@ -168,6 +168,7 @@ async fn not_proved(
     knocked: Knocked<'_>,
     (house, record): (&House, &SessionRecord),
 ) -> Outcome {
+    let suspected = knocked.endpoint.filter(|_| error.is_wrong_password());
     // Counted first: the next guess may come before this one has read what came of it.
     let why = knocked.failed(&error, record, &house.storms);
     if why == LOCKED_OUT {
@@ -175,6 +176,10 @@ async fn not_proved(
     }
     let mut outcome = refuse(stream, &error, record).await;
     outcome.what.push_str(why);
+    // Behind the answer, or its time would tell that there is such an endpoint.
+    if let Some(endpoint) = suspected {
+        house.roles.suspect(endpoint);
+    }
     outcome
 }
 

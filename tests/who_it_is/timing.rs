@@ -15,8 +15,9 @@ use super::{
 use crate::harness::{
     certificates::{Authority, ServerCertificate},
     gateway::{DOMAIN, Gateway, Setup},
-    postgres::PASSWORD,
+    postgres::{PASSWORD, SUPERUSER},
     raw::{self, Message, Raw},
+    wait::until,
 };
 
 /// Logins of each side, beside those that warm up what is made only once.
@@ -34,8 +35,14 @@ const DISTANCE_BY_CHANCE_MAX: f64 = 0.062;
 /// One of these tests at a time: they would measure one another.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Who is refused: a role that exists, one that does not, one at an endpoint that does not.
-const SIDES: [(&str, &str); 3] = [("tim-known", "app"), ("tim-known", "ape"), ("tim-knows", "app")];
+/// Who is refused, by endpoint and role: a role that exists, one that does not, one at an endpoint that does not.
+type Sides = [(&'static str, &'static str); 3];
+const LISTED: Sides = [("tim-known", "app"), ("tim-known", "ape"), ("tim-knows", "app")];
+const READ: Sides = [
+    ("tim-read", SUPERUSER),
+    ("tim-read", "postgrex"),
+    ("tim-reed", SUPERUSER),
+];
 
 /// What a stranger says.
 #[derive(Debug, Clone)]
@@ -109,13 +116,18 @@ impl Timed {
 }
 
 /// Of each word the times of each side, sorted.
-async fn measured(gateway: &Gateway, attempt: &Try, shown: Option<&ServerCertificate>) -> Vec<[Vec<f64>; 3]> {
+async fn measured(
+    gateway: &Gateway,
+    sides: &Sides,
+    attempt: &Try,
+    shown: Option<&ServerCertificate>,
+) -> Vec<[Vec<f64>; 3]> {
     let mut words: Vec<[Vec<f64>; 3]> = Vec::new();
     for round in 0..WARMING + SAMPLES {
         let mut order = [0, 1, 2];
         order.shuffle(&mut rand::rng());
         for side in order {
-            let took = refusal(gateway, SIDES[side], attempt, shown).await;
+            let took = refusal(gateway, sides[side], attempt, shown).await;
             if round >= WARMING {
                 words.resize_with(took.len(), Default::default);
                 words
@@ -138,14 +150,14 @@ fn distance(one: &[f64], other: &[f64]) -> f64 {
 }
 
 /// What can be told from these samples; empty: nothing.
-fn told(words: &[[Vec<f64>; 3]]) -> String {
+fn told(sides: &Sides, words: &[[Vec<f64>; 3]]) -> String {
     let mut told = String::new();
     for ((word, all), other) in (0..).zip(words).flat_map(|word| [(word, 1), (word, 2)]) {
         let (a, b) = (all[0][SAMPLES / 2], all[other][SAMPLES / 2]);
         let (medians, distance) = ((a - b).abs() / a.max(b), distance(&all[0], &all[other]));
         let figures = format!(
             "word {word}, {:?}: medians {a:e} {b:e}, distance {distance:.3}",
-            SIDES[other]
+            sides[other]
         );
         eprintln!("{figures}");
         let are_other = medians > MEDIANS_APART_MAX && distance > DISTANCE_BY_CHANCE_MAX;
@@ -157,11 +169,11 @@ fn told(words: &[[Vec<f64>; 3]]) -> String {
 }
 
 /// Nothing can be told; a machine that was busy with one side gets a second try.
-async fn assert_alike(gateway: &Gateway, attempt: &Try, shown: Option<&ServerCertificate>) {
+async fn assert_alike(gateway: &Gateway, sides: &Sides, attempt: &Try, shown: Option<&ServerCertificate>) {
     let _alone = ALONE.lock().await;
-    let first = told(&measured(gateway, attempt, shown).await);
+    let first = told(sides, &measured(gateway, sides, attempt, shown).await);
     if !first.is_empty() {
-        let second = told(&measured(gateway, attempt, shown).await);
+        let second = told(sides, &measured(gateway, sides, attempt, shown).await);
         assert!(second.is_empty(), "{attempt:?}\n{first}{second}");
     }
     gateway.server.stop().await;
@@ -172,9 +184,14 @@ fn known(setup: Setup) -> Setup {
     known_with(setup, "")
 }
 
-fn known_with(setup: Setup, keys: &str) -> Setup {
+/// Clients come over a Unix socket, too.
+fn with_socket(setup: Setup) -> Setup {
     let socket = setup.path().join("s");
-    setup.listen(&format!("[\"127.0.0.1:0\", {{ unix = {socket:?} }}]")).tenants(&format!(
+    setup.listen(&format!("[\"127.0.0.1:0\", {{ unix = {socket:?} }}]"))
+}
+
+fn known_with(setup: Setup, keys: &str) -> Setup {
+    with_socket(setup).tenants(&format!(
         "[tenants.acme.endpoints.tim-known]\nroles.app.verifier = \"{}\"\nroles.app.server_password = \"x\"\n\
          compute = {{ kind = \"fixed\", address = \"127.0.0.1:1\" }}\n{keys}\n",
         verifier(PASSWORD)
@@ -184,7 +201,16 @@ fn known_with(setup: Setup, keys: &str) -> Setup {
 #[tokio::test]
 async fn a_wrong_proof_takes_as_long_whatever_exists() {
     let gateway = known(Setup::new()).start().await;
-    assert_alike(&gateway, &Try::Scram, None).await;
+    assert_alike(&gateway, &LISTED, &Try::Scram, None).await;
+}
+
+/// Roles that were read from Postgres, and are remembered while it sleeps.
+#[tokio::test]
+async fn a_wrong_proof_takes_as_long_where_roles_are_read() {
+    let setup = with_socket(Setup::new()).process("tim-read", "suspend_after = \"100ms\"");
+    let gateway = setup.start().await;
+    until("the compute to sleep", async || !gateway.is_awake("tim-read")).await;
+    assert_alike(&gateway, &READ, &Try::Scram, None).await;
 }
 
 #[tokio::test]
@@ -192,13 +218,13 @@ async fn a_wrong_password_takes_as_long_whatever_exists() {
     let gateway = known(Setup::new().tenants("[defaults]\nlogin = \"password\"\n"))
         .start()
         .await;
-    assert_alike(&gateway, &Try::Says("wrong".to_owned()), None).await;
+    assert_alike(&gateway, &LISTED, &Try::Says("wrong".to_owned()), None).await;
 }
 
 #[tokio::test]
 async fn a_token_for_another_role_takes_as_long_whatever_exists() {
     let gateway = known(with_tokens(Setup::new(), "token", "")).start().await;
-    assert_alike(&gateway, &Try::Says(token("somebody")), None).await;
+    assert_alike(&gateway, &LISTED, &Try::Says(token("somebody")), None).await;
 }
 
 #[tokio::test]
@@ -211,5 +237,5 @@ async fn a_strangers_certificate_takes_as_long_whatever_exists() {
     let keys = format!("login = \"certificate\"\nclient_certificates = {{ ca = {ca:?} }}");
     let gateway = known_with(setup, &keys).start().await;
     let shown = Authority::new().certify_client("app", Vec::new(), |_| ());
-    assert_alike(&gateway, &Try::Scram, Some(&shown)).await;
+    assert_alike(&gateway, &LISTED, &Try::Scram, Some(&shown)).await;
 }
