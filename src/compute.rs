@@ -2,12 +2,14 @@
 //!
 //! A compute does not know clients, leases or when to sleep: `wake` decides, a compute does. One file per kind.
 
+pub(crate) mod command;
 pub(crate) mod fixed;
 pub(crate) mod process;
 
 use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::config::{ServerAddress, ServerTls};
 use crate::tls::Stream;
@@ -108,10 +110,23 @@ impl ComputeError {
     }
 }
 
+/// Looking reads a few small files, or asks a local program once.
+const INSPECT_MAX: Duration = Duration::from_secs(10);
+
 /// One compute. `wake` never calls two of these methods at the same time for one compute.
 pub trait Compute: Send + Sync + 'static {
     /// Whether it can be stopped at all; a fixed server cannot, and is never suspended.
     fn can_suspend(&self) -> bool;
+
+    /// Whether it can be started: only then is it worth looking at one that cannot be reached.
+    fn can_start(&self) -> bool {
+        self.can_suspend()
+    }
+
+    /// How long [`Compute::inspect`] may take.
+    fn inspect_max(&self) -> Duration {
+        INSPECT_MAX
+    }
 
     /// Looks, without starting anything: `Some` where it already runs (after a crash of pgwake).
     ///
@@ -131,4 +146,25 @@ pub trait Compute: Send + Sync + 'static {
     /// # Errors
     /// Where something of it is still running afterwards.
     fn stop(&self) -> BoxFuture<'_, Result<(), ComputeError>>;
+}
+
+/// How long each part of a start took.
+struct Phases {
+    since: Instant,
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Phases {
+    fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            done: Vec::new(),
+        }
+    }
+
+    fn end(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.done.push((name, now - self.since));
+        self.since = now;
+    }
 }

@@ -9,6 +9,7 @@ mod address;
 mod admin;
 mod built_in;
 mod check;
+mod compute;
 mod duration;
 mod file;
 mod network;
@@ -41,6 +42,7 @@ use crate::audit;
 use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
 pub use admin::{Admin, Operator, OperatorRight};
+pub use compute::{CommandCompute, CommandLine, FixedCompute, ServerAddress, ServerTls, Variable};
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
@@ -200,6 +202,8 @@ pub struct Limits {
     pub tcp_user_timeout: Duration,
     /// An idle connection is probed after this (TCP keepalive).
     pub tcp_keepalive: Duration,
+    /// Most commands that start or stop computes at once; as many again that look at them.
+    pub commands_at_once: usize,
     /// What all clients together may have.
     pub quota: Quota,
 }
@@ -340,6 +344,8 @@ pub enum Compute {
     Process(ProcessCompute),
     /// A server that is always there.
     Fixed(FixedCompute),
+    /// A server that commands start and stop.
+    Command(Box<CommandCompute>),
 }
 
 /// A local Postgres data directory.
@@ -355,46 +361,4 @@ pub struct ProcessCompute {
     pub database: Option<String>,
     /// Role that owns it; `None`: the first listed role.
     pub owner: Option<String>,
-}
-
-/// A server reached over TCP or a Unix socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FixedCompute {
-    /// Where it listens.
-    pub address: ServerAddress,
-    /// How it is reached over TCP.
-    pub tls: ServerTls,
-}
-
-/// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ServerAddress {
-    /// Host name or IP address, and port.
-    Tcp {
-        /// Host name or IP address.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// The socket file itself.
-    Unix(PathBuf),
-}
-
-/// TLS towards a server, in libpq's terms (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ServerTls {
-    /// Plaintext.
-    Disable,
-    /// Encrypted; the certificate is not checked.
-    Require,
-    /// The chain must lead to `ca`.
-    VerifyCa {
-        /// PEM file with the trusted roots.
-        ca: PathBuf,
-    },
-    /// As `VerifyCa`, and the certificate must name the host.
-    VerifyFull {
-        /// PEM file with the trusted roots.
-        ca: PathBuf,
-    },
 }

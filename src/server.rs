@@ -40,7 +40,7 @@ use crate::supervisor::Supervisor;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::Wakes;
-use endpoints::{add_computes, ask_clients, places, poolings, process_compute};
+use endpoints::{Means, add_computes, ask_clients, places, poolings, process_compute};
 use following::Following;
 use operators::{doors, sum_up, view, watched};
 use supervision::Supervision;
@@ -52,6 +52,9 @@ pub use reload::{ReloadError, Reloader};
 
 /// After `drain_timeout` every session is told to end; how long they may take for that.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long clients are kept out so that all computes may be looked at.
+const LOOKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why pgwake does not start.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +131,8 @@ impl Server {
         )?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let quotas = Quotas::new(&config);
-        add_computes(&config, &wakes, &quotas)?;
+        let means = Means::new(&config, tasks.clone());
+        add_computes(&config, &wakes, &quotas, &means)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let (console, doors) = doors(&config)?;
         let house = Arc::new(House {
@@ -154,7 +158,7 @@ impl Server {
         });
         standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;
         let connected = wiring.clone().connect(&house);
-        let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), store.clone(), config);
+        let reloader = Reloader::new(house.clone(), wiring, means, store.clone(), config);
         let reloader = Arc::new(reloader);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
@@ -175,10 +179,19 @@ impl Server {
         };
         let admin = Admin::start(doors, server.view.clone());
         server.admin = Some(admin.map_err(cannot("start the thread for operators"))?);
-        server.house.wakes.inspect_all().await;
+        server.look_at_computes().await;
         server.open(bound);
         server.view.opened();
         Ok(server)
+    }
+
+    /// Who runs already should be known before a client asks; who does not answer keeps nobody from coming in.
+    async fn look_at_computes(&self) {
+        let wakes = self.house.wakes.clone();
+        let looking = self.tasks.spawn(async move { wakes.inspect_all().await });
+        if timeout(LOOKING_TIMEOUT, looking).await.is_err() {
+            tracing::warn!("not all computes could be looked at yet; looking goes on");
+        }
     }
 
     fn open(&self, bound: Vec<Bound>) {

@@ -309,6 +309,8 @@ fn compute(endpoint: &Endpoint) -> Value {
             "kind": "process", "data_dir": process.data_dir.display().to_string(),
         }),
         Compute::Fixed(_) => json!({ "kind": "fixed" }),
+        // What the commands are is for whoever may read the configuration.
+        Compute::Command(_) => json!({ "kind": "command" }),
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     refusal::Refusal,
     secrets::{Credential, ITERATIONS_DEFAULT},
 };
-use crate::config::{Compute, Endpoint, LoginMethod, RolesFrom, ServerAddress};
+use crate::config::{Endpoint, LoginMethod, RolesFrom};
 use crate::ids::{EndpointName, Secret, Verifier};
 pub(crate) use crate::store::ReadRole;
 use crate::store::{MockSecret, Store, StoreError};
@@ -95,11 +95,7 @@ pub(crate) struct Known {
 impl Known {
     /// What pgwake logs in with for a role that has proved itself by no password.
     pub(crate) fn server_login(self, endpoint: Option<&Arc<Endpoint>>) -> Result<Credential, Refusal> {
-        let has_socket = match endpoint.map(|endpoint| &endpoint.compute) {
-            Some(Compute::Process(_)) => true,
-            Some(Compute::Fixed(fixed)) => matches!(fixed.address, ServerAddress::Unix(_)),
-            None => false,
-        };
+        let has_socket = endpoint.is_some_and(|endpoint| endpoint.compute.tcp_host().is_none());
         match self.server_password {
             Some(password) => Ok(Credential::Password(password)),
             None if has_socket => Ok(Credential::Socket),

@@ -4,14 +4,14 @@
 
 mod limits;
 mod places;
+mod servers;
 
 use std::{io, path::Path};
 
 use crate::audit::{To, WhenFull};
 use crate::config::{
-    Compute, Config, DurationText, Endpoint, FixedCompute, GateRules, Level, Loaded, LoginMethod,
-    OriginsByKey, Pool, Problems, ProcessCompute, RateText, RolesFrom, ServerTls, SizeText, TokenKeys,
-    Tokens, WakeOn, load, nearest,
+    Compute, Config, DurationText, Endpoint, GateRules, Level, Loaded, LoginMethod, OriginsByKey, Pool,
+    Problems, ProcessCompute, RateText, RolesFrom, SizeText, TokenKeys, Tokens, WakeOn, load, nearest,
 };
 use crate::metrics::Per;
 use places::{databases, listen, server};
@@ -74,6 +74,7 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
         let compute = match &endpoint.compute {
             Compute::Process(process) => format!("process {}", process.data_dir.display()),
             Compute::Fixed(fixed) => format!("fixed {}", server(&fixed.address)),
+            Compute::Command(command) => servers::command_line(command),
         };
         let name = endpoint.name.as_str();
         writeln!(out, "  {name:width$}  tenant {}, {compute}", endpoint.tenant)?;
@@ -185,6 +186,7 @@ fn process_values(config: &Config) -> Values {
     ] {
         add(key, quoted(DurationText(duration)));
     }
+    add("limits.commands_at_once", limits.commands_at_once.to_string());
     values.extend(limits::of_process(&limits.quota));
     values.extend(gate(&config.gate));
     values
@@ -262,7 +264,8 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
     values.extend(limits::of_endpoint(&endpoint.quotas));
     match &endpoint.compute {
         Compute::Process(process) => values.extend(process_compute(process)),
-        Compute::Fixed(fixed) => values.extend(fixed_compute(fixed)),
+        Compute::Fixed(fixed) => values.extend(servers::fixed(fixed)),
+        Compute::Command(command) => values.extend(servers::command(command)),
     }
     values
 }
@@ -325,25 +328,6 @@ fn process_compute(process: &ProcessCompute) -> Values {
     values
         .map(|(key, value)| (format!("compute.{key}"), value))
         .into()
-}
-
-fn fixed_compute(fixed: &FixedCompute) -> Values {
-    let (tls, ca) = match &fixed.tls {
-        ServerTls::Disable => ("disable", None),
-        ServerTls::Require => ("require", None),
-        ServerTls::VerifyCa { ca } => ("verify-ca", Some(ca)),
-        ServerTls::VerifyFull { ca } => ("verify-full", Some(ca)),
-    };
-    let values = [
-        ("kind", quoted("fixed")),
-        ("address", quoted(server(&fixed.address))),
-        ("tls", quoted(tls)),
-    ];
-    let ca = ca.map(|ca| ("ca", quoted(ca.display())));
-    let values = values.into_iter().chain(ca);
-    values
-        .map(|(key, value)| (format!("compute.{key}"), value))
-        .collect()
 }
 
 fn roles_from(roles_from: &RolesFrom) -> String {

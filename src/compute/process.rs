@@ -14,11 +14,11 @@ mod data_dir;
 mod folder;
 mod launch;
 mod lock;
-mod os_process;
+pub(super) mod os_process;
 mod pid_file;
 mod postmaster;
 mod programs;
-mod server_log;
+pub(super) mod server_log;
 mod site;
 pub(crate) mod sockets;
 mod survey;
@@ -27,11 +27,7 @@ mod turn;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{
-    sync::Mutex,
-    task::spawn_blocking,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
 
 pub(crate) use self::creation::Creation;
 use self::{
@@ -45,7 +41,7 @@ use self::{
     survey::{Found, end_residents, survey},
     turn::{Held, Turn, died},
 };
-use super::{Address, Compute, ComputeError, Running};
+use super::{Address, Compute, ComputeError, Phases, Running};
 use crate::config::{self, ServerAddress, ServerTls};
 use crate::ids::EndpointName;
 
@@ -290,28 +286,13 @@ impl fmt::Debug for ProcessCompute {
     }
 }
 
-/// How long each part of a start took.
-struct Phases {
-    since: Instant,
-    done: Vec<(&'static str, Duration)>,
-}
-
-impl Phases {
-    fn begin() -> Self {
-        Self {
-            since: Instant::now(),
-            done: Vec::new(),
-        }
-    }
-
-    fn end(&mut self, name: &'static str) {
-        let now = Instant::now();
-        self.done.push((name, now - self.since));
-        self.since = now;
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ComputeError> {
+/// Work that blocks, on a thread that may.
+///
+/// # Errors
+/// It did not come to its end.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ComputeError> {
     spawn_blocking(work)
         .await
         .map_err(|error| ComputeError::new(format!("an unfinished step: {error}")))

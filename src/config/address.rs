@@ -142,6 +142,21 @@ fn parse_server(text: &str, spot: &Spot) -> Result<ServerAddress, Wrong> {
         check_socket_path(&path)?;
         return Ok(ServerAddress::Unix(path));
     }
+    parse_tcp(text)
+}
+
+impl ServerAddress {
+    /// An address that a program has printed: nothing is looked up or completed, and a socket's path has to be whole.
+    pub(crate) fn parse_printed(text: &str) -> Option<Self> {
+        if !text.starts_with('/') {
+            return parse_tcp(text).ok();
+        }
+        let right = text.len() <= SOCKET_PATH_BYTES_MAX && !text.contains(char::is_control);
+        right.then(|| Self::Unix(text.into()))
+    }
+}
+
+fn parse_tcp(text: &str) -> Result<ServerAddress, Wrong> {
     let wrong = |fix: String| Wrong::new(format!("{text:?} is not a host and a port"), fix);
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Err(wrong(format!("write \"{}\"", SocketAddr::new(ip, 5432))));
@@ -149,7 +164,8 @@ fn parse_server(text: &str, spot: &Spot) -> Result<ServerAddress, Wrong> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(wrong(format!("write \"{text}:5432\"")));
     };
-    let Ok(port @ 1..) = port.parse() else {
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(port @ 1..) = port.parse().ok().filter(|_| digits) else {
         return Err(wrong(format!("write \"{host}:5432\", with the server's port")));
     };
     let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -242,6 +258,39 @@ mod tests {
             ),
         ] {
             assert_eq!(server(text).unwrap_err().fix, fix, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_prints_is_an_address_or_nothing() {
+        let tcp = |host: &str, port| {
+            let host = host.to_owned();
+            Some(ServerAddress::Tcp { host, port })
+        };
+        let printed = ServerAddress::parse_printed;
+        assert_eq!(printed("127.0.0.1:5433"), tcp("127.0.0.1", 5433));
+        assert_eq!(printed("[::1]:5432"), tcp("::1", 5432));
+        assert_eq!(printed("db-7.internal:5432"), tcp("db-7.internal", 5432));
+        assert_eq!(
+            printed("/run/a/.s.PGSQL.5432"),
+            Some(ServerAddress::Unix("/run/a/.s.PGSQL.5432".into()))
+        );
+        let long = format!("/{}", "a".repeat(107));
+        for text in [
+            "",
+            "5432",
+            "db-7",
+            "127.0.0.1:0",
+            "127.0.0.1:65536",
+            "::1:5432",
+            "a b:5432",
+            "db:5432 ",
+            "db:+5432",
+            "run/.s.PGSQL.5432",
+            "/run/a\nb",
+            &long,
+        ] {
+            assert_eq!(printed(text), None, "{text:?}");
         }
     }
 

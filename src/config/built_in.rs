@@ -29,6 +29,10 @@ pub(crate) const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// `stop_timeout`
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// `compute.status_timeout`: systemctl, docker and the like answer at once; one that hangs holds up its endpoint alone.
+pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// `compute.status_every`
+pub(crate) const STATUS_EVERY: Duration = Duration::from_secs(30);
 /// `login`
 pub(crate) const LOGIN: LoginMethod = LoginMethod::Auto;
 /// `tokens.role_claim`
@@ -56,6 +60,7 @@ impl Default for Limits {
             // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.
             tcp_user_timeout: Duration::from_secs(15 * 60),
             tcp_keepalive: Duration::from_secs(60),
+            commands_at_once: 16,
             quota: Quota {
                 clients_max: Some(CLIENTS_MAX),
                 ..Quota::default()

@@ -6,6 +6,7 @@
 mod admin;
 mod audit;
 mod certificates;
+mod command;
 mod compute;
 mod endpoint;
 mod gate;
@@ -174,6 +175,9 @@ fn check_certificates(root: &Root, origins: &mut OriginsByKey, report: &mut Repo
 fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report: &mut Report) -> Limits {
     let default = Limits::default();
     let quota = quota::of_process(table, origins, report);
+    let commands_at_once = table.key(|table| &table.commands_at_once);
+    record_own(origins, "limits.commands_at_once", commands_at_once);
+    let commands_at_once = commands_at_once.given();
     let mut duration = |name: &str, pick: fn(&LimitsTable) -> &Setting<Duration>, range, default| {
         let setting = table.key(pick);
         record_own(origins, &format!("limits.{name}"), setting);
@@ -223,6 +227,7 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
             keepalive,
             default.tcp_keepalive,
         ),
+        commands_at_once: commands_at_once.map_or(default.commands_at_once, |at| at.value.0),
         quota,
     }
 }

@@ -4,6 +4,8 @@
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
 mod admin;
+mod command;
+mod compute;
 mod gate;
 mod proofs;
 mod quota;
@@ -18,14 +20,16 @@ use super::{
     DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
-    problem::{Report, Spot, Wrong},
-    read::{At, List, Named, Opened, Read, Setting, table},
+    problem::{Report, Spot},
+    read::{At, List, Named, Read, Setting, table},
     size::Size,
     tree::{Node, Value},
-    value::{AuditTo, Count, DatabaseName, RoleName, ServerTlsMode, read_word},
+    value::{AuditTo, Count, DatabaseName, RoleName, ServerTlsMode},
 };
 
 pub(crate) use admin::AdminTable;
+pub(crate) use command::{CommandTable, CommandWords};
+pub(crate) use compute::ComputeTable;
 pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 pub(crate) use quota::{QuotaTable, ScopedLimits};
@@ -130,6 +134,8 @@ table! {
         tcp_user_timeout: Duration,
         /// Until an idle connection is probed.
         tcp_keepalive: Duration,
+        /// Most commands at once.
+        commands_at_once: Count<1, 1_000>,
     }
 }
 
@@ -304,62 +310,5 @@ impl Read for ListenerEntry {
             default_endpoint: Setting::Absent,
             proxies: Setting::Absent,
         }))
-    }
-}
-
-/// `compute`: its kind decides which other keys there are.
-pub(crate) enum ComputeTable {
-    /// `kind = "process"`
-    Process(ProcessTable),
-    /// `kind = "fixed"`
-    Fixed(FixedTable),
-}
-
-impl Read for ComputeTable {
-    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
-        let known = [&["kind"], ProcessTable::KEYS, FixedTable::KEYS];
-        let table = Opened::open(node, spot, &known, report)?;
-        let kind: Setting<Kind> = table.setting("kind", spot, report);
-        let kind = match kind {
-            Setting::Given(kind) => kind.value,
-            Setting::Refused => return None,
-            Setting::Absent => {
-                let fix = "write kind = \"process\" (a local data directory) or kind = \"fixed\" (a server that is always there)";
-                report.add(spot, Wrong::new("the kind of compute is missing", fix));
-                return None;
-            }
-        };
-        let (other_keys, other) = match kind {
-            Kind::Process => (FixedTable::KEYS, "fixed"),
-            Kind::Fixed => (ProcessTable::KEYS, "process"),
-        };
-        for (name, node) in table.iter().filter(|(name, _)| other_keys.contains(name)) {
-            let message = format!("this key is for kind = \"{other}\"");
-            let fix = format!("remove it, or write kind = \"{other}\"");
-            report.add(&spot.key(name, &node.place), Wrong::new(message, fix));
-        }
-        Some(match kind {
-            Kind::Process => Self::Process(ProcessTable::pick(&table, spot, report)),
-            Kind::Fixed => Self::Fixed(FixedTable::pick(&table, spot, report)),
-        })
-    }
-
-    fn keys(path: &str, keys: &mut Vec<String>) {
-        keys.push(format!("{path}.kind"));
-        ProcessTable::keys(path, keys);
-        FixedTable::keys(path, keys);
-    }
-}
-
-#[derive(Clone)]
-enum Kind {
-    Process,
-    Fixed,
-}
-
-impl Read for Kind {
-    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
-        let words = [("process", Self::Process), ("fixed", Self::Fixed)];
-        read_word(node, spot, words, report)
     }
 }

@@ -63,6 +63,11 @@ impl Changes {
             "limits.tcp_keepalive",
             limits.tcp_keepalive != before.tcp_keepalive,
         );
+        keep(
+            "limits.commands_at_once",
+            limits.commands_at_once != before.commands_at_once,
+        );
+        limits.commands_at_once = before.commands_at_once;
         (limits.tcp_user_timeout, limits.tcp_keepalive) = (before.tcp_user_timeout, before.tcp_keepalive);
         new.state_dir.clone_from(&old.state_dir);
         new.socket_dir.clone_from(&old.socket_dir);

@@ -6,7 +6,11 @@ use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
-use crate::compute::{Compute, fixed::FixedCompute};
+use crate::compute::{
+    Compute, ComputeError,
+    command::{CommandCompute, Commands},
+    fixed::FixedCompute,
+};
 use crate::config::{self, Config, Endpoint};
 use crate::session::{Pooling, Poolings};
 use crate::tenant::quota::Quotas;
@@ -38,11 +42,34 @@ pub(super) fn places(config: &Config) -> Places {
     }
 }
 
-pub(super) fn add_computes(config: &Config, wakes: &Wakes, quotas: &Quotas) -> Result<(), StartError> {
-    let places = places(config);
+/// What computes are made with, from the first configuration to the last: what it comes from needs a restart to change.
+pub(super) struct Means {
+    /// Looks after what goes on behind anybody's back.
+    pub(super) tasks: TaskTracker,
+    places: Places,
+    commands: Commands,
+}
+
+impl Means {
+    pub(super) fn new(config: &Config, tasks: TaskTracker) -> Self {
+        let folder = config.state_dir.join("commands");
+        Self {
+            commands: Commands::new(config.limits.commands_at_once, tasks.clone(), folder),
+            places: places(config),
+            tasks,
+        }
+    }
+}
+
+pub(super) fn add_computes(
+    config: &Config,
+    wakes: &Wakes,
+    quotas: &Quotas,
+    means: &Means,
+) -> Result<(), StartError> {
     for endpoint in config.endpoints.values() {
         let (name, budget) = (endpoint.name.clone(), quotas.wake_budget(endpoint));
-        wakes.add_within(name, policy(endpoint), compute(endpoint, &places)?, budget);
+        wakes.add_within(name, policy(endpoint), compute(endpoint, means)?, budget);
     }
     Ok(())
 }
@@ -56,17 +83,26 @@ pub(super) fn poolings(config: &Config, tasks: &TaskTracker) -> Poolings {
     config.endpoints.values().map(pooling).collect()
 }
 
-pub(super) fn compute(endpoint: &Endpoint, places: &Places) -> Result<Arc<dyn Compute>, StartError> {
-    let process = match &endpoint.compute {
-        config::Compute::Fixed(fixed) => return Ok(Arc::new(FixedCompute::new(fixed))),
-        config::Compute::Process(process) => process,
+pub(super) fn compute(endpoint: &Endpoint, means: &Means) -> Result<Arc<dyn Compute>, StartError> {
+    let (compute, checked): (Arc<dyn Compute>, _) = match &endpoint.compute {
+        config::Compute::Fixed(fixed) => (Arc::new(FixedCompute::new(fixed)), Ok(())),
+        config::Compute::Process(process) => {
+            let compute = process_compute(endpoint, process, &means.places)?;
+            let checked = compute.check();
+            (Arc::new(compute), checked)
+        }
+        config::Compute::Command(command) => {
+            let compute = CommandCompute::new(endpoint, command, means.commands.clone());
+            let compute = compute.map_err(|error| failed(endpoint, error))?;
+            let checked = compute.check();
+            (Arc::new(compute), checked)
+        }
     };
-    let compute = process_compute(endpoint, process, places)?;
-    if let Err(error) = compute.check() {
+    if let Err(error) = checked {
         // The others are served all the same, and it may be mended before this one is woken.
         tracing::warn!(endpoint = %endpoint.name, reason = error.reason, "could not be started now");
     }
-    Ok(Arc::new(compute))
+    Ok(compute)
 }
 
 pub(super) fn process_compute(
@@ -81,16 +117,17 @@ pub(super) fn process_compute(
     let creation = Creation {
         roles: roles.collect(),
     };
-    let name = endpoint.name.clone();
     ProcessCompute::new(
-        name.clone(),
+        endpoint.name.clone(),
         process,
         creation,
         places.clone(),
         endpoint.stop_timeout,
     )
-    .map_err(|error| StartError::Compute {
-        endpoint: name,
-        error,
-    })
+    .map_err(|error| failed(endpoint, error))
+}
+
+fn failed(endpoint: &Endpoint, error: ComputeError) -> StartError {
+    let endpoint = endpoint.name.clone();
+    StartError::Compute { endpoint, error }
 }

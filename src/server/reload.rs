@@ -16,11 +16,10 @@ use tokio::{
     task::{AbortHandle, spawn_blocking},
     time::{Instant, sleep_until},
 };
-use tokio_util::task::TaskTracker;
 
 use super::{
     Changes, StartError,
-    endpoints::{ask_clients, compute, places, policy},
+    endpoints::{Means, ask_clients, compute, policy},
     roles,
     standing::obey,
     wiring::Wiring,
@@ -56,7 +55,7 @@ pub enum ReloadError {
 pub struct Reloader {
     house: Arc<House>,
     wiring: Arc<Wiring>,
-    tasks: TaskTracker,
+    means: Arc<Means>,
     /// Has what operators have ordered of endpoints that come back.
     store: Arc<Store>,
     file: Mutex<Option<PathBuf>>,
@@ -83,7 +82,7 @@ impl Reloader {
     pub(super) fn new(
         house: Arc<House>,
         wiring: Arc<Wiring>,
-        tasks: TaskTracker,
+        means: Means,
         store: Arc<Store>,
         config: Config,
     ) -> Self {
@@ -91,7 +90,7 @@ impl Reloader {
             store,
             house,
             wiring,
-            tasks,
+            means: Arc::new(means),
             file: Mutex::default(),
             files: Mutex::default(),
             learning: Mutex::default(),
@@ -196,17 +195,16 @@ impl Reloader {
     async fn prepare(&self, old: &Config, config: &Config, changes: &Changes) -> Result<Ready, StartError> {
         let (house, config, changes) = (self.house.clone(), config.clone(), changes.clone());
         let asks = (ask_clients(old), ask_clients(&config));
-        let store = self.store.clone();
+        let (store, means) = (self.store.clone(), self.means.clone());
         let others = old.certificates != config.certificates || asks.0 != asks.1;
         let prepare = move || {
             let prepared = others.then(|| CertificateStore::prepare(&config.certificates, asks.1));
-            let places = places(&config);
             let orders = store.orders()?;
             let added = changes.added.iter().filter_map(|name| config.endpoints.get(name));
             let added = added.map(|endpoint| {
                 house.roles.remember(&endpoint.name)?;
                 let orders = orders.get(endpoint.name.as_str()).copied().unwrap_or_default();
-                Ok((endpoint.clone(), compute(endpoint, &places)?, orders))
+                Ok((endpoint.clone(), compute(endpoint, &means)?, orders))
             });
             Ok(Ready {
                 added: added.collect::<Result<_, StartError>>()?,
@@ -235,9 +233,10 @@ impl Reloader {
             house
                 .wakes
                 .add_within(name.clone(), policy(&endpoint), compute, budget);
-            house
-                .pooling
-                .insert(name, Arc::new(Pooling::new(&endpoint.pool, self.tasks.clone())));
+            house.pooling.insert(
+                name,
+                Arc::new(Pooling::new(&endpoint.pool, self.means.tasks.clone())),
+            );
             obey(&endpoint.name, orders, &house.wakes, &house.pooling);
         }
         for (name, endpoint) in &config.endpoints {
@@ -256,7 +255,11 @@ impl Reloader {
         let unread = |endpoint: &&Arc<Endpoint>| matches!(endpoint.roles_from, RolesFrom::Postgres(_));
         if config.endpoints.values().any(|endpoint| unread(&endpoint)) {
             // It looks after all of them: the one before is not needed any more.
-            let task = self.tasks.spawn(roles::learn_all(house.clone())).abort_handle();
+            let task = self
+                .means
+                .tasks
+                .spawn(roles::learn_all(house.clone()))
+                .abort_handle();
             let before = self
                 .learning
                 .lock()
@@ -286,7 +289,7 @@ impl Reloader {
         };
         let deadline = Instant::now() + config.limits.drain_timeout;
         let (house, mut shutdown) = (self.house.clone(), self.house.shutdown.clone());
-        self.tasks.spawn(async move {
+        self.means.tasks.spawn(async move {
             tokio::select! {
                 () = leaving.unused() => (),
                 () = sleep_until(deadline) => (),

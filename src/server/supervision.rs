@@ -52,7 +52,7 @@ impl Supervision {
     /// The end has begun; sessions have until then, and computes a little longer.
     pub(super) fn ending(&self, sessions: Duration) {
         let endpoints = self.house.directory.endpoints();
-        let stops = endpoints.map(|endpoint| endpoint.stop_timeout).max();
+        let stops = endpoints.map(|endpoint| endpoint.stop_takes_at_most()).max();
         let within = sessions + STOPPING_TIMEOUT * 3 + stops.unwrap_or_default();
         self.supervisor
             .stopping(within, "ending: clients may finish what they have begun");

@@ -355,6 +355,7 @@ fn rules(policy: Policy, compute: &dyn Compute) -> Rules {
         idle,
         start_timeout: policy.start_timeout,
         suspendable: compute.can_suspend(),
+        startable: compute.can_start(),
     }
 }
 

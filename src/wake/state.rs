@@ -58,6 +58,8 @@ pub(super) struct Rules {
     pub(super) start_timeout: Duration,
     /// Whether it can be stopped at all.
     pub(super) suspendable: bool,
+    /// Whether it can be started, so that one which cannot be reached is worth a look.
+    pub(super) startable: bool,
 }
 
 /// Where the compute is.
@@ -330,7 +332,7 @@ impl Machine {
             }
             State::Ready(_) => self.end_now(),
             // A start may take long, and nobody waits for it any more.
-            State::Waking { .. } if self.rules.suspendable => self.stop(),
+            State::Waking { .. } if self.rules.startable => self.stop(),
             _ => (),
         }
     }

@@ -22,6 +22,8 @@ pub(super) fn check(
     report: &mut Report,
 ) -> Option<Compute> {
     match &at.value {
+        // Its own file, which knows the names that are put in.
+        ComputeTable::Command(_) => None,
         ComputeTable::Process(table) => {
             check_process(table, &at.spot, origins, report).map(|process| with_owner(process, first_role))
         }
@@ -94,7 +96,7 @@ fn check_fixed(
     Some(FixedCompute { address, tls })
 }
 
-fn refuse_tls_over_socket(table: &FixedTable, report: &mut Report) {
+pub(super) fn refuse_tls_over_socket(table: &FixedTable, report: &mut Report) {
     let spots = [
         table
             .tls
@@ -118,7 +120,13 @@ fn default_mode(host: &str, ca: Option<&At<PathBuf>>) -> ServerTlsMode {
     }
 }
 
-fn check_tls(table: &FixedTable, host: &str, spot: &Spot, report: &mut Report) -> Option<ServerTls> {
+/// How a server at `host` is reached; an empty one may be anywhere.
+pub(super) fn check_tls(
+    table: &FixedTable,
+    host: &str,
+    spot: &Spot,
+    report: &mut Report,
+) -> Option<ServerTls> {
     let mode = match &table.tls {
         Setting::Given(at) => at.value,
         Setting::Absent => default_mode(host, table.ca.given()),

@@ -1,6 +1,6 @@
 //! Endpoints: what each of them says, its tenant, the defaults and the built-in defaults, in this order.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::config::{
     Compute, Endpoint, built_in,
@@ -25,6 +25,7 @@ pub(super) fn check(
         names: Once::new("name"),
         hosts: Once::new("host"),
         data_dirs: Once::new("data directory"),
+        starts: Once::new("start command"),
     };
     let mut endpoints = BTreeMap::new();
     for (tenant_name, tenant) in root.tenants.given().iter().flat_map(|at| &at.value.0) {
@@ -52,11 +53,12 @@ pub(super) fn check(
 }
 
 /// What no two endpoints may share.
-struct Shared<'a> {
+pub(super) struct Shared<'a> {
     domains: &'a [String],
     names: Once<EndpointName>,
     hosts: Once<String>,
     data_dirs: Once<PathBuf>,
+    pub(super) starts: Once<Vec<String>>,
 }
 
 /// One endpoint as it is written, with everything that it takes its values from.
@@ -90,7 +92,7 @@ impl Written<'_> {
         let roles = self.check_roles(login);
         let tokens = self.check_tokens(login);
         let client_certificates = self.check_client_certificates(login);
-        let compute = self.check_compute(shared);
+        let compute = self.check_compute(start_timeout, shared);
         self.check_server_logins(login, &roles, compute.as_ref());
         let roles_from = self.check_roles_from(compute.as_ref());
         Some(Endpoint {
@@ -155,21 +157,27 @@ impl Written<'_> {
         hosts
     }
 
-    fn check_compute(&mut self, shared: &mut Shared<'_>) -> Option<Compute> {
+    fn check_compute(&mut self, start_timeout: Duration, shared: &mut Shared<'_>) -> Option<Compute> {
         let at = match &self.own.value.compute {
             Setting::Given(at) => at,
             Setting::Refused => return None,
             Setting::Absent => {
-                let fix = "add compute = { kind = \"process\", data_dir = \"…\" } or compute = { kind = \"fixed\", address = \"…\" }";
+                let fix = "add compute = { kind = \"process\", data_dir = \"…\" }, compute = { kind = \"fixed\", address = \"…\" } or compute = { kind = \"command\", start = […], … }";
                 let message = format!("endpoint `{}` has no compute", self.name);
                 self.report.add(&self.own.spot, Wrong::new(message, fix));
                 return None;
             }
         };
         record_own(&mut self.origins, "compute.kind", &self.own.value.compute);
-        if let ComputeTable::Process(process) = &at.value {
-            self.check_owner(process);
-            self.check_data_dir(process, shared);
+        match &at.value {
+            ComputeTable::Process(process) => {
+                self.check_owner(process);
+                self.check_data_dir(process, shared);
+            }
+            ComputeTable::Command(table) => {
+                return self.check_command((table, &at.spot), start_timeout, shared);
+            }
+            ComputeTable::Fixed(_) => (),
         }
         let first_role = self.first_role();
         compute::check(at, first_role.as_deref(), &mut self.origins, self.report)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{
-    Compute, LoginMethod, Role, RoleReading, RolesFrom, ServerAddress, built_in,
+    Compute, LoginMethod, Role, RoleReading, RolesFrom, built_in,
     file::{RoleTable, RolesFromSource},
     origin::{Level, record},
     problem::{Spot, Wrong},
@@ -133,10 +133,7 @@ impl Written<'_> {
     }
 
     fn check_reading(&mut self, reading: &RoleReading, compute: Option<&Compute>, spot: &Spot) {
-        let Some(Compute::Fixed(fixed)) = compute else {
-            return;
-        };
-        if let (ServerAddress::Tcp { host, .. }, None) = (&fixed.address, &reading.password) {
+        if let (Some(host), None) = (compute.and_then(Compute::tcp_host), &reading.password) {
             let message = format!(
                 "endpoint `{}` ({}) is reached over TCP at {host}: reading its roles needs a password",
                 self.name, self.own.spot.place

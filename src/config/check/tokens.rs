@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::config::{
-    Compute, Endpoint, LoginMethod, Role, ServerAddress, TokenKeys, Tokens, built_in,
+    Compute, Endpoint, LoginMethod, Role, TokenKeys, Tokens, built_in,
     file::{Root, TokensTable},
     problem::{Report, Wrong},
     read::{At, List, Setting},
@@ -88,10 +88,7 @@ impl Written<'_> {
         roles: &BTreeMap<String, Role>,
         compute: Option<&Compute>,
     ) {
-        let Some(Compute::Fixed(fixed)) = compute else {
-            return;
-        };
-        if !matches!(fixed.address, ServerAddress::Tcp { .. }) {
+        if compute.and_then(Compute::tcp_host).is_none() {
             return;
         }
         let without_password = matches!(login, LoginMethod::Token | LoginMethod::Certificate);

@@ -16,7 +16,7 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(budget: WakeBudget, rules: Rules) -> Self {
         Self {
-            budget: rules.suspendable.then_some(budget),
+            budget: rules.startable.then_some(budget),
             awake: None,
         }
     }

@@ -28,9 +28,6 @@ use crate::ids::Generation;
 /// What may be done before a suspend: reading roles takes milliseconds, closing sessions a round trip.
 const BEFORE_SUSPEND_MAX: Duration = Duration::from_secs(2);
 
-/// Looking reads a few small files, or asks a local program once.
-const INSPECT_MAX: Duration = Duration::from_secs(10);
-
 impl Driver {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         self.wiring.tracker.spawn_on(task, &self.wiring.runtime)
@@ -41,7 +38,7 @@ impl Driver {
         self.spawn(async move {
             let began = Instant::now();
             let look = unpanicked(driver.compute.inspect());
-            let found = timeout(INSPECT_MAX, look).await;
+            let found = timeout(driver.compute.inspect_max(), look).await;
             match found.unwrap_or_else(|_| Err(ComputeError::new("looking took too long"))) {
                 Ok(Some(running)) => {
                     let came = Came {
@@ -124,7 +121,7 @@ impl Driver {
             let (took, phases) = (arrival.took, arrival.phases);
             self.tell(WakeEvent::Ready { wake, took, phases });
         }
-        if self.compute.can_suspend() {
+        if self.compute.can_start() {
             self.watch_death(awake, arrival.died);
         }
         self.wiring
@@ -176,7 +173,7 @@ impl Driver {
                 let _ = starting.await;
             }
             let began = Instant::now();
-            let stopped = match driver.compute.can_suspend() {
+            let stopped = match driver.compute.can_start() {
                 true => unpanicked(driver.compute.stop()).await,
                 false => Ok(()),
             };

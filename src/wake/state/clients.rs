@@ -86,7 +86,7 @@ impl Machine {
 
     pub(super) fn unreachable(&mut self, generation: Generation) {
         let current = self.awake() == Some(generation);
-        if !current || !self.rules.suspendable || self.door == Door::StopOrdered {
+        if !current || !self.rules.startable || self.door == Door::StopOrdered {
             return;
         }
         self.lose("the compute could not be reached at its address");

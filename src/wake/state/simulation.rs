@@ -153,10 +153,13 @@ impl World {
             IdleRule::EndsResting(after),
             IdleRule::Never,
         ];
+        let suspendable = chance.percent(95);
         let rules = Rules {
             idle: chance.one_of(&idle).unwrap(),
             start_timeout: Duration::from_secs(chance.one_of(&[2, 10, 60]).unwrap()),
-            suspendable: chance.percent(95),
+            suspendable,
+            // Some are started and never stopped.
+            startable: suspendable || chance.percent(50),
         };
         let runs = chance.percent(20);
         let now = Instant::now();

@@ -20,6 +20,7 @@ fn case(idle: IdleRule) -> Case {
         idle,
         start_timeout: Duration::from_secs(60),
         suspendable: true,
+        startable: true,
     };
     let start = Instant::now();
     Case {
@@ -333,12 +334,39 @@ fn transition_table() {
 fn fixed_server_is_never_suspended_and_never_given_up() {
     let mut case = keeps();
     case.machine.rules.suspendable = false;
+    case.machine.rules.startable = false;
     let case = case.asked(1).started().returned(Holding::Active);
     let generation = case.generation();
     assert_eq!(case.machine.due(), None);
     let case = case.then(|_| Event::Unreachable { generation });
     assert_eq!(case.machine.awake(), Some(generation));
     let case = case.then(|_| Event::StopOrdered);
+    assert!(case.machine.is_at_rest());
+}
+
+#[test]
+fn one_that_nobody_stops_is_looked_at_when_it_cannot_be_reached_and_left_running_at_the_end() {
+    let mut case = keeps();
+    case.machine.rules.suspendable = false;
+    let waking = case.asked(1);
+    let mut given_up = waking.machine.clone();
+    let generation = waking.generation();
+    let actions: Vec<_> = given_up.step(Event::StopOrdered, waking.now).collect();
+    assert!(
+        actions.contains(&Action::Stop { generation }),
+        "its start is ended"
+    );
+
+    let case = waking.started().returned(Holding::Active);
+    let generation = case.generation();
+    assert_eq!(case.machine.due(), None, "it is never suspended");
+    let case = case.then(|_| Event::Unreachable { generation });
+    assert!(case.machine.is_looking());
+    let mut case = case.then(|case| Event::FoundRunning {
+        generation: case.generation(),
+    });
+    let actions: Vec<_> = case.machine.step(Event::StopOrdered, case.now).collect();
+    assert!(!actions.iter().any(|action| matches!(action, Action::Stop { .. })));
     assert!(case.machine.is_at_rest());
 }
 

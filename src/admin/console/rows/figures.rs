@@ -182,14 +182,17 @@ impl View {
     }
 }
 
-/// Where an endpoint's server is, if it is always there.
+/// Where an endpoint's server is, if that is always there.
 fn address(endpoint: &Endpoint) -> (Cell, Cell) {
-    match &endpoint.compute {
-        Compute::Fixed(fixed) => match &fixed.address {
-            ServerAddress::Tcp { host, port } => (Cell::from(host), Cell::Number(i64::from(*port))),
-            ServerAddress::Unix(path) => (Cell::from(path.display().to_string()), Cell::Nothing),
-        },
-        Compute::Process(_) => (Cell::Nothing, Cell::Nothing),
+    let address = match &endpoint.compute {
+        Compute::Fixed(fixed) => Some(&fixed.address),
+        Compute::Command(command) => command.address.as_ref(),
+        Compute::Process(_) => None,
+    };
+    match address {
+        Some(ServerAddress::Tcp { host, port }) => (Cell::from(host), Cell::Number(i64::from(*port))),
+        Some(ServerAddress::Unix(path)) => (Cell::from(path.display().to_string()), Cell::Nothing),
+        None => (Cell::Nothing, Cell::Nothing),
     }
 }
 

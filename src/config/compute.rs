@@ -1,0 +1,128 @@
+//! Computes whose server has an address of its own: one that is always there, and one that commands start and stop.
+//!
+//! Plain data, as checked. Who calls: `compute` and everybody who shows or dials a server's address.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{Compute, Endpoint};
+use crate::ids::Secret;
+
+impl Compute {
+    /// The host where its server is reached over TCP; `None`: through a socket, or that is known only once it runs.
+    pub(crate) fn tcp_host(&self) -> Option<&str> {
+        let address = match self {
+            Self::Process(_) => None,
+            Self::Fixed(fixed) => Some(&fixed.address),
+            Self::Command(command) => command.address.as_ref(),
+        };
+        match address? {
+            ServerAddress::Tcp { host, .. } => Some(host),
+            ServerAddress::Unix(_) => None,
+        }
+    }
+}
+
+impl Endpoint {
+    /// How long its compute may take to stop, before that is forced or given up.
+    pub(crate) fn stop_takes_at_most(&self) -> Duration {
+        let own = match &self.compute {
+            Compute::Command(command) => command.stop_timeout,
+            Compute::Process(_) | Compute::Fixed(_) => None,
+        };
+        own.unwrap_or(self.stop_timeout)
+    }
+}
+
+/// A server that commands start and stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandCompute {
+    /// Starts it, and ends once it takes logins or will do so soon.
+    pub start: CommandLine,
+    /// Stops it; `None`: it is never suspended.
+    pub stop: Option<CommandLine>,
+    /// Tells by its exit status whether it runs: 0 that it does, 3 that it does not.
+    pub status: CommandLine,
+    /// What the commands have in their environment, beside what pgwake gives them.
+    pub environment: Vec<Variable>,
+    /// Where it listens; `None`: the commands print it.
+    pub address: Option<ServerAddress>,
+    /// How it is reached over TCP; `None`: plaintext, and only on this machine.
+    pub tls: Option<ServerTls>,
+    /// How long `start` may take; `None`: as long as the whole start.
+    pub start_timeout: Option<Duration>,
+    /// How long `stop` may take; `None`: as long as the endpoint's stop.
+    pub stop_timeout: Option<Duration>,
+    /// How long `status` may take.
+    pub status_timeout: Duration,
+    /// How often an awake one is looked at; `None`: only when it cannot be reached.
+    pub status_every: Option<Duration>,
+}
+
+/// A program and its arguments, with nothing left to be put in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// A path, or a name that is looked for in PATH.
+    pub program: String,
+    /// One by one, as the program gets them.
+    pub arguments: Vec<String>,
+}
+
+impl CommandLine {
+    /// All of it, the program first.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        [self.program.as_str()]
+            .into_iter()
+            .chain(self.arguments.iter().map(String::as_str))
+    }
+}
+
+/// A variable of a command's environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value, which may well be a secret.
+    pub value: Secret,
+}
+
+/// A server reached over TCP or a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedCompute {
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// How it is reached over TCP.
+    pub tls: ServerTls,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerAddress {
+    /// Host name or IP address, and port.
+    Tcp {
+        /// Host name or IP address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The socket file itself.
+    Unix(PathBuf),
+}
+
+/// TLS towards a server, in libpq's terms (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerTls {
+    /// Plaintext.
+    Disable,
+    /// Encrypted; the certificate is not checked.
+    Require,
+    /// The chain must lead to `ca`.
+    VerifyCa {
+        /// PEM file with the trusted roots.
+        ca: PathBuf,
+    },
+    /// As `VerifyCa`, and the certificate must name the host.
+    VerifyFull {
+        /// PEM file with the trusted roots.
+        ca: PathBuf,
+    },
+}
