@@ -2,6 +2,7 @@
 //! state and data directories. It drains when the test says so and stops, computes included, with its value.
 
 mod clients;
+mod commands;
 
 use std::{
     fs,
@@ -17,6 +18,7 @@ use pgwake::{
 };
 
 pub(crate) use clients::{config_at, prove};
+pub(crate) use commands::{clear, obstruct, story, times};
 
 use super::{
     account::Account,
@@ -143,6 +145,17 @@ impl Setup {
     }
 
     fn local(self, endpoint: &str, compute: &str, keys: &str) -> Self {
+        let data_dir = self.make_data_dir(endpoint);
+        let toml = format!(
+            "[tenants.acme.endpoints.{endpoint}]\n\
+             compute = {{ {compute}kind = \"process\", data_dir = \"{}\" }}\n{keys}\n",
+            data_dir.display()
+        );
+        self.tenants(&toml)
+    }
+
+    /// A data directory for an endpoint, owned by the user that Postgres runs as.
+    fn make_data_dir(&self, endpoint: &str) -> PathBuf {
         let data_dir = self.data_dir(endpoint);
         fs::create_dir_all(data_dir.parent().unwrap()).unwrap();
         let account = Account::for_postgres();
@@ -152,12 +165,7 @@ impl Setup {
         copy_data_directory(Version::Debian, &data_dir);
         let settings = "fsync = off\nfull_page_writes = off\nmax_wal_senders = 4\nwal_level = logical\n";
         append(&data_dir.join("postgresql.conf"), settings);
-        let toml = format!(
-            "[tenants.acme.endpoints.{endpoint}]\n\
-             compute = {{ {compute}kind = \"process\", data_dir = \"{}\" }}\n{keys}\n",
-            data_dir.display()
-        );
-        self.tenants(&toml)
+        data_dir
     }
 
     /// An endpoint in front of a Postgres that is always there.
