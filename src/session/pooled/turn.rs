@@ -68,6 +68,7 @@ impl Pooled<'_> {
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
         if let Err(over) = self.rate.begin() {
+            self.up.pause();
             let error = LendError::Session(over.into());
             return self.refuse(client, error, record).await;
         }
