@@ -21,7 +21,8 @@ use crate::{
     wanted,
 };
 
-/// What became of each test, in the words of who ran it; of a regression test that is not ok, all that it printed.
+/// What became of each test, in the words of who ran it; of a regression test that is not ok, in what it differs from
+/// what Postgres expects.
 type Outcomes = BTreeMap<String, String>;
 
 /// One collection of tests.
@@ -149,7 +150,7 @@ fn report(test: &str, truth: &Outcomes, found: &Outcomes) {
         .position(|(one, other)| one != other);
     let from = first.unwrap_or(0);
     for (place, text) in [("direct", truth), ("here", found)] {
-        for line in text.lines().skip(from).take(6) {
+        for line in text.lines().skip(from).take(40) {
             say(&format!("    {place}: {line}"));
         }
     }
