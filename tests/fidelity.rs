@@ -46,6 +46,16 @@ impl Suite {
         }
     }
 
+    /// Why it would find out nothing there.
+    fn cannot_run_at(self, place: Place) -> Option<&'static str> {
+        match (self, place) {
+            (Self::Regress(suite), Place::Transaction(_)) if suite.asks_for_pids => Some(
+                "it asks Postgres about the process numbers that its clients were told, which are pgwake's own there",
+            ),
+            _ => None,
+        }
+    }
+
     /// Runs it on a stage of its own. Through transaction pooling strangers take the sessions between any two turns.
     async fn run(self, place: Place) -> Outcomes {
         let settings: &[(&str, &str)] = match self {
@@ -83,6 +93,10 @@ pub(crate) async fn run(places: &[Place], names: &[String]) -> Vec<Line> {
             took: began.elapsed(),
         });
         for place in places.iter().filter(|place| **place != Place::Direct) {
+            if let Some(reason) = suite.cannot_run_at(*place) {
+                say(&format!("{} cannot run at {place}: {reason}", suite.name()));
+                continue;
+            }
             lines.push(compared(suite, *place, &mut truth).await);
         }
     }

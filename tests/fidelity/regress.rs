@@ -25,6 +25,8 @@ pub(crate) struct Suite {
     folder: &'static str,
     program: &'static str,
     schedule: &'static str,
+    /// It finds out who waits for whom by the process numbers that clients are told.
+    pub(crate) asks_for_pids: bool,
 }
 
 pub(crate) const SUITES: &[Suite] = &[
@@ -33,12 +35,14 @@ pub(crate) const SUITES: &[Suite] = &[
         folder: "regress",
         program: "pg_regress",
         schedule: "parallel_schedule",
+        asks_for_pids: false,
     },
     Suite {
         name: "isolation",
         folder: "isolation",
         program: "pg_isolation_regress",
         schedule: "isolation_schedule",
+        asks_for_pids: true,
     },
 ];
 

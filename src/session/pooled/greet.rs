@@ -73,7 +73,7 @@ impl Pooled<'_> {
         record.step_ended(Step::Connect);
         let turn = match brought {
             Ok(turn) => turn,
-            Err(Unserved::Unlent(error)) => return Err(self.turn_away(client, error, record).await),
+            Err(Unserved::Unlent(error)) => return Err(Box::pin(self.turn_away(client, error, record)).await),
             Err(Unserved::Unbrought(error)) => return Err(self.end_for(client, error, record).await),
         };
         self.believed = turn.loan.session.carried.reported.clone();
