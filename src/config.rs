@@ -11,6 +11,7 @@ mod built_in;
 mod check;
 mod duration;
 mod file;
+mod mode;
 mod network;
 mod origin;
 mod problem;
@@ -134,6 +135,8 @@ pub struct Listen {
     pub default_endpoint: Option<DefaultEndpoint>,
     /// Who sends a PROXY header ahead of each client: load balancers.
     pub proxies: Vec<Network>,
+    /// Permissions of a Unix socket; `None`: what the umask leaves.
+    pub mode: Option<u32>,
 }
 
 /// The endpoint of clients that name none.

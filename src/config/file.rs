@@ -18,6 +18,7 @@ use super::{
     DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
+    mode::Mode,
     problem::{Report, Spot, Wrong},
     read::{At, List, Named, Opened, Read, Setting, table},
     size::Size,
@@ -84,6 +85,8 @@ table! {
         default_endpoint: DefaultEndpoint,
         /// Who sends PROXY headers.
         proxies: List<Network>,
+        /// Permissions of the Unix socket.
+        mode: Mode,
     }
 }
 
@@ -303,6 +306,7 @@ impl Read for ListenerEntry {
             tls: Setting::Absent,
             default_endpoint: Setting::Absent,
             proxies: Setting::Absent,
+            mode: Setting::Absent,
         }))
     }
 }
