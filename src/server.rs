@@ -113,6 +113,7 @@ impl Server {
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
+        wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
         let quotas = Quotas::new(&config);
         add_computes(&config, &wakes, &quotas)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;

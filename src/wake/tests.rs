@@ -29,6 +29,7 @@ fn policy() -> Policy {
         suspend_after: Some(IDLE),
         suspend_idle_sessions: false,
         start_timeout: 60 * SECOND,
+        logins_at_once: 4,
     }
 }
 

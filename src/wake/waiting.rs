@@ -38,6 +38,13 @@ impl WaitingRoom {
         std::mem::take(&mut self.deadlines).into_keys()
     }
 
+    /// Takes the one who came first.
+    pub(super) fn take_first(&mut self) -> Option<Ticket> {
+        let ticket = *self.deadlines.first_key_value()?.0;
+        self.leave(ticket);
+        Some(ticket)
+    }
+
     /// Takes one whose time is over.
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<Ticket> {
         let (deadline, ticket) = *self.soonest.first()?;

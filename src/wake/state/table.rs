@@ -19,6 +19,7 @@ fn case(idle: IdleRule) -> Case {
     let rules = Rules {
         idle,
         start_timeout: Duration::from_secs(60),
+        logins_at_once: 2,
         suspendable: true,
     };
     let start = Instant::now();
@@ -52,8 +53,15 @@ impl Case {
         self.then(|case| asked(case, ticket))
     }
 
+    fn called(self) -> Self {
+        self.then(|case| Event::Called {
+            generation: case.generation(),
+        })
+    }
+
+    /// Also called before, where that is still to come.
     fn started(self) -> Self {
-        self.then(|case| Event::Started {
+        self.called().then(|case| Event::Started {
             generation: case.generation(),
         })
     }
@@ -83,7 +91,7 @@ impl Case {
     }
 
     fn failed(self) -> Self {
-        self.asked(1).then(start_failed)
+        self.asked(1).called().then(start_failed)
     }
 
     fn later(mut self, seconds: u64) -> Self {
@@ -135,15 +143,33 @@ fn states() -> Vec<(&'static str, Case)> {
             keeps().then(|_| Event::InspectOrdered),
         ),
         ("asleep", settling().settled().then(stopped)),
-        ("waking, two wait", keeps().asked(1).asked(2)),
+        ("in line, two wait", keeps().asked(1).asked(2)),
+        (
+            "in line, one has left and wants it woken all the same",
+            keeps().asked(1).then(|case| Event::Detached {
+                ticket: Ticket(1),
+                until: case.now + Duration::from_secs(5),
+            }),
+        ),
+        ("waking, two wait", keeps().asked(1).asked(2).called()),
         (
             "waking, nobody waits",
-            keeps().asked(1).then(|_| Event::Left { ticket: Ticket(1) }),
+            keeps()
+                .asked(1)
+                .called()
+                .then(|_| Event::Left { ticket: Ticket(1) }),
         ),
-        ("waking, closed", keeps().asked(1).then(|_| Event::Closed)),
+        (
+            "waking, closed",
+            keeps().asked(1).called().then(|_| Event::Closed),
+        ),
         (
             "waking, stop ordered",
-            keeps().asked(1).then(|_| Event::StopOrdered),
+            keeps().asked(1).called().then(|_| Event::StopOrdered),
+        ),
+        (
+            "ready, two of those who were held log in, one waits for that",
+            keeps().asked(1).asked(2).asked(3).started(),
         ),
         ("ready, one active", keeps().asked(1).started()),
         (
@@ -173,7 +199,11 @@ fn states() -> Vec<(&'static str, Case)> {
         ),
         (
             "suspending after a start that timed out",
-            keeps().asked(1).then(|_| Event::Left { ticket: Ticket(1) }).due(),
+            keeps()
+                .asked(1)
+                .called()
+                .then(|_| Event::Left { ticket: Ticket(1) })
+                .due(),
         ),
         ("failed, remembered", keeps().failed()),
         ("failed, some time ago", keeps().failed().later(6)),
@@ -195,6 +225,14 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
     let mut events = vec![
         ("asked", asked(case, 9)),
         ("left", Event::Left { ticket: Ticket(1) }),
+        (
+            "detached",
+            Event::Detached {
+                ticket: Ticket(1),
+                until: case.now + Duration::from_secs(5),
+            },
+        ),
+        ("called", Event::Called { generation }),
         ("inspect ordered", Event::InspectOrdered),
         ("found running", Event::FoundRunning { generation }),
         ("found asleep", Event::FoundAsleep { generation }),
@@ -215,6 +253,8 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ("suspend ordered", Event::SuspendOrdered),
         ("closed", Event::Closed),
         ("stop ordered", Event::StopOrdered),
+        ("late: called", Event::Called { generation: old }),
+        ("late: arrived", Event::Arrived { generation: old }),
         ("late: started", Event::Started { generation: old }),
         (
             "late: start failed",
@@ -247,6 +287,9 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
             },
         ),
     ];
+    if leases.is_some_and(|leases| leases.arriving > 0) {
+        events.push(("arrived", Event::Arrived { generation }));
+    }
     if leases.is_some_and(|leases| leases.active > 0) {
         events.push(("rested", Event::Rested { generation }));
         let holding = Holding::Active;
@@ -261,7 +304,13 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
 }
 
 fn describe(machine: &Machine, now: Instant) -> String {
-    let leases = |leases: &Leases| format!("{} active, {} resting", leases.active, leases.resting);
+    let leases = |leases: &Leases| {
+        let arriving = match leases.arriving {
+            0 => String::new(),
+            arriving => format!(", {arriving} arriving"),
+        };
+        format!("{} active, {} resting{arriving}", leases.active, leases.resting)
+    };
     let mut text = match &machine.state {
         State::Ready(held) => format!("Ready ({})", leases(held)),
         State::Emptying { leases: held, .. } => format!("Emptying ({})", leases(held)),
@@ -285,6 +334,8 @@ fn describe_action(action: &Action) -> String {
         Action::Grant { ticket } => format!("grant #{}", ticket.0),
         Action::Refuse { ticket, refusal } => format!("refuse #{}: {refusal:?}", ticket.0),
         Action::Inspect { generation } => format!("inspect as {generation}"),
+        Action::LineUp { generation } => format!("line up as {generation}"),
+        Action::LeaveLine => "leave the line".into(),
         Action::Start { generation } => format!("start as {generation}"),
         Action::Stop { generation } => format!("stop {generation}"),
         Action::Settle { round } => format!("settle, round {round}"),
