@@ -1,7 +1,8 @@
 # What people type. The work is done by cargo and by the scripts in .ci/.
 
-# Where cargo builds: CARGO_TARGET_DIR where it is set, else target/ in this checkout.
-target := $(or $(CARGO_TARGET_DIR),target)
+# Where cargo builds, as its environment or its configuration says: target/ in this checkout where they say nothing.
+metadata = cargo metadata --no-deps --offline --format-version 1
+target = $(or $(CARGO_TARGET_DIR),$(shell $(metadata) | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'))
 # The version that `make lint` installs where there is no cargo-deny.
 cargo_deny := 0.20.2
 # Further arguments for `pgwake demo`, for example: make demo DEMO="--suspend-after 5s"
@@ -54,7 +55,7 @@ bench: ## Measure pgwake beside PgBouncer and Postgres itself (under 5 minutes),
 	"$(target)/release/pgwake-loadtest" bench --out "$(target)/bench" $(BENCH)
 
 test-dashboard: ## Look at the dashboard in a real browser (needs Chromium and npm)
-	@.ci/dashboard
+	@CARGO_TARGET_DIR="$(target)" .ci/dashboard
 
 lint: ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check

@@ -15,6 +15,7 @@ mod reading;
 mod routes;
 mod serve;
 mod show;
+mod standing;
 mod time;
 
 use std::{
@@ -38,6 +39,8 @@ use crate::config::Config;
 use crate::session::{House, Visit};
 use access::Access;
 
+pub use standing::Standing;
+
 /// What a reload has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
@@ -58,6 +61,8 @@ pub struct View {
     pub config: Arc<ArcSwap<Config>>,
     /// Reads the configuration again.
     pub reload: Reload,
+    /// Keeps what is ordered until further notice.
+    pub standing: Standing,
     /// How many clients are connected, logged in or not.
     pub clients: Box<dyn Fn() -> usize + Send + Sync>,
     /// Clients may come.
@@ -136,7 +141,7 @@ impl Admin {
                 }
             });
             // With it end all connections, and what they hold of the house.
-            drop(runtime);
+            drop((runtime, view));
             tell_ended.send_replace(true);
         })?;
         Ok(Self { address, end, ended })

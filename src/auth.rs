@@ -31,6 +31,7 @@ use tokio::{
 use crate::config::Endpoint;
 use crate::ids::Verifier;
 use certificate::CertificateError;
+use proofs::NOBODY;
 pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
 pub use roles::RoleBook;
@@ -129,29 +130,30 @@ pub(crate) async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let looked_up = proofs
-        .roles
-        .look_up(proofs.shown(claim.endpoint), claim.role)
-        .await;
+    let role = claim.endpoint.map_or(NOBODY.as_bytes(), |_| claim.role);
+    let looked_up = proofs.roles.look_up(proofs.shown(claim.endpoint), role).await;
     let looked_up = match claim.endpoint {
         Some(_) => looked_up,
         None => Err(Refusal::UnknownEndpoint),
     };
+    // By somebody's rules where there are none: which endpoints ask for a certificate is not to be told by the time.
+    let ruled = claim.endpoint.filter(|one| one.client_certificates.is_some());
+    let checked = claim.check_certificate(proofs.shown(ruled), proofs).await;
+    let (login, pretended) = (proofs.login(claim.endpoint), proofs.login(None));
     let attempt = Attempt {
         claim,
         looked_up,
+        certificate: ruled.map_or(Ok(()), |_| checked),
+        pretended,
         proofs,
     };
-    let proved = match proofs.login(claim.endpoint) {
+    let proved = match login {
         Login::Scram => by_scram::log_in(stream, attempt).await,
         Login::Password => by_password::log_in(stream, attempt).await,
         Login::Token => by_token::log_in(stream, attempt).await,
         Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
         Login::Certificate => by_certificate::log_in(stream, attempt).await,
     };
-    if let (Err(AuthError::Refused { .. }), Some(endpoint)) = (&proved, claim.endpoint) {
-        proofs.roles.suspect(endpoint);
-    }
     let Proof { credential, ends_at } = proved?;
     let (Some(endpoint), Ok(role)) = (claim.endpoint, str::from_utf8(claim.role)) else {
         unreachable!("only a known role of a known endpoint has a credential")
@@ -187,6 +189,10 @@ struct Attempt<'a> {
     claim: Claim<'a>,
     /// The role, or why there is none to log in as.
     looked_up: Result<Known, Refusal>,
+    /// Whether the client has shown the certificate that its endpoint wants, if it wants any.
+    certificate: Result<(), Refusal>,
+    /// How one logs in at a name that nobody has.
+    pretended: Login,
     proofs: &'a Proofs,
 }
 
@@ -199,40 +205,18 @@ impl Attempt<'_> {
     }
 
     /// The role, which has just proved its password, unless the password's time is over or a certificate is missing.
-    async fn accepted(self) -> Result<Known, AuthError> {
-        let certificate = self.check_certificate().await;
+    fn accepted(self) -> Result<Known, AuthError> {
         let known = self.looked_up.map_err(|refusal| self.claim.refused(refusal))?;
         if known.is_expired(SystemTime::now()) {
             return Err(self.claim.refused(Refusal::Expired));
         }
-        certificate.map_err(|refusal| self.claim.refused(refusal))?;
+        self.certificate.map_err(|refusal| self.claim.refused(refusal))?;
         Ok(known)
     }
 
     /// The proof is wrong; where the role is not to log in anyway, that is the true reason.
     fn refused(self, wrong: Refusal) -> AuthError {
         self.claim.refused(self.looked_up.err().unwrap_or(wrong))
-    }
-
-    /// Whether the client has shown the certificate that its endpoint wants beside other proofs, if it wants any.
-    async fn check_certificate(&self) -> Result<(), Refusal> {
-        let endpoint = self.claim.endpoint;
-        let Some((endpoint, rules)) =
-            endpoint.and_then(|endpoint| Some((endpoint, endpoint.client_certificates.as_ref()?)))
-        else {
-            return Ok(());
-        };
-        let other = Refusal::Certificate(CertificateError::OtherRole);
-        let role = str::from_utf8(self.claim.role).map_err(|_| other)?;
-        let listed = endpoint.roles.get(role);
-        let listed = listed.map_or(&[][..], |role| &role.certificate_names);
-        let wanted: Vec<&str> = match listed {
-            [] => vec![role],
-            listed => listed.iter().map(String::as_str).collect(),
-        };
-        let chain = self.claim.certificates;
-        let checked = self.proofs.authorities.check(rules, chain, &wanted).await;
-        checked.map_err(Refusal::Certificate)
     }
 
     /// What pgwake logs in with for a role that has proved itself by no password.
@@ -248,6 +232,23 @@ impl Attempt<'_> {
 }
 
 impl Claim<'_> {
+    /// Whether the client has shown a certificate that this endpoint lets its role in with, if it wants any.
+    async fn check_certificate(&self, endpoint: &Endpoint, proofs: &Proofs) -> Result<(), Refusal> {
+        let Some(rules) = endpoint.client_certificates.as_ref() else {
+            return Ok(());
+        };
+        let other = Refusal::Certificate(CertificateError::OtherRole);
+        let role = str::from_utf8(self.role).map_err(|_| other)?;
+        let listed = endpoint.roles.get(role);
+        let listed = listed.map_or(&[][..], |role| &role.certificate_names);
+        let wanted: Vec<&str> = match listed {
+            [] => vec![role],
+            listed => listed.iter().map(String::as_str).collect(),
+        };
+        let checked = proofs.authorities.check(rules, self.certificates, &wanted).await;
+        checked.map_err(Refusal::Certificate)
+    }
+
     fn refused(&self, refusal: Refusal) -> AuthError {
         let role = String::from_utf8_lossy(self.role).into_owned();
         AuthError::Refused { role, refusal }

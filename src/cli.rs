@@ -1,12 +1,16 @@
 //! Arguments and exit codes. Each command is a file of its own; this one chooses.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong arguments, 64 wrong configuration.
+//! Exit codes: 0 done, 1 failed (`wait`: not in time; `doctor`: something is wrong), 2 wrong arguments, 64 wrong
+//! configuration.
 
 pub mod check;
 mod demo;
 pub mod dev_ca;
+mod doctor;
 pub mod hash_password;
+mod import;
 mod serve;
+mod wait;
 
 use std::{
     io::{self, Write},
@@ -22,6 +26,8 @@ use crate::auth::ITERATIONS_DEFAULT;
 use crate::config::parse_duration;
 use crate::telemetry::{self, LogFormat};
 
+/// The arguments are wrong, as clap has it.
+const EXIT_ARGUMENTS: u8 = 2;
 /// The configuration is wrong (EX_USAGE of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
 
@@ -32,6 +38,10 @@ Run it:
   pgwake hash-password --role app              what a configuration knows of a password
   pgwake check /etc/pgwake/pgwake.toml         all problems at once, or what holds and why
   pgwake serve --config /etc/pgwake/pgwake.toml
+  pgwake import-pgbouncer pgbouncer.ini        PgBouncer's configuration as one of pgwake
+  pgwake wait --for ready --max 30s            for scripts: returns once clients may come
+When a client cannot connect:
+  pgwake doctor \"host=main.db.example.com user=app sslmode=verify-full sslrootcert=system\"
 
 Signals: SIGTERM or Ctrl-C drains (transactions may finish) and stops the computes; a second one does not wait.";
 
@@ -93,6 +103,12 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = ITERATIONS_DEFAULT)]
         iterations: u32,
     },
+    /// Wait until a pgwake is ready, for scripts and sidecars: asks its port for operators, needs no token.
+    Wait(wait::WaitArguments),
+    /// Walk the way of a connection from here, step by step, to the first thing that is wrong, and say what to do.
+    Doctor(doctor::DoctorArguments),
+    /// Print PgBouncer's configuration as one of pgwake; what does not carry over is a comment that says what to do.
+    ImportPgbouncer(import::ImportArguments),
 }
 
 #[derive(Debug, Args)]
@@ -137,6 +153,20 @@ pub fn run() -> ExitCode {
                 Err(error) => fail(&error, 1),
             }
         }
+        Command::Wait(wait) => match wait::run(&wait) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::Doctor(doctor) => match doctor::run(&doctor, &mut io::stdout().lock()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error @ doctor::DoctorError::Asked(_)) => fail(&error, EXIT_ARGUMENTS),
+            Err(error) => fail(&error, 1),
+        },
+        Command::ImportPgbouncer(import) => match import::run(&import, &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
     }
 }
 

@@ -32,6 +32,17 @@ pub struct Impostor {
     found: Option<u32>,
 }
 
+#[cfg(test)]
+impl Impostor {
+    /// One of them.
+    pub(crate) fn example() -> Self {
+        Self {
+            expected: 105,
+            found: None,
+        }
+    }
+}
+
 impl Address {
     /// Checks who answered, before anything is sent: whoever runs a tenant's Postgres owns the folder of its
     /// socket, and could put a link to another tenant's there, which lets pgwake in as superuser.

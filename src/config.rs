@@ -98,6 +98,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Domains whose first label is an endpoint, lowercase, without a leading dot.
     pub domains: Vec<String>,
+    /// The endpoints of clients that name a database and nothing else, by its name.
+    pub databases: BTreeMap<String, DefaultEndpoint>,
     /// Certificate chains and their keys; may be empty only where no listener speaks TLS.
     pub certificates: Vec<CertificateFiles>,
     /// Limits of the whole process.
@@ -190,7 +192,9 @@ pub struct Limits {
     pub clients_max: usize,
     /// From accept until the client has proved who it is.
     pub login_timeout: Duration,
-    /// How long transactions may go on after SIGTERM.
+    /// How long clients still come in after SIGTERM, for whoever sends them here to notice.
+    pub drain_delay: Duration,
+    /// How long transactions may go on after that.
     pub drain_timeout: Duration,
     /// One attempt to reach a server and log in to it.
     pub connect_timeout: Duration,

@@ -91,4 +91,33 @@ pub trait ClientError: std::error::Error {
     }
     /// Whose fault it is: decides how loudly it is logged.
     fn fault(&self) -> Fault;
+    /// At least one of every variant, by [`examples!`]: the table in config/README.md is held against their texts.
+    #[cfg(test)]
+    fn examples() -> Vec<Self>
+    where
+        Self: Sized;
 }
+
+/// The examples of a [`ClientError`], in lines of `pattern => examples`. A variant without a line does not compile, and
+/// an example at another variant's line panics.
+#[cfg(test)]
+macro_rules! examples {
+    ($($pattern:pat => $examples:expr),+ $(,)?) => {{
+        let _every_variant_has_a_line = |error: &Self| match error { $($pattern => ()),+ };
+        let mut all: Vec<Self> = Vec::new();
+        $(
+            let before = all.len();
+            for example in $examples {
+                assert!(matches!(example, $pattern), "{example:?} is no {}", stringify!($pattern));
+                all.push(example);
+            }
+            assert!(all.len() > before, "{} has no example", stringify!($pattern));
+        )+
+        all
+    }};
+}
+#[cfg(test)]
+pub(crate) use examples;
+
+#[cfg(test)]
+pub(crate) mod documented;

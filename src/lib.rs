@@ -16,6 +16,8 @@ pub mod error;
 pub mod audit;
 pub mod journal;
 pub mod metrics;
+pub mod storm;
+pub mod supervisor;
 pub mod telemetry;
 
 pub mod config;

@@ -27,6 +27,7 @@ pub use figures::{CloseReason, Counts, KeyFigures, PoolFigures, WaitFigures};
 pub use key::PoolKey;
 pub use lent::Lent;
 pub use login::LoginError;
+pub(crate) use login::{Login, Privacy};
 pub use rights::{ConnectPermit, Permit, Slot};
 pub use roles::{RolesError, read_roles};
 pub use server_session::{Identity, ServerSession, connect};

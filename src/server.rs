@@ -9,13 +9,19 @@ mod limits;
 mod operators;
 mod reload;
 mod roles;
+mod standing;
+mod supervision;
 mod wiring;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, View};
@@ -26,15 +32,18 @@ use crate::compute::ComputeError;
 use crate::config::{self, Config};
 use crate::ids::EndpointName;
 use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
-use crate::session::{House, Pooling, roster::Roster};
+use crate::session::{House, roster::Roster};
 use crate::shutdown::{Phase, Shutdown};
 use crate::store::{Store, StoreError};
+use crate::storm::{Repeated, Storms};
+use crate::supervisor::Supervisor;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::Wakes;
-use endpoints::{add_computes, ask_clients, places, process_compute};
+use endpoints::{add_computes, ask_clients, places, poolings, process_compute};
 use following::Following;
 use operators::{doors, sum_up, view, watched};
+use supervision::Supervision;
 use wiring::{Connected, Wiring};
 
 pub use changes::Changes;
@@ -89,6 +98,7 @@ pub struct Server {
     tasks: TaskTracker,
     reloader: Arc<Reloader>,
     _following: Option<Following>,
+    supervision: Option<Supervision>,
     view: Arc<View>,
     admin: Option<Admin>,
     _certificates: Watching,
@@ -111,19 +121,19 @@ impl Server {
         let sockets = SocketSettings::from(&config.limits);
         let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
-        let roles = Arc::new(RoleBook::load(store, wiring.clone(), config.endpoints.keys())?);
+        let roles = Arc::new(RoleBook::load(
+            store.clone(),
+            wiring.clone(),
+            config.endpoints.keys(),
+        )?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
         let quotas = Quotas::new(&config);
         add_computes(&config, &wakes, &quotas)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let (console, doors) = doors(&config)?;
-        let pooling = config.endpoints.values().map(|endpoint| {
-            let pooling = Pooling::new(&endpoint.pool, tasks.clone());
-            (endpoint.name.clone(), Arc::new(pooling))
-        });
         let house = Arc::new(House {
-            pooling: Arc::new(pooling.collect()),
+            pooling: Arc::new(poolings(&config, &tasks)),
             directory: Directory::new(&config),
             gate: Arc::new(Gate::new(config.gate.clone())),
             quotas,
@@ -140,14 +150,16 @@ impl Server {
             roster: Roster::default(),
             metrics: watched.metrics,
             journal: watched.journal,
+            storms: Storms::default(),
             shutdown: watch_end,
         });
+        standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;
         let connected = wiring.clone().connect(&house);
-        let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), config);
+        let reloader = Reloader::new(house.clone(), wiring, tasks.clone(), store.clone(), config);
         let reloader = Arc::new(reloader);
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
-        let view = view(&house, &workers, &reloader);
+        let view = view(&house, &workers, &reloader, store);
         let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
             house,
@@ -156,6 +168,7 @@ impl Server {
             tasks,
             reloader,
             _following: None,
+            supervision: None,
             view,
             admin: None,
             _certificates: watching,
@@ -188,6 +201,12 @@ impl Server {
         self.reloader.set_file(file);
         self._following = Some(Following::begin(self.reloader.clone())?);
         Ok(())
+    }
+
+    /// Clients may come: tells the supervisor so, and from now on how pgwake is.
+    pub fn report_to(&mut self, supervisor: Arc<Supervisor>) {
+        self.reloader.report_to(&supervisor);
+        self.supervision = Some(Supervision::begin(supervisor, &self.house, &self.workers));
     }
 
     /// Reads the configuration again and puts it in force: all of it, or nothing. What came of it is logged.
@@ -228,9 +247,11 @@ impl Server {
         self.workers.clients()
     }
 
-    /// Ends without a client losing a transaction that ends in time: accepts nobody, tells idle clients goodbye,
-    /// lets transactions finish within `drain_timeout`, then stops the computes. Returns when nothing is left.
+    /// Ends without a client losing a transaction that ends in time: says that it is not ready any more and serves for
+    /// `drain_delay` as ever, then accepts nobody, tells idle clients goodbye, lets transactions finish within
+    /// `drain_timeout`, and stops the computes. Returns when nothing is left.
     pub async fn drain(&self) {
+        self.leave().await;
         self.shutdown.advance(Phase::Draining);
         if timeout(self.house.limits.load().drain_timeout, self.workers.drained())
             .await
@@ -242,6 +263,33 @@ impl Server {
             );
         }
         self.stop().await;
+    }
+
+    /// Still serves, for whoever sends clients here to notice that this ends. A [`Self::stop`] does not wait for it.
+    async fn leave(&self) {
+        self.shutdown.advance(Phase::Leaving);
+        let limits = self.house.limits.load_full();
+        let (delay, clients) = (limits.drain_delay, self.clients());
+        if let Some(supervision) = &self.supervision {
+            supervision.ending(delay + limits.drain_timeout);
+        }
+        if !delay.is_zero() {
+            tracing::info!(
+                ?delay,
+                clients,
+                "not ready any more; clients may still come for a while"
+            );
+            let mut shutdown = self.house.shutdown.clone();
+            tokio::select! {
+                () = sleep(delay) => (),
+                () = shutdown.reached(Phase::Draining) => return,
+            }
+        }
+        let clients = self.clients();
+        tracing::info!(
+            clients,
+            "draining: idle clients are ended, transactions may finish"
+        );
     }
 
     /// Ends every session at once, then stops the computes. A drain that is under way comes to its end, too.
@@ -264,6 +312,7 @@ impl Server {
         self.tasks.wait().await;
         self.house.roles.drain().await;
         self.house.proofs.load_full().drain().await;
+        self.house.storms.rest().iter().for_each(Repeated::tell);
         // Last: until here operators see how far the end has come.
         if let Some(admin) = &self.admin {
             admin.stop().await;

@@ -53,6 +53,7 @@ use crate::ids::SessionId;
 use crate::journal::Journal;
 use crate::metrics::{CancelResult, Metrics};
 use crate::shutdown::ShutdownWatch;
+use crate::storm::Storms;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, Stream};
 use crate::wake::Wakes;
@@ -143,6 +144,8 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// What has happened lately.
     pub journal: Arc<Journal>,
+    /// Errors that are told once and counted.
+    pub storms: Storms,
     /// The end of everything.
     pub shutdown: ShutdownWatch,
 }
@@ -188,7 +191,7 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
     if record.pooling.is_some() {
         house.tell(|| record.closed(&outcome)).await;
     }
-    record.close(&outcome);
+    record.close(&outcome, &house.storms);
 }
 
 /// A cancel request is answered by the end of its connection, whatever comes of it.

@@ -1,4 +1,4 @@
-//! The one signal that ends everything: running, draining, stopping. And one like it for a single session.
+//! The one signal that ends everything: running, leaving, draining, stopping. And one like it for a single session.
 //!
 //! It only tells; who accepts, relays or waits watches it and ends by itself. `server` raises it, and an operator
 //! who ends one session.
@@ -10,6 +10,8 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Serving.
     Running,
+    /// Serving as ever, but not for long: whoever sends clients here should send them elsewhere.
+    Leaving,
     /// Nothing new is accepted; idle sessions end, transactions may finish.
     Draining,
     /// The time for draining is over: everything ends now.
@@ -72,7 +74,7 @@ impl ShutdownWatch {
 
     /// Whether it is its own signal that ends it, and not the one for all.
     pub fn is_alone(&self) -> bool {
-        *self.all.borrow() == Phase::Running
+        *self.all.borrow() < Phase::Draining
     }
 
     /// Waits until `phase` (or a later one) is reached; also when the sender is gone. Cancel safe.

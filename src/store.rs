@@ -1,13 +1,16 @@
-//! What must survive a restart, in `state_dir`: the secret behind mock logins and the roles read from Postgres.
+//! What must survive a restart, in `state_dir`: the secret behind mock logins, the roles read
+//! from Postgres, and what operators have ordered until further notice.
 //!
 //! One small embedded database (`state.redb`) and one lock file, so that a folder belongs to one pgwake at a
 //! time. It decides nothing: what a role may do is `auth`'s work. It is synchronous and writes to disk: on a
-//! runtime, call it through `spawn_blocking`. Who calls: `server` opens it, `auth` remembers roles in it.
+//! runtime, call it through `spawn_blocking`. Who calls: `server` opens it, `auth` remembers roles in it,
+//! `admin` orders.
 
 mod folder;
 mod tables;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     fs::File,
     path::{Path, PathBuf},
@@ -119,6 +122,15 @@ pub struct Remembered {
     pub roles: Vec<ReadRole>,
 }
 
+/// What an operator has ordered of an endpoint until further notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StandingOrders {
+    /// Its clients get no compute.
+    pub is_disabled: bool,
+    /// Transaction pooling lends no server session.
+    pub is_paused: bool,
+}
+
 /// The opened state. Dropping it gives the folder up.
 pub struct Store {
     path: PathBuf,
@@ -165,6 +177,27 @@ impl Store {
     /// Where the file cannot be read.
     pub fn remembered_roles(&self, endpoint: &EndpointName) -> Result<Option<Remembered>, StoreError> {
         tables::remembered_roles(&self.database, endpoint.as_str()).map_err(|failure| failure.at(&self.path))
+    }
+
+    /// What operators have ordered of endpoints, by name; those without an order are left out. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn orders(&self) -> Result<BTreeMap<String, StandingOrders>, StoreError> {
+        tables::orders(&self.database).map_err(|failure| failure.at(&self.path))
+    }
+
+    /// Changes what is ordered of an endpoint; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was ordered before stands there.
+    pub fn change_orders(
+        &self,
+        endpoint: &EndpointName,
+        change: impl FnOnce(&mut StandingOrders),
+    ) -> Result<(), StoreError> {
+        tables::change_orders(&self.database, endpoint.as_str(), change)
+            .map_err(|failure| failure.at(&self.path))
     }
 
     /// Replaces what is remembered of this endpoint's roles; on disk when it returns. Blocking.

@@ -33,13 +33,16 @@ pub use stream::Stream;
 pub use watch::Watching;
 
 pub(crate) use client_check::client_verifier;
+pub(crate) use dial::SSL_REQUEST;
+pub(crate) use end_point::end_point;
+pub(crate) use server_check::client_config;
 pub(crate) use store::read_certificates;
 pub(crate) use watch::{Folders, until_quiet};
 pub(crate) use web::web_client;
 
 /// What a Postgres client or server calls itself in ALPN
 /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL>).
-const ALPN_POSTGRESQL: &[u8] = b"postgresql";
+pub(crate) const ALPN_POSTGRESQL: &[u8] = b"postgresql";
 
 /// Why certificates cannot be served, or why a client's handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +79,7 @@ impl TlsError {
 }
 
 /// Passed explicitly everywhere: a process-wide default would depend on who came first.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

@@ -1,9 +1,9 @@
 //! Wakes computes for clients who proved who they are, holds those clients meanwhile, and lets computes sleep.
 //!
 //! `state` decides (a pure machine per endpoint, with `waiting`, `idle` and `backoff` as its parts), `line` says whose
-//! turn it is to be started, `driver` does, `lease` is what a session holds. It does not know Postgres sessions, pools or clients: what must happen
-//! in the rest of the house when a compute wakes or sleeps is wired by `server` through [`WakeWatcher`]. Who
-//! calls: `session` asks for leases, `server` registers endpoints and stops everything at the end.
+//! turn it is to be started, `driver` does, `lease` is what a session holds. It does not know Postgres sessions, pools or
+//! clients: what must happen in the rest of the house when a compute wakes or sleeps is wired by `server` through
+//! [`WakeWatcher`]. Who calls: `session` asks for leases, `server` registers endpoints and stops everything at the end.
 
 mod backoff;
 mod driver;
@@ -166,15 +166,33 @@ impl Wakes {
         self.driver(endpoint)?.lease_now(client)
     }
 
-    /// A client wants the compute to be woken, and does not wait for it. By `until` it is waked, or not any more.
+    /// Has the compute woken, and waits for nothing. Where its turn to be started has not come by `until`, it is not woken.
+    ///
+    /// # Errors
+    ///
+    /// Where it is known at once that it will not be.
+    pub fn wake(
+        &self,
+        endpoint: &EndpointName,
+        _right: &WakeRight,
+        until: Instant,
+    ) -> Result<(), WakeError> {
+        self.ask(endpoint, until, None).detach(until)
+    }
+
+    /// The same for a client, which counts as in [`Wakes::lease_for`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Wakes::wake`], and where it would be one wake too many.
     pub fn wake_for(
         &self,
         client: &ClientPermit,
         endpoint: &EndpointName,
-        right: &WakeRight,
+        _right: &WakeRight,
         until: Instant,
-    ) {
-        self.lease_for(client, endpoint, right, until).detach(until);
+    ) -> Result<(), WakeError> {
+        self.ask(endpoint, until, Some(client)).detach(until)
     }
 
     fn ask(&self, endpoint: &EndpointName, deadline: Instant, client: Option<&ClientPermit>) -> Waiting {
@@ -231,7 +249,7 @@ impl Wakes {
     }
 
     /// Refuses leases from now on, but those that are out or waited for; or grants them again. It holds until the next
-    /// order, or the end of pgwake.
+    /// order; who gives it keeps it over a restart.
     pub fn set_admission(&self, endpoint: &EndpointName, admission: Admission) {
         if let Some(driver) = self.driver(endpoint) {
             driver.set_admission(admission);

@@ -61,4 +61,30 @@ impl ClientError for WireError {
     fn fault(&self) -> Fault {
         Fault::Client
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        crate::error::examples! {
+            Self::Gone(_) => [Self::Gone(io::ErrorKind::UnexpectedEof.into())],
+            Self::Violation(_) => VIOLATIONS_OF_CLIENTS.map(Self::Violation),
+            Self::Unexpected(_) => [Self::Unexpected(0)],
+            Self::Version { .. } => [Self::Version { major: 2, minor: 0 }],
+        }
+    }
 }
+
+/// What clients read of their own violations. All others are a server's, and at most the DETAIL of another error.
+#[cfg(test)]
+pub(crate) const VIOLATIONS_OF_CLIENTS: [&str; 11] = [
+    "invalid message length",
+    "invalid length of startup packet",
+    "startup packet is too short",
+    "invalid length of encryption request",
+    "cancel request is too short",
+    "invalid length of cancel key",
+    "invalid startup packet layout: expected terminator as last byte",
+    "too many startup parameters",
+    "no PostgreSQL user name specified in startup packet",
+    "encryption was asked for twice",
+    "too many encryption requests",
+];

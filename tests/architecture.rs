@@ -11,7 +11,7 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["ids", "shutdown"],
     &["error"],
-    &["journal", "metrics", "audit", "telemetry"],
+    &["journal", "metrics", "audit", "telemetry", "supervisor", "storm"],
     &["config"],
     &["store", "wire"],
     &["tls"],

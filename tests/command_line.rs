@@ -2,10 +2,13 @@
 
 mod checking;
 mod demonstrating;
+mod doctoring;
 mod hashing;
+mod importing;
 mod limits;
 mod logging;
 mod serving;
+mod waiting;
 
 use crate::harness::programs::Program;
 

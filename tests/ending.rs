@@ -2,4 +2,6 @@
 
 mod crashing;
 mod draining;
+mod leaving;
 mod stopping;
+mod supervised;

@@ -5,6 +5,7 @@ mod architecture;
 mod cancelling;
 mod coming_in;
 mod command_line;
+mod deploying;
 mod ending;
 mod harness;
 mod operating;

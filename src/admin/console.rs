@@ -26,8 +26,9 @@ use pgwire::api::{
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use tokio::{net::UnixStream, sync::mpsc};
 
-use super::{View, access::Right, answer::Refused};
+use super::{View, access::Right};
 use crate::config::OperatorRight;
+use crate::error::ClientError;
 use crate::session::Visit;
 use commands::{Command, Misunderstood};
 use tables::{Cell, Table};
@@ -79,15 +80,16 @@ enum Outcome {
 
 impl Console {
     async fn run(&self, statement: &str) -> PgWireResult<Outcome> {
-        match Command::parse(statement).map_err(misunderstood)? {
+        match Command::parse(statement).map_err(|error| told(&error))? {
             Command::Show(table) => Ok(Outcome::Table(self.view.table(table))),
             Command::Nothing(tag) => Ok(Outcome::Done(tag)),
             Command::Orders(tag, wanted) => {
                 if self.right < Right::Operate {
-                    return Err(error("42501", "permission denied: this role may only look"));
+                    return Err(told(&Misunderstood::MayOnlyLook));
                 }
                 for order in self.view.orders(wanted) {
-                    self.view.carry_out(&order, &self.who).await.map_err(refused)?;
+                    let done = self.view.carry_out(&order, &self.who).await;
+                    done.map_err(|error| told(&error))?;
                 }
                 Ok(Outcome::Done(tag))
             }
@@ -96,32 +98,19 @@ impl Console {
 
     /// The columns of what a statement answers with; none where that is no table.
     fn columns(statement: &str, format: &Format) -> PgWireResult<Vec<FieldInfo>> {
-        Ok(match Command::parse(statement).map_err(misunderstood)? {
+        Ok(match Command::parse(statement).map_err(|error| told(&error))? {
             Command::Show(table) => fields(table.columns(), format),
             Command::Nothing(_) | Command::Orders(..) => Vec::new(),
         })
     }
 }
 
-fn error(sqlstate: &str, message: impl Into<String>) -> PgWireError {
+fn told(error: &dyn ClientError) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new(
         "ERROR".to_owned(),
-        sqlstate.to_owned(),
-        message.into(),
+        error.sqlstate().0.to_owned(),
+        error.message().into_owned(),
     )))
-}
-
-fn misunderstood(Misunderstood { sqlstate, message }: Misunderstood) -> PgWireError {
-    error(sqlstate, message)
-}
-
-fn refused(refused: Refused) -> PgWireError {
-    let sqlstate = match refused.status {
-        hyper::StatusCode::NOT_FOUND => "3D000",
-        hyper::StatusCode::CONFLICT => "55006",
-        _ => "58000",
-    };
-    error(sqlstate, refused.error)
 }
 
 fn fields(columns: &[(&'static str, Type)], format: &Format) -> Vec<FieldInfo> {

@@ -3,23 +3,27 @@
 //! Each order is asked for and answered at once; what takes time goes on, and is seen by looking. A retry does no
 //! harm. Each is told to the log, the audit log and those who watch.
 
+mod undone;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use futures_util::FutureExt;
-use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::{View, answer::Refused};
+use super::View;
 use crate::audit;
 use crate::auth::WakeRight;
 use crate::config::Endpoint;
 use crate::ids::{EndpointName, SessionId};
 use crate::journal::Event;
+use crate::store::StandingOrders;
 use crate::wake::{Admission, SuspendOrder};
+pub(super) use undone::Undone;
+
+type Pool = crate::pool::EndpointPool<crate::session::Carried>;
 
 /// How long an order waits for its line in the audit log.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,27 +87,39 @@ impl View {
     ///
     /// # Errors
     /// There is nothing of that name, or it cannot be done now.
-    pub(super) async fn carry_out(&self, order: &Order, peer: &str) -> Result<Value, Refused> {
+    pub(super) async fn carry_out(&self, order: &Order, peer: &str) -> Result<Value, Undone> {
         self.audit(order, peer).await?;
         let done = match order {
             Order::Wake(name) => self.wake(self.known(name)?.as_ref())?,
             Order::Suspend(name) => self.suspend(self.known(name)?.as_ref())?,
-            Order::Disable(name) => self.admit(self.known(name)?.as_ref(), Admission::Disabled)?,
-            Order::Enable(name) => self.admit(self.known(name)?.as_ref(), Admission::Enabled)?,
+            Order::Disable(name) => {
+                let disable = |orders: &mut StandingOrders| orders.is_disabled = true;
+                self.admit(name, Admission::Disabled, disable).await?
+            }
+            Order::Enable(name) => {
+                let enable = |orders: &mut StandingOrders| orders.is_disabled = false;
+                self.admit(name, Admission::Enabled, enable).await?
+            }
             Order::Cancel(session) => self.cancel(*session).await?,
             Order::Terminate(session) => {
                 let listed = self.house.roster.find(*session);
-                listed.ok_or_else(|| Refused::not_found("session"))?.end();
+                listed.ok_or(Undone::NoSession)?.end();
                 json!({})
             }
-            Order::Pause(name) => self.pool(name, |pool| pool.pause())?,
-            Order::Resume(name) => self.pool(name, |pool| pool.resume())?,
+            Order::Pause(name) => {
+                let pause = |orders: &mut StandingOrders| orders.is_paused = true;
+                self.lend(name, |pool| pool.pause(), pause).await?
+            }
+            Order::Resume(name) => {
+                let resume = |orders: &mut StandingOrders| orders.is_paused = false;
+                self.lend(name, |pool| pool.resume(), resume).await?
+            }
             Order::Reconnect(name) => self.pool(name, |pool| pool.retire())?,
             Order::Reload => match (self.reload)().await {
                 Ok(reloaded) => json!({
                     "changes": reloaded.changes, "needs_restart": reloaded.needs_restart,
                 }),
-                Err(error) => return Err(Refused::new(StatusCode::CONFLICT, error)),
+                Err(error) => return Err(Undone::NotReloaded(error)),
             },
             Order::Drain => {
                 self.drain_ordered.notify_one();
@@ -120,77 +136,85 @@ impl View {
     }
 
     /// Before anything is done: where lines must be written, nothing is done without one.
-    async fn audit(&self, order: &Order, peer: &str) -> Result<(), Refused> {
+    async fn audit(&self, order: &Order, peer: &str) -> Result<(), Undone> {
         let (what, target) = order.words();
         let event = audit::Event::new("operator")
             .with("order", what)
             .with("target", target.as_str())
             .with("peer", peer);
         let told = timeout(AUDIT_TIMEOUT, self.house.audit.tell(event)).await;
-        let error = "the audit log takes nothing; nothing was done";
-        told.map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, error))
+        told.map_err(|_| Undone::NotAudited)
     }
 
-    fn known(&self, name: &EndpointName) -> Result<Arc<Endpoint>, Refused> {
+    fn known(&self, name: &EndpointName) -> Result<Arc<Endpoint>, Undone> {
         let found = self.house.directory.endpoint(name);
-        found.ok_or_else(|| Refused::not_found("endpoint"))
+        found.ok_or(Undone::NoEndpoint)
     }
 
-    fn wake(&self, endpoint: &Endpoint) -> Result<Value, Refused> {
+    fn wake(&self, endpoint: &Endpoint) -> Result<Value, Undone> {
         let deadline = Instant::now() + endpoint.hold_timeout;
-        let waiting = self
-            .house
-            .wakes
-            .lease(&endpoint.name, &WakeRight::for_operator(), deadline);
-        // Nobody waits for it: the wake goes on all the same.
-        match waiting.now_or_never() {
-            Some(Err(error)) => Err(Refused::new(StatusCode::CONFLICT, error.to_string())),
-            Some(Ok(_)) | None => self.state_of(endpoint),
-        }
-    }
-
-    fn suspend(&self, endpoint: &Endpoint) -> Result<Value, Refused> {
-        let conflict = |error: String| Err(Refused::new(StatusCode::CONFLICT, error));
-        match self.house.wakes.suspend(&endpoint.name) {
-            SuspendOrder::Begun | SuspendOrder::AsleepAlready => self.state_of(endpoint),
-            SuspendOrder::InUse(clients) => conflict(format!("{clients} clients have it in use")),
-            SuspendOrder::UnderWay => conflict("it is being started or looked at".to_owned()),
-            SuspendOrder::NotSuspendable => conflict("pgwake does not stop this server".to_owned()),
-        }
-    }
-
-    fn admit(&self, endpoint: &Endpoint, admission: Admission) -> Result<Value, Refused> {
-        self.house.wakes.set_admission(&endpoint.name, admission);
+        let wakes = &self.house.wakes;
+        wakes.wake(&endpoint.name, &WakeRight::for_operator(), deadline)?;
         self.state_of(endpoint)
     }
 
-    fn state_of(&self, endpoint: &Endpoint) -> Result<Value, Refused> {
+    fn suspend(&self, endpoint: &Endpoint) -> Result<Value, Undone> {
+        match self.house.wakes.suspend(&endpoint.name) {
+            SuspendOrder::Begun | SuspendOrder::AsleepAlready => self.state_of(endpoint),
+            SuspendOrder::InUse(clients) => Err(Undone::InUse(clients)),
+            SuspendOrder::UnderWay => Err(Undone::UnderWay),
+            SuspendOrder::NotSuspendable => Err(Undone::NotSuspendable),
+        }
+    }
+
+    async fn admit(
+        &self,
+        name: &EndpointName,
+        admission: Admission,
+        change: fn(&mut StandingOrders),
+    ) -> Result<Value, Undone> {
+        let endpoint = self.known(name)?;
+        let admit = || self.house.wakes.set_admission(name, admission);
+        let ((), is_kept) = self.standing.give(name, admit, change).await;
+        let mut done = self.state_of(&endpoint)?;
+        done["kept"] = json!(is_kept);
+        Ok(done)
+    }
+
+    /// Lets its pool lend, or not.
+    async fn lend(
+        &self,
+        name: &EndpointName,
+        act: fn(&Pool),
+        change: fn(&mut StandingOrders),
+    ) -> Result<Value, Undone> {
+        self.known(name)?;
+        let (done, is_kept) = self.standing.give(name, || self.pool(name, act), change).await;
+        let mut done = done?;
+        done["kept"] = json!(is_kept);
+        Ok(done)
+    }
+
+    fn state_of(&self, endpoint: &Endpoint) -> Result<Value, Undone> {
         // A reload may have taken it away since it was looked up.
         let figures = self.house.wakes.figures(&endpoint.name);
-        let figures = figures.ok_or_else(|| Refused::not_found("endpoint"))?;
+        let figures = figures.ok_or(Undone::NoEndpoint)?;
         Ok(json!({ "state": figures.state.as_str(), "disabled": figures.is_disabled }))
     }
 
-    async fn cancel(&self, session: SessionId) -> Result<Value, Refused> {
+    async fn cancel(&self, session: SessionId) -> Result<Value, Undone> {
         let listed = self.house.roster.find(session);
-        let listed = listed.ok_or_else(|| Refused::not_found("session"))?;
+        let listed = listed.ok_or(Undone::NoSession)?;
         let Some(key) = listed.cancel_key() else {
-            return Err(Refused::new(
-                StatusCode::CONFLICT,
-                "it runs nothing that can be cancelled",
-            ));
+            return Err(Undone::NothingToCancel);
         };
         self.house.cancels.cancel(key.clone()).await;
         Ok(json!({}))
     }
 
-    fn pool(
-        &self,
-        name: &EndpointName,
-        act: impl FnOnce(&crate::pool::EndpointPool<crate::session::Carried>),
-    ) -> Result<Value, Refused> {
+    fn pool(&self, name: &EndpointName, act: impl FnOnce(&Pool)) -> Result<Value, Undone> {
         let pooling = self.house.pooling.get(name);
-        let pool = &pooling.ok_or_else(|| Refused::not_found("endpoint"))?.pool;
+        let pool = &pooling.ok_or(Undone::NoEndpoint)?.pool;
         act(pool);
         let figures = pool.figures();
         let lent: usize = figures.keys.iter().map(|key| key.lent).sum();

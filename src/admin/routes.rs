@@ -89,6 +89,7 @@ impl Routes {
                 return Ok(json_of(&endpoint));
             }
             ["tenants"] => view.tenants(),
+            ["quotas"] => view.quotas(),
             ["endpoints"] => view.endpoints(),
             ["pools"] => view.pools(),
             ["sessions"] => view.sessions(),
@@ -108,7 +109,8 @@ impl Routes {
         let Some(order) = Order::of_path(rest) else {
             return Err(unknown(parts));
         };
-        Ok(json_of(&self.view.carry_out(&order, peer).await?))
+        let done = self.view.carry_out(&order, peer).await;
+        Ok(json_of(&done.map_err(Refused::from)?))
     }
 
     fn watch(&self) -> Result<Answer, Refusal> {
@@ -127,7 +129,7 @@ impl Routes {
         match self.view.house.shutdown.phase() {
             Phase::Running if is_open => text(StatusCode::OK, "text/plain", "ready\n"),
             Phase::Running => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "starting\n"),
-            Phase::Draining | Phase::Stopping => {
+            Phase::Leaving | Phase::Draining | Phase::Stopping => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n")
             }
         }

@@ -3,6 +3,7 @@
 //! Every object here stands in API.md. A field is never taken away or given another meaning; new ones may come.
 
 mod lines;
+mod quotas;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -49,6 +50,8 @@ impl View {
                 "default_endpoint": listen.default_endpoint.as_ref().map(ToString::to_string),
             })
         });
+        let databases = config.databases.iter();
+        let databases = databases.map(|(name, endpoint)| (name.clone(), endpoint.to_string().into()));
         let certificates = self
             .house
             .certificates
@@ -64,11 +67,13 @@ impl View {
             "state_dir": config.state_dir.display().to_string(),
             "listen": listen.collect::<Vec<_>>(),
             "domains": config.domains,
+            "databases": databases.collect::<serde_json::Map<_, _>>(),
             "certificates": certificates.collect::<Vec<_>>(),
             "endpoints": config.endpoints.len(),
             "limits": {
                 "clients_max": limits.clients_max,
                 "login_timeout_ms": milliseconds(limits.login_timeout),
+                "drain_delay_ms": milliseconds(limits.drain_delay),
                 "drain_timeout_ms": milliseconds(limits.drain_timeout),
                 "connect_timeout_ms": milliseconds(limits.connect_timeout),
                 "wakes_at_once_max": limits.wakes_at_once_max,

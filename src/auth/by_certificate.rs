@@ -19,7 +19,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let checked = match attempt.claim.endpoint {
-        Some(endpoint) if endpoint.client_certificates.is_some() => attempt.check_certificate().await,
+        Some(endpoint) if endpoint.client_certificates.is_some() => attempt.certificate,
         // Never by a checked configuration; nobody comes in by this either.
         Some(_) | None => Err(Refusal::Certificate(CertificateError::Missing)),
     };
@@ -31,6 +31,8 @@ where
     let Attempt {
         claim,
         looked_up,
+        certificate,
+        pretended,
         proofs,
     } = attempt;
     let server_login = checked
@@ -51,9 +53,11 @@ where
             ..claim
         },
         looked_up: Err(refusal),
+        certificate,
+        pretended,
         proofs,
     };
-    match proofs.login(None) {
+    match pretended {
         Login::Scram => by_scram::log_in(stream, attempt).await,
         Login::Password => by_password::log_in(stream, attempt).await,
         Login::Token => by_token::log_in(stream, attempt).await,

@@ -67,7 +67,7 @@ where
     let Some(credential) = checked.map_err(AuthError::NotChecked)? else {
         return Err(attempt.refused(Refusal::WrongPassword));
     };
-    let known = attempt.accepted().await?;
+    let known = attempt.accepted()?;
     conversation::end_password(stream).await?;
     let credential = known.server_password.map_or(credential, Credential::Password);
     Ok(credential.into())

@@ -38,7 +38,7 @@ where
         Err(AuthError::Scram(ScramError::WrongProof)) => return Err(attempt.refused(Refusal::WrongPassword)),
         proved => proved?,
     };
-    let known = attempt.accepted().await?;
+    let known = attempt.accepted()?;
     conversation::end_scram(stream, proved.server_final).await?;
     let credential = known.server_password.map_or(
         Credential::ClientKey {

@@ -56,8 +56,9 @@ where
     if let Some(endpoint) = attempt.claim.endpoint {
         check_for(&claims, endpoint, attempt.claim.role).map_err(wrong)?;
     }
-    let certificate = attempt.check_certificate().await;
-    certificate.map_err(|refusal| attempt.claim.refused(refusal))?;
+    attempt
+        .certificate
+        .map_err(|refusal| attempt.claim.refused(refusal))?;
     let ends_at = rules.end_sessions.then(|| Instant::now() + claims.lasts);
     let credential = attempt.server_login()?;
     conversation::end_password(stream).await?;

@@ -64,7 +64,7 @@ where
     let mut body = response(stream, "password").await?;
     // One string and its NUL, nothing before or behind it.
     if body.iter().position(|byte| *byte == 0) != body.len().checked_sub(1) || body.is_empty() {
-        return Err(AuthError::Protocol("invalid password packet size".into()));
+        return Err(AuthError::PasswordSize);
     }
     body.pop();
     Ok(body)
@@ -86,17 +86,14 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, messages: &[Authentication])
 }
 
 /// Reads exactly one message and returns its body. Not cancel safe.
-async fn response<S>(stream: &mut S, expected: &str) -> Result<Zeroizing<Vec<u8>>, AuthError>
+async fn response<S>(stream: &mut S, expected: &'static str) -> Result<Zeroizing<Vec<u8>>, AuthError>
 where
     S: AsyncRead + Unpin,
 {
     let reading = read_message(stream, RESPONSE, MESSAGE_BYTES_MAX - 4);
     reading.await.map_err(|error| match error {
         WireError::Gone(error) => AuthError::Left(error),
-        WireError::Unexpected(tag) => {
-            let text = format!("expected {expected} response, got message type {tag}");
-            AuthError::Protocol(text.into())
-        }
-        other => AuthError::Protocol(other.to_string().into()),
+        WireError::Unexpected(found) => AuthError::Unexpected { expected, found },
+        other => AuthError::Wire(other),
     })
 }

@@ -2,15 +2,17 @@
 //!
 //! It decides nothing itself. `server` builds it, `session` passes it to [`super::authenticate`].
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     certificate::AuthorityBook,
     line::{Lane, Line},
     roles::{Login, RoleBook},
+    secrets::{ITERATIONS_DEFAULT, SALT_BYTES},
     token::TokenBook,
 };
-use crate::config::{Config, Endpoint, LoginMethod, Tokens};
+use crate::config::{Config, Endpoint, LoginMethod, Role, Tokens};
+use crate::ids::{ScramVerifier, Verifier};
 use crate::tls::TlsError;
 
 /// What proofs are checked against.
@@ -22,19 +24,40 @@ pub struct Proofs {
     nobodys: Arc<Endpoint>,
 }
 
-/// What `[defaults]` says, and so what most endpoints do, as an endpoint without roles: a name that nobody has takes
-/// every step, and all the time, that one of theirs takes.
+/// What `[defaults]` says, and so what most endpoints do, as an endpoint: a name that nobody has takes every step, and
+/// all the time, that one of theirs takes.
 fn nobodys(config: &Config) -> Arc<Endpoint> {
-    pretended(config.login, config.tokens.clone())
+    let mut rules = config.endpoints.values().map(|one| &one.client_certificates);
+    Arc::new(Endpoint {
+        tokens: config.tokens.clone(),
+        // What is shown is checked by somebody's rules; nobody comes in by that.
+        client_certificates: rules.find_map(Clone::clone),
+        ..pretended(config.login)
+    })
 }
 
+/// The role that is looked up at an endpoint that does not exist, whoever comes: to find one takes longer than not to.
+pub(super) const NOBODY: &str = "nobody";
+
 /// Were this somebody's name, nothing but a little time would be lost.
-pub(super) fn pretended(login: LoginMethod, tokens: Option<Tokens>) -> Arc<Endpoint> {
-    Arc::new(Endpoint {
+pub(super) fn pretended(login: LoginMethod) -> Endpoint {
+    let nobody = Role {
+        // Nothing is ever checked against it.
+        verifier: Some(Verifier::Scram(ScramVerifier {
+            iterations: ITERATIONS_DEFAULT,
+            salt: vec![0; SALT_BYTES],
+            stored_key: [0; 32],
+            server_key: [0; 32],
+        })),
+        server_password: None,
+        subjects: Vec::new(),
+        certificate_names: Vec::new(),
+    };
+    Endpoint {
         login,
-        tokens,
+        roles: BTreeMap::from([(NOBODY.to_owned(), nobody)]),
         ..Endpoint::without_compute("no-such-endpoint")
-    })
+    }
 }
 
 impl Proofs {

@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 
 use super::{certificate::CertificateError, scram::ScramError, token::TokenError};
 use crate::error::{ClientError, Fault, SqlState};
+use crate::wire::WireError;
 
 /// Why a client was not let in that spoke the protocol well. For the log only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,9 +66,20 @@ pub(crate) enum AuthError {
         /// The true reason.
         refusal: Refusal,
     },
-    /// The client sent what does not belong here.
-    #[error("{0}")]
-    Protocol(Cow<'static, str>),
+    /// The client sent what is no message.
+    #[error(transparent)]
+    Wire(WireError),
+    /// The client sent another message than it was asked for.
+    #[error("expected {expected} response, got message type {found}")]
+    Unexpected {
+        /// What it was asked for.
+        expected: &'static str,
+        /// The type of what came.
+        found: u8,
+    },
+    /// What is no string is no password.
+    #[error("invalid password packet size")]
+    PasswordSize,
     /// The SCRAM exchange was not one.
     #[error(transparent)]
     Scram(#[from] ScramError),
@@ -98,7 +110,8 @@ impl ClientError for AuthError {
                 SqlState::INVALID_AUTHORIZATION
             }
             Self::Scram(ScramError::AuthorizationIdentity | ScramError::Extension) => SqlState::NOT_SUPPORTED,
-            Self::Protocol(_) | Self::Scram(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::Wire(error) => error.sqlstate(),
+            Self::Unexpected { .. } | Self::PasswordSize | Self::Scram(_) => SqlState::PROTOCOL_VIOLATION,
             Self::PasswordNeedsTls => SqlState::REJECTED,
             Self::Busy => SqlState::LIMIT_EXCEEDED,
             Self::NotChecked(_) => SqlState::INTERNAL,
@@ -111,7 +124,8 @@ impl ClientError for AuthError {
             Self::Refused { role, .. } => {
                 format!("password authentication failed for user \"{role}\"").into()
             }
-            Self::Protocol(message) => message.clone(),
+            Self::Wire(error) => error.message(),
+            Self::Unexpected { .. } | Self::PasswordSize => self.to_string().into(),
             Self::Scram(ScramError::WrongProof) => "password authentication failed".into(),
             Self::Scram(error) => error.to_string().into(),
             Self::PasswordNeedsTls => "this endpoint takes passwords, and only over TLS".into(),
@@ -151,4 +165,49 @@ impl ClientError for AuthError {
             _ => Fault::Client,
         }
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        use ScramError::{
+            AuthorizationIdentity, BindingAttribute, BindingOther, BindingRemoved, BindingType, Extension,
+            Malformed, Mechanism, Nonce, WrongProof,
+        };
+        let refused = |refusal| Self::Refused {
+            role: "app".to_owned(),
+            refusal,
+        };
+        crate::error::examples! {
+            Self::Left(_) => [Self::Left(io::ErrorKind::UnexpectedEof.into())],
+            Self::Refused { .. } => [refused(Refusal::WrongPassword), refused(Refusal::Token(TokenError::Expired))],
+            Self::Wire(_) => WireError::examples().into_iter().map(Self::Wire),
+            Self::Unexpected { .. } => ["SASL", "password"].map(|expected| Self::Unexpected { expected, found: 88 }),
+            Self::PasswordSize => [Self::PasswordSize],
+            Self::Scram(Malformed(_)) => [Self::Scram(Malformed("Comma expected."))],
+            Self::Scram(Mechanism) => [Self::Scram(Mechanism)],
+            Self::Scram(BindingType) => [Self::Scram(BindingType)],
+            Self::Scram(BindingRemoved) => [Self::Scram(BindingRemoved)],
+            Self::Scram(BindingOther) => [Self::Scram(BindingOther)],
+            Self::Scram(BindingAttribute) => [Self::Scram(BindingAttribute)],
+            Self::Scram(AuthorizationIdentity) => [Self::Scram(AuthorizationIdentity)],
+            Self::Scram(Extension) => [Self::Scram(Extension)],
+            Self::Scram(Nonce) => [Self::Scram(Nonce)],
+            Self::Scram(WrongProof) => [Self::Scram(WrongProof)],
+            Self::PasswordNeedsTls => [Self::PasswordNeedsTls],
+            Self::Busy => [Self::Busy],
+            Self::NotChecked(_) => [Self::NotChecked(aborted())],
+        }
+    }
+}
+
+/// The end of a task that was not let run.
+#[cfg(test)]
+fn aborted() -> JoinError {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime
+        .expect("a runtime without drivers needs nothing")
+        .block_on(async {
+            let task = tokio::spawn(std::future::pending::<()>());
+            task.abort();
+            task.await.expect_err("it cannot have ended")
+        })
 }

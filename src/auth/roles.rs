@@ -2,8 +2,8 @@
 //!
 //! Configured roles win. What was read is kept in the [`Store`], so that a role is known while its Postgres
 //! sleeps. Nothing here wakes anything or speaks to a server: [`RoleSource`] reads, where the compute is awake.
-//! Who calls: `authenticate` looks roles up and tells of logins that failed; `server` and `session` refresh when a
-//! compute became ready, after statements about roles, and before a suspend.
+//! Who calls: `authenticate` looks roles up; `session` tells of logins that failed, once the client has its answer;
+//! `server` and `session` refresh when a compute became ready, after statements about roles, and before a suspend.
 
 mod reading;
 
@@ -136,6 +136,8 @@ struct Page {
 struct Summary {
     endpoint: Arc<Endpoint>,
     read: Option<Arc<[ReadRole]>>,
+    /// Of those that were read, in their order: taken apart here, or a login would take longer where there is one.
+    verifiers: Vec<Result<Verifier, Refusal>>,
     login: Login,
     mock_iterations: u32,
 }
@@ -231,21 +233,15 @@ impl RoleBook {
 
     /// What a role is checked against. A reading that [`Self::refresh`] or [`Self::changed`] asked for is waited
     /// for first, no longer than [`ASKED_READING_WAIT`], for known and unknown roles alike; one that a failed login
-    /// began never is: strangers could make an endpoint that exists take longer than one that does not. Cancel
-    /// safe: the reading goes on.
+    /// began never is: strangers could make an endpoint that exists take longer than one that does not. For the same
+    /// reason every endpoint takes the same steps, wherever its roles come from. Cancel safe: the reading goes on.
     pub(crate) async fn look_up(&self, endpoint: &Arc<Endpoint>, role: &[u8]) -> Result<Known, Refusal> {
-        if endpoint.roles_from != RolesFrom::Config {
-            let readings = Arc::clone(&self.page(&endpoint.name).readings);
-            if let Some(number) = readings.asked() {
-                // Too late is not an error: what is known is good enough.
-                let _ = time::timeout(ASKED_READING_WAIT, readings.ended(number)).await;
-            }
+        let page = self.page(&endpoint.name);
+        if let Some(number) = page.readings.asked() {
+            // Too late is not an error: what is known is good enough.
+            let _ = time::timeout(ASKED_READING_WAIT, page.readings.ended(number)).await;
         }
-        let known = self.known(endpoint, role);
-        if known.is_err() {
-            self.suspect(endpoint);
-        }
-        known
+        self.summary(endpoint).known(role)
     }
 
     /// For a login that failed: perhaps the role has changed, and nobody has said so. Where roles come from an
@@ -257,51 +253,9 @@ impl RoleBook {
         }
     }
 
-    /// What is known of a role now.
-    fn known(&self, endpoint: &Endpoint, role: &[u8]) -> Result<Known, Refusal> {
-        let role = str::from_utf8(role).map_err(|_| Refusal::UnknownRole)?;
-        let mut known = match endpoint.roles.get(role) {
-            Some(configured) => Known {
-                verifier: configured.verifier.clone().ok_or(Refusal::NoPassword),
-                server_password: configured.server_password.clone(),
-                valid_until: None,
-            },
-            None => self.known_by_reading(endpoint, role)?,
-        };
-        if let Ok(Verifier::Scram(verifier)) = &known.verifier
-            && verifier.salt.len() > SALT_BYTES_MAX
-        {
-            known.verifier = Err(Refusal::UnusableVerifier("its salt is longer than 1024 bytes"));
-        }
-        Ok(known)
-    }
-
-    fn known_by_reading(&self, endpoint: &Endpoint, role: &str) -> Result<Known, Refusal> {
-        let read = self.read_roles(endpoint).ok_or(Refusal::UnknownRole)?;
-        let place = read.binary_search_by(|read| read.name.as_str().cmp(role));
-        let found = &read[place.map_err(|_| Refusal::UnknownRole)?];
-        if !found.can_login {
-            return Err(Refusal::MayNotLogIn);
-        }
-        let verifier = found.verifier.as_ref().ok_or(Refusal::NoPassword);
-        Ok(Known {
-            verifier: verifier.and_then(|text| Verifier::parse(text.reveal()).map_err(|_| UNKNOWN_FORM)),
-            server_password: None,
-            valid_until: found.valid_until,
-        })
-    }
-
-    /// What was read, unless the configuration alone counts (now; the store may remember another time).
-    fn read_roles(&self, endpoint: &Endpoint) -> Option<Arc<[ReadRole]>> {
-        match endpoint.roles_from {
-            RolesFrom::Config => None,
-            RolesFrom::Postgres(_) => self.page(&endpoint.name).readings.latest(),
-        }
-    }
-
     fn summary(&self, endpoint: &Arc<Endpoint>) -> Arc<Summary> {
         let page = self.page(&endpoint.name);
-        let read = self.read_roles(endpoint);
+        let read = page.read_roles(endpoint);
         let made = page.summary.load_full();
         if let Some(made) = made.filter(|made| made.is_of(endpoint, read.as_ref())) {
             return made;
@@ -326,7 +280,55 @@ impl RoleBook {
     }
 }
 
+impl Page {
+    /// What was read, unless the configuration alone counts (now; the store may remember another time).
+    fn read_roles(&self, endpoint: &Endpoint) -> Option<Arc<[ReadRole]>> {
+        let latest = self.readings.latest();
+        latest.filter(|_| endpoint.roles_from != RolesFrom::Config)
+    }
+}
+
+/// What the password of a role that was read is checked against.
+fn verifier_of(role: &ReadRole) -> Result<Verifier, Refusal> {
+    let text = role.verifier.as_ref().ok_or(Refusal::NoPassword)?;
+    Verifier::parse(text.reveal()).map_err(|_| UNKNOWN_FORM)
+}
+
 impl Summary {
+    /// What is known of a role.
+    fn known(&self, role: &[u8]) -> Result<Known, Refusal> {
+        let role = str::from_utf8(role).map_err(|_| Refusal::UnknownRole)?;
+        let mut known = match self.endpoint.roles.get(role) {
+            Some(configured) => Known {
+                verifier: configured.verifier.clone().ok_or(Refusal::NoPassword),
+                server_password: configured.server_password.clone(),
+                valid_until: None,
+            },
+            None => self.known_by_reading(role)?,
+        };
+        if let Ok(Verifier::Scram(verifier)) = &known.verifier
+            && verifier.salt.len() > SALT_BYTES_MAX
+        {
+            known.verifier = Err(Refusal::UnusableVerifier("its salt is longer than 1024 bytes"));
+        }
+        Ok(known)
+    }
+
+    fn known_by_reading(&self, role: &str) -> Result<Known, Refusal> {
+        let read = self.read.as_deref().ok_or(Refusal::UnknownRole)?;
+        let place = read.binary_search_by(|read| read.name.as_str().cmp(role));
+        let place = place.map_err(|_| Refusal::UnknownRole)?;
+        let (found, verifier) = (&read[place], &self.verifiers[place]);
+        if !found.can_login {
+            return Err(Refusal::MayNotLogIn);
+        }
+        Ok(Known {
+            verifier: verifier.clone(),
+            server_password: None,
+            valid_until: found.valid_until,
+        })
+    }
+
     fn is_of(&self, endpoint: &Arc<Endpoint>, read: Option<&Arc<[ReadRole]>>) -> bool {
         let same_read = match (&self.read, read) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -345,15 +347,12 @@ impl Summary {
         configured().for_each(&mut count);
         let is_md5 = |verifier: &Verifier| matches!(verifier, Verifier::Md5(_));
         let (mut read_ones, mut read_md5_ones) = (0_usize, 0_usize);
-        for role in read
-            .iter()
-            .flat_map(|read| read.iter())
-            .filter(|role| role.can_login)
-        {
-            let Some(text) = &role.verifier else { continue };
-            let verifier = Verifier::parse(text.reveal()).ok();
+        let all = read.as_deref().unwrap_or_default();
+        let verifiers: Vec<_> = all.iter().map(verifier_of).collect();
+        let logins = all.iter().zip(&verifiers).filter(|(role, _)| role.can_login);
+        for (role, verifier) in logins.filter(|(role, _)| role.verifier.is_some()) {
             read_ones += 1;
-            read_md5_ones += usize::from(verifier.as_ref().is_some_and(is_md5));
+            read_md5_ones += usize::from(verifier.as_ref().is_ok_and(is_md5));
             if !endpoint.roles.contains_key(&role.name) {
                 verifier.iter().for_each(&mut count);
             }
@@ -370,6 +369,7 @@ impl Summary {
             mock_iterations: most.map_or(ITERATIONS_DEFAULT, |(iterations, _)| iterations),
             endpoint: Arc::clone(endpoint),
             read,
+            verifiers,
         }
     }
 }

@@ -3,16 +3,18 @@
 //! Starts nothing and connects to nothing. Secrets print as `…`. The exit code is its caller's work.
 
 mod limits;
+mod places;
 
 use std::{io, path::Path};
 
 use crate::audit::{To, WhenFull};
 use crate::config::{
-    Compute, Config, DurationText, Endpoint, FixedCompute, GateRules, Level, Listen, ListenAddress,
-    ListenTls, Loaded, LoginMethod, OriginsByKey, Pool, Problems, ProcessCompute, RateText, RolesFrom,
-    ServerAddress, ServerTls, SizeText, TokenKeys, Tokens, WakeOn, load, nearest,
+    Compute, Config, DurationText, Endpoint, FixedCompute, GateRules, Level, Loaded, LoginMethod,
+    OriginsByKey, Pool, Problems, ProcessCompute, RateText, RolesFrom, ServerTls, SizeText, TokenKeys,
+    Tokens, WakeOn, load, nearest,
 };
 use crate::metrics::Per;
+use places::{databases, listen, server};
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +143,7 @@ fn process_values(config: &Config) -> Values {
     let admin = &config.admin;
     add("listen.admin", admin.address.map_or("nowhere".to_owned(), quoted));
     add("routing.domains", list(config.domains.iter().map(quoted)));
+    add("routing.databases", databases(config));
     let certificates = config.certificates.iter();
     add(
         "tls.certificates",
@@ -175,6 +178,7 @@ fn process_values(config: &Config) -> Values {
     add("limits.wakes_at_once_max", limits.wakes_at_once_max.to_string());
     for (key, duration) in [
         ("limits.login_timeout", limits.login_timeout),
+        ("limits.drain_delay", limits.drain_delay),
         ("limits.drain_timeout", limits.drain_timeout),
         ("limits.connect_timeout", limits.connect_timeout),
         ("limits.tcp_user_timeout", limits.tcp_user_timeout),
@@ -355,31 +359,6 @@ fn roles_from(roles_from: &RolesFrom) -> String {
         "{{ role = {:?}, {password}database = {:?} }}",
         reading.role, reading.database
     )
-}
-
-fn listen(listen: &Listen) -> String {
-    let address = match &listen.address {
-        ListenAddress::Tcp(address) => format!("address = \"{address}\""),
-        ListenAddress::Unix(path) => format!("unix = {:?}", path.display().to_string()),
-    };
-    let tls = match (&listen.address, listen.tls) {
-        (ListenAddress::Unix(_), _) => "",
-        (_, ListenTls::Required) => ", tls = \"required\"",
-        (_, ListenTls::Optional) => ", tls = \"optional\"",
-    };
-    let default = listen.default_endpoint.as_ref();
-    let default = default
-        .map(|default| format!(", default_endpoint = \"{default}\""))
-        .unwrap_or_default();
-    format!("{{ {address}{tls}{default} }}")
-}
-
-fn server(address: &ServerAddress) -> String {
-    match address {
-        ServerAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-        ServerAddress::Tcp { host, port } => format!("{host}:{port}"),
-        ServerAddress::Unix(path) => path.display().to_string(),
-    }
 }
 
 fn quoted(value: impl std::fmt::Display) -> String {

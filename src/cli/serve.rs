@@ -1,6 +1,6 @@
 //! `pgwake serve`: loads, starts, and ends with a signal.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -11,6 +11,7 @@ use super::{EXIT_CONFIG, fail};
 use crate::config::{Config, load};
 use crate::listener::BoundAddress;
 use crate::server::{Server, raise_file_limit};
+use crate::supervisor::Supervisor;
 
 /// Serves what a file says until SIGTERM or Ctrl-C; SIGHUP and changes of the file have it read again.
 pub(super) fn run(file: &Path) -> ExitCode {
@@ -40,9 +41,11 @@ pub(super) fn serve(config: Config, begun: impl FnOnce(&mut Server)) -> ExitCode
         .and_then(|runtime| {
             runtime.block_on(async {
                 raise_file_limit();
+                let supervisor = Arc::new(Supervisor::of_environment());
                 let mut signals = Signals::watch().map_err(|error| error.to_string())?;
                 let mut server = Server::start(config).await.map_err(|error| error.to_string())?;
                 begun(&mut server);
+                server.report_to(supervisor);
                 end_with_signal(&server, &mut signals).await;
                 Ok(())
             })
@@ -106,10 +109,6 @@ async fn serve_until_signal(server: &Server, signals: &mut Signals) {
 /// Drains at the first signal; a second one does not wait for transactions. Either way the computes are stopped.
 async fn end_with_signal(server: &Server, signals: &mut Signals) {
     serve_until_signal(server, signals).await;
-    tracing::info!(
-        clients = server.clients(),
-        "draining: idle clients are ended, transactions may finish"
-    );
     let mut draining = std::pin::pin!(server.drain());
     tokio::select! {
         () = &mut draining => (),

@@ -50,6 +50,7 @@ impl Default for Limits {
         Self {
             clients_max: CLIENTS_MAX,
             login_timeout: Duration::from_secs(15),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             // So many starts keep the disks of a large machine busy, and each still comes up.

@@ -22,11 +22,11 @@ use std::{
 };
 
 use super::{
-    CertificateFiles, Config, Limits, built_in,
+    CertificateFiles, Config, DefaultEndpoint, Limits, built_in,
     file::{LimitsTable, Root},
     origin::{Origins, OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
-    read::{At, Setting},
+    read::{At, Setting, nearest},
     secret,
 };
 
@@ -35,10 +35,13 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 /// The longest wait of any kind; reading a duration has already refused more.
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
+/// A drain that is put off for longer has been forgotten.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The checked configuration. What it returns is only to be used where nothing was reported.
 pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
     let domains = check_domains(root, &mut origins.process, report);
+    let databases = check_databases(root, &mut origins.process, report);
     let certificates = check_certificates(root, &mut origins.process, report);
     let limits = check_limits(&root.limits, &mut origins.process, report);
     record_own(&mut origins.process, "include", &root.include);
@@ -59,6 +62,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
         socket_dir: root.socket_dir.given().map(|at| at.value.clone()),
         listen,
         domains,
+        databases,
         certificates,
         limits,
         gate,
@@ -113,6 +117,37 @@ fn check_domains(root: &Root, origins: &mut OriginsByKey, report: &mut Report) -
     domains
 }
 
+fn check_databases(
+    root: &Root,
+    origins: &mut OriginsByKey,
+    report: &mut Report,
+) -> BTreeMap<String, DefaultEndpoint> {
+    let setting = root.routing.key(|routing| &routing.databases);
+    record_own(origins, "routing.databases", setting);
+    let named = setting.given().into_iter().flat_map(|at| &at.value.0);
+    named
+        .map(|(database, at)| {
+            check_exists(root, at, report);
+            (database.0.clone(), at.value.clone())
+        })
+        .collect()
+}
+
+/// An endpoint that is named for clients that name none has to be there.
+fn check_exists(root: &Root, at: &At<DefaultEndpoint>, report: &mut Report) {
+    let names = endpoint_names(root);
+    let name = at.value.name.as_str();
+    if names.contains(name) {
+        return;
+    }
+    let fix = match nearest(name, names.into_iter()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("name an endpoint that exists, or add [tenants.<tenant>.endpoints.{name}]"),
+    };
+    let message = format!("there is no endpoint {name:?}");
+    report.add(&at.spot, Wrong::new(message, fix));
+}
+
 fn check_certificates(root: &Root, origins: &mut OriginsByKey, report: &mut Report) -> Vec<CertificateFiles> {
     let setting = root.tls.key(|tls| &tls.certificates);
     record_own(origins, "tls.certificates", setting);
@@ -160,6 +195,12 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
             |t| &t.login_timeout,
             MOMENT..=YEAR,
             default.login_timeout,
+        ),
+        drain_delay: duration(
+            "drain_delay",
+            |t| &t.drain_delay,
+            Duration::ZERO..=HOUR,
+            default.drain_delay,
         ),
         drain_timeout: duration(
             "drain_timeout",

@@ -22,7 +22,7 @@ use super::{
     read::{At, List, Named, Opened, Read, Setting, table},
     size::Size,
     tree::{Node, Value},
-    value::{AuditTo, Count, RoleName, ServerTlsMode, read_word},
+    value::{AuditTo, Count, DatabaseName, RoleName, ServerTlsMode, read_word},
 };
 
 pub(crate) use admin::AdminTable;
@@ -92,6 +92,8 @@ table! {
     Routing {
         /// Domains whose first label is an endpoint.
         domains: List<DnsName>,
+        /// The endpoints of clients that name a database alone.
+        databases: Named<DatabaseName, DefaultEndpoint>,
     }
 }
 
@@ -118,7 +120,9 @@ table! {
     LimitsTable + quota: QuotaTable {
         /// From accept until the client has proved who it is.
         login_timeout: Duration,
-        /// For transactions after SIGTERM.
+        /// For clients that still come after SIGTERM.
+        drain_delay: Duration,
+        /// For transactions after that.
         drain_timeout: Duration,
         /// For one attempt to reach a server.
         connect_timeout: Duration,

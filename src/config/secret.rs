@@ -3,8 +3,14 @@
 //! The value of a secret is in no message. Whether a key or certificate is well formed is `tls`'s work. Who
 //! calls: the tables of `file`; `check` for private keys.
 
-use std::{env, fs, io::Read as _, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    env, fs,
+    io::Read as _,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::ids::{Secret, Verifier};
@@ -71,10 +77,12 @@ impl Read for Verifier {
     }
 }
 
-/// That a file is there and that nobody but its owner can read it.
+/// That a file is there and that nobody but its owner can read it, or, where that is root, a group of pgwake's: so
+/// Kubernetes mounts secrets, and so Postgres takes its own key.
 pub(crate) fn check_private(path: &Path) -> Result<(), Wrong> {
-    let mode = regular_file(path)?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let metadata = regular_file(path)?;
+    let mode = metadata.permissions().mode();
+    if is_private(mode, metadata.uid(), geteuid().as_raw()) {
         return Ok(());
     }
     Err(Wrong::new(
@@ -85,6 +93,15 @@ pub(crate) fn check_private(path: &Path) -> Result<(), Wrong> {
         ),
         format!("chmod 600 {}", path.display()),
     ))
+}
+
+fn is_private(mode: u32, owner: u32, ourselves: u32) -> bool {
+    let open = if owner == 0 && ourselves != 0 {
+        0o037
+    } else {
+        0o077
+    };
+    mode & open == 0
 }
 
 /// That a file is there and can be read.
@@ -177,6 +194,25 @@ mod tests {
         }
         let (_folder, path) = written("a", 0o400);
         assert!(secret_file(&path).is_ok());
+    }
+
+    #[test]
+    fn a_group_may_read_what_belongs_to_root_alone() {
+        for (mode, owner, ourselves, private) in [
+            (0o440, 0, 65_532, true),
+            (0o640, 0, 65_532, true),
+            (0o660, 0, 65_532, false),
+            (0o444, 0, 65_532, false),
+            (0o440, 65_532, 65_532, false),
+            (0o440, 0, 0, false),
+            (0o400, 65_532, 65_532, true),
+        ] {
+            assert_eq!(
+                is_private(mode, owner, ourselves),
+                private,
+                "{mode:o} {owner} {ourselves}"
+            );
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl super::Config {
             state_dir: PathBuf::new(),
             socket_dir: None,
             listen: Vec::new(),
+            databases: BTreeMap::new(),
             domains: Vec::new(),
             certificates: Vec::new(),
             limits: super::Limits::default(),

@@ -75,6 +75,7 @@ mod reference {
                 "tenants" => "<tenant>",
                 "endpoints" => "<endpoint>",
                 "roles" => "<role>",
+                "databases" => "<database>",
                 _ => name,
             };
             let key = join_keys(path, name);

@@ -169,6 +169,24 @@ impl Name for RoleName {
     }
 }
 
+/// The name of a database, of as many bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DatabaseName(pub(crate) String);
+
+impl Name for DatabaseName {
+    const PLACEHOLDER: &'static str = "<database>";
+
+    fn parse_name(text: &str) -> Result<Self, Wrong> {
+        match text.len() {
+            1..=63 if !text.contains('\0') => Ok(Self(text.to_owned())),
+            _ => Err(Wrong::new(
+                format!("{text:?} cannot be a database of Postgres"),
+                "write a name of 1 to 63 bytes",
+            )),
+        }
+    }
+}
+
 impl Read for LoginMethod {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let words = [

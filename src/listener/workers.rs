@@ -67,6 +67,11 @@ impl Workers {
         self.sessions.len()
     }
 
+    /// What the threads run on, for whoever wants to know whether they still do.
+    pub fn runtimes(&self) -> Vec<Handle> {
+        self.workers.iter().map(|worker| worker.runtime.clone()).collect()
+    }
+
     /// Serves a client in a task of its own.
     pub fn serve(&self, arrived: Arrived, house: Arc<House>) {
         let worker = self.roomiest();

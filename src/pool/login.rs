@@ -150,10 +150,29 @@ impl ClientError for LoginError {
             Kind::Absent | Kind::Broken => Fault::Compute,
         }
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        let server = "127.0.0.1:5432".to_owned();
+        let absent = DialError::Connect {
+            server: server.clone(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        crate::error::examples! {
+            Self::Dial(_) => [Self::Dial(absent), Self::Dial(DialError::NoTls { server })],
+            Self::Impostor(_) => [Self::Impostor(Impostor::example())],
+            Self::Refused { .. } => [Self::Refused { fields: ErrorFields::default(), message: Bytes::new() }],
+            Self::Wire(_) => WireError::examples().into_iter().map(Self::Wire),
+            Self::Scram(_) => [ScramClientError::VerifierMismatch, ScramClientError::WrongSignature].map(Self::Scram),
+            Self::Method(_) => [Self::Method("an MD5 password")],
+            Self::Insecure(_) => [Self::Insecure("a password")],
+            Self::Timeout => [Self::Timeout],
+        }
+    }
 }
 
 /// One login.
-pub(super) struct Login<'a> {
+pub(crate) struct Login<'a> {
     role: &'a str,
     credential: Option<&'a Credential>,
     end_point: Option<&'a [u8]>,
@@ -163,7 +182,7 @@ pub(super) struct Login<'a> {
 
 /// Who may listen to a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Privacy {
+pub(crate) enum Privacy {
     /// Nobody, and the server is the one that is meant: TLS with a verified certificate, or this machine.
     Private,
     /// Perhaps somebody in between.
@@ -202,7 +221,7 @@ enum State {
 
 impl<'a> Login<'a> {
     /// Without a credential, or with [`Credential::Socket`], for a server that lets the operating system's user in.
-    pub(super) fn new(
+    pub(crate) fn new(
         role: &'a str,
         credential: Option<&'a Credential>,
         end_point: Option<&'a [u8]>,
@@ -217,12 +236,12 @@ impl<'a> Login<'a> {
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
     /// What to answer to an Authentication message; empty where nothing is.
-    pub(super) async fn answer(&mut self, body: &Bytes) -> Result<BytesMut, LoginError> {
+    pub(crate) async fn answer(&mut self, body: &Bytes) -> Result<BytesMut, LoginError> {
         let mut out = BytesMut::new();
         let state = std::mem::replace(&mut self.state, State::Begin);
         self.state = match (authentication_request(body)?, state) {

@@ -74,6 +74,7 @@ impl Changes {
     fn compare_process(&mut self, old: &Config, new: &Config) {
         let compared = [
             ("routing.domains", old.domains != new.domains),
+            ("routing.databases", old.databases != new.databases),
             ("tls.certificates", old.certificates != new.certificates),
             ("limits", old.limits != new.limits),
             ("gate", old.gate != new.gate),

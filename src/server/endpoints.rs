@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use super::StartError;
 use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
 use crate::compute::{Compute, fixed::FixedCompute};
 use crate::config::{self, Config, Endpoint};
+use crate::session::{Pooling, Poolings};
 use crate::tenant::quota::Quotas;
 use crate::tls::AskClients;
 use crate::wake::{Policy, Wakes};
@@ -43,6 +46,15 @@ pub(super) fn add_computes(config: &Config, wakes: &Wakes, quotas: &Quotas) -> R
         wakes.add_within(name, policy(endpoint), compute(endpoint, &places)?, budget);
     }
     Ok(())
+}
+
+/// What pools each endpoint's server sessions.
+pub(super) fn poolings(config: &Config, tasks: &TaskTracker) -> Poolings {
+    let pooling = |endpoint: &Arc<Endpoint>| {
+        let pooling = Pooling::new(&endpoint.pool, tasks.clone());
+        (endpoint.name.clone(), Arc::new(pooling))
+    };
+    config.endpoints.values().map(pooling).collect()
 }
 
 pub(super) fn compute(endpoint: &Endpoint, places: &Places) -> Result<Arc<dyn Compute>, StartError> {

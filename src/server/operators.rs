@@ -10,12 +10,14 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, time::interval};
 
 use super::{Reloader, StartError, wiring::Watched};
-use crate::admin::{Admin, Doors, Reload, Reloaded, View};
+use crate::admin::{Admin, Doors, Reload, Reloaded, Standing, View};
 use crate::config::Config;
 use crate::listener::Workers;
 use crate::metrics::{self, Metrics};
 use crate::session::{Console, House};
 use crate::shutdown::Phase;
+use crate::store::Store;
+use crate::storm::Repeated;
 
 /// How often what is measured is summed up.
 const SUM_UP_EVERY: Duration = Duration::from_secs(5);
@@ -34,12 +36,18 @@ pub(super) fn doors(config: &Config) -> Result<(Option<Console>, Doors), StartEr
 }
 
 /// What they see. Called on the runtime that reloads run on.
-pub(super) fn view(house: &Arc<House>, workers: &Arc<Workers>, reloader: &Arc<Reloader>) -> Arc<View> {
+pub(super) fn view(
+    house: &Arc<House>,
+    workers: &Arc<Workers>,
+    reloader: &Arc<Reloader>,
+    store: Arc<Store>,
+) -> Arc<View> {
     let workers = workers.clone();
     Arc::new(View {
         house: house.clone(),
         config: reloader.config().clone(),
         reload: reload(reloader.clone()),
+        standing: Standing::new(store),
         clients: Box::new(move || workers.clients()),
         is_open: AtomicBool::new(false),
         drain_ordered: Notify::new(),
@@ -69,7 +77,10 @@ pub(super) async fn sum_up(house: Arc<House>) {
     let mut ticks = interval(SUM_UP_EVERY);
     loop {
         tokio::select! {
-            _ = ticks.tick() => house.metrics.sum_up(),
+            _ = ticks.tick() => {
+                house.metrics.sum_up();
+                house.storms.over().iter().for_each(Repeated::tell);
+            }
             () = shutdown.reached(Phase::Draining) => return,
         }
     }

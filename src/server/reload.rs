@@ -6,7 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,7 @@ use super::{
     Changes, StartError,
     endpoints::{ask_clients, compute, places, policy},
     roles,
+    standing::obey,
     wiring::Wiring,
 };
 use crate::audit::Event;
@@ -30,6 +31,8 @@ use crate::compute::Compute;
 use crate::config::{Config, Endpoint, Loaded, Origins, Problems, RolesFrom, load};
 use crate::session::{House, Pooling};
 use crate::shutdown::Phase;
+use crate::store::{StandingOrders, Store};
+use crate::supervisor::Supervisor;
 use crate::tls::{CertificateStore, Prepared};
 
 /// Why nothing was changed.
@@ -54,11 +57,15 @@ pub struct Reloader {
     house: Arc<House>,
     wiring: Arc<Wiring>,
     tasks: TaskTracker,
+    /// Has what operators have ordered of endpoints that come back.
+    store: Arc<Store>,
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
     /// Reads the roles of endpoints that are new.
     learning: Mutex<Option<AbortHandle>>,
+    /// Is told when it begins and ends.
+    supervisor: OnceLock<Arc<Supervisor>>,
     /// Locked while something is changed: reloads do not overtake.
     turn: Turn<()>,
     /// What holds.
@@ -69,18 +76,26 @@ pub struct Reloader {
 struct Ready {
     proofs: Proofs,
     certificates: Option<Prepared>,
-    added: Vec<(Arc<Endpoint>, Arc<dyn Compute>)>,
+    added: Vec<(Arc<Endpoint>, Arc<dyn Compute>, StandingOrders)>,
 }
 
 impl Reloader {
-    pub(super) fn new(house: Arc<House>, wiring: Arc<Wiring>, tasks: TaskTracker, config: Config) -> Self {
+    pub(super) fn new(
+        house: Arc<House>,
+        wiring: Arc<Wiring>,
+        tasks: TaskTracker,
+        store: Arc<Store>,
+        config: Config,
+    ) -> Self {
         Self {
+            store,
             house,
             wiring,
             tasks,
             file: Mutex::default(),
             files: Mutex::default(),
             learning: Mutex::default(),
+            supervisor: OnceLock::new(),
             turn: Turn::default(),
             holds: Arc::new(ArcSwap::from_pointee(config)),
         }
@@ -89,6 +104,11 @@ impl Reloader {
     /// What holds, for whoever looks from outside.
     pub(super) fn config(&self) -> &Arc<ArcSwap<Config>> {
         &self.holds
+    }
+
+    /// Who is told when it begins and ends; the first one stays.
+    pub(super) fn report_to(&self, supervisor: &Arc<Supervisor>) {
+        let _ = self.supervisor.set(supervisor.clone());
     }
 
     /// Where the configuration is read from. Blocks on files.
@@ -156,6 +176,7 @@ impl Reloader {
         if self.house.shutdown.phase() != Phase::Running {
             return Err(ReloadError::ShuttingDown);
         }
+        let _reloading = self.supervisor.get().map(|supervisor| supervisor.reloading());
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let file = file.ok_or(ReloadError::NoFile)?;
         let path = file.clone();
@@ -175,14 +196,17 @@ impl Reloader {
     async fn prepare(&self, old: &Config, config: &Config, changes: &Changes) -> Result<Ready, StartError> {
         let (house, config, changes) = (self.house.clone(), config.clone(), changes.clone());
         let asks = (ask_clients(old), ask_clients(&config));
+        let store = self.store.clone();
         let others = old.certificates != config.certificates || asks.0 != asks.1;
         let prepare = move || {
             let prepared = others.then(|| CertificateStore::prepare(&config.certificates, asks.1));
             let places = places(&config);
+            let orders = store.orders()?;
             let added = changes.added.iter().filter_map(|name| config.endpoints.get(name));
             let added = added.map(|endpoint| {
                 house.roles.remember(&endpoint.name)?;
-                Ok((endpoint.clone(), compute(endpoint, &places)?))
+                let orders = orders.get(endpoint.name.as_str()).copied().unwrap_or_default();
+                Ok((endpoint.clone(), compute(endpoint, &places)?, orders))
             });
             Ok(Ready {
                 added: added.collect::<Result<_, StartError>>()?,
@@ -207,7 +231,7 @@ impl Reloader {
         house.proofs.store(proofs.clone());
         proofs.begin();
         self.wiring.replace(config.endpoints.clone());
-        for (endpoint, compute) in ready.added {
+        for (endpoint, compute, orders) in ready.added {
             let (name, budget) = (endpoint.name.clone(), house.quotas.wake_budget(&endpoint));
             house
                 .wakes
@@ -215,6 +239,7 @@ impl Reloader {
             house
                 .pooling
                 .insert(name, Arc::new(Pooling::new(&endpoint.pool, self.tasks.clone())));
+            obey(&endpoint.name, orders, &house.wakes, &house.pooling);
         }
         for (name, endpoint) in &config.endpoints {
             match old.endpoints.get(name) {

@@ -1,7 +1,7 @@
 //! An operator's client on its way to the console: who it is is proved here, like any client's; what it says is
 //! somebody else's business (`admin`), to whom one end of a socket is handed over.
 //!
-//! A client that asks for the database `pgwake` as a configured operator's role is meant, by whatever name it comes.
+//! A client that asks for the database `pgwake` (or `pgbouncer`) as a configured operator's role is meant, by whatever name it comes.
 
 use std::{collections::BTreeMap, io, os::unix::net::UnixStream as StdUnixStream, sync::Arc};
 
@@ -26,8 +26,8 @@ use crate::tls::Stream;
 use crate::wire::say;
 use crate::wire::startup::Startup;
 
-/// The database that stands for the console.
-const DATABASE: &str = "pgwake";
+/// The databases that stand for the console: its own name, and the one that programs for PgBouncer ask for.
+const DATABASES: [&[u8]; 2] = [b"pgwake", b"pgbouncer"];
 /// Operators who wait until the console takes them in.
 const VISITS_MAX: usize = 16;
 /// AuthenticationOk: a tag, a length and a zero. The client has had it.
@@ -72,7 +72,7 @@ impl Console {
     /// What a client's names mean, if it is the console that it asks for.
     pub(super) fn resolve(&self, startup: &Startup) -> Option<Resolved> {
         let role = str::from_utf8(startup.role()).ok()?;
-        let asks = startup.database() == DATABASE.as_bytes() && self.rights.contains_key(role);
+        let asks = DATABASES.contains(&startup.database()) && self.rights.contains_key(role);
         asks.then(|| Resolved {
             said: self.endpoint.name.to_string(),
             endpoint: Some(self.endpoint.clone()),
@@ -138,7 +138,7 @@ impl Console {
         let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let parameters = [
             (text("user"), text(role)),
-            (text("database"), text(DATABASE)),
+            (text("database"), text("pgwake")),
             (text("application_name"), text(&record.application)),
         ];
         let mut startup = BytesMut::new();

@@ -258,4 +258,12 @@ impl ClientError for SessionError {
             _ => Fault::Client,
         }
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        Self::of_every_variant()
+    }
 }
+
+#[cfg(test)]
+mod tests;

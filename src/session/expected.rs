@@ -126,6 +126,16 @@ impl Expected {
         self.entries.is_empty() && !self.unsynced
     }
 
+    /// The number of the next request; see [`Self::first`].
+    pub(super) fn next(&self) -> u64 {
+        self.entries.next()
+    }
+
+    /// The number of the first request that has not been answered: those of all before it are smaller.
+    pub(super) fn first(&self) -> u64 {
+        self.entries.first()
+    }
+
     /// Whether everything is answered and no transaction is open.
     pub(super) fn is_idle(&self) -> bool {
         self.status == b'I' && self.is_answered()

@@ -23,6 +23,7 @@ use crate::cancel::SecretLength;
 use crate::config::{Endpoint, PoolMode};
 use crate::error::ClientError;
 use crate::shutdown::{Phase, ShutdownWatch};
+use crate::storm::Storms;
 use crate::tenant::{
     directory::{ResolveError, Resolved, Said},
     gate::{Attempt, TurnedAway, Unproved},
@@ -110,6 +111,7 @@ pub(super) async fn log_in(
     let said = Said {
         server_name: server_name.as_deref(),
         option: own_words.endpoint.as_deref(),
+        database: startup.database(),
         default: at_door.door.default_endpoint.as_ref(),
     };
     let resolved = match resolve(house, &startup, said) {
@@ -166,13 +168,18 @@ async fn not_proved(
     knocked: Knocked<'_>,
     (house, record): (&House, &SessionRecord),
 ) -> Outcome {
+    let suspected = knocked.endpoint.filter(|_| error.is_wrong_password());
     // Counted first: the next guess may come before this one has read what came of it.
-    let why = knocked.failed(&error, record);
+    let why = knocked.failed(&error, record, &house.storms);
     if why == LOCKED_OUT {
         house.tell(|| record.event("lockout")).await;
     }
     let mut outcome = refuse(stream, &error, record).await;
     outcome.what.push_str(why);
+    // Behind the answer, or its time would tell that there is such an endpoint.
+    if let Some(endpoint) = suspected {
+        house.roles.suspect(endpoint);
+    }
     outcome
 }
 
@@ -225,9 +232,10 @@ fn knock<'a>(
 impl Knocked<'_> {
     /// The client has not proved who it is: the gate is told, and so is the operator. What is to be added to the
     /// reason is returned.
-    fn failed(self, error: &AuthError, record: &SessionRecord) -> &'static str {
+    fn failed(self, error: &AuthError, record: &SessionRecord, storms: &Storms) -> &'static str {
         let is_locked_out = error.is_wrong_password() && self.attempt.failed();
-        if is_locked_out {
+        // A storm of guesses locks out many networks; the audit log has each.
+        if is_locked_out && storms.is_first(&record.endpoint, "lockout") {
             tracing::warn!(session = %record.id, peer = %record.peer, endpoint = record.endpoint, role = record.role,
                 "the password was wrong too often: the role is locked out from that network for a while");
         }

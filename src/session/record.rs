@@ -21,6 +21,7 @@ use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::SessionId;
 use crate::metrics::{Metrics, Phase, Temperature};
 use crate::shutdown::ShutdownWatch;
+use crate::storm::Storms;
 
 /// How much of a name that a client says gets into a log line.
 const SAID_BYTES_MAX: usize = 128;
@@ -260,15 +261,16 @@ impl SessionRecord {
         self.application = shortened(application);
     }
 
-    /// Writes the access line, and the error where pgwake, the compute or its configuration are at fault. What
-    /// clients say stands in it quoted and escaped: fields are strings, and none of them is part of a message.
-    pub(super) fn close(self, outcome: &Outcome) {
+    /// Writes the access line, and the error where pgwake, the compute or its configuration are at fault: the first of
+    /// equal ones. What clients say stands in it quoted and escaped: fields are strings, and none of them is part of a message.
+    pub(super) fn close(self, outcome: &Outcome, storms: &Storms) {
         let (endpoint, role) = (self.endpoint.as_str(), self.role.as_str());
         let (sqlstate, what) = (&*outcome.sqlstate, outcome.what.as_str());
         if matches!(
             outcome.fault,
             Some(Fault::Compute | Fault::Pgwake | Fault::Tenant)
-        ) {
+        ) && storms.is_first(endpoint, sqlstate)
+        {
             tracing::warn!(session = %self.id, endpoint, role, sqlstate, error = what, "session failed");
         }
         let proxy = match self.peer {

@@ -155,7 +155,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                     .await
                     .unwrap_or(End::ComputeLost(reason));
             }
-            let next_phase = if phase == Phase::Running {
+            let next_phase = if phase < Phase::Draining {
                 Phase::Draining
             } else {
                 Phase::Stopping

@@ -6,11 +6,12 @@
 
 use std::{
     collections::HashMap,
+    ops::AddAssign,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use dashmap::DashMap;
@@ -26,8 +27,33 @@ use crate::wire::startup::CancelKey;
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
     here: Arc<DashMap<SessionId, Arc<Listed>>>,
-    /// Bytes from and to those who have left, by endpoint: there are only so many.
-    left: Arc<DashMap<EndpointName, (u64, u64)>>,
+    /// What those have done who have left, by endpoint: there are only so many.
+    left: Arc<DashMap<EndpointName, Deeds>>,
+}
+
+/// What clients have done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deeds {
+    /// Bytes from them.
+    pub bytes_in: u64,
+    /// Bytes to them.
+    pub bytes_out: u64,
+    /// How often they began to work: turns of transaction pooling, and what is one in session pooling.
+    pub turns: u64,
+    /// How long they have worked, each pause within a transaction included.
+    pub active: Duration,
+    /// How long they have waited for their compute or a server session.
+    pub waiting: Duration,
+}
+
+impl AddAssign for Deeds {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.turns += other.turns;
+        self.active += other.active;
+        self.waiting += other.waiting;
+    }
 }
 
 /// What a session does now.
@@ -89,8 +115,12 @@ pub struct Listed {
     pub who: Who,
     began: Instant,
     doing: AtomicU8,
-    /// Milliseconds after `began`.
+    /// Microseconds after `began`.
     doing_since: AtomicU64,
+    turns: AtomicU64,
+    /// Microseconds, up to `doing_since`.
+    active: AtomicU64,
+    waiting: AtomicU64,
     pins: AtomicU32,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -101,10 +131,29 @@ pub struct Listed {
 
 impl Listed {
     /// What it does, and for how long it has.
-    pub fn doing(&self) -> (Doing, std::time::Duration) {
+    pub fn doing(&self) -> (Doing, Duration) {
         let doing = Doing::ALL[usize::from(self.doing.load(Relaxed)) % Doing::ALL.len()];
-        let since = std::time::Duration::from_millis(self.doing_since.load(Relaxed));
+        let since = Duration::from_micros(self.doing_since.load(Relaxed));
         (doing, self.began.elapsed().saturating_sub(since))
+    }
+
+    /// What it has done, up to now.
+    pub fn deeds(&self) -> Deeds {
+        let (bytes_in, bytes_out) = self.bytes();
+        let spent = |total: &AtomicU64| Duration::from_micros(total.load(Relaxed));
+        let mut deeds = Deeds {
+            bytes_in,
+            bytes_out,
+            turns: self.turns.load(Relaxed),
+            active: spent(&self.active),
+            waiting: spent(&self.waiting),
+        };
+        match self.doing() {
+            (Doing::Active, since) => deeds.active += since,
+            (Doing::Waiting, since) => deeds.waiting += since,
+            (Doing::Idle | Doing::Parked, _) => (),
+        }
+        deeds
     }
 
     /// Why it keeps its server session; nothing where it does not.
@@ -136,7 +185,21 @@ impl Listed {
 
     /// What it does from now on.
     pub(super) fn does(&self, doing: Doing) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (before, since) = (self.doing.load(Relaxed), self.doing_since.load(Relaxed));
+        let spent = now.saturating_sub(since);
+        // Only its own task writes: what stands here has not changed since it was read.
+        let add =
+            |total: &AtomicU64, more: u64| total.store(total.load(Relaxed).saturating_add(more), Relaxed);
+        if before == Doing::Active as u8 {
+            add(&self.active, spent);
+        } else if before == Doing::Waiting as u8 {
+            add(&self.waiting, spent);
+        }
+        add(
+            &self.turns,
+            u64::from(doing == Doing::Active && before != Doing::Active as u8),
+        );
         self.doing.store(doing as u8, Relaxed);
         self.doing_since.store(now, Relaxed);
     }
@@ -200,15 +263,8 @@ impl std::ops::Deref for Present {
 
 impl Drop for Present {
     fn drop(&mut self) {
-        let (bytes_in, bytes_out) = self.listed.bytes();
-        let mut left = self
-            .roster
-            .left
-            .entry(self.listed.who.endpoint.clone())
-            .or_default();
-        left.0 += bytes_in;
-        left.1 += bytes_out;
-        drop(left);
+        let endpoint = self.listed.who.endpoint.clone();
+        *self.roster.left.entry(endpoint).or_default() += self.listed.deeds();
         self.roster.here.remove(&self.listed.who.id);
     }
 }
@@ -222,6 +278,9 @@ impl Roster {
             began: Instant::now(),
             doing: AtomicU8::new(Doing::Waiting as u8),
             doing_since: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             pins: AtomicU32::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -241,15 +300,13 @@ impl Roster {
         self.here.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// Bytes from and to all clients of each endpoint so far.
-    pub fn bytes_by_endpoint(&self) -> HashMap<EndpointName, (u64, u64)> {
+    /// What all clients of each endpoint have done so far.
+    pub fn deeds_by_endpoint(&self) -> HashMap<EndpointName, Deeds> {
         let left = self.left.iter();
-        let mut all: HashMap<_, _> = left.map(|left| (left.key().clone(), *left.value())).collect();
+        let mut all: HashMap<EndpointName, Deeds> =
+            left.map(|left| (left.key().clone(), *left.value())).collect();
         for listed in self.all() {
-            let (bytes_in, bytes_out) = listed.bytes();
-            let sum = all.entry(listed.who.endpoint.clone()).or_default();
-            sum.0 += bytes_in;
-            sum.1 += bytes_out;
+            *all.entry(listed.who.endpoint.clone()).or_default() += listed.deeds();
         }
         all
     }

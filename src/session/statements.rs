@@ -19,7 +19,7 @@ use super::words::{CustomNames, Words};
 pub(super) use effect::Effect;
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
-pub(super) use unsettled::{SqlPrepared, Unsettled};
+pub(super) use unsettled::{SqlPrepared, Then, Unsettled};
 
 /// A name that a client gave.
 pub(super) type Name = Arc<[u8]>;

@@ -2,7 +2,7 @@
 //!
 //! Every write is one transaction: a crash leaves what was there before. Called by [`super::Store`].
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
@@ -10,7 +10,7 @@ use redb::{
 };
 use zeroize::Zeroizing;
 
-use super::{MockSecret, ReadRole, Remembered, StoreError, VERSION, folder};
+use super::{MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, folder};
 use crate::ids::Secret;
 
 /// The version of everything else: one row.
@@ -24,6 +24,8 @@ type Key = (&'static str, &'static str);
 /// Verifier, can_login and valid_until.
 type Row = (Option<&'static str>, bool, Option<i64>);
 const ROLES: TableDefinition<'_, Key, Row> = TableDefinition::new("roles");
+/// Endpoints that an operator has disabled, paused, or both. A pgwake that knows nothing of it leaves it alone.
+const ORDERS: TableDefinition<'_, &str, (bool, bool)> = TableDefinition::new("orders");
 
 /// Memory for cached pages; the whole state of a few thousand endpoints is smaller.
 const CACHE_BYTES: usize = 1 << 20;
@@ -97,6 +99,7 @@ pub(super) fn prepare(database: &Database) -> Result<MockSecret, Failure> {
         };
         change.open_table(READINGS)?;
         change.open_table(ROLES)?;
+        change.open_table(ORDERS)?;
     }
     change.commit()?;
     Ok(secret)
@@ -141,6 +144,46 @@ pub(super) fn remember_roles(database: &Database, endpoint: &str, roles: &[ReadR
     }
     change.commit()?;
     Ok(())
+}
+
+pub(super) fn orders(database: &Database) -> Result<BTreeMap<String, StandingOrders>, Failure> {
+    let view = database.begin_read()?;
+    let mut orders = BTreeMap::new();
+    for row in view.open_table(ORDERS)?.iter()? {
+        let (endpoint, row) = row?;
+        orders.insert(endpoint.value().to_owned(), row.value().into());
+    }
+    Ok(orders)
+}
+
+pub(super) fn change_orders(
+    database: &Database,
+    endpoint: &str,
+    how: impl FnOnce(&mut StandingOrders),
+) -> Result<(), Failure> {
+    let change = database.begin_write()?;
+    {
+        let mut table = change.open_table(ORDERS)?;
+        let found = table.get(endpoint)?.map(|row| row.value());
+        let mut orders: StandingOrders = found.map(Into::into).unwrap_or_default();
+        how(&mut orders);
+        if orders == StandingOrders::default() {
+            table.remove(endpoint)?;
+        } else {
+            table.insert(endpoint, (orders.is_disabled, orders.is_paused))?;
+        }
+    }
+    change.commit()?;
+    Ok(())
+}
+
+impl From<(bool, bool)> for StandingOrders {
+    fn from((is_disabled, is_paused): (bool, bool)) -> Self {
+        Self {
+            is_disabled,
+            is_paused,
+        }
+    }
 }
 
 fn forget(table: &mut redb::Table<'_, Key, Row>, endpoint: &str) -> Result<(), TableError> {

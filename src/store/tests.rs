@@ -131,6 +131,34 @@ fn roles_that_are_gone_are_forgotten_and_other_endpoints_are_left_alone() {
 }
 
 #[test]
+fn orders_stand_until_they_are_taken_back() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.orders().unwrap().is_empty());
+    let both = |orders: &mut StandingOrders| *orders = (true, true).into();
+    store.change_orders(&endpoint("demo-main"), both).unwrap();
+    store
+        .change_orders(&endpoint("demo-main"), |orders| orders.is_paused = false)
+        .unwrap();
+    store.change_orders(&endpoint("demo-other"), both).unwrap();
+    store
+        .change_orders(&endpoint("demo-other"), |orders| {
+            *orders = StandingOrders::default()
+        })
+        .unwrap();
+    drop(store);
+    let orders = Store::open(dir.path()).unwrap().orders().unwrap();
+    let disabled = StandingOrders {
+        is_disabled: true,
+        is_paused: false,
+    };
+    assert_eq!(
+        orders.into_iter().collect::<Vec<_>>(),
+        [("demo-main".to_owned(), disabled)]
+    );
+}
+
+#[test]
 fn a_newer_file_is_refused() {
     let dir = private_dir();
     let store = Store::open(dir.path()).unwrap();

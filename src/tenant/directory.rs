@@ -2,8 +2,9 @@
 //!
 //! The first label of the TLS server name under a listed domain is the endpoint, or the whole name where an
 //! endpoint lists it as a host. A server name that names none leaves it to `options=endpoint=NAME`, then to the
-//! listener's default. `-pooler` behind a name asks for transaction pooling and is no part of it. A name that nobody owns is not an error here: it goes on to a mock login, so that a
-//! stranger cannot tell which names exist.
+//! database where `routing.databases` lists it, then to the listener's default. `-pooler` behind a name asks for
+//! transaction pooling and is no part of it. A name that nobody owns is not an error here: it goes on to a mock
+//! login, so that a stranger cannot tell which names exist. Which databases are listed can be told.
 
 use std::{
     borrow::Cow,
@@ -27,6 +28,7 @@ struct Names {
     domains: Vec<String>,
     by_name: BTreeMap<EndpointName, Arc<Endpoint>>,
     by_host: HashMap<String, EndpointName>,
+    by_database: BTreeMap<String, DefaultEndpoint>,
 }
 
 /// What a client gave to say which endpoint it means.
@@ -36,6 +38,8 @@ pub struct Said<'a> {
     pub server_name: Option<&'a str>,
     /// `endpoint=` in `options`.
     pub option: Option<&'a str>,
+    /// The database; counts where nothing else names an endpoint.
+    pub database: &'a [u8],
     /// The listener's default.
     pub default: Option<&'a DefaultEndpoint>,
 }
@@ -112,6 +116,7 @@ impl Names {
             domains: config.domains.clone(),
             by_name: config.endpoints.clone(),
             by_host: config.endpoints.values().flat_map(hosts).collect(),
+            by_database: config.databases.clone(),
         }
     }
 
@@ -133,7 +138,9 @@ impl Names {
             (Some((name, pooling)), Some((_, also))) => (name, pooling.or(also)),
             (Some(named), None) | (None, Some(named)) => named,
             (None, None) => {
-                let default = said.default.ok_or(ResolveError::Nothing)?;
+                let database = str::from_utf8(said.database).ok();
+                let of_database = database.and_then(|name| self.by_database.get(name));
+                let default = of_database.or(said.default).ok_or(ResolveError::Nothing)?;
                 (default.name.as_str(), default.pooling)
             }
         };
@@ -194,6 +201,15 @@ impl ClientError for ResolveError {
 
     fn fault(&self) -> Fault {
         Fault::Client
+    }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        let [server_name, option] = ["demo-main.db.localhost", "demo-shop"].map(str::to_owned);
+        crate::error::examples! {
+            Self::Nothing => [Self::Nothing],
+            Self::Contradiction { .. } => [Self::Contradiction { server_name: server_name.clone(), option: option.clone() }],
+        }
     }
 }
 

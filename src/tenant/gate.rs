@@ -249,6 +249,15 @@ impl ClientError for TurnedAway {
     fn fault(&self) -> Fault {
         Fault::Client
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        crate::error::examples! {
+            Self::Network => [Self::Network],
+            Self::Endpoint => [Self::Endpoint],
+            Self::LockedOut => [Self::LockedOut],
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 mod account;
 mod count;
+mod figures;
 mod meter;
 mod over;
 mod pace;
@@ -32,6 +33,7 @@ use crate::config::{Config, Endpoint, Quota};
 use crate::ids::{EndpointName, TenantName};
 use account::Account;
 pub use account::{Counted, Paced, Rated};
+pub use figures::QuotaFigures;
 pub use meter::Meter;
 pub use over::{OverLimit, Scope};
 

@@ -24,7 +24,7 @@ use crate::config::{ServerAddress, ServerTls};
 
 /// SSLRequest: length 8, code 1234/5679
 /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// An address that does not answer is given up for the host's next one after this. Between machines of one
 /// provider a connection takes milliseconds; the first lost SYN is repeated after 1 s.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(2);

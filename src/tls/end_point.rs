@@ -11,7 +11,7 @@ use x509_parser::{parse_x509_certificate, signature_algorithm::RsaSsaPssParams, 
 
 /// The binding of a certificate; `None` where the RFC defines none, because its signature has no hash of its
 /// own (Ed25519, Ed448, ML-DSA) or the certificate cannot be read.
-pub(super) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+pub(crate) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
     let algorithm = hash_of_signature(&parsed.signature_algorithm)?;
     Some(digest::digest(algorithm, certificate).as_ref().to_vec())

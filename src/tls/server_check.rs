@@ -1,7 +1,8 @@
 //! Whether a server is the one that the configuration trusts: libpq's `require`, `verify-ca`, `verify-full`.
 //!
 //! Stricter than libpq in one thing: a certificate without a SAN names no host, its common name is not read.
-//! Revocation is not checked. The configurations that come out are remembered; only `dial` calls.
+//! Revocation is not checked. The configurations that come out are remembered. Who calls: `dial`, and `cli` where it
+//! looks at whatever certificate a server shows.
 
 use std::{
     collections::HashMap,
@@ -45,7 +46,7 @@ type FileState = (i64, i64, u64, u64);
 ///
 /// # Errors
 /// [`TlsError::File`] where that file cannot be used.
-pub(super) fn client_config(tls: &ServerTls) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client_config(tls: &ServerTls) -> Result<Arc<ClientConfig>, TlsError> {
     let ca = match tls {
         ServerTls::Disable | ServerTls::Require => None,
         ServerTls::VerifyCa { ca } | ServerTls::VerifyFull { ca } => Some(ca),

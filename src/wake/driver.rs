@@ -127,10 +127,12 @@ impl Driver {
     /// What is going on, for a client that waits.
     pub(super) fn phase(&self) -> &'static str {
         match self.lock().machine.state() {
-            State::InLine => "other computes are started before",
+            State::InLine => "other computes are started before this one",
             State::Unknown | State::Asleep | State::Waking { .. } => "compute is starting",
             State::Inspecting => "compute is being looked at",
-            State::Ready(_) | State::Emptying { .. } | State::Settling { .. } => "compute is ready",
+            State::Ready(_) | State::Emptying { .. } | State::Settling { .. } => {
+                "compute is ready, and others log in before"
+            }
             State::Suspending => "compute is going to sleep and will be woken again",
             State::Failed => "compute could not be started",
         }

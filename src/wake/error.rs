@@ -144,6 +144,26 @@ impl ClientError for WakeError {
             Self::InLine { .. } | Self::ShuttingDown => Fault::Pgwake,
         }
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        let endpoint = EndpointName::parse("demo-main").expect("it is a name");
+        let (waited, wake, reason) = (
+            Duration::from_secs(30),
+            Some(WakeId(7)),
+            Arc::<str>::from("the disk is full"),
+        );
+        crate::error::examples! {
+            Self::TimedOut { .. } => [Self::TimedOut { endpoint: endpoint.clone(), waited, wake }],
+            Self::InLine { .. } => [Self::InLine { endpoint: endpoint.clone(), waited, others: 92, at_once_max: 8 }],
+            Self::LoggingIn { .. } => [Self::LoggingIn { endpoint: endpoint.clone(), waited, others: 3 }],
+            Self::Failed { .. } => [Self::Failed { endpoint: endpoint.clone(), reason: Arc::clone(&reason), wake }],
+            Self::OverLimit(_) => OverLimit::examples().into_iter().map(Self::OverLimit),
+            Self::Removed(_) => [Self::Removed(endpoint.clone())],
+            Self::Disabled { .. } => [Self::Disabled { endpoint: endpoint.clone() }],
+            Self::ShuttingDown => [Self::ShuttingDown],
+        }
+    }
 }
 
 #[cfg(test)]

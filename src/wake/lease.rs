@@ -185,10 +185,18 @@ impl Waiting {
         Self { driver, place }
     }
 
-    /// Leaves, and has the compute woken all the same, if its turn comes in this time.
-    pub(super) fn detach(mut self, until: Instant) {
-        if let (Place::Held { ticket, .. }, Some(driver)) = (&self.place, self.driver.take()) {
-            driver.detach(*ticket, until);
+    /// Leaves, and has the compute woken all the same, if its turn comes in this time. An error is what there was to be
+    /// told at once.
+    pub(super) fn detach(mut self, until: Instant) -> Result<(), WakeError> {
+        match &mut self.place {
+            Place::Answered(answer) => answer.take().map_or(Ok(()), |answer| answer.map(drop)),
+            Place::Held { ticket, .. } => {
+                let ticket = *ticket;
+                if let Some(driver) = self.driver.take() {
+                    driver.detach(ticket, until);
+                }
+                Ok(())
+            }
         }
     }
 

@@ -177,7 +177,7 @@ impl Machine {
         let state = match &self.state {
             State::Waking { until } | State::Emptying { until, .. } => Some(*until),
             State::Ready(leases) => leases.suspend_at(self.idle_rule()),
-            State::InLine => self.wanted_until,
+            State::Inspecting | State::InLine | State::Suspending => self.wanted_until,
             _ => None,
         };
         [self.waiting.next_deadline(), state].into_iter().flatten().min()
@@ -306,8 +306,7 @@ impl Machine {
                 self.empty(leases, now);
             }
             State::Emptying { leases, until } if until <= now => self.settle(leases),
-            State::InLine => self.leave_line_if_unwanted(now),
-            _ => (),
+            _ => self.leave_line_if_unwanted(now),
         }
     }
 
@@ -358,6 +357,7 @@ impl Machine {
 
     fn close(&mut self, door: Door) {
         self.door = door;
+        self.wanted_until = None;
         self.refuse_all(&Refusal::Closed);
         if matches!(self.state, State::InLine) {
             self.leave_line();

@@ -25,11 +25,10 @@ impl WaitingRoom {
         self.soonest.insert((deadline, ticket));
     }
 
-    /// Lets one go; nothing happens where it was already answered.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
-        if let Some(deadline) = self.deadlines.remove(&ticket) {
-            self.soonest.remove(&(deadline, ticket));
-        }
+    /// Lets one go; `false`: it was already answered.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
+        let deadline = self.deadlines.remove(&ticket);
+        deadline.is_some_and(|deadline| self.soonest.remove(&(deadline, ticket)))
     }
 
     /// Empties the room: everyone, in the order of arrival.

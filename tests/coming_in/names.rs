@@ -191,3 +191,43 @@ async fn names_that_nobody_has_go_on_to_a_login() {
     client.send(&startup(&[])).await;
     client.message().await.authentication(10);
 }
+
+#[tokio::test]
+async fn a_database_leads_to_its_endpoint_where_nothing_else_names_one() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new()
+        .fixed("nam-database", &postgres, "")
+        .fixed("nam-other", &postgres, "")
+        .tenants("[routing.databases]\npostgres = \"nam-database-pooler\"");
+    let file = setup.write();
+    let gateway = setup.start().await;
+    gateway.server.reloader().set_file(&file);
+    // The certificate is for localhost, too, which names no endpoint.
+    let lead = async |application: &str, more: &str| reached(&gateway, "localhost", application, more).await;
+    assert_eq!(lead("nam-db-1", "").await, "nam-database");
+    assert_eq!(access_of("nam-db-1").await.field("pooling"), "transaction");
+    assert_eq!(lead("nam-db-2", "options=endpoint=nam-other").await, "nam-other");
+    let named = reached(&gateway, &host("nam-other"), "nam-db-3", "").await;
+    assert_eq!(named, "nam-other");
+
+    // What is not listed is answered as before there was a list, and as where there is none.
+    let refused = async |more: &str| {
+        let asked = psql(&libpq(&gateway, "localhost", more));
+        asked.arguments(&["-c", "select 1"]).run().await.failed()
+    };
+    for unlisted in ["dbname=template1", "dbname=POSTGRES", "dbname=nam-database"] {
+        let said = refused(unlisted).await;
+        assert!(said.contains("no endpoint is named"), "{said}");
+    }
+    // A list that is read again leads elsewhere.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("postgres = \"nam-database-pooler\"", "template1 = \"nam-other\""),
+    )
+    .unwrap();
+    let changes = gateway.server.reload().await.unwrap().to_string();
+    assert!(changes.contains("routing.databases"), "{changes}");
+    assert_eq!(lead("nam-db-4", "dbname=template1").await, "nam-other");
+    assert!(refused("dbname=postgres").await.contains("no endpoint is named"));
+}

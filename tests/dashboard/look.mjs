@@ -60,6 +60,8 @@ await reads(page, "#endpoints tr", "awake");
 expect(true, "a wake is seen as it happens");
 await page.waitForFunction(() => document.querySelectorAll("#timeline svg line").length > 1);
 expect(true, "the timeline has it");
+await reads(page, "#tenants", "shops.*(clients_max 0 of 50|wakes 0 of 9 in)");
+expect(true, "tenants stand beside their limits");
 await page.click('tr[data-endpoint="demo-main"]');
 await page.waitForFunction(() => document.querySelectorAll("#one .fall i").length > 1);
 expect(true, "its phases are drawn");

@@ -55,10 +55,20 @@ impl Authority {
 
     /// A certificate for host names (wildcards too) and IP addresses.
     pub(crate) fn certify(&self, names: &[&str]) -> ServerCertificate {
+        self.certify_with(names, |_| ())
+    }
+
+    /// The same, as `change` has it.
+    pub(crate) fn certify_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> ServerCertificate {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
+        change(&mut params);
         let key = KeyPair::generate_for(self.0.key().algorithm()).unwrap();
         ServerCertificate {
             chain: params.signed_by(&key, &self.0).unwrap().pem(),

@@ -203,3 +203,90 @@ async fn only_operators_with_their_password_come_in_and_others_meet_their_endpoi
         .unwrap();
     assert_eq!(no_role.code(), Some(&SqlState::INVALID_PASSWORD));
 }
+
+/// What Debian's prometheus-pgbouncer-exporter asks, as it asks it: it knows no database but `pgbouncer`.
+#[tokio::test]
+async fn an_exporter_for_pgbouncer_finds_what_it_asks_for() {
+    const ENDPOINT: &str = "ops-console-exporter";
+    let gateway = with_operators(admin()).listed(ENDPOINT, "").start().await;
+    let client = gateway.connect(ENDPOINT).await;
+    client.batch_execute("select 1").await.unwrap();
+    let connection = connection_string(&gateway, "looker").replace("dbname=pgwake", "dbname=pgbouncer");
+
+    let said = python("exporter", &[&connection]).run().await.succeeded();
+
+    for line in [
+        format!("requests_total {ENDPOINT}"),
+        format!("active_clients {ENDPOINT}"),
+        format!("pool_size {ENDPOINT}"),
+        "dns_names 0".to_owned(),
+    ] {
+        assert!(said.contains(&line), "{line}:\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn stats_say_how_long_clients_worked_and_waited() {
+    const ENDPOINT: &str = "ops-console-times";
+    let gateway = with_operators(admin()).listed(ENDPOINT, "").start().await;
+    let operator = console(&gateway, "looker").await;
+    let stats = async || {
+        let rows = shown(&operator, "STATS").await;
+        let number = |name: &str| cell(&rows[0], name).parse::<u64>().unwrap();
+        [
+            number("total_xact_count"),
+            number("total_xact_time"),
+            number("total_query_time"),
+            number("total_wait_time"),
+        ]
+    };
+    assert_eq!(stats().await, [0; 4]);
+    let mut worked_before = 0;
+    for pooling in ["", "-pooler"] {
+        let config = gateway.config(&format!("{ENDPOINT}{pooling}"));
+        let client = tls_client::connect(&config, &gateway.authority).await.unwrap();
+        client
+            .batch_execute("begin; select pg_sleep(0.2); commit")
+            .await
+            .unwrap();
+        until("the pause to be noted", async || {
+            let [transactions, worked, queried, waited] = stats().await;
+            assert_eq!(worked, queried);
+            // Microseconds; the first client has waited for the compute's start.
+            transactions > 0 && worked >= worked_before + 200_000 && waited > 0
+        })
+        .await;
+        drop(client);
+        worked_before = stats().await[1];
+    }
+    // Nobody works any more.
+    let [transactions, worked, ..] = stats().await;
+    assert!(transactions >= 2, "{transactions}");
+    assert_eq!(stats().await[1], worked);
+    let totals = shown(&operator, "TOTALS").await;
+    let total = totals.iter().find(|row| cell(row, "name") == "total_xact_time");
+    assert_eq!(cell(total.unwrap(), "value"), worked.to_string());
+}
+
+#[tokio::test]
+async fn server_sessions_are_shown_one_by_one() {
+    const ENDPOINT: &str = "ops-console-servers";
+    let gateway = with_operators(admin()).listed(ENDPOINT, "").start().await;
+    let operator = console(&gateway, "looker").await;
+    assert_eq!(shown(&operator, "SERVERS").await.len(), 0);
+    let _own = gateway.connect(ENDPOINT).await;
+    let pooled = gateway.config(&format!("{ENDPOINT}-pooler"));
+    let pooled = tls_client::connect(&pooled, &gateway.authority).await.unwrap();
+    pooled.batch_execute("select 1").await.unwrap();
+
+    until("one to be linked and one to be idle", async || {
+        let rows = shown(&operator, "SERVERS").await;
+        let mut states: Vec<_> = rows
+            .iter()
+            .map(|row| (cell(row, "state"), !cell(row, "link").is_empty()))
+            .collect();
+        states.sort_unstable();
+        states == [("active", true), ("idle", false)]
+    })
+    .await;
+}

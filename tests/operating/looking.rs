@@ -200,3 +200,53 @@ async fn the_dashboard_is_one_page_that_asks_nobody_else_for_anything() {
         );
     }
 }
+
+#[tokio::test]
+async fn limits_are_shown_with_what_is_used_of_them() {
+    const ENDPOINT: &str = "ops-quotas";
+    let limits = "limits = { per_tenant = { clients_max = 7, operator_reserve = 2, connects = \"60/h\" }, \
+                  per_role = { transactions = \"10/h\" } }";
+    let gateway = admin()
+        .listed(ENDPOINT, "")
+        .tenants(&format!("[tenants.acme]\n{limits}"))
+        .start()
+        .await;
+    let http = gateway.http(READ);
+    let quota = async |key: &str| {
+        let found = items(&http, &format!("/api/v1/quotas?quota={key}")).await;
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        found[0].clone()
+    };
+    // Nobody has come: what is limited is shown all the same.
+    assert_eq!(quota("tenant/acme/clients_max").await["used"], 0);
+
+    let client = gateway.connect(ENDPOINT).await;
+    client.batch_execute("select 1").await.unwrap();
+
+    let clients = quota("tenant/acme/clients_max").await;
+    assert_eq!(
+        (&clients["used"], &clients["max"], &clients["reserved"]),
+        (&1.into(), &7.into(), &2.into())
+    );
+    let connects = quota("tenant/acme/connects").await;
+    assert_eq!(
+        (&connects["used"], &connects["max"], &connects["per_ms"]),
+        (&1.into(), &60.into(), &3_600_000.into())
+    );
+    let transactions = quota(&format!("role/{ENDPOINT}/postgres/transactions")).await;
+    assert_eq!(
+        (&transactions["tenant"], &transactions["max"]),
+        (&"acme".into(), &10.into())
+    );
+    until("the transaction to be charged", async || {
+        quota(&format!("role/{ENDPOINT}/postgres/transactions")).await["used"] == 1
+    })
+    .await;
+    let process = items(&http, "/api/v1/quotas?scope=process").await;
+    assert_eq!(process[0]["quota"], "process/clients_max");
+    drop(client);
+    until("the place to be free", async || {
+        quota("tenant/acme/clients_max").await["used"] == 0
+    })
+    .await;
+}

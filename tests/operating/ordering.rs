@@ -158,6 +158,11 @@ async fn a_paused_pool_lends_nothing_and_a_resumed_one_goes_on() {
     config.application_name("paused");
     let client = tls_client::connect(&config, &gateway.authority).await.unwrap();
     client.batch_execute("select 1").await.unwrap();
+    // A client has its answer before its session is back.
+    until("the session to be back", async || {
+        items(&http, "/api/v1/pools").await[0]["lent"] == 0
+    })
+    .await;
 
     let paused = http.post(&format!("/api/v1/pools/{ENDPOINT}/pause")).await.json();
 
@@ -168,11 +173,11 @@ async fn a_paused_pool_lends_nothing_and_a_resumed_one_goes_on() {
         items(&http, &path).await[0]["state"] == "waiting"
     })
     .await;
-    let pools = items(&http, "/api/v1/pools?paused=true").await;
-    assert_eq!(
-        (&pools[0]["endpoint"], &pools[0]["waiting"]),
-        (&ENDPOINT.into(), &1.into())
-    );
+    until("its pool to count it", async || {
+        let pools = items(&http, "/api/v1/pools?paused=true").await;
+        pools[0]["endpoint"] == ENDPOINT && pools[0]["waiting"] == 1
+    })
+    .await;
     assert_eq!(order(&http, &format!("pools/{ENDPOINT}/resume")).await, 200);
     waiting.await.unwrap().unwrap();
 }
@@ -219,4 +224,62 @@ async fn the_configuration_is_read_again_as_a_whole_or_not_at_all() {
     assert_eq!(done["needs_restart"], serde_json::json!(["admin"]), "{done}");
     assert!(done["changes"].as_str().unwrap().contains(ENDPOINT), "{done}");
     assert_eq!(http.post("/api/v1/reload").await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn what_is_disabled_or_paused_is_so_after_a_restart_until_it_is_taken_back() {
+    const ENDPOINT: &str = "ops-standing";
+    let gateway = admin().listed(ENDPOINT, "").start().await;
+    let http = gateway.http(OPERATE);
+    for what in [
+        format!("endpoints/{ENDPOINT}/disable"),
+        format!("pools/{ENDPOINT}/pause"),
+    ] {
+        let done = http.post(&format!("/api/v1/{what}")).await.json();
+        assert_eq!(done["kept"], true, "{done}");
+    }
+
+    let gateway = gateway.restart().await;
+
+    let http = gateway.http(OPERATE);
+    assert_eq!(endpoint(&http, ENDPOINT).await["why"], "disabled by an operator");
+    assert_eq!(endpoint(&http, ENDPOINT).await["pool"]["paused"], true);
+    let mut refused = gateway.raw_proved(ENDPOINT).await;
+    assert_eq!(refused.message().await.sqlstate(), "57P03");
+    assert_eq!(order(&http, &format!("endpoints/{ENDPOINT}/enable")).await, 200);
+    assert_eq!(order(&http, &format!("pools/{ENDPOINT}/resume")).await, 200);
+
+    let gateway = gateway.restart().await;
+
+    let http = gateway.http(OPERATE);
+    assert_eq!(endpoint(&http, ENDPOINT).await["pool"]["paused"], false);
+    let client = gateway.connect(ENDPOINT).await;
+    client.batch_execute("select 1").await.unwrap();
+}
+
+/// An endpoint that was taken out of the configuration is no new one when it comes back.
+#[tokio::test]
+async fn an_endpoint_that_comes_back_is_as_it_was_ordered() {
+    const ENDPOINT: &str = "ops-standing-back";
+    let setup = admin().listed(ENDPOINT, "").listed("ops-standing-other", "");
+    let file = setup.write();
+    let gateway = setup.start().await;
+    gateway.server.reloader().set_file(&file);
+    let http = gateway.http(OPERATE);
+    assert_eq!(order(&http, &format!("endpoints/{ENDPOINT}/disable")).await, 200);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let begin = text
+        .find(&format!("[tenants.acme.endpoints.{ENDPOINT}]"))
+        .unwrap();
+    let end = text.find("[tenants.acme.endpoints.ops-standing-other]").unwrap();
+    let without = format!("{}{}", &text[..begin], &text[end..]);
+
+    std::fs::write(&file, without).unwrap();
+    http.post("/api/v1/reload").await.json();
+    let gone = http.get(&format!("/api/v1/endpoints/{ENDPOINT}")).await;
+    assert_eq!(gone.status.as_u16(), 404);
+    std::fs::write(&file, text).unwrap();
+    http.post("/api/v1/reload").await.json();
+
+    assert_eq!(endpoint(&http, ENDPOINT).await["disabled"], true);
 }

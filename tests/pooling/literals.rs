@@ -206,6 +206,29 @@ async fn the_unnamed_statement_keeps_what_it_was_prepared_with() {
     script.play().await;
 }
 
+/// Written in one go with what sets it, and with requests before that one whose answers tell of other settings.
+#[tokio::test]
+async fn a_setting_of_the_same_pipeline_counts_as_of_its_own_answer() {
+    let mut script = Script::new("literals-pipeline", 1).before(FUNCTIONS);
+    let sets = [
+        "set datestyle = 'German'",
+        "select set_config('datestyle', 'German', false)",
+        "select quietly_german()",
+    ];
+    for (number, set) in sets.iter().enumerate() {
+        for name in [String::new(), format!("s{number}")] {
+            let earlier = vec![Said::Sync, Said::query("select 1"), Said::query(*set)];
+            script = script
+                .query(0, "set datestyle = 'ISO, MDY'")
+                .say(0, [earlier, prepare(&name, DATE)].concat())
+                .query(1, STRANGER)
+                .say(0, execute(&name, &[]));
+        }
+    }
+    let played = script.play().await;
+    assert!(values(&played.told(0)).iter().any(|date| date == "01.02.2024"));
+}
+
 /// PREPARE of SQL is no other.
 #[tokio::test]
 async fn a_prepare_of_sql_keeps_what_it_was_prepared_with() {

@@ -33,7 +33,7 @@ use case::{CLIENTS, Case, SEQUENCES};
 use twins::{Twins, reset};
 
 /// Cases where nobody asks for more.
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 64;
 /// How many are played side by side: more than there are cores, because each waits for its servers most of the time.
 const LANES: usize = 4;
 /// The lane whose compute is suspended whenever it may be.

@@ -200,6 +200,40 @@ async fn more_clients_than_may_keep_no_session() {
     );
 }
 
+/// What fails with its transaction keeps nobody else from a place, however long that transaction goes on.
+#[tokio::test]
+async fn a_failed_transaction_holds_no_place() {
+    const ENDPOINT: &str = "pin-failed";
+    let pooled = pooled(ENDPOINT, 2, "pinned_max = 1").await;
+    let mut first = pooled.line(ENDPOINT).await;
+    let mut second = pooled.line(ENDPOINT).await;
+    for failing in [
+        &["begin", "create temp table mine (id int)", "select 1 / 0"][..],
+        &["begin", "select 1 / 0", "create temp table mine (id int)"],
+        &["begin; create temp table mine (id int); select 1 / 0"],
+    ] {
+        for sql in failing {
+            first.query(sql).await;
+        }
+        assert_eq!(errors(&first.query("select 1").await), ["25P02"], "{failing:?}");
+        assert!(
+            errors(&second.query("listen news").await).is_empty(),
+            "{failing:?}"
+        );
+        second.query("unlisten *").await;
+        first.query("rollback").await;
+        until("the place to be free", async || {
+            errors(&first.query("listen news").await).is_empty()
+        })
+        .await;
+        first.query("unlisten *").await;
+    }
+    // A place of its own stays, whatever fails afterwards.
+    first.query("listen news").await;
+    first.query("begin; select 1 / 0").await;
+    assert_eq!(errors(&second.query("listen news").await), ["53300"]);
+}
+
 /// What is found only afterwards counts, too; at twice as many as may, that client is ended.
 #[tokio::test]
 async fn quiet_pins_count_and_end_at_twice_as_many() {

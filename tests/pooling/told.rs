@@ -15,6 +15,7 @@ pub(crate) fn normal(mut message: Message) -> Message {
         b'A' => message.body[..4].fill(0),
         b'T' => oids_of_columns(&mut message.body),
         b'E' if message.sqlstate() == IN_FAILED_TRANSACTION => without_place(&mut message),
+        b'E' | b'N' => without_schema(&mut message),
         _ => (),
     }
     message
@@ -28,6 +29,17 @@ fn without_place(message: &mut Message) {
     let mut body: Vec<u8> = kept.flat_map(|field| [field, b"\0"].concat()).collect();
     body.push(0);
     message.body = body;
+}
+
+/// Whether CONTEXT names a function with its schema depends on the search_path of whoever ran it first on the session.
+fn without_schema(message: &mut Message) {
+    const NAMED: [&[u8]; 2] = [b"WPL/pgSQL function kit.", b"WPL/pgSQL function "];
+    let fields = message.body.split(|byte| *byte == 0);
+    let shortened = fields.map(|field| match field.strip_prefix(NAMED[0]) {
+        Some(rest) => [NAMED[1], rest].concat(),
+        None => field.to_vec(),
+    });
+    message.body = shortened.collect::<Vec<_>>().join(&0);
 }
 
 /// All of them.

@@ -135,9 +135,20 @@ impl Pooled {
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                () = sleep(Duration::from_millis(5)) => assert_eq!(self.pooling().pins.pinned(), 0, "pinned"),
+                () = sleep(Duration::from_millis(5)) => {
+                    assert_eq!(self.pooling().pins.pinned(), 0, "pinned: {:?}", self.pins());
+                }
             }
         }
+    }
+
+    /// Why its clients keep their sessions.
+    fn pins(&self) -> Vec<Vec<&'static str>> {
+        let all = self.gateway.server.house().roster.all();
+        all.iter()
+            .map(|listed| listed.pins())
+            .filter(|pins| !pins.is_empty())
+            .collect()
     }
 
     fn pooling(&self) -> Arc<Pooling> {

@@ -85,19 +85,23 @@ impl Served {
 
     /// Waits until Postgres has `count` client sessions besides the one that asks.
     pub(crate) async fn has_sessions(&self, count: i64) {
-        let direct = self.direct().await;
-        let sql = "select count(*) from pg_stat_activity \
-                   where backend_type = 'client backend' and pid <> pg_backend_pid()";
-        until(&format!("{count} server sessions"), async || {
-            direct.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == count
-        })
-        .await;
+        has_sessions(&self.direct().await, count).await;
     }
 
     /// Waits until the session with this process number waits in `pg_sleep`.
     pub(crate) async fn sleeps(&self, pid: u32) {
         asleep(&self.direct().await, pid).await;
     }
+}
+
+/// Waits until Postgres has so many sessions besides this one.
+pub(crate) async fn has_sessions(beside: &Client, count: i64) {
+    let sql = "select count(*) from pg_stat_activity \
+               where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    until(&format!("{count} server sessions"), async || {
+        beside.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == count
+    })
+    .await;
 }
 
 /// Waits until the session with this process number waits in `pg_sleep`.

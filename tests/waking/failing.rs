@@ -139,3 +139,31 @@ async fn postgres_runs_as_an_unprivileged_user() {
     }
     gateway.server.stop().await;
 }
+
+#[tokio::test]
+async fn a_storm_of_equal_errors_is_one_line_and_their_number() {
+    const ENDPOINT: &str = "failing-storm";
+    let gateway = Setup::new().listed(ENDPOINT, "").start().await;
+    append(&settings(&gateway, ENDPOINT), "shared_buffers = nonsense");
+    let told = |message: &str| {
+        let lines = logs::of_endpoint(ENDPOINT).into_iter();
+        lines
+            .filter(|line| line.field("message") == message)
+            .collect::<Vec<_>>()
+    };
+
+    for _ in 0..12 {
+        refusal(&mut gateway.raw_proved(ENDPOINT).await).await;
+    }
+
+    // Each session has its record, and the operator one warning.
+    logs::access_lines(ENDPOINT, 12).await;
+    assert_eq!(told("session failed").len(), 1);
+    gateway.server.stop().await;
+    let again = told("the same again, since it was last told");
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!(
+        (again[0].field("more"), again[0].field("sqlstate")),
+        ("11", "57P03")
+    );
+}

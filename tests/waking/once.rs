@@ -16,7 +16,7 @@ async fn two_hundred_clients_at_once_cause_one_start_and_are_all_served() {
     assert_eq!(processes::in_directory(&gateway.data_dir(ENDPOINT)).len(), 1);
 
     gate.open();
-    let served = clients.into_iter().map(async |mut client| {
+    let served = clients.into_iter().map(|mut client| async move {
         client.until(b'Z').await;
         client
             .query("select pg_backend_pid(), pg_postmaster_start_time()")

@@ -3,7 +3,7 @@
 //! Measured from each of a stranger's words to the answer, over a Unix socket, where least else takes time. The sides
 //! take turns, in an order that changes, so that whatever else this machine does slows all of them alike.
 
-use std::{path::Path, time::Instant};
+use std::time::Instant;
 
 use postgres_protocol::message::frontend;
 use rand::seq::SliceRandom;
@@ -13,9 +13,11 @@ use super::{
     verifier,
 };
 use crate::harness::{
-    gateway::{Gateway, Setup},
-    postgres::PASSWORD,
+    certificates::{Authority, ServerCertificate},
+    gateway::{DOMAIN, Gateway, Setup},
+    postgres::{PASSWORD, SUPERUSER},
     raw::{self, Message, Raw},
+    wait::until,
 };
 
 /// Logins of each side, beside those that warm up what is made only once.
@@ -33,8 +35,14 @@ const DISTANCE_BY_CHANCE_MAX: f64 = 0.062;
 /// One of these tests at a time: they would measure one another.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Who is refused: a role that exists, one that does not, one at an endpoint that does not.
-const SIDES: [(&str, &str); 3] = [("tim-known", "app"), ("tim-known", "ape"), ("tim-knows", "app")];
+/// Who is refused, by endpoint and role: a role that exists, one that does not, one at an endpoint that does not.
+type Sides = [(&'static str, &'static str); 3];
+const LISTED: Sides = [("tim-known", "app"), ("tim-known", "ape"), ("tim-knows", "app")];
+const READ: Sides = [
+    ("tim-read", SUPERUSER),
+    ("tim-read", "postgrex"),
+    ("tim-reed", SUPERUSER),
+];
 
 /// What a stranger says.
 #[derive(Debug, Clone)]
@@ -46,8 +54,22 @@ enum Try {
 }
 
 /// Seconds from each word to its answer; the last one is the refusal.
-async fn refusal(socket: &Path, (endpoint, role): (&str, &str), attempt: &Try) -> Vec<f64> {
-    let mut client = Timed::new(Raw::unix(socket).await);
+async fn refusal(
+    gateway: &Gateway,
+    (endpoint, role): (&str, &str),
+    attempt: &Try,
+    shown: Option<&ServerCertificate>,
+) -> Vec<f64> {
+    let stream = match shown {
+        None => Raw::unix(&gateway.path().join("s")).await,
+        Some(shown) => {
+            let config = gateway.authority.client_config_with(shown);
+            let plaintext = Raw::tcp(gateway.address()).await;
+            let name = format!("{endpoint}.{DOMAIN}");
+            plaintext.request_tls(config, &name).await
+        }
+    };
+    let mut client = Timed::new(stream);
     let options = format!("endpoint={endpoint}");
     let parameters = [("user", role), ("database", "postgres"), ("options", &options)];
     let first = client.ask(&raw::startup(raw::PROTOCOL_3_0, &parameters)).await;
@@ -94,13 +116,18 @@ impl Timed {
 }
 
 /// Of each word the times of each side, sorted.
-async fn measured(socket: &Path, attempt: &Try) -> Vec<[Vec<f64>; 3]> {
+async fn measured(
+    gateway: &Gateway,
+    sides: &Sides,
+    attempt: &Try,
+    shown: Option<&ServerCertificate>,
+) -> Vec<[Vec<f64>; 3]> {
     let mut words: Vec<[Vec<f64>; 3]> = Vec::new();
     for round in 0..WARMING + SAMPLES {
         let mut order = [0, 1, 2];
         order.shuffle(&mut rand::rng());
         for side in order {
-            let took = refusal(socket, SIDES[side], attempt).await;
+            let took = refusal(gateway, sides[side], attempt, shown).await;
             if round >= WARMING {
                 words.resize_with(took.len(), Default::default);
                 words
@@ -123,14 +150,14 @@ fn distance(one: &[f64], other: &[f64]) -> f64 {
 }
 
 /// What can be told from these samples; empty: nothing.
-fn told(words: &[[Vec<f64>; 3]]) -> String {
+fn told(sides: &Sides, words: &[[Vec<f64>; 3]]) -> String {
     let mut told = String::new();
     for ((word, all), other) in (0..).zip(words).flat_map(|word| [(word, 1), (word, 2)]) {
         let (a, b) = (all[0][SAMPLES / 2], all[other][SAMPLES / 2]);
         let (medians, distance) = ((a - b).abs() / a.max(b), distance(&all[0], &all[other]));
         let figures = format!(
             "word {word}, {:?}: medians {a:e} {b:e}, distance {distance:.3}",
-            SIDES[other]
+            sides[other]
         );
         eprintln!("{figures}");
         let are_other = medians > MEDIANS_APART_MAX && distance > DISTANCE_BY_CHANCE_MAX;
@@ -142,12 +169,11 @@ fn told(words: &[[Vec<f64>; 3]]) -> String {
 }
 
 /// Nothing can be told; a machine that was busy with one side gets a second try.
-async fn assert_alike(gateway: &Gateway, attempt: &Try) {
+async fn assert_alike(gateway: &Gateway, sides: &Sides, attempt: &Try, shown: Option<&ServerCertificate>) {
     let _alone = ALONE.lock().await;
-    let socket = gateway.path().join("s");
-    let first = told(&measured(&socket, attempt).await);
+    let first = told(sides, &measured(gateway, sides, attempt, shown).await);
     if !first.is_empty() {
-        let second = told(&measured(&socket, attempt).await);
+        let second = told(sides, &measured(gateway, sides, attempt, shown).await);
         assert!(second.is_empty(), "{attempt:?}\n{first}{second}");
     }
     gateway.server.stop().await;
@@ -155,10 +181,19 @@ async fn assert_alike(gateway: &Gateway, attempt: &Try) {
 
 /// An endpoint with the role `app`, and nothing behind it.
 fn known(setup: Setup) -> Setup {
+    known_with(setup, "")
+}
+
+/// Clients come over a Unix socket, too.
+fn with_socket(setup: Setup) -> Setup {
     let socket = setup.path().join("s");
-    setup.listen(&format!("[\"127.0.0.1:0\", {{ unix = {socket:?} }}]")).tenants(&format!(
+    setup.listen(&format!("[\"127.0.0.1:0\", {{ unix = {socket:?} }}]"))
+}
+
+fn known_with(setup: Setup, keys: &str) -> Setup {
+    with_socket(setup).tenants(&format!(
         "[tenants.acme.endpoints.tim-known]\nroles.app.verifier = \"{}\"\nroles.app.server_password = \"x\"\n\
-         compute = {{ kind = \"fixed\", address = \"127.0.0.1:1\" }}\n",
+         compute = {{ kind = \"fixed\", address = \"127.0.0.1:1\" }}\n{keys}\n",
         verifier(PASSWORD)
     ))
 }
@@ -166,7 +201,16 @@ fn known(setup: Setup) -> Setup {
 #[tokio::test]
 async fn a_wrong_proof_takes_as_long_whatever_exists() {
     let gateway = known(Setup::new()).start().await;
-    assert_alike(&gateway, &Try::Scram).await;
+    assert_alike(&gateway, &LISTED, &Try::Scram, None).await;
+}
+
+/// Roles that were read from Postgres, and are remembered while it sleeps.
+#[tokio::test]
+async fn a_wrong_proof_takes_as_long_where_roles_are_read() {
+    let setup = with_socket(Setup::new()).process("tim-read", "suspend_after = \"100ms\"");
+    let gateway = setup.start().await;
+    until("the compute to sleep", async || !gateway.is_awake("tim-read")).await;
+    assert_alike(&gateway, &READ, &Try::Scram, None).await;
 }
 
 #[tokio::test]
@@ -174,11 +218,24 @@ async fn a_wrong_password_takes_as_long_whatever_exists() {
     let gateway = known(Setup::new().tenants("[defaults]\nlogin = \"password\"\n"))
         .start()
         .await;
-    assert_alike(&gateway, &Try::Says("wrong".to_owned())).await;
+    assert_alike(&gateway, &LISTED, &Try::Says("wrong".to_owned()), None).await;
 }
 
 #[tokio::test]
 async fn a_token_for_another_role_takes_as_long_whatever_exists() {
     let gateway = known(with_tokens(Setup::new(), "token", "")).start().await;
-    assert_alike(&gateway, &Try::Says(token("somebody"))).await;
+    assert_alike(&gateway, &LISTED, &Try::Says(token("somebody")), None).await;
+}
+
+#[tokio::test]
+async fn a_strangers_certificate_takes_as_long_whatever_exists() {
+    let setup = Setup::new().tenants(
+        "[gate]\nattempts = \"10000/s\"\nattempts_per_endpoint = \"10000/s\"\nfailures_max = 1000000\n",
+    );
+    let clients = Authority::new();
+    let ca = clients.write(setup.path());
+    let keys = format!("login = \"certificate\"\nclient_certificates = {{ ca = {ca:?} }}");
+    let gateway = known_with(setup, &keys).start().await;
+    let shown = Authority::new().certify_client("app", Vec::new(), |_| ());
+    assert_alike(&gateway, &LISTED, &Try::Scram, Some(&shown)).await;
 }

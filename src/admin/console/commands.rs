@@ -1,6 +1,9 @@
 //! What an operator may say on the console: `SHOW …`, and PgBouncer's commands with pgwake's own.
 
+use std::borrow::Cow;
+
 use super::tables::Shown;
+use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 
 /// A statement as it is understood.
@@ -31,16 +34,53 @@ pub(super) enum Wanted {
 }
 
 /// Why a statement is not understood.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Misunderstood {
-    pub(super) sqlstate: &'static str,
-    pub(super) message: String,
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Misunderstood {
+    #[error("SHOW takes one word; SHOW HELP has them all")]
+    ShowOneWord,
+    #[error("there is nothing called \"{0}\" to show; SHOW HELP has all")]
+    UnknownTable(String),
+    #[error("{0} takes the name of an endpoint")]
+    NeedsEndpoint(String),
+    #[error("unknown command \"{0}\"; SHOW HELP has them all")]
+    UnknownCommand(String),
+    #[error("one endpoint at a time, or none for all")]
+    OneOrAll,
+    #[error("there is no endpoint \"{0}\"")]
+    NoEndpoint(String),
+    #[error("permission denied: this role may only look")]
+    MayOnlyLook,
 }
 
-fn wrong(message: impl Into<String>) -> Misunderstood {
-    Misunderstood {
-        sqlstate: "42601",
-        message: message.into(),
+impl ClientError for Misunderstood {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            // Not among pgwake's own: invalid_catalog_name, insufficient_privilege, syntax_error.
+            Self::NoEndpoint(_) => SqlState("3D000"),
+            Self::MayOnlyLook => SqlState("42501"),
+            _ => SqlState("42601"),
+        }
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        self.to_string().into()
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Client
+    }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        crate::error::examples! {
+            Self::ShowOneWord => [Self::ShowOneWord],
+            Self::UnknownTable(_) => [Self::UnknownTable("POOL".to_owned())],
+            Self::NeedsEndpoint(_) => ["WAKE", "DISABLE", "ENABLE", "KILL"].map(|verb| Self::NeedsEndpoint(verb.to_owned())),
+            Self::UnknownCommand(_) => [Self::UnknownCommand("STOP".to_owned())],
+            Self::OneOrAll => [Self::OneOrAll],
+            Self::NoEndpoint(_) => [Self::NoEndpoint("Demo".to_owned())],
+            Self::MayOnlyLook => [Self::MayOnlyLook],
+        }
     }
 }
 
@@ -54,75 +94,53 @@ impl Command {
             return Ok(Self::Nothing(""));
         };
         let verb = first.to_ascii_uppercase();
-        let wanted = match (verb.as_str(), rest) {
-            ("SHOW", [table]) => return Shown::named(table).map(Self::Show).ok_or_else(|| unknown(table)),
-            ("SHOW", _) => return Err(wrong("SHOW takes one word; SHOW HELP has them all")),
+        let (tag, wanted) = match (verb.as_str(), rest) {
+            ("SHOW", [table]) => {
+                return Shown::named(table)
+                    .map(Self::Show)
+                    .ok_or_else(|| Misunderstood::UnknownTable((*table).to_owned()));
+            }
+            ("SHOW", _) => return Err(Misunderstood::ShowOneWord),
             // Exporters and drivers set what means nothing here.
             ("SET", _) => return Ok(Self::Nothing("SET")),
-            ("RELOAD", []) => Wanted::Reload,
-            ("PAUSE", rest) => Wanted::Pause(one_or_all(rest)?),
-            ("RESUME", rest) => Wanted::Resume(one_or_all(rest)?),
-            ("RECONNECT", rest) => Wanted::Reconnect(one_or_all(rest)?),
-            ("SUSPEND", rest) => Wanted::Suspend(one_or_all(rest)?),
-            ("WAKE", [one]) => Wanted::Wake(name(one)?),
-            ("DISABLE", [one]) => Wanted::Disable(name(one)?),
-            ("ENABLE", [one]) => Wanted::Enable(name(one)?),
-            ("KILL", [one]) => Wanted::Kill(name(one)?),
-            ("SHUTDOWN", []) => Wanted::Shutdown,
+            ("RELOAD", []) => ("RELOAD", Wanted::Reload),
+            ("PAUSE", rest) => ("PAUSE", Wanted::Pause(one_or_all(rest)?)),
+            ("RESUME", rest) => ("RESUME", Wanted::Resume(one_or_all(rest)?)),
+            ("RECONNECT", rest) => ("RECONNECT", Wanted::Reconnect(one_or_all(rest)?)),
+            ("SUSPEND", rest) => ("SUSPEND", Wanted::Suspend(one_or_all(rest)?)),
+            ("WAKE", [one]) => ("WAKE", Wanted::Wake(name(one)?)),
+            ("DISABLE", [one]) => ("DISABLE", Wanted::Disable(name(one)?)),
+            ("ENABLE", [one]) => ("ENABLE", Wanted::Enable(name(one)?)),
+            ("KILL", [one]) => ("KILL", Wanted::Kill(name(one)?)),
+            ("SHUTDOWN", []) => ("SHUTDOWN", Wanted::Shutdown),
             ("WAKE" | "DISABLE" | "ENABLE" | "KILL", _) => {
-                return Err(wrong(format!("{verb} takes the name of an endpoint")));
+                return Err(Misunderstood::NeedsEndpoint(verb));
             }
-            _ => {
-                return Err(wrong(format!(
-                    "unknown command \"{first}\"; SHOW HELP has them all"
-                )));
-            }
+            _ => return Err(Misunderstood::UnknownCommand((*first).to_owned())),
         };
-        Ok(Self::Orders(tag(&verb), wanted))
+        Ok(Self::Orders(tag, wanted))
     }
-}
-
-fn tag(verb: &str) -> &'static str {
-    const TAGS: [&str; 9] = [
-        "PAUSE",
-        "RESUME",
-        "RECONNECT",
-        "SUSPEND",
-        "WAKE",
-        "DISABLE",
-        "ENABLE",
-        "KILL",
-        "SHUTDOWN",
-    ];
-    TAGS.into_iter().find(|tag| *tag == verb).unwrap_or_default()
-}
-
-fn unknown(table: &str) -> Misunderstood {
-    wrong(format!(
-        "there is nothing called \"{table}\" to show; SHOW HELP has all"
-    ))
 }
 
 fn one_or_all(words: &[&str]) -> Result<Option<EndpointName>, Misunderstood> {
     match words {
         [] => Ok(None),
         [one] => name(one).map(Some),
-        _ => Err(wrong("one endpoint at a time, or none for all")),
+        _ => Err(Misunderstood::OneOrAll),
     }
 }
 
 /// As it is, or as SQL quotes a name.
 fn name(word: &str) -> Result<EndpointName, Misunderstood> {
     let word = word.trim_matches('"');
-    EndpointName::parse(word).map_err(|_| Misunderstood {
-        sqlstate: "3D000",
-        message: format!("there is no endpoint \"{word}\""),
-    })
+    EndpointName::parse(word).map_err(|_| Misunderstood::NoEndpoint(word.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::order::Undone;
+    use crate::error::documented;
 
     fn main() -> EndpointName {
         EndpointName::parse("demo-main").unwrap()
@@ -132,6 +150,8 @@ mod tests {
     fn commands_are_understood_in_any_case_and_with_quotes() {
         let all = Command::Orders("PAUSE", Wanted::Pause(None));
         assert_eq!(Command::parse(" pause ; "), Ok(all));
+        let reload = Command::Orders("RELOAD", Wanted::Reload);
+        assert_eq!(Command::parse("reload"), Ok(reload));
         let one = Command::Orders("KILL", Wanted::Kill(main()));
         assert_eq!(Command::parse("Kill \"demo-main\""), Ok(one));
         assert_eq!(Command::parse("show Pools;"), Ok(Command::Show(Shown::Pools)));
@@ -154,10 +174,16 @@ mod tests {
             ("RELOAD now", "42601"),
         ] {
             assert_eq!(
-                Command::parse(statement).unwrap_err().sqlstate,
+                Command::parse(statement).unwrap_err().sqlstate().0,
                 sqlstate,
                 "{statement}"
             );
         }
+    }
+
+    #[test]
+    fn every_error_is_in_the_table_of_the_guide() {
+        let told = [documented::told::<Misunderstood>(), documented::told::<Undone>()];
+        documented::compare("What the console answers", told.concat());
     }
 }

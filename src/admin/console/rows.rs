@@ -27,6 +27,7 @@ impl View {
             Shown::Databases => self.of_endpoints(Self::database_row),
             Shown::Pools => self.pool_rows(),
             Shown::Clients => self.client_rows(),
+            Shown::Servers => self.server_rows(),
             Shown::Users => self.user_rows(),
             Shown::Lists => self.list_rows(),
             Shown::Totals => self.total_rows(),
@@ -40,6 +41,7 @@ impl View {
             Shown::Wakes => self.wake_rows(),
             Shown::Waiters => self.waiter_rows(),
             Shown::Tenants => self.tenant_rows(),
+            Shown::Quotas => self.quota_rows(),
         };
         Table {
             columns: shown.columns(),
@@ -143,6 +145,7 @@ impl View {
         let limits = &config.limits;
         let durations = [
             ("login_timeout", limits.login_timeout, default.login_timeout),
+            ("drain_delay", limits.drain_delay, default.drain_delay),
             ("drain_timeout", limits.drain_timeout, default.drain_timeout),
             ("connect_timeout", limits.connect_timeout, default.connect_timeout),
             (
@@ -191,6 +194,13 @@ impl View {
     fn tenant_rows(&self) -> Vec<Vec<Cell>> {
         let fields = ["tenant", "endpoints", "awake", "failed", "held", "sessions"];
         cells_of(&self.tenants().items, &fields)
+    }
+
+    fn quota_rows(&self) -> Vec<Vec<Cell>> {
+        let fields = [
+            "scope", "tenant", "endpoint", "role", "limit", "max", "per_ms", "used", "reserved",
+        ];
+        cells_of(&self.quotas().items, &fields)
     }
 
     fn wake_rows(&self) -> Vec<Vec<Cell>> {

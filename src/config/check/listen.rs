@@ -6,10 +6,10 @@ use crate::config::{
     file::{Listener, Root},
     origin::{OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
-    read::{At, Setting, nearest},
+    read::{At, Setting},
 };
 
-use super::{Once, endpoint_names};
+use super::{Once, check_exists};
 
 /// All listeners. Asks for a certificate where one of them cannot do without.
 pub(super) fn check(
@@ -44,7 +44,9 @@ pub(super) fn check(
         if !any_port {
             seen.claim(format!("{:?}", listen.address), "listened on", &at.spot, report);
         }
-        check_default(root, &at.value.0, report);
+        if let Some(default) = at.value.0.default_endpoint.given() {
+            check_exists(root, default, report);
+        }
         if !at.value.0.tls.is_refused() {
             check_certified(root, &listen, &at.spot, report);
         }
@@ -91,25 +93,6 @@ fn check_listener(listener: &Listener, spot: &Spot, report: &mut Report) -> Opti
         default_endpoint: listener.default_endpoint.given().map(|at| at.value.clone()),
         proxies: proxies.flat_map(|at| &at.value.0).map(|at| at.value).collect(),
     })
-}
-
-fn check_default(root: &Root, listener: &Listener, report: &mut Report) {
-    let Some(at) = listener.default_endpoint.given() else {
-        return;
-    };
-    let names = endpoint_names(root);
-    let name = at.value.name.as_str();
-    if names.contains(name) {
-        return;
-    }
-    let fix = match nearest(name, names.into_iter()) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None => format!("name an endpoint that exists, or add [tenants.<tenant>.endpoints.{name}]"),
-    };
-    report.add(
-        &at.spot,
-        Wrong::new(format!("there is no endpoint {name:?}"), fix),
-    );
 }
 
 fn check_certified(root: &Root, listen: &Listen, spot: &Spot, report: &mut Report) {

@@ -100,7 +100,12 @@ impl Exchange<'_> {
         }
         if let Some(pooled) = &mut self.pooled {
             pooled.carried.prepared.end_batch();
-            pooled.facts.unsettled.ready(&pooled.carried.reported);
+            let first = self.expected.first();
+            pooled.facts.unsettled.ready(&pooled.carried.reported, first);
+            // Nothing that a failed transaction did survives it; whoever waits for its place need not wait for its end.
+            if status == b'E' {
+                pooled.facts.pin = None;
+            }
             if status == b'I' {
                 pooled.facts.bound.ends.clear();
                 pooled.may_let_go();

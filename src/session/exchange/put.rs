@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::statements::{Effect, Seen, ServerName, Statement, Used};
+use crate::session::statements::{Effect, Seen, ServerName, Statement, Then, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
 
@@ -135,9 +135,12 @@ impl<'a> Exchange<'a> {
 
     /// A statement is being prepared under settings that Postgres has not told yet.
     pub(super) fn note_unsettled(&mut self, name: &[u8], id: u64) {
-        let is_answered = self.expected.is_answered();
+        let (is_answered, request) = (self.expected.is_answered(), self.expected.next());
         let pooled = self.pooled();
-        let then = is_answered.then(|| pooled.carried.reported.clone());
+        let then = match is_answered {
+            true => Then::Reported(pooled.carried.reported.clone()),
+            false => Then::Behind(request),
+        };
         pooled.facts.unsettled.note(name.into(), id, then);
     }
 

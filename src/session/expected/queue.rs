@@ -20,6 +20,8 @@ pub(super) struct Queue {
     unnamed: usize,
     /// How many of these stand in front of the last Sync.
     unnamed_earlier: usize,
+    /// How many requests there ever were.
+    pushed: u64,
 }
 
 impl Queue {
@@ -55,6 +57,17 @@ impl Queue {
             self.unnamed_earlier = self.unnamed;
         }
         self.entries.push_back(entry);
+        self.pushed += 1;
+    }
+
+    /// The number of the next request; all have one, in the order in which they are sent.
+    pub(super) fn next(&self) -> u64 {
+        self.pushed
+    }
+
+    /// The number of the first request that has not been answered.
+    pub(super) fn first(&self) -> u64 {
+        self.pushed - self.entries.len() as u64
     }
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
@@ -84,7 +97,10 @@ impl Queue {
 
     /// Takes out everything.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> {
-        std::mem::take(self).entries.into_iter()
+        let pushed = self.pushed;
+        let taken = std::mem::take(self).entries.into_iter();
+        self.pushed = pushed;
+        taken
     }
 
     /// Takes out all that would be changed, the latest first.

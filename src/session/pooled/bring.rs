@@ -112,7 +112,7 @@ impl Pooled<'_> {
         flight.query(functions::SQL);
         let read = match self.fly(turn, &mut flight).await {
             Ok(answer) => Functions::read(&answer.rows).map_err(TalkError::Wire)?,
-            Err(BringError::Talk(error @ (TalkError::Refused { .. } | TalkError::TooLong))) => {
+            Err(BringError::Talk(error)) if error.is_of_question() => {
                 tracing::warn!(endpoint = %self.endpoint.name, %error, "a database does not tell its functions");
                 Functions::unknown()
             }

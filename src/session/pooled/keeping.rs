@@ -156,7 +156,7 @@ impl Pooled<'_> {
         }
         let captured = match answer {
             Ok(answer) => question.read(&answer.rows).map_err(TalkError::Wire)?,
-            Err(BringError::Talk(error @ (TalkError::Refused { .. } | TalkError::TooLong))) => {
+            Err(BringError::Talk(error)) if error.is_of_question() => {
                 tracing::debug!(%error, "a session does not tell its state");
                 if let Some(state) = &mut turn.loan.session.carried.state {
                     state.pins |= state.pins.remembered(words, facts.tags) | Pins::UNKNOWN;

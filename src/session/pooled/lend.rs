@@ -269,8 +269,14 @@ impl Pooled<'_> {
                         && Instant::now() < deadline =>
                 {
                     // The server has no room, and sessions that will come free: they are waited for.
-                    tracing::warn!(endpoint = %self.endpoint.name, sqlstate = fields.sqlstate, error = fields.message,
-                        "the server takes no more sessions");
+                    if self
+                        .house
+                        .storms
+                        .is_first(self.endpoint.name.as_str(), &fields.sqlstate)
+                    {
+                        tracing::warn!(endpoint = %self.endpoint.name, sqlstate = fields.sqlstate, error = fields.message,
+                            "the server takes no more sessions");
+                    }
                     pooling.pool.lower_to_live();
                     held.wait(sleep(STARTING_RETRY), what).await?;
                 }

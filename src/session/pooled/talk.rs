@@ -99,6 +99,7 @@ async fn answers(
             b'S' => heard.reported.note(&message.body),
             b'A' => message.put(&mut heard.notifications),
             b'E' if heard.may_fail.contains(&heard_readies) => heard.failed.push(heard_readies),
+            b'E' if error_fields(&message.body).ends_session => return Err(refusal(&message)),
             b'E' if refused.is_none() => refused = Some(message),
             b'Z' if message.body[..] == *b"I" || message.body[..] == *b"T" || refused.is_some() => {
                 heard_readies += 1;
@@ -127,6 +128,15 @@ impl TalkError {
             Self::Refused { fields, .. } => fields.sqlstate.starts_with("57"),
             Self::Wire(_) | Self::Timeout => true,
             Self::TooLong => false,
+        }
+    }
+
+    /// Whether the session is as good as before, and only the question was not answered.
+    pub(super) fn is_of_question(&self) -> bool {
+        match self {
+            Self::Refused { fields, .. } => !fields.ends_session,
+            Self::TooLong => true,
+            Self::Wire(_) | Self::Timeout => false,
         }
     }
 }
@@ -183,6 +193,55 @@ async fn next(stream: &mut Stream, read: &mut BytesMut) -> Result<Message, WireE
         }
         if stream.read_buf(read).await? == 0 {
             return Err(WireError::Gone(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    const READY: &[u8] = b"Z\0\0\0\x05I";
+    const ERROR: &[u8] = b"E\0\0\0\x17SERROR\0C42501\0Mno\0\0";
+    const FATAL: &[u8] = b"E\0\0\0\x17SFATAL\0C57P01\0Mno\0\0";
+
+    /// What a server that says this and leaves has answered to two questions.
+    async fn answered(words: &[&[u8]]) -> Result<Vec<Bytes>, TalkError> {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(&words.concat()).await.unwrap();
+        // Not closed before all of it is read: a reset would take it away.
+        far.shutdown().await.unwrap();
+        let (mut stream, mut heard) = (Stream::Unix(near), Heard::default());
+        talk(&mut stream, &mut heard, b"", 2).await
+    }
+
+    #[tokio::test]
+    async fn a_refused_question_leaves_the_session_as_good_as_before() {
+        let refused = answered(&[ERROR, READY, READY]).await.unwrap_err();
+
+        assert!(refused.is_of_question(), "{refused}");
+        assert!(!refused.is_of_session(), "{refused}");
+    }
+
+    /// A session that was ended just then was taken for one that does not tell its state, and its client for one that
+    /// keeps it; and a database for one that does not tell its functions, until it was woken again.
+    #[tokio::test]
+    async fn the_end_of_the_session_is_no_answer_wherever_it_comes() {
+        for words in [
+            [FATAL, b"", b""],
+            [READY, FATAL, b""],
+            [READY, READY, FATAL],
+            [ERROR, READY, FATAL],
+        ] {
+            let ended = answered(&words).await.unwrap_err();
+
+            assert!(
+                ended.is_of_session() && !ended.is_of_question(),
+                "{words:?}: {ended}"
+            );
+            assert!(ended.to_string().starts_with("57P01"), "its own words: {ended}");
         }
     }
 }

@@ -27,8 +27,16 @@ struct One {
     name: Name,
     /// The statement's, or the unnamed one's serial.
     id: u64,
-    /// What was reported then; `None`: not yet.
-    then: Option<Reported>,
+    then: Then,
+}
+
+/// What was reported when a statement was prepared.
+#[derive(Debug)]
+pub(in crate::session) enum Then {
+    /// This.
+    Reported(Reported),
+    /// What the first ReadyForQuery behind the answer to this request will find.
+    Behind(u64),
 }
 
 /// What a turn's statements of SQL's PREPARE were prepared under.
@@ -44,9 +52,8 @@ pub(in crate::session) enum SqlPrepared {
 }
 
 impl Unsettled {
-    /// A name stands for a statement that is being prepared. `then`: what is reported, where nothing is on its way that
-    /// may change it.
-    pub(in crate::session) fn note(&mut self, name: Name, id: u64, then: Option<Reported>) {
+    /// A name stands for a statement that is being prepared.
+    pub(in crate::session) fn note(&mut self, name: Name, id: u64, then: Then) {
         self.statements.retain(|one| one.name != name);
         self.statements.push(One { name, id, then });
     }
@@ -61,10 +68,12 @@ impl Unsettled {
         self.is_mixed = true;
     }
 
-    /// ReadyForQuery: this is reported.
-    pub(in crate::session) fn ready(&mut self, now: &Reported) {
-        for one in self.statements.iter_mut().filter(|one| one.then.is_none()) {
-            one.then = Some(now.clone());
+    /// ReadyForQuery: this is reported, and `first` is the first request that has not been answered.
+    pub(in crate::session) fn ready(&mut self, now: &Reported, first: u64) {
+        for one in &mut self.statements {
+            if matches!(one.then, Then::Behind(request) if request < first) {
+                one.then = Then::Reported(now.clone());
+            }
         }
         if std::mem::take(&mut self.has_prepared) && !self.sql.iter().any(|then| then.means_the_same(now)) {
             self.sql.push(now.clone());
@@ -89,7 +98,10 @@ impl Unsettled {
         now: &Reported,
     ) {
         for one in self.statements {
-            let then = one.then.as_ref().unwrap_or(now);
+            let then = match &one.then {
+                Then::Reported(then) => then,
+                Then::Behind(_) => now,
+            };
             statements.settle(&one.name, one.id, profile.as_reported(then, now));
         }
     }

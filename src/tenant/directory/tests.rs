@@ -13,6 +13,7 @@ fn directory() -> Directory {
         postgres = { address = "127.0.0.1:0", tls = "optional" }
         [routing]
         domains = ["db.localhost", "eu.db.localhost"]
+        databases = { shop = "demo-main", "Shop Two" = "demo-preview-pooler" }
         [tenants.demo]
         roles_from = "postgres"
         [tenants.demo.endpoints.demo-main]
@@ -34,6 +35,7 @@ fn resolved(server_name: Option<&str>, option: Option<&str>) -> Result<(String, 
     let said = Said {
         server_name,
         option,
+        database: b"app",
         default: None,
     };
     directory()
@@ -132,6 +134,7 @@ fn a_name_with_pooler_behind_it_asks_for_transaction_pooling_of_the_same_endpoin
         (Some("pg.acme.example"), Some("demo-main-pooler"), transaction),
     ] {
         let said = Said {
+            database: b"app",
             server_name,
             option,
             default: None,
@@ -182,4 +185,51 @@ fn a_contradiction_repeats_the_suffix_too() {
         resolved(Some(&server_name), Some(&option)),
         Err(ResolveError::Contradiction { server_name, option })
     );
+}
+
+#[test]
+fn a_database_names_an_endpoint_where_nothing_else_does() {
+    type Found = Result<(String, Option<PoolMode>), ResolveError>;
+    let default = DefaultEndpoint {
+        name: EndpointName::parse("demo-preview").unwrap(),
+        pooling: None,
+    };
+    let of = |database: &'static [u8], server_name, option, default| -> Found {
+        let said = Said {
+            server_name,
+            option,
+            database,
+            default,
+        };
+        let resolved = directory().resolve(said)?;
+        Ok((resolved.said, resolved.pooling))
+    };
+    let found = |name: &str, pooling| -> Found { Ok((name.to_owned(), pooling)) };
+    assert_eq!(of(b"shop", None, None, None), found("demo-main", None));
+    let pooled = found("demo-preview", Some(PoolMode::Transaction));
+    assert_eq!(of(b"Shop Two", None, None, None), pooled);
+    // It goes before the listener's default, and behind all that names an endpoint.
+    assert_eq!(of(b"shop", None, None, Some(&default)), found("demo-main", None));
+    assert_eq!(
+        of(b"app", None, None, Some(&default)),
+        found("demo-preview", None)
+    );
+    let by_name = of(b"shop", Some("demo-other.db.localhost"), None, None);
+    assert_eq!(by_name, found("demo-other", None));
+    assert_eq!(
+        of(b"shop", None, Some("demo-other"), None),
+        found("demo-other", None)
+    );
+    // What is not listed is nothing, however it is spelled.
+    for unlisted in [&b"app"[..], b"SHOP", b"shop ", b"", b"\xff", b"demo-main"] {
+        assert_eq!(of_nothing(unlisted), ResolveError::Nothing, "{unlisted:?}");
+    }
+}
+
+fn of_nothing(database: &[u8]) -> ResolveError {
+    let said = Said {
+        database,
+        ..Said::default()
+    };
+    directory().resolve(said).unwrap_err()
 }

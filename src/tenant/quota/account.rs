@@ -16,7 +16,7 @@ use super::{
     Standing,
     count::Count,
     over::{OverLimit, Scope, Used},
-    pace::{Pace, nanoseconds},
+    pace::{Pace, PaceUsed, nanoseconds},
 };
 use crate::config::{Quota, Rate};
 use crate::ids::TenantName;
@@ -182,8 +182,18 @@ impl Account {
         self.counts[counted as usize].give_back();
     }
 
+    /// Whose it is.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// How much of a rate is used up, where there is a limit.
+    pub(super) fn rate_used(&self, rated: Rated) -> Option<PaceUsed> {
+        let limiter = self.rates[rated as usize].load();
+        limiter.as_ref()?.used.used(self.now())
+    }
+
     /// How many there are.
-    #[cfg(test)]
     pub(super) fn used(&self, counted: Counted) -> usize {
         self.counts[counted as usize].used()
     }

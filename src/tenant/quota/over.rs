@@ -191,4 +191,21 @@ impl ClientError for OverLimit {
             Scope::Tenant(_) | Scope::Endpoint(_) | Scope::Role(..) => Fault::Tenant,
         }
     }
+
+    #[cfg(test)]
+    fn examples() -> Vec<Self> {
+        use Counted::{Awake, Clients, Held, ServerSessions};
+        use Paced::{BytesIn, BytesOut, Transactions};
+        use Rated::{Connects, Wakes};
+        let over = |what: What| Self::new(Scope::Process, what, Used::Nothing);
+        let _every_limit_is_below = |what| match what {
+            What::Counted(Clients | ServerSessions | Held | Awake) => (),
+            What::Rated(Connects | Wakes) => (),
+            What::Paced(Transactions | BytesIn | BytesOut) => (),
+        };
+        let counted = [Clients, ServerSessions, Held, Awake].map(|what| over(what.into()));
+        let rated = [Connects, Wakes].map(|what| over(what.into()));
+        let paced = [Transactions, BytesIn, BytesOut].map(|what| over(what.into()));
+        counted.into_iter().chain(rated).chain(paced).collect()
+    }
 }

@@ -19,6 +19,17 @@ pub(super) struct Pace {
     used_until: AtomicU64,
 }
 
+/// A limit, and how much of it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PaceUsed {
+    /// So many.
+    pub(super) max: u64,
+    /// In this time.
+    pub(super) per: Duration,
+    /// Of which so many are used up now; more than there may be where debts were made.
+    pub(super) used: u64,
+}
+
 impl Pace {
     /// From now on; what was charged stays charged.
     pub(super) fn set(&self, count: u64, period: Duration) {
@@ -78,6 +89,21 @@ impl Pace {
         }
         let latest = now.saturating_add(self.period.load(Ordering::Relaxed));
         Duration::from_nanos(self.used_until.load(Ordering::Relaxed).saturating_sub(latest))
+    }
+
+    /// How it stands, where there is a limit.
+    pub(super) fn used(&self, now: u64) -> Option<PaceUsed> {
+        let (max, period) = (
+            self.count.load(Ordering::Relaxed),
+            self.period.load(Ordering::Relaxed),
+        );
+        let until = self.used_until.load(Ordering::Relaxed).saturating_sub(now);
+        let used = (u128::from(until) * u128::from(max)).div_ceil(u128::from(period.max(1)));
+        (max != 0).then(|| PaceUsed {
+            max,
+            per: Duration::from_nanos(period),
+            used: u64::try_from(used).unwrap_or(u64::MAX),
+        })
     }
 
     /// Whether nothing of the limit is used up.

@@ -57,6 +57,7 @@ impl Machine {
     /// It takes logins: those who are held are let in.
     fn serve(&mut self, now: Instant) {
         self.failure = None;
+        self.wanted_until = None;
         if self.door == Door::StopOrdered {
             return self.end_now();
         }
@@ -127,14 +128,15 @@ impl Machine {
     }
 
     fn sleep_or_line_up(&mut self) {
-        if self.waiting.is_empty() {
-            self.sleep();
-        } else {
+        if self.is_wanted() {
             self.line_up();
+        } else {
+            self.sleep();
         }
     }
 
     pub(super) fn sleep(&mut self) {
+        self.wanted_until = None;
         self.state = match self.failure {
             Some(_) => State::Failed,
             None => State::Asleep,

@@ -28,24 +28,27 @@ impl Machine {
     }
 
     pub(super) fn detached(&mut self, ticket: Ticket, until: Instant, now: Instant) {
-        if matches!(self.state, State::InLine) {
+        let was_waiting = self.waiting.leave(ticket);
+        // Elsewhere it runs, or is being started.
+        if was_waiting && matches!(self.state, State::Inspecting | State::InLine | State::Suspending) {
             self.wanted_until = self.wanted_until.max(Some(until));
         }
-        self.left(ticket, now);
+        self.leave_line_if_unwanted(now);
     }
 
     pub(super) fn leave_line_if_unwanted(&mut self, now: Instant) {
-        if !matches!(self.state, State::InLine) {
-            return;
-        }
         self.wanted_until = self.wanted_until.filter(|until| *until > now);
-        if self.waiting.is_empty() && self.wanted_until.is_none() {
+        if matches!(self.state, State::InLine) && !self.is_wanted() {
             self.leave_line();
         }
     }
 
+    /// Whether somebody waits for it to be started, or wants that without waiting.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.waiting.is_empty() || self.wanted_until.is_some()
+    }
+
     pub(super) fn leave_line(&mut self) {
-        self.wanted_until = None;
         self.act(Action::LeaveLine);
         self.sleep();
     }

@@ -66,14 +66,24 @@ impl Case {
         })
     }
 
+    /// All of those who were held have logged in; others may come in by that.
+    fn arrived(mut self) -> Self {
+        while self.machine.leases().is_some_and(|leases| leases.arriving > 0) {
+            self = self.then(|case| Event::Arrived {
+                generation: case.generation(),
+            });
+        }
+        self
+    }
+
     fn rested(self) -> Self {
-        self.then(|case| Event::Rested {
+        self.arrived().then(|case| Event::Rested {
             generation: case.generation(),
         })
     }
 
     fn returned(self, holding: Holding) -> Self {
-        self.then(|case| Event::Returned {
+        self.arrived().then(|case| Event::Returned {
             generation: case.generation(),
             holding,
         })
@@ -171,7 +181,11 @@ fn states() -> Vec<(&'static str, Case)> {
             "ready, two of those who were held log in, one waits for that",
             keeps().asked(1).asked(2).asked(3).started(),
         ),
-        ("ready, one active", keeps().asked(1).started()),
+        (
+            "ready, one of those who were held logs in",
+            keeps().asked(1).started(),
+        ),
+        ("ready, one active", keeps().asked(1).started().arrived()),
         (
             "ready, one rests and keeps it awake",
             keeps().asked(1).started().rested().later(1000),
@@ -182,17 +196,24 @@ fn states() -> Vec<(&'static str, Case)> {
         ),
         (
             "ready, closed, one active",
-            keeps().asked(1).started().then(|_| Event::Closed),
+            keeps().asked(1).started().arrived().then(|_| Event::Closed),
         ),
         ("emptying, one rests", emptying()),
         ("settling, nobody rests", settling()),
         ("settling, one rests", emptying().due()),
         (
             "settling, stop ordered, one active",
-            keeps().asked(1).started().then(|_| Event::StopOrdered),
+            keeps().asked(1).started().arrived().then(|_| Event::StopOrdered),
         ),
         ("suspending, nobody waits", settling().settled()),
         ("suspending, one waits", settling().settled().asked(1)),
+        (
+            "suspending, one has left and wants it woken all the same",
+            settling().settled().asked(1).then(|case| Event::Detached {
+                ticket: Ticket(1),
+                until: case.now + Duration::from_secs(5),
+            }),
+        ),
         (
             "suspending, stop ordered",
             settling().settled().then(|_| Event::StopOrdered),
@@ -290,7 +311,8 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
     if leases.is_some_and(|leases| leases.arriving > 0) {
         events.push(("arrived", Event::Arrived { generation }));
     }
-    if leases.is_some_and(|leases| leases.active > 0) {
+    // Who was held says first that it has arrived.
+    if leases.is_some_and(|leases| leases.active > leases.arriving) {
         events.push(("rested", Event::Rested { generation }));
         let holding = Holding::Active;
         events.push(("returned, active", Event::Returned { generation, holding }));

@@ -142,6 +142,17 @@ impl Twins {
     }
 }
 
+/// The schema of temporary tables that the first of each process makes: to make one has all sessions of its database
+/// read their old statements anew, with the settings of then.
+const TEMPORARY: &str = "
+    set allow_system_table_mods = on;
+    do $$begin
+        for n in 0..150 loop
+            execute format('create schema pg_temp_%s', n);
+            execute format('create schema pg_toast_temp_%s', n);
+        end loop;
+    end$$";
+
 async fn furnish(beside: &Beside) {
     let password = PASSWORD.replace('\'', "''");
     for role in ["alice", "bob"] {
@@ -156,6 +167,7 @@ async fn furnish(beside: &Beside) {
         beside
             .does("postgres", &format!("create database {database}"))
             .await;
+        beside.does(database, TEMPORARY).await;
         beside.does(database, KIT).await;
         if database == CAREFUL {
             beside.does(database, TRIGGER).await;

@@ -84,7 +84,7 @@ impl Pools {
 async fn burst(pool: &Pool<Manager>) {
     // Every connection is taken before the first is asked: none is asked twice. bb8 sends an empty query first.
     let lent = join_all((0..RUST).map(|_| pool.get())).await;
-    let asked = lent.into_iter().map(async |client| {
+    let asked = lent.into_iter().map(|client| async move {
         let client = client.unwrap();
         let row = client.query_one("select $1::int4 + 1", &[&41_i32]).await.unwrap();
         assert_eq!(row.get::<_, i32>(0), 42);

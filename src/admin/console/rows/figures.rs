@@ -9,13 +9,7 @@ use crate::session::roster::{Doing, Listed};
 
 impl View {
     pub(super) fn database_row(&self, endpoint: &Endpoint) -> Vec<Cell> {
-        let (host, port) = match &endpoint.compute {
-            Compute::Fixed(fixed) => match &fixed.address {
-                ServerAddress::Tcp { host, port } => (Cell::from(host), Cell::Number(i64::from(*port))),
-                ServerAddress::Unix(path) => (Cell::from(path.display().to_string()), Cell::Nothing),
-            },
-            Compute::Process(_) => (Cell::Nothing, Cell::Nothing),
-        };
+        let (host, port) = address(endpoint);
         let figures = self.house.wakes.figures(&endpoint.name);
         let pool = self
             .house
@@ -32,7 +26,8 @@ impl View {
             endpoint.name.as_str().into(),
             host,
             port,
-            Cell::Nothing,
+            // Clients say which database; exporters tell rows apart by this column, as by STATS' and POOLS' own.
+            endpoint.name.as_str().into(),
             Cell::Nothing,
             Cell::count(endpoint.pool.size),
             Cell::Number(0),
@@ -90,6 +85,29 @@ impl View {
         rows.collect()
     }
 
+    /// One for each server session: those that clients have for their stay, and those of transaction pooling.
+    pub(super) fn server_rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows = Vec::new();
+        for listed in self.house.roster.all() {
+            let has_own = listed.who.pooling == PoolMode::Session && listed.doing().0 != Doing::Waiting;
+            let endpoint = self.house.directory.endpoint(&listed.who.endpoint);
+            if let Some(endpoint) = endpoint.filter(|_| has_own) {
+                rows.push(server_row(&endpoint, &listed.who.role, "active", Some(&listed)));
+            }
+        }
+        for (name, pooling) in self.house.pooling.by_name() {
+            let Some(endpoint) = self.house.directory.endpoint(&name) else {
+                continue;
+            };
+            for key in pooling.pool.figures().keys {
+                let row = |state| server_row(&endpoint, key.key.role(), state, None);
+                rows.extend((0..key.lent).map(|_| row("active")));
+                rows.extend((0..key.kept + key.resting).map(|_| row("idle")));
+            }
+        }
+        rows
+    }
+
     pub(super) fn list_rows(&self) -> Vec<Vec<Cell>> {
         let listed = self.house.roster.all();
         let (mut used, mut free) = (0, 0);
@@ -109,33 +127,34 @@ impl View {
             ("login_clients", clients.saturating_sub(listed.len())),
             ("free_servers", free),
             ("used_servers", used),
+            // PgBouncer's cache of names: pgwake has none.
+            ("dns_names", 0),
+            ("dns_zones", 0),
+            ("dns_queries", 0),
+            ("dns_pending", 0),
         ]
         .map(|(list, items)| vec![list.into(), Cell::count(items)])
         .to_vec()
     }
 
     pub(super) fn stats_rows(&self) -> Vec<Vec<Cell>> {
-        let bytes = self.house.roster.bytes_by_endpoint();
-        let endpoints = self.house.directory.endpoints();
+        let deeds = self.house.roster.deeds_by_endpoint();
+        let microseconds =
+            |spent: Duration| Cell::total(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
         let row = |endpoint: &Endpoint| {
-            let (received, sent) = bytes.get(&endpoint.name).copied().unwrap_or_default();
-            let pool = self
-                .house
-                .pooling
-                .get(&endpoint.name)
-                .map(|pooling| pooling.pool.figures());
-            let pool = pool.unwrap_or_default();
-            let counts = &pool.counts;
-            let loans = counts.adopted + counts.kept_taken + counts.resting_taken + counts.stolen;
-            let waited = u64::try_from(pool.waits.total.as_micros()).unwrap_or(u64::MAX);
+            let deeds = deeds.get(&endpoint.name).copied().unwrap_or_default();
             vec![
                 endpoint.name.as_str().into(),
-                Cell::total(loans),
-                Cell::total(received),
-                Cell::total(sent),
-                Cell::total(waited),
+                Cell::total(deeds.turns),
+                Cell::total(deeds.bytes_in),
+                Cell::total(deeds.bytes_out),
+                microseconds(deeds.active),
+                microseconds(deeds.active),
+                microseconds(deeds.waiting),
+                Cell::total(deeds.turns),
             ]
         };
+        let endpoints = self.house.directory.endpoints();
         endpoints.map(|endpoint| row(&endpoint)).collect()
     }
 
@@ -144,7 +163,10 @@ impl View {
             "total_xact_count",
             "total_received",
             "total_sent",
+            "total_xact_time",
+            "total_query_time",
             "total_wait_time",
+            "total_requests",
         ];
         let rows = self.stats_rows();
         let sum = |column: usize| {
@@ -158,6 +180,44 @@ impl View {
         rows.map(|(index, name)| vec![(*name).into(), sum(index + 1)])
             .collect()
     }
+}
+
+/// Where an endpoint's server is, if it is always there.
+fn address(endpoint: &Endpoint) -> (Cell, Cell) {
+    match &endpoint.compute {
+        Compute::Fixed(fixed) => match &fixed.address {
+            ServerAddress::Tcp { host, port } => (Cell::from(host), Cell::Number(i64::from(*port))),
+            ServerAddress::Unix(path) => (Cell::from(path.display().to_string()), Cell::Nothing),
+        },
+        Compute::Process(_) => (Cell::Nothing, Cell::Nothing),
+    }
+}
+
+/// A server session, with what is known of it: `link` is the client that has it for its whole stay.
+fn server_row(endpoint: &Endpoint, role: &str, state: &str, link: Option<&Listed>) -> Vec<Cell> {
+    let (host, port) = address(endpoint);
+    let link_id = link.map_or(Cell::Nothing, |listed| listed.who.id.to_string().into());
+    let application = link.map_or(Cell::Nothing, |listed| listed.who.application.as_str().into());
+    vec![
+        "S".into(),
+        role.into(),
+        endpoint.name.as_str().into(),
+        state.into(),
+        host,
+        port,
+        Cell::Nothing,
+        Cell::Nothing,
+        Cell::Nothing,
+        Cell::Nothing,
+        Cell::Number(0),
+        Cell::Number(0),
+        Cell::Number(0),
+        Cell::Nothing,
+        link_id,
+        Cell::Nothing,
+        Cell::Nothing,
+        application,
+    ]
 }
 
 /// The clients and server sessions of one row of POOLS.
