@@ -171,12 +171,7 @@ impl Wakes {
     /// # Errors
     ///
     /// Where it is known at once that it will not be.
-    pub fn wake(
-        &self,
-        endpoint: &EndpointName,
-        _right: &WakeRight,
-        until: Instant,
-    ) -> Result<(), WakeError> {
+    pub fn wake(&self, endpoint: &EndpointName, _right: &WakeRight, until: Instant) -> Result<(), WakeError> {
         self.ask(endpoint, until, None).detach(until)
     }
 

@@ -132,16 +132,25 @@ fn time_passed() -> Event {
 }
 
 fn states() -> Vec<(&'static str, Case)> {
-    let emptying = || {
-        ends()
-            .asked(1)
-            .started()
-            .asked(2)
-            .rested()
-            .returned(Holding::Active)
-            .due()
-    };
-    let settling = || keeps().asked(1).started().returned(Holding::Active).due();
+    let all = [before_it_runs(), while_it_takes_logins(), on_the_way_to_sleep()];
+    all.into_iter().flatten().collect()
+}
+
+fn emptying() -> Case {
+    ends()
+        .asked(1)
+        .started()
+        .asked(2)
+        .rested()
+        .returned(Holding::Active)
+        .due()
+}
+
+fn settling() -> Case {
+    keeps().asked(1).started().returned(Holding::Active).due()
+}
+
+fn before_it_runs() -> Vec<(&'static str, Case)> {
     vec![
         ("unknown", keeps()),
         (
@@ -177,6 +186,11 @@ fn states() -> Vec<(&'static str, Case)> {
             "waking, stop ordered",
             keeps().asked(1).called().then(|_| Event::StopOrdered),
         ),
+    ]
+}
+
+fn while_it_takes_logins() -> Vec<(&'static str, Case)> {
+    vec![
         (
             "ready, two of those who were held log in, one waits for that",
             keeps().asked(1).asked(2).asked(3).started(),
@@ -198,6 +212,11 @@ fn states() -> Vec<(&'static str, Case)> {
             "ready, closed, one active",
             keeps().asked(1).started().arrived().then(|_| Event::Closed),
         ),
+    ]
+}
+
+fn on_the_way_to_sleep() -> Vec<(&'static str, Case)> {
+    vec![
         ("emptying, one rests", emptying()),
         ("settling, nobody rests", settling()),
         ("settling, one rests", emptying().due()),
@@ -240,7 +259,6 @@ fn stopped(case: &Case) -> Event {
 /// Every event; of a lease's events those that its holders can cause.
 fn events(case: &Case) -> Vec<(&'static str, Event)> {
     let generation = case.generation();
-    let old = Generation(99);
     let round = case.machine.round;
     let leases = case.machine.leases();
     let mut events = vec![
@@ -274,6 +292,29 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ("suspend ordered", Event::SuspendOrdered),
         ("closed", Event::Closed),
         ("stop ordered", Event::StopOrdered),
+    ];
+    events.extend(late_events());
+    if leases.is_some_and(|leases| leases.arriving > 0) {
+        events.push(("arrived", Event::Arrived { generation }));
+    }
+    // Who was held says first that it has arrived.
+    if leases.is_some_and(|leases| leases.active > leases.arriving) {
+        events.push(("rested", Event::Rested { generation }));
+        let holding = Holding::Active;
+        events.push(("returned, active", Event::Returned { generation, holding }));
+    }
+    if leases.is_some_and(|leases| leases.resting > 0) {
+        events.push(("resumed", Event::Resumed { generation }));
+        let holding = Holding::Resting;
+        events.push(("returned, resting", Event::Returned { generation, holding }));
+    }
+    events
+}
+
+/// What an older generation, or an older round, has to say.
+fn late_events() -> Vec<(&'static str, Event)> {
+    let old = Generation(99);
+    vec![
         ("late: called", Event::Called { generation: old }),
         ("late: arrived", Event::Arrived { generation: old }),
         ("late: started", Event::Started { generation: old }),
@@ -307,22 +348,7 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
                 holding: Holding::Active,
             },
         ),
-    ];
-    if leases.is_some_and(|leases| leases.arriving > 0) {
-        events.push(("arrived", Event::Arrived { generation }));
-    }
-    // Who was held says first that it has arrived.
-    if leases.is_some_and(|leases| leases.active > leases.arriving) {
-        events.push(("rested", Event::Rested { generation }));
-        let holding = Holding::Active;
-        events.push(("returned, active", Event::Returned { generation, holding }));
-    }
-    if leases.is_some_and(|leases| leases.resting > 0) {
-        events.push(("resumed", Event::Resumed { generation }));
-        let holding = Holding::Resting;
-        events.push(("returned, resting", Event::Returned { generation, holding }));
-    }
-    events
+    ]
 }
 
 fn describe(machine: &Machine, now: Instant) -> String {

@@ -141,7 +141,9 @@ async fn the_end_of_pgwake_empties_the_line() {
     assert_eq!(street.wakes.waiting_for_a_turn(), 0);
     assert_eq!(street.started(1), 0);
     assert_eq!(
-        street.computes[1].stopped.load(std::sync::atomic::Ordering::SeqCst),
+        street.computes[1]
+            .stopped
+            .load(std::sync::atomic::Ordering::SeqCst),
         0
     );
 }
