@@ -1,7 +1,7 @@
 //! What clients cost that are held on one endpoint: the memory of a pgwake in a process of its own.
 //!
-//! It prints the figure. `PGWAKE_HELD=10000 cargo test --release --test main waking::memory -- --nocapture` is what
-//! config/README.md says; the bound that fails is far above it, for builds that are not optimised.
+//! It prints the figure. `PGWAKE_HELD=9900 cargo test --test main waking::memory -- --nocapture` is what config/README.md
+//! says; the bound that fails is far above it.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ fn resident(pid: u32) -> u64 {
 #[tokio::test]
 async fn clients_that_are_held_cost_little_memory_and_leave_nothing_behind() {
     let count: usize = std::env::var("PGWAKE_HELD").map_or(300, |count| count.parse().unwrap());
-    let setup = Setup::new();
+    let setup = Setup::new().limit("clients_max = 100000");
     let mut gate = Gate::new(setup.path());
     gate.close();
     let setup = setup.gated(ENDPOINT, &gate, "hold_timeout = \"30m\"\nstart_timeout = \"30m\"");
