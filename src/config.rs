@@ -9,6 +9,7 @@ mod address;
 mod admin;
 mod built_in;
 mod check;
+mod compute;
 mod duration;
 mod file;
 mod mode;
@@ -42,6 +43,7 @@ use crate::audit;
 use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
 pub use admin::{Admin, Operator, OperatorRight};
+pub use compute::{Compute, FixedCompute, ProcessCompute, ServerAddress, ServerTls};
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
@@ -199,6 +201,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// One attempt to reach a server and log in to it.
     pub connect_timeout: Duration,
+    /// Most computes that are started at once; the others wait for their turn.
+    pub wakes_at_once_max: usize,
     /// A TCP peer that takes nothing for this long counts as gone (TCP_USER_TIMEOUT), also one that does not read.
     pub tcp_user_timeout: Duration,
     /// An idle connection is probed after this (TCP keepalive).
@@ -334,70 +338,4 @@ pub enum WakeOn {
     Connect,
     /// Its first statement.
     Query,
-}
-
-/// What runs an endpoint's server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Compute {
-    /// A local Postgres that pgwake starts and stops.
-    Process(ProcessCompute),
-    /// A server that is always there.
-    Fixed(FixedCompute),
-}
-
-/// A local Postgres data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessCompute {
-    /// Made on first use where it does not exist.
-    pub data_dir: PathBuf,
-    /// Folder of `postgres` and `initdb`; `None`: `/usr/lib/postgresql/<PG_VERSION>/bin`, then PATH.
-    pub programs: Option<PathBuf>,
-    /// User to run as where pgwake is root and the data directory does not say; `None`: `postgres`, then `nobody`.
-    pub run_as: Option<String>,
-    /// Database made on first use.
-    pub database: Option<String>,
-    /// Role that owns it; `None`: the first listed role.
-    pub owner: Option<String>,
-}
-
-/// A server reached over TCP or a Unix socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FixedCompute {
-    /// Where it listens.
-    pub address: ServerAddress,
-    /// How it is reached over TCP.
-    pub tls: ServerTls,
-}
-
-/// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ServerAddress {
-    /// Host name or IP address, and port.
-    Tcp {
-        /// Host name or IP address.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// The socket file itself.
-    Unix(PathBuf),
-}
-
-/// TLS towards a server, in libpq's terms (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ServerTls {
-    /// Plaintext.
-    Disable,
-    /// Encrypted; the certificate is not checked.
-    Require,
-    /// The chain must lead to `ca`.
-    VerifyCa {
-        /// PEM file with the trusted roots.
-        ca: PathBuf,
-    },
-    /// As `VerifyCa`, and the certificate must name the host.
-    VerifyFull {
-        /// PEM file with the trusted roots.
-        ca: PathBuf,
-    },
 }

@@ -127,6 +127,7 @@ impl Server {
             config.endpoints.keys(),
         )?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
+        wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
         let quotas = Quotas::new(&config);
         add_computes(&config, &wakes, &quotas)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;

@@ -129,6 +129,8 @@ table! {
         drain_timeout: Duration,
         /// For one attempt to reach a server.
         connect_timeout: Duration,
+        /// Most computes started at once.
+        wakes_at_once_max: Count<1, 10_000>,
         /// TCP_USER_TIMEOUT.
         tcp_user_timeout: Duration,
         /// Until an idle connection is probed.

@@ -60,7 +60,8 @@ impl Pooled<'_> {
     fn wake(&self) {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
         let wakes = &self.house.wakes;
-        drop(wakes.lease_for(&self.permit, &self.endpoint.name, &self.right, deadline));
+        // Who is refused a wake hears of it with its first statement.
+        drop(wakes.wake_for(&self.permit, &self.endpoint.name, &self.right, deadline));
     }
 
     /// Borrows a session, and believes what its server says.

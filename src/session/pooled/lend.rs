@@ -9,7 +9,6 @@ mod error;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Pooled;
@@ -98,10 +97,8 @@ impl Pooled<'_> {
     /// What can be had without any wait: an awake compute, a free permit, the client's own session or one that suits. Else
     /// the lease, if that much can be had.
     fn lend_at_once(&mut self) -> Result<Loan, Option<AwakeLease>> {
-        let deadline = Instant::now() + self.endpoint.hold_timeout;
         let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
-        let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
-        let Some(Ok(lease)) = waiting.now_or_never() else {
+        let Some(lease) = wakes.lease_now(&self.permit, name, &self.right) else {
             return Err(None);
         };
         let Some(permit) = self.pooling.pool.try_permit() else {
@@ -188,12 +185,12 @@ impl Pooled<'_> {
         self.house.tell_wake_asked(&self.endpoint, record).await;
         let asked = Instant::now();
         let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
-        let waited = held
-            .wait_for_lease(waiting, &self.permit, || wakes.phase(name))
-            .await?;
+        let waited = held.wait(waiting, || wakes.phase(name)).await?;
         let was_cold = waited.as_ref().map(AwakeLease::was_cold);
         self.house.tell_woken(was_cold, asked.elapsed(), record).await;
         let lease = waited?;
+        // How many log in at once is the pool's own affair.
+        lease.arrived();
         record.cold |= lease.was_cold();
         Ok(lease)
     }
