@@ -12,6 +12,7 @@ mod check;
 mod compute;
 mod duration;
 mod file;
+mod mode;
 mod network;
 mod origin;
 mod problem;
@@ -42,7 +43,9 @@ use crate::audit;
 use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
 
 pub use admin::{Admin, Operator, OperatorRight};
-pub use compute::{CommandCompute, CommandLine, FixedCompute, ServerAddress, ServerTls, Variable};
+pub use compute::{
+    CommandCompute, CommandLine, Compute, FixedCompute, ProcessCompute, ServerAddress, ServerTls, Variable,
+};
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
@@ -136,6 +139,8 @@ pub struct Listen {
     pub default_endpoint: Option<DefaultEndpoint>,
     /// Who sends a PROXY header ahead of each client: load balancers.
     pub proxies: Vec<Network>,
+    /// Permissions of a Unix socket; `None`: what the umask leaves.
+    pub mode: Option<u32>,
 }
 
 /// The endpoint of clients that name none.
@@ -198,6 +203,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// One attempt to reach a server and log in to it.
     pub connect_timeout: Duration,
+    /// Most computes that are started at once; the others wait for their turn.
+    pub wakes_at_once_max: usize,
     /// A TCP peer that takes nothing for this long counts as gone (TCP_USER_TIMEOUT), also one that does not read.
     pub tcp_user_timeout: Duration,
     /// An idle connection is probed after this (TCP keepalive).
@@ -335,30 +342,4 @@ pub enum WakeOn {
     Connect,
     /// Its first statement.
     Query,
-}
-
-/// What runs an endpoint's server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Compute {
-    /// A local Postgres that pgwake starts and stops.
-    Process(ProcessCompute),
-    /// A server that is always there.
-    Fixed(FixedCompute),
-    /// A server that commands start and stop.
-    Command(Box<CommandCompute>),
-}
-
-/// A local Postgres data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessCompute {
-    /// Made on first use where it does not exist.
-    pub data_dir: PathBuf,
-    /// Folder of `postgres` and `initdb`; `None`: `/usr/lib/postgresql/<PG_VERSION>/bin`, then PATH.
-    pub programs: Option<PathBuf>,
-    /// User to run as where pgwake is root and the data directory does not say; `None`: `postgres`, then `nobody`.
-    pub run_as: Option<String>,
-    /// Database made on first use.
-    pub database: Option<String>,
-    /// Role that owns it; `None`: the first listed role.
-    pub owner: Option<String>,
 }

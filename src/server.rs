@@ -130,8 +130,8 @@ impl Server {
             config.endpoints.keys(),
         )?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
-        let quotas = Quotas::new(&config);
-        let means = Means::new(&config, tasks.clone());
+        let (quotas, means) = (Quotas::new(&config), Means::new(&config, tasks.clone()));
+        wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
         add_computes(&config, &wakes, &quotas, &means)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let (console, doors) = doors(&config)?;

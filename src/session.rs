@@ -249,7 +249,7 @@ async fn stay(
     house.note_began(record, &who.endpoint);
     house.tell(|| record.event("auth_ok")).await;
     if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {
-        return console.converse(&mut stream, &who.role, house, record).await;
+        return Box::pin(console.converse(&mut stream, &who.role, house, record)).await;
     }
     let permit = match house.quotas.admit(&who.endpoint, &who.role) {
         Ok(permit) => permit,
@@ -279,7 +279,8 @@ async fn stay(
         secret_length,
         permit: &permit,
     };
-    turn.take(&mut stream, parameters, (&mut standing, record)).await
+    // Boxed, as all that a parked client does not need: thousands of them are parked.
+    Box::pin(turn.take(&mut stream, parameters, (&mut standing, record))).await
 }
 
 /// Nobody came in: what can be told is told.

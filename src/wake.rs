@@ -1,9 +1,9 @@
 //! Wakes computes for clients who proved who they are, holds those clients meanwhile, and lets computes sleep.
 //!
-//! `state` decides (a pure machine per endpoint, with `waiting`, `idle` and `backoff` as its parts), `driver`
-//! does, `lease` is what a session holds. It does not know Postgres sessions, pools or clients: what must happen
-//! in the rest of the house when a compute wakes or sleeps is wired by `server` through [`WakeWatcher`]. Who
-//! calls: `session` asks for leases, `server` registers endpoints and stops everything at the end.
+//! `state` decides (a pure machine per endpoint, with `waiting`, `idle` and `backoff` as its parts), `line` says whose
+//! turn it is to be started, `driver` does, `lease` is what a session holds. It does not know Postgres sessions, pools or
+//! clients: what must happen in the rest of the house when a compute wakes or sleeps is wired by `server` through
+//! [`WakeWatcher`]. Who calls: `session` asks for leases, `server` registers endpoints and stops everything at the end.
 
 mod backoff;
 mod driver;
@@ -11,6 +11,7 @@ mod error;
 mod figures;
 mod idle;
 mod lease;
+mod line;
 mod state;
 mod waiting;
 
@@ -30,7 +31,7 @@ pub use self::{
     lease::{AwakeLease, LeaseSignal, Waiting},
 };
 
-use self::driver::{Driver, Wiring};
+use self::driver::{Driver, Starts, Wiring};
 use crate::auth::WakeRight;
 use crate::compute::{Address, Compute};
 use crate::ids::{EndpointName, Generation};
@@ -47,8 +48,10 @@ pub struct Policy {
     pub suspend_after: Option<Duration>,
     /// Whether idle sessions are ended so that it can be suspended.
     pub suspend_idle_sessions: bool,
-    /// How long a start may take in all.
+    /// How long a start may take in all, from when its turn has come.
     pub start_timeout: Duration,
+    /// How many of those who were held log in at once.
+    pub logins_at_once: usize,
 }
 
 /// Whether an endpoint's clients may have leases.
@@ -89,11 +92,23 @@ impl Wakes {
             runtime,
             tracker,
             watcher,
+            starts: Starts::new(),
         };
         Self {
             drivers: Arc::default(),
             wiring: Arc::new(wiring),
         }
+    }
+
+    /// So many computes are started at once; the others wait for their turn, tenant by tenant. Until this is said,
+    /// nothing is limited.
+    pub fn set_wakes_at_once_max(&self, max: usize) {
+        self.wiring.starts.set_at_once_max(max);
+    }
+
+    /// How many computes wait for their turn to be started.
+    pub fn waiting_for_a_turn(&self) -> usize {
+        self.wiring.starts.waiting()
     }
 
     /// Registers an endpoint and touches nothing. One that is registered already stays as it is.
@@ -139,6 +154,40 @@ impl Wakes {
         deadline: Instant,
     ) -> Waiting {
         self.ask(endpoint, deadline, Some(client))
+    }
+
+    /// A lease for a client if the compute is awake and nobody stands before it; wakes nothing.
+    pub fn lease_now(
+        &self,
+        client: &ClientPermit,
+        endpoint: &EndpointName,
+        _right: &WakeRight,
+    ) -> Option<AwakeLease> {
+        self.driver(endpoint)?.lease_now(client)
+    }
+
+    /// Has the compute woken, and waits for nothing. Where its turn to be started has not come by `until`, it is not woken.
+    ///
+    /// # Errors
+    ///
+    /// Where it is known at once that it will not be.
+    pub fn wake(&self, endpoint: &EndpointName, _right: &WakeRight, until: Instant) -> Result<(), WakeError> {
+        self.ask(endpoint, until, None).detach(until)
+    }
+
+    /// The same for a client, which counts as in [`Wakes::lease_for`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Wakes::wake`], and where it would be one wake too many.
+    pub fn wake_for(
+        &self,
+        client: &ClientPermit,
+        endpoint: &EndpointName,
+        _right: &WakeRight,
+        until: Instant,
+    ) -> Result<(), WakeError> {
+        self.ask(endpoint, until, Some(client)).detach(until)
     }
 
     fn ask(&self, endpoint: &EndpointName, deadline: Instant, client: Option<&ClientPermit>) -> Waiting {

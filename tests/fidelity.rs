@@ -21,7 +21,8 @@ use crate::{
     wanted,
 };
 
-/// What became of each test, in the words of who ran it; of a regression test that is not ok, all that it printed.
+/// What became of each test, in the words of who ran it; of a regression test that is not ok, in what it differs from
+/// what Postgres expects.
 type Outcomes = BTreeMap<String, String>;
 
 /// One collection of tests.
@@ -42,6 +43,16 @@ impl Suite {
         match self {
             Self::Regress(suite) => suite.name,
             Self::Pytest(suite) => suite.name,
+        }
+    }
+
+    /// Why it would find out nothing there.
+    fn cannot_run_at(self, place: Place) -> Option<&'static str> {
+        match (self, place) {
+            (Self::Regress(suite), Place::Transaction(_)) if suite.asks_for_pids => Some(
+                "it asks Postgres about the process numbers that its clients were told, which are pgwake's own there",
+            ),
+            _ => None,
         }
     }
 
@@ -82,6 +93,10 @@ pub(crate) async fn run(places: &[Place], names: &[String]) -> Vec<Line> {
             took: began.elapsed(),
         });
         for place in places.iter().filter(|place| **place != Place::Direct) {
+            if let Some(reason) = suite.cannot_run_at(*place) {
+                say(&format!("{} cannot run at {place}: {reason}", suite.name()));
+                continue;
+            }
             lines.push(compared(suite, *place, &mut truth).await);
         }
     }
@@ -149,7 +164,7 @@ fn report(test: &str, truth: &Outcomes, found: &Outcomes) {
         .position(|(one, other)| one != other);
     let from = first.unwrap_or(0);
     for (place, text) in [("direct", truth), ("here", found)] {
-        for line in text.lines().skip(from).take(6) {
+        for line in text.lines().skip(from).take(40) {
             say(&format!("    {place}: {line}"));
         }
     }

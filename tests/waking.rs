@@ -6,9 +6,11 @@ mod held;
 mod latency;
 mod leaving;
 mod lost;
+mod memory;
 mod once;
 mod recovering;
 mod strangers;
+mod turns;
 
 use tokio_postgres::Client;
 

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -154,15 +153,9 @@ impl View {
 
     fn wake(&self, endpoint: &Endpoint) -> Result<Value, Undone> {
         let deadline = Instant::now() + endpoint.hold_timeout;
-        let waiting = self
-            .house
-            .wakes
-            .lease(&endpoint.name, &WakeRight::for_operator(), deadline);
-        // Nobody waits for it: the wake goes on all the same.
-        match waiting.now_or_never() {
-            Some(Err(error)) => Err(error.into()),
-            Some(Ok(_)) | None => self.state_of(endpoint),
-        }
+        let wakes = &self.house.wakes;
+        wakes.wake(&endpoint.name, &WakeRight::for_operator(), deadline)?;
+        self.state_of(endpoint)
     }
 
     fn suspend(&self, endpoint: &Endpoint) -> Result<Value, Undone> {

@@ -76,6 +76,7 @@ impl View {
                 "drain_delay_ms": milliseconds(limits.drain_delay),
                 "drain_timeout_ms": milliseconds(limits.drain_timeout),
                 "connect_timeout_ms": milliseconds(limits.connect_timeout),
+                "wakes_at_once_max": limits.wakes_at_once_max,
                 "tcp_user_timeout_ms": milliseconds(limits.tcp_user_timeout),
                 "tcp_keepalive_ms": milliseconds(limits.tcp_keepalive),
             },
@@ -276,6 +277,7 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
         _ if figures.is_disabled => "disabled by an operator".to_owned(),
         ComputeState::Unknown | ComputeState::Inspecting => "nobody knows yet whether it runs".to_owned(),
         ComputeState::Asleep => "nobody needs it".to_owned(),
+        ComputeState::InLine => "other computes are started before it".to_owned(),
         ComputeState::Waking => counted(figures.held, "client is held for it", "clients are held for it"),
         ComputeState::Suspending if figures.held > 0 => {
             "it is woken again as soon as it has stopped".to_owned()

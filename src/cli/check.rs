@@ -176,6 +176,7 @@ fn process_values(config: &Config) -> Values {
     add("admin.metrics_names_max", admin.metrics_names_max.to_string());
     let limits = &config.limits;
     add("limits.clients_max", limits.clients_max.to_string());
+    add("limits.wakes_at_once_max", limits.wakes_at_once_max.to_string());
     for (key, duration) in [
         ("limits.login_timeout", limits.login_timeout),
         ("limits.drain_delay", limits.drain_delay),

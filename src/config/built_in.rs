@@ -57,6 +57,8 @@ impl Default for Limits {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
+            // So many starts keep the disks of a large machine busy, and each still comes up.
+            wakes_at_once_max: 32,
             // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.
             tcp_user_timeout: Duration::from_secs(15 * 60),
             tcp_keepalive: Duration::from_secs(60),

@@ -178,6 +178,9 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
     let commands_at_once = table.key(|table| &table.commands_at_once);
     record_own(origins, "limits.commands_at_once", commands_at_once);
     let commands_at_once = commands_at_once.given();
+    let wakes = table.key(|table| &table.wakes_at_once_max);
+    record_own(origins, "limits.wakes_at_once_max", wakes);
+    let wakes_at_once_max = wakes.given().map_or(default.wakes_at_once_max, |at| at.value.0);
     let mut duration = |name: &str, pick: fn(&LimitsTable) -> &Setting<Duration>, range, default| {
         let setting = table.key(pick);
         record_own(origins, &format!("limits.{name}"), setting);
@@ -215,6 +218,7 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
             MOMENT..=YEAR,
             default.connect_timeout,
         ),
+        wakes_at_once_max,
         tcp_user_timeout: duration(
             "tcp_user_timeout",
             |t| &t.tcp_user_timeout,

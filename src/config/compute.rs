@@ -1,11 +1,35 @@
-//! Computes whose server has an address of its own: one that is always there, and one that commands start and stop.
-//!
-//! Plain data, as checked. Who calls: `compute` and everybody who shows or dials a server's address.
+//! What runs an endpoint's server, and where that is reached. Plain data, as checked; `compute` makes what it says.
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Compute, Endpoint};
+use super::Endpoint;
 use crate::ids::Secret;
+
+/// What runs an endpoint's server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compute {
+    /// A local Postgres that pgwake starts and stops.
+    Process(ProcessCompute),
+    /// A server that is always there.
+    Fixed(FixedCompute),
+    /// A server that commands start and stop.
+    Command(Box<CommandCompute>),
+}
+
+/// A local Postgres data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessCompute {
+    /// Made on first use where it does not exist.
+    pub data_dir: PathBuf,
+    /// Folder of `postgres` and `initdb`; `None`: `/usr/lib/postgresql/<PG_VERSION>/bin`, then PATH.
+    pub programs: Option<PathBuf>,
+    /// User to run as where pgwake is root and the data directory does not say; `None`: `postgres`, then `nobody`.
+    pub run_as: Option<String>,
+    /// Database made on first use.
+    pub database: Option<String>,
+    /// Role that owns it; `None`: the first listed role.
+    pub owner: Option<String>,
+}
 
 impl Compute {
     /// The host where its server is reached over TCP; `None`: through a socket, or that is known only once it runs.

@@ -20,6 +20,7 @@ use super::{
     DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
+    mode::Mode,
     problem::{Report, Spot},
     read::{At, List, Named, Read, Setting, table},
     size::Size,
@@ -88,6 +89,8 @@ table! {
         default_endpoint: DefaultEndpoint,
         /// Who sends PROXY headers.
         proxies: List<Network>,
+        /// Permissions of the Unix socket.
+        mode: Mode,
     }
 }
 
@@ -130,6 +133,8 @@ table! {
         drain_timeout: Duration,
         /// For one attempt to reach a server.
         connect_timeout: Duration,
+        /// Most computes started at once.
+        wakes_at_once_max: Count<1, 10_000>,
         /// TCP_USER_TIMEOUT.
         tcp_user_timeout: Duration,
         /// Until an idle connection is probed.
@@ -309,6 +314,7 @@ impl Read for ListenerEntry {
             tls: Setting::Absent,
             default_endpoint: Setting::Absent,
             proxies: Setting::Absent,
+            mode: Setting::Absent,
         }))
     }
 }

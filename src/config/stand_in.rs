@@ -36,3 +36,31 @@ impl Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+impl super::Config {
+    /// One that says nothing but what there is: for tests of limits.
+    pub(crate) fn of_endpoints<'e>(endpoints: impl IntoIterator<Item = &'e Endpoint>) -> Self {
+        let endpoints = endpoints.into_iter();
+        Self {
+            state_dir: PathBuf::new(),
+            socket_dir: None,
+            listen: Vec::new(),
+            databases: BTreeMap::new(),
+            domains: Vec::new(),
+            certificates: Vec::new(),
+            limits: super::Limits::default(),
+            gate: super::GateRules::default(),
+            audit: crate::audit::Rules {
+                to: crate::audit::To::Nowhere,
+                when_full: crate::audit::WhenFull::Drop,
+            },
+            login: LoginMethod::Auto,
+            tokens: None,
+            admin: super::Admin::default(),
+            endpoints: endpoints
+                .map(|endpoint| (endpoint.name.clone(), std::sync::Arc::new(endpoint.clone())))
+                .collect(),
+        }
+    }
+}

@@ -1,9 +1,13 @@
 //! Sockets to listen on.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -76,7 +80,7 @@ pub fn bind(listen: &Listen) -> Result<Bound, BindError> {
             (Listening::Tcp(listener), BoundAddress::Tcp(bound))
         }
         ListenAddress::Unix(path) => {
-            let listener = bind_unix(path)?;
+            let listener = bind_unix(path, listen.mode)?;
             (
                 Listening::Unix(listener, path.clone()),
                 BoundAddress::Unix(path.clone()),
@@ -103,7 +107,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+/// Nobody can connect before the permissions are as they are to be: only then it listens.
+fn bind_unix(path: &Path, mode: Option<u32>) -> Result<UnixListener, BindError> {
     let failed = |error| BindError::Unix {
         path: path.to_owned(),
         error,
@@ -114,7 +119,17 @@ fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
         }
         fs::remove_file(path).map_err(failed)?;
     }
-    UnixListener::bind(path).map_err(failed)
+    let bound = || {
+        let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        if let Some(mode) = mode {
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        socket.listen(BACKLOG)?;
+        UnixListener::from_std(OwnedFd::from(socket).into())
+    };
+    bound().map_err(failed)
 }
 
 impl Bound {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::PoolKey;
+use super::{PoolKey, register::Register, state::State};
 
 /// Why a server session was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -195,6 +195,28 @@ impl Waits {
 impl Drop for WaitingNow<'_> {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<C: Send + 'static> State<C> {
+    /// How everything stands.
+    pub(super) fn figures(&self) -> PoolFigures {
+        let of_register = |(key, register): (&PoolKey, &Register<C>)| KeyFigures {
+            key: key.clone(),
+            lent: register.lent(),
+            kept: register.kept,
+            resting: register.resting().len(),
+        };
+        PoolFigures {
+            size: self.rules.size,
+            ceiling: self.ceiling,
+            closing: self.closings.len(),
+            waiting_for_slot: self.slot_waiting,
+            startup_variants: self.variants.len(),
+            keys: self.registers.iter().map(of_register).collect(),
+            counts: self.counts.clone(),
+            ..PoolFigures::default()
+        }
     }
 }
 

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     PoolKey, PoolRules,
     closing::{Doomed, Goodbye},
-    figures::{CloseReason, Counts, KeyFigures, PoolFigures},
+    figures::{CloseReason, Counts},
     key::Startup,
     register::{Idle, Pooled, Register},
     rights::Slot,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::ids::Generation;
 
-/// How many resting sessions are looked at for one that suits. The last ones used are the likeliest.
+/// How many resting sessions are looked at for one that suits, and how many kept ones that suit for one that is here.
 const LOOKS_MAX: usize = 8;
 
 /// All sessions of an endpoint.
@@ -36,14 +36,14 @@ pub(super) struct State<C: Send + 'static> {
     pub(super) next_sweep: Option<Instant>,
     pub(super) counts: Counts,
     /// Who waits for a slot.
-    slot_waiting: usize,
+    pub(super) slot_waiting: usize,
     /// How many of them nobody has been closed for yet.
     slot_unserved: usize,
-    registers: HashMap<PoolKey, Register<C>>,
-    variants: HashMap<Startup, Variant>,
+    pub(super) registers: HashMap<PoolKey, Register<C>>,
+    pub(super) variants: HashMap<Startup, Variant>,
     kept: BTreeMap<u64, (Idle, Pooled<C>)>,
     /// Sessions whose sockets are still open, by their ids.
-    closings: BTreeMap<u64, PoolKey>,
+    pub(super) closings: BTreeMap<u64, PoolKey>,
     /// Sessions in the registers.
     registered: usize,
     last_number: u64,
@@ -67,7 +67,7 @@ pub(super) struct Back<C> {
 }
 
 /// One set of startup settings.
-struct Variant {
+pub(super) struct Variant {
     /// Lower came earlier.
     number: u64,
     registers: usize,
@@ -176,12 +176,24 @@ impl<C: Send + 'static> State<C> {
         found
     }
 
-    /// Lends the session of this key that has been kept longest and suits.
+    /// Lends the session of this key that has been kept longest and suits; of the first few rather one that is polled on
+    /// this thread.
     pub(super) fn steal(&mut self, key: &PoolKey, suits: &impl Fn(&C) -> bool) -> Option<Pooled<C>> {
         let suits = |session: &PooledSession<C>| session.key() == key && suits(&session.carried);
-        let mut kept = self.kept.iter();
-        let (number, _) = kept.find(|(_, (_, pooled))| suits(pooled.session()))?;
-        let (_, pooled) = self.unkeep(*number)?;
+        let kept = self
+            .kept
+            .iter()
+            .map(|(number, (_, pooled))| (*number, pooled.session()));
+        let mut suitable = kept
+            .filter(|(_, session)| suits(session))
+            .take(LOOKS_MAX)
+            .peekable();
+        let first = suitable.peek()?.0;
+        let here = Handle::current().id();
+        let number = suitable
+            .find(|(_, session)| session.facts.runtime == here)
+            .map_or(first, |(number, _)| number);
+        let (_, pooled) = self.unkeep(number)?;
         self.counts.stolen += 1;
         Some(pooled)
     }
@@ -330,25 +342,6 @@ impl<C: Send + 'static> State<C> {
     pub(super) fn idle(&self) -> impl Iterator<Item = &Idle> {
         let kept = self.kept.values().map(|(idle, _)| idle);
         kept.chain(self.registers.values().flat_map(Register::resting))
-    }
-
-    pub(super) fn figures(&self) -> PoolFigures {
-        let of_register = |(key, register): (&PoolKey, &Register<C>)| KeyFigures {
-            key: key.clone(),
-            lent: register.lent(),
-            kept: register.kept,
-            resting: register.resting().len(),
-        };
-        PoolFigures {
-            size: self.rules.size,
-            ceiling: self.ceiling,
-            closing: self.closings.len(),
-            waiting_for_slot: self.slot_waiting,
-            startup_variants: self.variants.len(),
-            keys: self.registers.iter().map(of_register).collect(),
-            counts: self.counts.clone(),
-            ..PoolFigures::default()
-        }
     }
 
     /// Why a lent session is not to stay.

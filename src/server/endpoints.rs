@@ -23,6 +23,7 @@ pub(super) fn policy(endpoint: &Endpoint) -> Policy {
         suspend_after: endpoint.suspend_after,
         suspend_idle_sessions: endpoint.suspend_idle_sessions,
         start_timeout: endpoint.start_timeout,
+        logins_at_once: endpoint.pool.connects_at_once,
     }
 }
 

@@ -34,22 +34,31 @@ impl Following {
 async fn follow(reloader: Arc<Reloader>, mut folders: Folders, changed: Arc<Notify>) {
     loop {
         let has_changed = tokio::time::timeout(LOOK_AGAIN, changed.notified()).await.is_ok();
+        if has_changed {
+            until_quiet(&changed).await;
+        }
         let files = reloader.files();
-        let watched = spawn_blocking(move || {
-            // Before the files are read: what changes in between is reported.
-            if let Err(error) = folders.follow(&files) {
-                tracing::debug!(%error, "a folder of the configuration cannot be watched");
+        let watched = spawn_blocking({
+            let files = files.clone();
+            move || {
+                // Before the files are read: what changes in between is reported.
+                if let Err(error) = folders.follow(&files) {
+                    tracing::debug!(%error, "a folder of the configuration cannot be watched");
+                }
+                folders
             }
-            folders
         });
         match watched.await {
             Ok(back) => folders = back,
             Err(_) => return, // the runtime is going down
         }
         if has_changed {
-            until_quiet(&changed).await;
             // What came of it is logged there.
             let _ = reloader.reload().await;
+            if reloader.files() != files {
+                // One that is new was not followed while it was read: it may have been half written.
+                changed.notify_one();
+            }
         }
     }
 }

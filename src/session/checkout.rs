@@ -75,9 +75,7 @@ impl Checkout<'_> {
             let asked = Instant::now();
             let wakes = &self.house.wakes;
             let waiting = wakes.lease_for(self.permit, &endpoint.name, &self.who.right, deadline);
-            let waited = held
-                .wait_for_lease(waiting, self.permit, || wakes.phase(&endpoint.name))
-                .await;
+            let waited = held.wait(waiting, || wakes.phase(&endpoint.name)).await;
             record.step_ended(Step::Hold);
             let waited = waited?;
             let was_cold = waited.as_ref().map(AwakeLease::was_cold);
@@ -85,6 +83,7 @@ impl Checkout<'_> {
             let lease = waited?;
             record.cold |= lease.was_cold();
             let session = self.log_in(held, &lease, since).await;
+            lease.arrived();
             record.step_ended(Step::Connect);
             match session {
                 Err(CheckoutError::Login(error)) if error.is_unreachable() && rewakes < REWAKES_MAX => {

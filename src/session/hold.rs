@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
     time::{Instant, Interval, MissedTickBehavior, interval, interval_at},
@@ -22,9 +21,7 @@ use super::{House, record::SessionRecord};
 use crate::cancel::PooledRegistration;
 use crate::ids::{EndpointName, SessionId};
 use crate::shutdown::{Phase, ShutdownWatch};
-use crate::tenant::quota::ClientPermit;
 use crate::tls::Stream;
-use crate::wake::{AwakeLease, WakeError};
 use crate::wire::refuse;
 
 /// A held client hears first after this long.
@@ -121,28 +118,6 @@ impl<'a> Held<'a> {
                 _ = self.notices.tick() => (),
             }
             self.tell(what()).await?;
-        }
-    }
-
-    /// Waits for a lease. Only who has to wait counts as held, and where too many do, he is not. Not cancel safe: see
-    /// [`Held::wait`].
-    pub(super) async fn wait_for_lease(
-        &mut self,
-        waiting: impl Future<Output = Result<AwakeLease, WakeError>> + Unpin,
-        permit: &ClientPermit,
-        what: impl Fn() -> &'static str,
-    ) -> Result<Result<AwakeLease, WakeError>, HoldEnd> {
-        let mut waiting = waiting;
-        if let Some(answer) = (&mut waiting).now_or_never() {
-            return Ok(answer);
-        }
-        match permit.hold() {
-            Ok(held) => {
-                let answer = self.wait(waiting, what).await;
-                drop(held);
-                answer
-            }
-            Err(over) => Ok(Err(WakeError::OverLimit(over))),
         }
     }
 

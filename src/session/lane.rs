@@ -15,10 +15,15 @@
 
 mod flow;
 
+use std::time::Duration;
+
 use super::buffers::{self, Size};
 use super::pacing::Pacing;
 use crate::tenant::quota::Meter;
 use crate::wire::frame::{Broken, Front, HEADER_BYTES, Sender, front};
+
+/// How long a client is not read whose transactions come too fast, each time that one is refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a direction ended.
 #[derive(Debug)]
@@ -105,6 +110,14 @@ impl Lane {
     pub(super) fn paced(mut self, meter: Meter) -> Self {
         self.pacing = Some(Pacing::new(meter));
         self
+    }
+
+    /// Its client was refused something that came too fast, and is not read for a moment: in a loop it would cost more
+    /// than what it is refused.
+    pub(super) fn pause(&mut self) {
+        if let Some(pacing) = &mut self.pacing {
+            pacing.pause_for(REFUSED_PAUSE);
+        }
     }
 
     /// Whether it is not read for a while, because it was read too fast.

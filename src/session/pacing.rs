@@ -1,12 +1,13 @@
-//! Slows reading down to what the limits of bytes allow: what is not read waits with whoever sent it.
+//! Slows reading down to what the limits allow: what is not read waits with whoever sent it.
 
 use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::tenant::quota::Meter;
 
@@ -25,6 +26,11 @@ impl Pacing {
     /// Whether reading waits.
     pub(super) fn is_paused(&self) -> bool {
         self.pause.is_some()
+    }
+
+    /// Nothing more is read for a while.
+    pub(super) fn pause_for(&mut self, time: Duration) {
+        self.pause = Some(Box::pin(sleep(time)));
     }
 
     /// `Ready` when more may be read.

@@ -79,6 +79,8 @@ pub(super) struct Pooled<'a> {
     pooling: Arc<Pooling>,
     /// What its server sessions are logged in with.
     proved: Arc<Proved>,
+    /// When it last looked for a newer one.
+    proved_epoch: u64,
     parameters: Vec<(Bytes, Bytes)>,
     key: PoolKey,
     database: Bytes,
@@ -144,6 +146,7 @@ impl<'a> Pooled<'a> {
         let application = parameter(b"application_name").unwrap_or_default();
         let texts = parameters.iter().map(|(name, value)| (&name[..], &value[..]));
         let names = names_of_startup(texts);
+        let proved_epoch = pooling.proved_epoch();
         let proved = pooling.prove(&who.role, who.credential);
         let key = lend::key(&who.role, &database, &parameters, &proved);
         let cancel = Arc::new(house.cancels.register_pooled(secret_length));
@@ -157,6 +160,7 @@ impl<'a> Pooled<'a> {
             standing,
             rate: TransactionRate::new(permit.meter(Paced::Transactions), record.id),
             proved,
+            proved_epoch,
             key,
             profile: Profile::of_startup(&application),
             application,

@@ -47,6 +47,8 @@ pub struct Pooling {
     /// How often functions have changed.
     functions_epoch: AtomicU64,
     proved: Mutex<HashMap<String, Weak<Proved>>>,
+    /// How often a role has got another credential.
+    proved_epoch: AtomicU64,
     hasher: RandomState,
 }
 
@@ -82,6 +84,7 @@ impl Pooling {
             databases: Mutex::default(),
             functions_epoch: AtomicU64::new(0),
             proved: Mutex::default(),
+            proved_epoch: AtomicU64::new(0),
             hasher: RandomState::new(),
         }
     }
@@ -115,6 +118,7 @@ impl Pooling {
         });
         proved.retain(|_, known| known.strong_count() > 0);
         proved.insert(role.to_owned(), Arc::downgrade(&new));
+        self.proved_epoch.fetch_add(1, Ordering::Release);
         drop(proved);
         let outdated = |other: u64| other != fingerprint && other % KINDS == fingerprint % KINDS;
         self.pool.retire_credentials(role, outdated);
@@ -132,6 +136,11 @@ impl Pooling {
         (hash / KINDS * KINDS).wrapping_add(kind)
     }
 
+    /// Another number than before where a role may have another credential.
+    pub(super) fn proved_epoch(&self) -> u64 {
+        self.proved_epoch.load(Ordering::Acquire)
+    }
+
     /// The newest credential of a role.
     pub(super) fn newest(&self, role: &str) -> Option<Arc<Proved>> {
         lock(&self.proved).get(role).and_then(Weak::upgrade)
@@ -142,16 +151,23 @@ impl Pooling {
         lock(&self.greetings).get(key).cloned()
     }
 
-    /// A server has greeted a login like this.
-    pub(super) fn greeted(&self, key: &PoolKey, greeting: Reported) {
+    /// A server has greeted a login like this. Sessions that say the same share it: then nothing is compared where one takes
+    /// the place of another.
+    pub(super) fn greeted(&self, key: &PoolKey, greeting: Reported) -> Reported {
         let mut greetings = lock(&self.greetings);
+        if let Some(known) = greetings.get(key)
+            && *known == greeting
+        {
+            return known.clone();
+        }
         let differs = |known: &Reported| known.get(b"server_version") != greeting.get(b"server_version");
         if greetings.values().next().is_some_and(differs) {
             greetings.clear();
         }
         if greetings.len() < REMEMBERED_MAX {
-            greetings.insert(key.clone(), greeting);
+            greetings.insert(key.clone(), greeting.clone());
         }
+        greeting
     }
 
     /// A server has refused a login like this.

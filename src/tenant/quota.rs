@@ -326,6 +326,12 @@ impl WakeBudget {
         Self(None)
     }
 
+    /// Whose it is.
+    pub fn tenant(&self) -> Option<&TenantName> {
+        let chain = self.0.as_ref()?;
+        chain.accounts.iter().find_map(|account| account.tenant())
+    }
+
     /// One more compute is awake.
     ///
     /// # Errors

@@ -6,14 +6,14 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::{Path, PathBuf, absolute},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind},
 };
 use tokio::{
     sync::Notify,
@@ -89,26 +89,35 @@ pub(crate) async fn until_quiet(changed: &Notify) {
 pub(crate) struct Folders {
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
+    /// The files themselves. Whatever else lies beside them may be written to all the time, such as a log.
+    files: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Folders {
     /// None yet; `changed` is told of what happens in them.
     pub(crate) fn new(changed: &Arc<Notify>) -> notify::Result<Self> {
-        let changed = changed.clone();
+        let (changed, files) = (changed.clone(), Arc::<Mutex<BTreeSet<PathBuf>>>::default());
+        let followed = files.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| may_change_contents(event.kind)) {
+            let followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.is_ok_and(|event| may_change(&event, &followed)) {
                 changed.notify_one();
             }
         })?;
         Ok(Self {
             watcher,
             watched: BTreeSet::new(),
+            files,
         })
     }
 
     /// Watches the folders as they are now. All of them are tried; the first error is returned.
     pub(crate) fn follow(&mut self, files: &[PathBuf]) -> notify::Result<()> {
-        let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
+        let places: BTreeSet<_> = files.iter().flat_map(|file| places_of(file)).collect();
+        // As the system's reports call them.
+        let named = places.iter().filter_map(|place| absolute(place).ok());
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = named.collect();
+        let wanted: BTreeSet<_> = places.iter().filter_map(|place| folder_of(place)).collect();
         for gone in self.watched.difference(&wanted) {
             // Fails where the folder itself is gone, and its watch with it.
             let _ = self.watcher.unwatch(gone);
@@ -125,27 +134,29 @@ impl Folders {
     }
 }
 
-fn folders_of(file: &Path) -> BTreeSet<PathBuf> {
-    let target = file.canonicalize().ok();
-    [Some(file), target.as_deref()]
+/// Where a file is, and where its links lead to.
+fn places_of(file: &Path) -> BTreeSet<PathBuf> {
+    [Some(file.to_owned()), file.canonicalize().ok()]
         .into_iter()
         .flatten()
-        .filter_map(Path::parent)
-        .map(|folder| {
-            if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            }
-        })
-        .map(Path::to_owned)
         .collect()
 }
 
-/// Reading is reported, too, and our own reading must not lead to more of it.
-fn may_change_contents(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+fn folder_of(file: &Path) -> Option<PathBuf> {
+    let folder = file.parent()?;
+    let here = folder.as_os_str().is_empty();
+    Some(if here { Path::new(".") } else { folder }.to_owned())
+}
+
+/// Whether the files may read otherwise than before. Any name may come, go, or be a link on the way to them.
+fn may_change(event: &Event, files: &BTreeSet<PathBuf>) -> bool {
+    match event.kind {
+        // Of a name that is new it was reported before that it came.
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {
+            event.paths.iter().any(|path| files.contains(path))
+        }
+        // Our own reading must not lead to more of it.
         EventKind::Access(_) => false,
         _ => true,
     }

@@ -6,8 +6,10 @@
 //!
 //! **Invariant:** the lock never meets an await, a waker of a client or the drop of a lease.
 
-mod budget;
+pub(super) mod budget;
+mod clients;
 mod inner;
+mod starts;
 mod tasks;
 
 use std::{
@@ -19,26 +21,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::task::TaskTracker;
 
-use self::inner::{Held, Inner, Verdict, Work};
+pub(super) use self::clients::Dropped;
+use self::inner::{Inner, Work};
+pub(super) use self::starts::{Start, Starts};
 use super::{
     Admission, Policy, WakeWatcher,
     error::{WakeError, WakeId},
     figures::{SuspendOrder, WakeEvent, WakeFigures},
-    idle::{Holding, IdleRule},
-    lease::{AwakeLease, Waiting},
-    state::{Event, Machine, Refusal, Rules, State},
-    waiting::Ticket,
+    idle::IdleRule,
+    lease::AwakeLease,
+    line::Lane,
+    state::{Event, Machine, Refusal, Rules, Stage, State},
 };
 use crate::compute::{Address, Compute};
 use crate::ids::{EndpointName, Generation};
-use crate::tenant::quota::{ClientPermit, WakeBudget};
+use crate::tenant::quota::WakeBudget;
 
 /// How often an endpoint that is gone is looked at for leases.
 const UNUSED_CHECK: Duration = Duration::from_millis(50);
@@ -48,12 +48,15 @@ pub(super) struct Wiring {
     pub(super) runtime: Handle,
     pub(super) tracker: TaskTracker,
     pub(super) watcher: Arc<dyn WakeWatcher>,
+    pub(super) starts: Starts,
 }
 
 /// One endpoint: its machine, and what carries the machine's decisions out.
 pub(super) struct Driver {
     name: EndpointName,
     compute: Arc<dyn Compute>,
+    /// In which lane it waits for its turn to be started.
+    lane: Lane,
     wiring: Arc<Wiring>,
     /// The machine's state became another one.
     changed: Notify,
@@ -77,6 +80,7 @@ impl Driver {
         Self {
             name,
             compute,
+            lane: budget.tenant().cloned(),
             wiring,
             changed: Notify::new(),
             rearmed: Notify::new(),
@@ -92,70 +96,17 @@ impl Driver {
         self.finish(inner);
     }
 
-    /// Asks for a lease. Where the compute is awake this is a lock, a step and nothing else.
-    pub(super) fn ask(self: &Arc<Self>, deadline: Instant, client: Option<&ClientPermit>) -> Waiting {
+    /// Its turn to be started has come.
+    pub(super) fn called(self: &Arc<Self>, generation: Generation, turn: Start) {
         let mut inner = self.lock();
-        let now = Instant::now();
-        if let Err(over) = inner.charge(client, now) {
-            drop(inner);
-            return Waiting::answered(self.clone(), Err(WakeError::OverLimit(over)));
-        }
-        let ticket = inner.next_ticket();
-        match inner.ask(ticket, deadline, now) {
-            Verdict::Granted(awake) => {
-                self.finish(inner);
-                let lease = AwakeLease::warm(self.clone(), awake);
-                Waiting::answered(self.clone(), Ok(lease))
-            }
-            Verdict::Refused(refusal) => {
-                let wake = inner.wake;
-                self.finish(inner);
-                let error = self.error(refusal, Duration::ZERO, wake);
-                Waiting::answered(self.clone(), Err(error))
-            }
-            Verdict::Held => {
-                let (sender, answer) = oneshot::channel();
-                inner.held.insert(
-                    ticket,
-                    Held {
-                        since: now,
-                        answer: sender,
-                    },
-                );
-                self.finish(inner);
-                Waiting::held(self.clone(), ticket, answer)
-            }
-        }
-    }
-
-    /// One who waited left, or has its answer.
-    pub(super) fn leave(self: &Arc<Self>, ticket: Ticket) {
-        let mut inner = self.lock();
-        let held = inner.held.remove(&ticket);
-        if held.is_some() {
-            inner.step(Event::Left { ticket });
+        let mut turn = Some(turn);
+        if inner.machine.is_in_line(generation) {
+            inner.turn = turn.take();
+            inner.step(Event::Called { generation });
         }
         self.finish(inner);
-        drop(held);
-    }
-
-    /// A lease is held otherwise from now on.
-    pub(super) fn change_holding(self: &Arc<Self>, lease: &AwakeLease, holding: Holding) {
-        let mut inner = self.lock();
-        if lease.replace_holding(holding) == holding {
-            return;
-        }
-        let generation = lease.generation();
-        inner.step(match holding {
-            Holding::Active => Event::Resumed { generation },
-            Holding::Resting => Event::Rested { generation },
-        });
-        self.finish(inner);
-    }
-
-    /// A lease was dropped.
-    pub(super) fn take_back(self: &Arc<Self>, generation: Generation, holding: Holding) {
-        self.apply(Event::Returned { generation, holding });
+        // Otherwise it has left in this very moment, and this calls the next.
+        drop(turn);
     }
 
     /// A leaseholder could not connect.
@@ -176,9 +127,12 @@ impl Driver {
     /// What is going on, for a client that waits.
     pub(super) fn phase(&self) -> &'static str {
         match self.lock().machine.state() {
+            State::InLine => "other computes are started before this one",
             State::Unknown | State::Asleep | State::Waking { .. } => "compute is starting",
             State::Inspecting => "compute is being looked at",
-            State::Ready(_) | State::Emptying { .. } | State::Settling { .. } => "compute is ready",
+            State::Ready(_) | State::Emptying { .. } | State::Settling { .. } => {
+                "compute is ready, and others log in before"
+            }
             State::Suspending => "compute is going to sleep and will be woken again",
             State::Failed => "compute could not be started",
         }
@@ -208,7 +162,7 @@ impl Driver {
             _ if !machine.rules().suspendable => SuspendOrder::NotSuspendable,
             State::Emptying { .. } | State::Settling { .. } | State::Suspending => SuspendOrder::Begun,
             State::Ready(leases) => SuspendOrder::InUse(leases.active),
-            State::Waking { .. } | State::Inspecting => SuspendOrder::UnderWay,
+            State::InLine | State::Waking { .. } | State::Inspecting => SuspendOrder::UnderWay,
             State::Unknown | State::Asleep | State::Failed => SuspendOrder::AsleepAlready,
         };
         self.finish(inner);
@@ -297,12 +251,17 @@ impl Driver {
                 // Whoever left in this very moment gives it back by this.
                 drop(held.answer.send(Ok(lease)));
             }
-            Work::Refuse(held, refusal, wake) => {
-                let error = self.error(refusal, held.since.elapsed(), wake);
+            Work::Refuse(held, refusal, wake, others) => {
+                let error = self.error(refusal, held.since.elapsed(), wake, others);
                 drop(held.answer.send(Err(error)));
             }
             Work::Inspect(generation) => self.look(generation),
-            Work::Start(generation, wake) => self.start(generation, wake),
+            Work::LineUp(generation, cost) => self.line_up(generation, cost),
+            Work::LeaveLine => {
+                let place = self.lock().place.take();
+                place.iter().for_each(|place| self.wiring.starts.leave(place));
+            }
+            Work::Start(generation, wake, turn) => self.start(generation, wake, turn),
             Work::Stop(generation, awake) => self.stop_compute(generation, awake),
             Work::Settle(round, awake) => self.settle(round, awake),
             Work::Announce(awake, arrival) => self.announce(&awake, arrival),
@@ -317,10 +276,32 @@ impl Driver {
         }
     }
 
-    fn error(&self, refusal: Refusal, waited: Duration, wake: Option<WakeId>) -> WakeError {
+    fn line_up(self: &Arc<Self>, generation: Generation, cost: Duration) {
+        if !self.compute.can_suspend() {
+            return self.apply(Event::Called { generation });
+        }
+        let starts = &self.wiring.starts;
+        let place = starts.enter(self.lane.clone(), cost, (self.clone(), generation));
+        self.lock().place = Some(place);
+        starts.call();
+    }
+
+    fn error(&self, refusal: Refusal, waited: Duration, wake: Option<WakeId>, others: usize) -> WakeError {
         let endpoint = self.name.clone();
+        let starts = &self.wiring.starts;
         match refusal {
-            Refusal::TimedOut => WakeError::TimedOut {
+            Refusal::TimedOut(Stage::InLine) => WakeError::InLine {
+                endpoint,
+                waited,
+                others: starts.waiting().saturating_sub(1),
+                at_once_max: starts.at_once_max(),
+            },
+            Refusal::TimedOut(Stage::LoggingIn) => WakeError::LoggingIn {
+                endpoint,
+                waited,
+                others,
+            },
+            Refusal::TimedOut(Stage::Starting) => WakeError::TimedOut {
                 endpoint,
                 waited,
                 wake,
@@ -354,6 +335,7 @@ fn rules(policy: Policy, compute: &dyn Compute) -> Rules {
     Rules {
         idle,
         start_timeout: policy.start_timeout,
+        logins_at_once: policy.logins_at_once,
         suspendable: compute.can_suspend(),
         startable: compute.can_start(),
     }

@@ -29,6 +29,28 @@ pub enum WakeError {
         /// The wake that was waited for, if it had begun.
         wake: Option<WakeId>,
     },
+    /// The caller's deadline came before the compute's turn to be started.
+    #[error("compute for endpoint \"{endpoint}\" waits for its turn to be started")]
+    InLine {
+        /// Whose compute.
+        endpoint: EndpointName,
+        /// How long the caller was held.
+        waited: Duration,
+        /// How many others wait for theirs.
+        others: usize,
+        /// How many are started at once.
+        at_once_max: usize,
+    },
+    /// The compute takes logins, but the caller's deadline came before its turn.
+    #[error("compute for endpoint \"{endpoint}\" has too many logins at once")]
+    LoggingIn {
+        /// Whose compute.
+        endpoint: EndpointName,
+        /// How long the caller was held.
+        waited: Duration,
+        /// How many are still held.
+        others: usize,
+    },
     /// The wake failed, now or a moment ago.
     #[error("compute for endpoint \"{endpoint}\" could not be started")]
     Failed {
@@ -73,6 +95,21 @@ impl ClientError for WakeError {
         let (text, wake) = match self {
             Self::TimedOut { waited, wake, .. } => (format!("waited {:.1} s", waited.as_secs_f64()), wake),
             Self::Failed { reason, wake, .. } => (reason.to_string(), wake),
+            Self::InLine {
+                waited,
+                others,
+                at_once_max,
+                ..
+            } => {
+                let waited = waited.as_secs_f64();
+                return Some(
+                    format!("waited {waited:.1} s; {others} others wait, and limits.wakes_at_once_max is {at_once_max}").into(),
+                );
+            }
+            Self::LoggingIn { waited, others, .. } => {
+                let waited = waited.as_secs_f64();
+                return Some(format!("waited {waited:.1} s; {others} others wait as well").into());
+            }
             Self::OverLimit(over) => return over.detail(),
             Self::Disabled { .. } => return Some("its operator has disabled it for the time being".into()),
             Self::Removed(_) | Self::ShuttingDown => return None,
@@ -85,7 +122,7 @@ impl ClientError for WakeError {
 
     fn hint(&self) -> Option<Cow<'static, str>> {
         Some(match self {
-            Self::TimedOut { waited, .. } => {
+            Self::TimedOut { waited, .. } | Self::InLine { waited, .. } | Self::LoggingIn { waited, .. } => {
                 let seconds = waited.as_secs_f64().round();
                 format!("try again; raise connect_timeout above {seconds}").into()
             }
@@ -101,10 +138,10 @@ impl ClientError for WakeError {
 
     fn fault(&self) -> Fault {
         match self {
-            Self::TimedOut { .. } | Self::Failed { .. } => Fault::Compute,
+            Self::TimedOut { .. } | Self::LoggingIn { .. } | Self::Failed { .. } => Fault::Compute,
             Self::OverLimit(over) => over.fault(),
             Self::Removed(_) | Self::Disabled { .. } => Fault::Tenant,
-            Self::ShuttingDown => Fault::Pgwake,
+            Self::InLine { .. } | Self::ShuttingDown => Fault::Pgwake,
         }
     }
 
@@ -118,6 +155,8 @@ impl ClientError for WakeError {
         );
         crate::error::examples! {
             Self::TimedOut { .. } => [Self::TimedOut { endpoint: endpoint.clone(), waited, wake }],
+            Self::InLine { .. } => [Self::InLine { endpoint: endpoint.clone(), waited, others: 92, at_once_max: 8 }],
+            Self::LoggingIn { .. } => [Self::LoggingIn { endpoint: endpoint.clone(), waited, others: 3 }],
             Self::Failed { .. } => [Self::Failed { endpoint: endpoint.clone(), reason: Arc::clone(&reason), wake }],
             Self::OverLimit(_) => OverLimit::examples().into_iter().map(Self::OverLimit),
             Self::Removed(_) => [Self::Removed(endpoint.clone())],
@@ -149,6 +188,33 @@ mod tests {
         );
         assert_eq!(error.detail().unwrap(), "waited 30.0 s (wake 7f3a0001)");
         assert_eq!(error.hint().unwrap(), "try again; raise connect_timeout above 30");
+    }
+
+    #[test]
+    fn who_waits_for_others_is_told_how_many() {
+        let (endpoint, waited) = (acme(), Duration::from_secs(30));
+        let in_line = WakeError::InLine {
+            endpoint: endpoint.clone(),
+            waited,
+            others: 92,
+            at_once_max: 8,
+        };
+        assert_eq!(in_line.sqlstate(), SqlState("57P03"));
+        assert_eq!(
+            in_line.detail().unwrap(),
+            "waited 30.0 s; 92 others wait, and limits.wakes_at_once_max is 8"
+        );
+        let others = 3;
+        let logging_in = WakeError::LoggingIn {
+            endpoint,
+            waited,
+            others,
+        };
+        assert_eq!(logging_in.sqlstate(), SqlState("57P03"));
+        assert_eq!(
+            logging_in.detail().unwrap(),
+            "waited 30.0 s; 3 others wait as well"
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum ComputeState {
     Inspecting,
     /// It does not run.
     Asleep,
+    /// It waits for its turn to be started.
+    InLine,
     /// It is being started.
     Waking,
     /// It takes logins.
@@ -29,10 +31,11 @@ pub enum ComputeState {
 
 impl ComputeState {
     /// Every state.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Unknown,
         Self::Inspecting,
         Self::Asleep,
+        Self::InLine,
         Self::Waking,
         Self::Awake,
         Self::Emptying,
@@ -46,6 +49,7 @@ impl ComputeState {
             Self::Unknown => "unknown",
             Self::Inspecting => "inspecting",
             Self::Asleep => "asleep",
+            Self::InLine => "queued",
             Self::Waking => "waking",
             Self::Awake => "awake",
             Self::Emptying => "emptying",

@@ -41,6 +41,8 @@ impl IdleRule {
 pub(super) struct Leases {
     pub(super) active: usize,
     pub(super) resting: usize,
+    /// Of those who were held: how many have not logged in yet.
+    pub(super) arriving: usize,
     last_activity: Instant,
 }
 
@@ -50,6 +52,7 @@ impl Leases {
         Self {
             active: 0,
             resting: 0,
+            arriving: 0,
             last_activity: now,
         }
     }
@@ -58,6 +61,17 @@ impl Leases {
     pub(super) fn grant(&mut self, now: Instant) {
         self.active += 1;
         self.last_activity = now;
+    }
+
+    /// One who was held may log in.
+    pub(super) fn grant_arriving(&mut self, now: Instant) {
+        self.grant(now);
+        self.arriving += 1;
+    }
+
+    /// One of those has logged in, or will not.
+    pub(super) fn arrived(&mut self) {
+        self.arriving -= 1;
     }
 
     /// One ended its statement.

@@ -19,7 +19,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::{driver::Driver, error::WakeError, idle::Holding, waiting::Ticket};
+use super::{
+    driver::{Driver, Dropped},
+    error::WakeError,
+    idle::Holding,
+    waiting::Ticket,
+};
 use crate::compute::Address;
 use crate::ids::Generation;
 
@@ -49,6 +54,8 @@ pub struct AwakeLease {
     driver: Arc<Driver>,
     awake: Arc<Awake>,
     resting: AtomicBool,
+    /// It was waited for, and its holder has not logged in yet.
+    arriving: AtomicBool,
     was_cold: bool,
 }
 
@@ -59,6 +66,7 @@ impl AwakeLease {
             driver,
             awake,
             resting: AtomicBool::new(false),
+            arriving: AtomicBool::new(false),
             was_cold: false,
         }
     }
@@ -67,6 +75,7 @@ impl AwakeLease {
     pub(super) fn cold(driver: Arc<Driver>, awake: Arc<Awake>) -> Self {
         let mut lease = Self::warm(driver, awake);
         lease.was_cold = true;
+        lease.arriving = AtomicBool::new(true);
         lease
     }
 
@@ -85,6 +94,14 @@ impl AwakeLease {
         self.was_cold
     }
 
+    /// Its holder has logged in, or needs no login: the next one who is held may. Without this call it is said by the
+    /// first rest, or the end, of the lease.
+    pub fn arrived(&self) {
+        if self.arriving.load(Ordering::Relaxed) {
+            self.driver.note_arrival(self);
+        }
+    }
+
     /// Nothing is open any more. Without `suspend_idle_sessions` the lease keeps the compute awake all the same.
     pub fn set_idle(&self) {
         self.driver.change_holding(self, Holding::Resting);
@@ -99,6 +116,11 @@ impl AwakeLease {
     /// What its holder should know; the present value counts as seen.
     pub fn signal(&self) -> watch::Receiver<LeaseSignal> {
         self.awake.signal.subscribe()
+    }
+
+    /// Whether this is the moment of its arrival. Only under the driver's lock.
+    pub(super) fn take_arrival(&self) -> bool {
+        self.arriving.swap(false, Ordering::Relaxed)
     }
 
     /// Notes how it is held and tells how it was held before. Only under the driver's lock, so that the machine
@@ -120,7 +142,12 @@ impl Drop for AwakeLease {
         } else {
             Holding::Active
         };
-        self.driver.take_back(self.awake.generation, holding);
+        let was_arriving = *self.arriving.get_mut();
+        let dropped = Dropped {
+            holding,
+            was_arriving,
+        };
+        self.driver.take_back(self.awake.generation, dropped);
     }
 }
 
@@ -156,6 +183,21 @@ impl Waiting {
     pub(super) fn answered(driver: Arc<Driver>, answer: Answer) -> Self {
         let (driver, place) = (Some(driver), Place::Answered(Some(answer)));
         Self { driver, place }
+    }
+
+    /// Leaves, and has the compute woken all the same, if its turn comes in this time. An error is what there was to be
+    /// told at once.
+    pub(super) fn detach(mut self, until: Instant) -> Result<(), WakeError> {
+        match &mut self.place {
+            Place::Answered(answer) => answer.take().map_or(Ok(()), |answer| answer.map(drop)),
+            Place::Held { ticket, .. } => {
+                let ticket = *ticket;
+                if let Some(driver) = self.driver.take() {
+                    driver.detach(ticket, until);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// There is no such endpoint any more.

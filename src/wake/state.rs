@@ -7,38 +7,43 @@
 //!    Unknown ──inspect──▶ Inspecting ──found running──▶ Ready
 //!       │                     │ not running
 //!       │ asked               ▼
-//!       └──────────────▶ Asleep, or asked: Waking
+//!       └──────────────▶ Asleep, or asked: InLine
 //!
-//!    Asleep ──asked──▶ Waking ──started──▶ Ready ◀───────────────┐ asked, resumed:
+//!    Asleep ──asked──▶ InLine ──called──▶ Waking; nobody wants it any more: Asleep
+//!
+//!                      Waking ──started──▶ Ready ◀───────────────┐ asked, resumed:
 //!      ▲                 │ │                 │ idle              │ nothing restarts
 //!      │          failed │ │ start_timeout   ▼                   │
 //!      │                 ▼ │              Emptying (some rest) ──┤
 //!      │             Failed│                 │ all gone, or 5 s  │
 //!      │  asked later:     │                 ▼                   │
-//!      │  Waking           │              Settling (hook runs) ──┘
+//!      │  InLine           │              Settling (hook runs) ──┘
 //!      │                   │                 │ settled
 //!      │                   ▼                 ▼
 //!      └──stopped────── Suspending ◀─────────┘
-//!           asked meanwhile: held, and Waking after the stop; stop failed: Inspecting
+//!           asked meanwhile: held, and InLine after the stop; stop failed: Inspecting
 //!
-//!    Ready, Emptying, Settling ──died──▶ Asleep; ──unreachable──▶ Inspecting
+//!    Ready, Emptying, Settling ──died──▶ Asleep, or InLine where somebody waits; ──unreachable──▶ Inspecting
 //! ```
 //!
 //! **Invariant:** at most one of Start, Inspect and Stop is under way, and the state says which (Waking,
 //! Inspecting, Suspending). The one exception: a Stop after a start that timed out ends that start first.
-//! **Invariant:** somebody waits only in these three states, so every waiter has an answer under way.
+//! **Invariant:** somebody waits only in these three states, so that every waiter has an answer under way; in InLine,
+//! where it is called some day; and in Ready, while as many of those who were held log in as may at once.
+//! **Invariant:** in InLine somebody waits, or wants it to be woken without waiting.
 //! **Invariant:** leases exist in Ready, Emptying and Settling; leaving these three tells them
 //! [`LeaseSignal::Lost`], and what they say afterwards carries an old generation and is ignored.
 
 mod clients;
 mod computes;
 mod event;
+mod in_line;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub(super) use self::event::{Action, Event, Refusal};
+pub(super) use self::event::{Action, Event, Refusal, Stage};
 
 use super::{
     backoff::{Failure, Jitter},
@@ -56,6 +61,8 @@ pub(super) const EMPTYING_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Rules {
     pub(super) idle: IdleRule,
     pub(super) start_timeout: Duration,
+    /// How many of those who were held log in at once.
+    pub(super) logins_at_once: usize,
     /// Whether it can be stopped at all.
     pub(super) suspendable: bool,
     /// Whether it can be started, so that one which cannot be reached is worth a look.
@@ -71,6 +78,8 @@ pub(super) enum State {
     Inspecting,
     /// It does not run.
     Asleep,
+    /// It waits for its turn to be started.
+    InLine,
     /// It is being started.
     Waking { until: Instant },
     /// It takes logins.
@@ -103,6 +112,8 @@ pub(super) struct Machine {
     /// How often settling began.
     round: u64,
     waiting: WaitingRoom,
+    /// Until when it is to be woken although nobody waits.
+    wanted_until: Option<Instant>,
     failure: Option<Failure>,
     door: Door,
     actions: Vec<Action>,
@@ -117,6 +128,7 @@ impl Machine {
             generation: Generation::default(),
             round: 0,
             waiting: WaitingRoom::default(),
+            wanted_until: None,
             failure: None,
             door: Door::Open,
             actions: Vec::new(),
@@ -133,14 +145,17 @@ impl Machine {
     pub(super) fn step(&mut self, event: Event, now: Instant) -> std::vec::Drain<'_, Action> {
         match event {
             Event::Asked { ticket, deadline } => self.asked(ticket, deadline, now),
-            Event::Left { ticket } => self.waiting.leave(ticket),
+            Event::Left { ticket } => self.left(ticket, now),
+            Event::Detached { ticket, until } => self.detached(ticket, until, now),
+            Event::Called { generation } => self.called(generation, now),
+            Event::Arrived { generation } => self.arrived(generation, now),
             Event::Rested { generation } => self.change_leases(generation, |leases, _| leases.rest(now)),
             Event::Resumed { generation } => self.resumed(generation, now),
             Event::Returned { generation, holding } => self.returned(generation, holding, now),
             Event::InspectOrdered => self.inspect_ordered(),
             Event::FoundRunning { generation } => self.found_running(generation, now),
             Event::Started { generation } => self.started(generation, now),
-            Event::FoundAsleep { generation } => self.found_asleep(generation, now),
+            Event::FoundAsleep { generation } => self.found_asleep(generation),
             Event::StartFailed {
                 generation,
                 reason,
@@ -149,8 +164,8 @@ impl Machine {
             Event::Died { generation, reason } => self.died(generation, reason),
             Event::Unreachable { generation } => self.unreachable(generation),
             Event::Settled { round } => self.settled(round),
-            Event::Stopped { generation } => self.stopped(generation, now),
-            Event::StopFailed { generation } => self.stop_failed(generation, now),
+            Event::Stopped { generation } => self.stopped(generation),
+            Event::StopFailed { generation } => self.stop_failed(generation),
             Event::TimePassed { jitter } => self.time_passed(jitter, now),
             Event::SuspendOrdered => self.suspend_ordered(now),
             Event::Closed => self.close(Door::Closed),
@@ -164,6 +179,7 @@ impl Machine {
         let state = match &self.state {
             State::Waking { until } | State::Emptying { until, .. } => Some(*until),
             State::Ready(leases) => leases.suspend_at(self.idle_rule()),
+            State::Inspecting | State::InLine | State::Suspending => self.wanted_until,
             _ => None,
         };
         [self.waiting.next_deadline(), state].into_iter().flatten().min()
@@ -181,19 +197,33 @@ impl Machine {
 
     /// Whether somebody who asks now, and nobody else, causes a wake.
     pub(super) fn would_wake(&self, now: Instant) -> bool {
-        let is_known_to_fail = || {
-            self.failure
-                .as_ref()
-                .is_some_and(|failure| failure.reason_at(now).is_some())
-        };
         self.door == Door::Open
             && match self.state {
-                State::Unknown | State::Asleep | State::Failed | State::Suspending => !is_known_to_fail(),
-                State::Inspecting => true,
-                State::Waking { .. } | State::Ready(_) | State::Emptying { .. } | State::Settling { .. } => {
-                    false
+                State::Unknown | State::Asleep | State::Failed | State::Suspending => {
+                    !self.is_known_to_fail(now)
                 }
+                State::Inspecting => true,
+                State::InLine
+                | State::Waking { .. }
+                | State::Ready(_)
+                | State::Emptying { .. }
+                | State::Settling { .. } => false,
             }
+    }
+
+    /// Whether somebody who asks now is held.
+    pub(super) fn would_hold(&self, now: Instant) -> bool {
+        let joins = match self.state {
+            State::InLine | State::Waking { .. } => true,
+            State::Ready(_) => !self.waiting.is_empty(),
+            _ => false,
+        };
+        self.would_wake(now) || (joins && self.door == Door::Open)
+    }
+
+    fn is_known_to_fail(&self, now: Instant) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|failure| failure.reason_at(now).is_some())
     }
 
     /// Whether a compute that came up under this generation is the one that is waited for.
@@ -261,7 +291,7 @@ impl Machine {
 impl Machine {
     fn time_passed(&mut self, jitter: Jitter, now: Instant) {
         while let Some(ticket) = self.waiting.take_expired(now) {
-            let refusal = Refusal::TimedOut;
+            let refusal = Refusal::TimedOut(self.stage());
             self.act(Action::Refuse { ticket, refusal });
         }
         match self.state {
@@ -278,7 +308,15 @@ impl Machine {
                 self.empty(leases, now);
             }
             State::Emptying { leases, until } if until <= now => self.settle(leases),
-            _ => (),
+            _ => self.leave_line_if_unwanted(now),
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match self.state {
+            State::InLine => Stage::InLine,
+            State::Ready(_) => Stage::LoggingIn,
+            _ => Stage::Starting,
         }
     }
 
@@ -321,7 +359,11 @@ impl Machine {
 
     fn close(&mut self, door: Door) {
         self.door = door;
+        self.wanted_until = None;
         self.refuse_all(&Refusal::Closed);
+        if matches!(self.state, State::InLine) {
+            self.leave_line();
+        }
     }
 
     fn stop_ordered(&mut self) {
@@ -348,6 +390,8 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod scripted;
 mod storm;
+mod turns;
 mod watching;
 
 use std::sync::atomic::Ordering::SeqCst;
@@ -29,6 +30,7 @@ fn policy() -> Policy {
         suspend_after: Some(IDLE),
         suspend_idle_sessions: false,
         start_timeout: 60 * SECOND,
+        logins_at_once: 4,
     }
 }
 
@@ -109,10 +111,15 @@ impl House {
 #[tokio::test(start_paused = true)]
 async fn two_hundred_at_once_cause_one_start() {
     let house = house();
-    let leases = join_all((0..200).map(|_| house.ask(SECOND))).await;
+    let logged_in = |waiting: Waiting| async move {
+        let lease = waiting.await.unwrap();
+        lease.arrived();
+        lease
+    };
+    let all: Vec<_> = (0..200).map(|_| house.ask(SECOND)).collect();
+    let leases = join_all(all.into_iter().map(logged_in)).await;
     assert_eq!(house.starts(), 1);
     for lease in leases {
-        let lease = lease.unwrap();
         assert!(lease.was_cold());
         assert_eq!((lease.generation(), lease.address()), (Generation(1), &address()));
     }

@@ -25,17 +25,23 @@ impl WaitingRoom {
         self.soonest.insert((deadline, ticket));
     }
 
-    /// Lets one go; nothing happens where it was already answered.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
-        if let Some(deadline) = self.deadlines.remove(&ticket) {
-            self.soonest.remove(&(deadline, ticket));
-        }
+    /// Lets one go; `false`: it was already answered.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
+        let deadline = self.deadlines.remove(&ticket);
+        deadline.is_some_and(|deadline| self.soonest.remove(&(deadline, ticket)))
     }
 
     /// Empties the room: everyone, in the order of arrival.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Ticket> + use<> {
         self.soonest.clear();
         std::mem::take(&mut self.deadlines).into_keys()
+    }
+
+    /// Takes the one who came first.
+    pub(super) fn take_first(&mut self) -> Option<Ticket> {
+        let ticket = *self.deadlines.first_key_value()?.0;
+        self.leave(ticket);
+        Some(ticket)
     }
 
     /// Takes one whose time is over.

@@ -1,6 +1,6 @@
 //! Listening on Unix sockets, beside TCP or alone.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::access_of;
 use crate::harness::{
@@ -20,13 +20,17 @@ async fn psql_comes_in_by_a_unix_socket() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let gateway = setup
         .listen(&format!(
-            "[\"127.0.0.1:0\", {{ unix = \"{}\", default_endpoint = \"soc-default\" }}]",
+            "[\"127.0.0.1:0\", {{ unix = \"{}\", mode = \"0642\", default_endpoint = \"soc-default\" }}]",
             socket.display()
         ))
         .fixed("soc-default", &postgres, "")
         .fixed("soc-beside", &postgres, "")
         .start()
         .await;
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o7777,
+        0o642
+    );
 
     for (options, endpoint) in [("", "soc-default"), ("endpoint=soc-beside", "soc-beside")] {
         let application = format!("soc-app-{endpoint}");

@@ -25,6 +25,8 @@ pub(crate) struct Suite {
     folder: &'static str,
     program: &'static str,
     schedule: &'static str,
+    /// It finds out who waits for whom by the process numbers that clients are told.
+    pub(crate) asks_for_pids: bool,
 }
 
 pub(crate) const SUITES: &[Suite] = &[
@@ -33,12 +35,14 @@ pub(crate) const SUITES: &[Suite] = &[
         folder: "regress",
         program: "pg_regress",
         schedule: "parallel_schedule",
+        asks_for_pids: false,
     },
     Suite {
         name: "isolation",
         folder: "isolation",
         program: "pg_isolation_regress",
         schedule: "isolation_schedule",
+        asks_for_pids: true,
     },
 ];
 
@@ -67,7 +71,7 @@ impl Suite {
             .argument(option("dlpath", &libraries(&inputs)))
             .argument(option("schedule", &inputs.join(self.schedule)));
         let finished = program.limit(LIMIT).run().await;
-        let outcomes = read(&finished.output, &results);
+        let outcomes = read(&finished.output, &inputs);
         assert!(outcomes.len() > 50, "{} did not run: {finished:#?}", self.name);
         outcomes
     }
@@ -101,20 +105,30 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Lines like `     boolean                      ... ok           80 ms`, with `test ` before a test that runs alone.
-fn read(output: &str, results: &Path) -> Outcomes {
+fn read(output: &str, inputs: &Path) -> Outcomes {
+    // There is none where all is well.
+    let all = fs::read(inputs.join("regression.diffs")).unwrap_or_default();
+    let all = String::from_utf8_lossy(&all);
     let line = |line: &str| {
         let (name, outcome) = line.split_once(" ... ")?;
         let name = name.split_whitespace().next_back()?.to_owned();
         let outcome = outcome.split_whitespace().next()?;
-        let printed = || fs::read(results.join(format!("{name}.out")));
         let outcome = match outcome {
-            "ok" => "ok".to_owned(),
-            _ => printed().map_or_else(
-                |error| error.to_string(),
-                |printed| String::from_utf8_lossy(&printed).into_owned(),
-            ),
+            "ok" => outcome.to_owned(),
+            _ => differences(&all, &name).unwrap_or_else(|| outcome.to_owned()),
         };
         Some((name, outcome))
     };
     output.lines().filter_map(line).collect()
+}
+
+/// In what a test's output is not what Postgres expects: `diff -U3 …/expected/NAME.out …/results/NAME.out`, the two files
+/// once more, and the lines.
+fn differences(all: &str, name: &str) -> Option<String> {
+    let file = format!("/results/{name}.out");
+    let mut sections = all.split("diff -U3 ").skip(1);
+    let section =
+        sections.find(|section| section.lines().next().is_some_and(|line| line.ends_with(&file)))?;
+    let lines: Vec<&str> = section.lines().skip(3).collect();
+    Some(lines.join("\n"))
 }

@@ -12,6 +12,9 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::postgres::{Version, programs};
 
+/// So many may wait at a closed gate.
+const WAITING_MAX: usize = 100;
+
 /// Open at first. Whoever comes to a closed one waits in it.
 pub(crate) struct Gate {
     folder: PathBuf,
@@ -57,8 +60,12 @@ impl Gate {
 
     /// Opens it: who waits goes on.
     pub(crate) fn open(&mut self) {
-        // Whoever has seen the pipe and not opened it yet finds none any more; whoever has opened it reads the line.
-        self.closed.as_mut().unwrap().write_all(b"\n").unwrap();
+        // Whoever has seen the pipe and not opened it yet finds none any more; whoever has opened it reads a line.
+        self.closed
+            .as_mut()
+            .unwrap()
+            .write_all(&[b'\n'; WAITING_MAX])
+            .unwrap();
         fs::remove_file(self.pipe()).unwrap();
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Setup {
     limits: String,
     admin: Option<String>,
     tenants: String,
+    /// Whose the next endpoints are.
+    tenant: &'static str,
 }
 
 /// A gateway that serves.
@@ -67,6 +69,7 @@ impl Setup {
             limits: String::new(),
             admin: None,
             tenants: String::new(),
+            tenant: "acme",
         }
     }
 
@@ -126,6 +129,12 @@ impl Setup {
         self
     }
 
+    /// The endpoints that follow are this tenant's.
+    pub(crate) fn of_tenant(mut self, tenant: &'static str) -> Self {
+        self.tenant = tenant;
+        self
+    }
+
     /// An endpoint with a local Postgres that sleeps: a copied data directory whose superuser may log in. `keys`
     /// are further lines of the endpoint's table.
     pub(crate) fn process(self, endpoint: &str, keys: &str) -> Self {
@@ -147,8 +156,9 @@ impl Setup {
     fn local(self, endpoint: &str, compute: &str, keys: &str) -> Self {
         let data_dir = self.make_data_dir(endpoint);
         let toml = format!(
-            "[tenants.acme.endpoints.{endpoint}]\n\
+            "[tenants.{}.endpoints.{endpoint}]\n\
              compute = {{ {compute}kind = \"process\", data_dir = \"{}\" }}\n{keys}\n",
+            self.tenant,
             data_dir.display()
         );
         self.tenants(&toml)
@@ -171,9 +181,10 @@ impl Setup {
     /// An endpoint in front of a Postgres that is always there.
     pub(crate) fn fixed(self, endpoint: &str, postgres: &Postgres, keys: &str) -> Self {
         let toml = format!(
-            "[tenants.acme.endpoints.{endpoint}]\n\
+            "[tenants.{}.endpoints.{endpoint}]\n\
              roles_from = {{ role = \"{SUPERUSER}\", password = \"{PASSWORD}\" }}\n\
              compute = {{ kind = \"fixed\", address = \"{}\" }}\n{keys}\n",
+            self.tenant,
             postgres.socket().display()
         );
         self.tenants(&toml)

@@ -17,7 +17,7 @@ const STATEMENTS: usize = 60;
 /// Phases with the neighbour at its limits, and as many without.
 const ROUNDS: usize = 5;
 /// How much slower a quiet tenant's median may get. Both tenants share this machine's cores with all other tests.
-const RATIO_MAX: f64 = 8.0;
+const RATIO_MAX: f64 = 4.0;
 
 /// How long each of some statements took.
 async fn latencies(client: &Client) -> Vec<Duration> {

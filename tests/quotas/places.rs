@@ -138,27 +138,46 @@ async fn computes_that_are_awake_at_once_are_limited() {
 
 #[tokio::test]
 async fn clients_that_wait_for_a_compute_are_limited() {
-    for (number, pooling) in BOTH_WAYS.into_iter().enumerate() {
+    const LIMITS: [&str; 3] = [
+        "limits.per_endpoint.held_clients_max",
+        "limits.per_tenant.held_clients_max",
+        "limits.held_clients_max",
+    ];
+    for (number, limit) in LIMITS.into_iter().enumerate() {
         let endpoint = format!("quo-held-{number}");
         let setup = Setup::new();
         let mut gate = Gate::new(setup.path());
-        let gateway = setup
-            .gated(&endpoint, &gate, "limits.per_endpoint.held_clients_max = 1")
-            .start()
-            .await;
+        let setup = match number {
+            0 => setup.gated(&endpoint, &gate, "limits.per_endpoint.held_clients_max = 2"),
+            1 => setup
+                .tenants("[tenants.acme.limits]\nper_tenant.held_clients_max = 2\n")
+                .gated(&endpoint, &gate, ""),
+            _ => setup.limit("held_clients_max = 2").gated(&endpoint, &gate, ""),
+        };
+        let gateway = setup.start().await;
         gate.close();
-        let name = format!("{endpoint}{pooling}");
-        let mut held = gateway.raw_proved(&name).await;
-        gateway.stirring(&endpoint).await;
-        let told = turned_away(&gateway, &name).await;
-        assert_told(
-            &told,
-            "57P03",
-            "limits.per_endpoint.held_clients_max is 1, and there are 1",
-        );
+        let names = BOTH_WAYS.map(|pooling| format!("{endpoint}{pooling}"));
+        let mut held = [
+            gateway.raw_proved(&names[0]).await,
+            gateway.raw_proved(&names[1]).await,
+        ];
+        let is_held = || {
+            let endpoint = pgwake::ids::EndpointName::parse(&endpoint).unwrap();
+            gateway.server.house().wakes.figures(&endpoint).unwrap().held
+        };
+        until("two clients to be held", async || is_held() == 2).await;
+        for name in &names {
+            let told = turned_away(&gateway, name).await;
+            // At once, and with the queue's length.
+            assert_told(&told, "57P03", &format!("{limit} is 2, and there are 2"));
+        }
         gate.open();
-        held.until(b'Z').await;
-        let_in(&gateway, &name).await;
+        for client in &mut held {
+            client.until(b'Z').await;
+        }
+        for name in &names {
+            let_in(&gateway, name).await;
+        }
         assert_eq!(gateway.wakes(&endpoint), 1);
         gateway.server.stop().await;
     }

@@ -90,10 +90,17 @@ async fn a_transaction_beyond_the_rate_is_refused_and_its_client_stays() {
         clients.push(client);
     }
     for client in &mut clients {
+        let since = Instant::now();
         for _ in 0..3 {
             let told = refused(client, "select 6").await;
             assert_told(&told, "53400", detail);
         }
+        // Two pauses: one who asks again and again keeps nobody busy.
+        assert!(
+            since.elapsed() >= Duration::from_millis(40),
+            "{:?}",
+            since.elapsed()
+        );
         // A whole pipeline is one error, and one ReadyForQuery.
         client
             .send_with(|bytes| {

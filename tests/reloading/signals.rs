@@ -1,6 +1,13 @@
 //! What makes pgwake read its configuration again: SIGHUP, an editor's rename, a link that Kubernetes swaps.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::symlink,
+    time::Duration,
+};
+
+use tokio::time::sleep;
 
 use super::{fixed, rewrite};
 use crate::harness::{
@@ -88,6 +95,36 @@ async fn a_file_that_comes_into_an_included_folder_is_noticed() {
         }
     }
     gateway.server.stop().await;
+}
+
+/// With its log beside its configuration, pgwake read that again five times a second, and logged each time that it had.
+#[tokio::test]
+async fn what_is_written_beside_the_files_is_no_change_of_them() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let one = fixed("acme", "rel-log", &postgres, "");
+    let setup = Setup::new().tenants(&one);
+    fs::write(setup.path().join("pgwake.log"), "").unwrap();
+    let pgwake = Pgwake::start(&setup).await;
+    let log = OpenOptions::new()
+        .append(true)
+        .open(setup.path().join("pgwake.log"));
+    let mut log = log.unwrap();
+    for _ in 0..40 {
+        log.write_all(b"a line\n").unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    let text = fs::read_to_string(setup.path().join("pgwake.toml")).unwrap();
+    // In place: no name comes or goes.
+    let two = format!("{text}\n{}", fixed("acme", "rel-log-two", &postgres, ""));
+    fs::write(setup.path().join("pgwake.toml"), two).unwrap();
+    until("the new endpoint serves", async || {
+        pgwake.try_connect("rel-log-two").await.is_ok()
+    })
+    .await;
+    pgwake.signal(rustix::process::Signal::TERM);
+    let told = pgwake.end().await.errors;
+    assert!(told.contains("configuration reloaded"), "{told}");
+    assert!(!told.contains("nothing has changed"), "{told}");
 }
 
 #[tokio::test]

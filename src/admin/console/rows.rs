@@ -159,11 +159,17 @@ impl View {
             vec![key.into(), value.into(), default.into(), "no".into()]
         };
         let text = |duration| crate::config::DurationText(duration).to_string();
-        let mut rows = vec![row(
-            "clients_max",
-            limits.clients_max.to_string(),
-            default.clients_max.to_string(),
-        )];
+        let numbers = [
+            ("clients_max", limits.clients_max, default.clients_max),
+            (
+                "wakes_at_once_max",
+                limits.wakes_at_once_max,
+                default.wakes_at_once_max,
+            ),
+        ];
+        let number =
+            |(key, value, default): (&str, usize, usize)| row(key, value.to_string(), default.to_string());
+        let mut rows: Vec<_> = numbers.map(number).into();
         rows.extend(durations.map(|(key, value, default)| row(key, text(value), text(default))));
         rows
     }

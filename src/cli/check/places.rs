@@ -16,7 +16,8 @@ pub(super) fn listen(listen: &Listen) -> String {
     let default = default
         .map(|default| format!(", default_endpoint = \"{default}\""))
         .unwrap_or_default();
-    format!("{{ {address}{tls}{default} }}")
+    let mode = listen.mode.map(|mode| format!(", mode = \"{mode:04o}\""));
+    format!("{{ {address}{tls}{default}{} }}", mode.unwrap_or_default())
 }
 
 pub(super) fn server(address: &ServerAddress) -> String {

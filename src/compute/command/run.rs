@@ -186,7 +186,7 @@ async fn attend(
     };
     let ended = match spawned {
         Ok(mut running) => {
-            let end = running.end(order.limit, &unwanted).await;
+            let end = Box::pin(running.end(order.limit, &unwanted)).await;
             running.result(end, &order).await
         }
         Err(error) => Err(error),

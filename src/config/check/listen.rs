@@ -86,12 +86,20 @@ fn check_listener(listener: &Listener, spot: &Spot, report: &mut Report) -> Opti
             Wrong::new("`proxies` does not belong to a Unix socket", fix),
         );
     }
+    if let (ListenAddress::Tcp(_), Some(mode)) = (&address, listener.mode.given()) {
+        let fix = "remove it: only a Unix socket has permissions";
+        report.add(
+            &mode.spot,
+            Wrong::new("`mode` does not belong to a TCP address", fix),
+        );
+    }
     let proxies = listener.proxies.given().into_iter();
     Some(Listen {
         address,
         tls,
         default_endpoint: listener.default_endpoint.given().map(|at| at.value.clone()),
         proxies: proxies.flat_map(|at| &at.value.0).map(|at| at.value).collect(),
+        mode: listener.mode.given().map(|at| at.value.0),
     })
 }
 

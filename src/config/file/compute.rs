@@ -16,7 +16,7 @@ pub(crate) enum ComputeTable {
     /// `kind = "fixed"`
     Fixed(FixedTable),
     /// `kind = "command"`
-    Command(CommandTable),
+    Command(Box<CommandTable>),
 }
 
 impl Read for ComputeTable {
@@ -52,7 +52,7 @@ impl Read for ComputeTable {
         Some(match kind {
             Kind::Process => Self::Process(ProcessTable::pick(&table, spot, report)),
             Kind::Fixed => Self::Fixed(FixedTable::pick(&table, spot, report)),
-            Kind::Command => Self::Command(CommandTable::pick(&table, spot, report)),
+            Kind::Command => Self::Command(Box::new(CommandTable::pick(&table, spot, report))),
         })
     }
 

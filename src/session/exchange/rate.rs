@@ -99,6 +99,7 @@ impl<'a> Exchange<'a> {
             _ => Kind::Parse,
         };
         self.refuse(lane, front, kind, body);
+        lane.pause();
         false
     }
 }

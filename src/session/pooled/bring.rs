@@ -74,7 +74,7 @@ impl Pooled<'_> {
             flight.carry((state, whose), &self.profile, names);
         }
         let missing = if flight.readies > 0 {
-            self.fly(turn, &mut flight).await?.missing
+            Box::pin(self.fly(turn, &mut flight)).await?.missing
         } else {
             Vec::new()
         };
@@ -82,7 +82,7 @@ impl Pooled<'_> {
             self.carries(turn, &missing);
         }
         if turn.database.is_none() {
-            self.learn_functions(turn).await?;
+            Box::pin(self.learn_functions(turn)).await?;
         }
         Ok(())
     }

@@ -60,7 +60,8 @@ impl Pooled<'_> {
     fn wake(&self) {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
         let wakes = &self.house.wakes;
-        drop(wakes.lease_for(&self.permit, &self.endpoint.name, &self.right, deadline));
+        // Who is refused a wake hears of it with its first statement.
+        drop(wakes.wake_for(&self.permit, &self.endpoint.name, &self.right, deadline));
     }
 
     /// Borrows a session, and believes what its server says.
@@ -73,7 +74,7 @@ impl Pooled<'_> {
         record.step_ended(Step::Connect);
         let turn = match brought {
             Ok(turn) => turn,
-            Err(Unserved::Unlent(error)) => return Err(self.turn_away(client, error, record).await),
+            Err(Unserved::Unlent(error)) => return Err(Box::pin(self.turn_away(client, error, record)).await),
             Err(Unserved::Unbrought(error)) => return Err(self.end_for(client, error, record).await),
         };
         self.believed = turn.loan.session.carried.reported.clone();

@@ -50,7 +50,7 @@ impl Pooled<'_> {
             self.pooling.forget_database(&self.database);
         }
         if self.may_have_changed(turn, &facts) {
-            self.capture(turn, &facts).await?;
+            Box::pin(self.capture(turn, &facts)).await?;
         }
         let unsettled = std::mem::take(&mut facts.unsettled);
         let reported = &turn.loan.session.carried.reported;
@@ -61,7 +61,7 @@ impl Pooled<'_> {
         }
         let is_pinned = self.pin(turn, facts)?;
         if is_pinned {
-            self.put_right(turn).await?;
+            Box::pin(self.put_right(turn)).await?;
         }
         Ok(is_pinned)
     }
@@ -230,7 +230,7 @@ impl Pooled<'_> {
     }
 
     /// The session is idle again.
-    pub(super) async fn keep(&mut self, turn: Turn) {
+    pub(super) async fn keep(&mut self, turn: Box<Turn>) {
         self.cancel.park();
         self.bytes_down += turn.down.bytes();
         // What no reset undoes, or nobody knows, reaches nobody else.

@@ -4,10 +4,11 @@
 //! Everything that can be had at once is taken without a wait; only otherwise is the client *held*: told by NOTICE,
 //! watched for leaving, and released by a cancel.
 
+mod error;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Pooled;
@@ -16,16 +17,17 @@ use crate::pool::{Fresh, Identity, Lent, LoginError, Permit, PoolKey, ServerSess
 use crate::session::{
     carried::Carried,
     error::SessionError,
-    hold::{Held, HoldEnd},
+    hold::Held,
     pooling::Proved,
     profile::{self, Profile},
     record::{SessionRecord, Step},
     reported::Reported,
     roster::Doing,
 };
-use crate::tenant::quota::{OverLimit, Permit as Permitted};
+use crate::tenant::quota::Permit as Permitted;
 use crate::tls::Stream;
-use crate::wake::{AwakeLease, WakeError};
+use crate::wake::AwakeLease;
+pub(super) use error::LendError;
 
 /// How often a server that says 57P03 is asked again.
 const STARTING_RETRY: Duration = Duration::from_millis(50);
@@ -42,40 +44,6 @@ pub(super) struct Loan {
     pub(super) changed_hands: bool,
     /// How its transaction stands.
     pub(super) status: u8,
-}
-
-/// Why there is no session.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LendError {
-    #[error(transparent)]
-    Wake(#[from] WakeError),
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
-
-impl LendError {
-    /// The limit that it was for, if it was.
-    pub(super) fn over_limit(&self) -> Option<&OverLimit> {
-        match self {
-            Self::Session(SessionError::OverLimit(over)) | Self::Wake(WakeError::OverLimit(over)) => {
-                Some(over)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl From<HoldEnd> for LendError {
-    fn from(end: HoldEnd) -> Self {
-        Self::Session(match end {
-            HoldEnd::ClientGone => SessionError::ClientGone,
-            HoldEnd::Terminated => SessionError::Terminated,
-            HoldEnd::ShutDown => SessionError::ShuttingDown,
-            HoldEnd::Cancelled => SessionError::CancelledWhileWaiting,
-        })
-    }
 }
 
 /// The pool that a login belongs to.
@@ -99,20 +67,25 @@ impl Pooled<'_> {
     ) -> Result<Loan, LendError> {
         self.cancel.wait();
         self.follow_credential();
-        if let Some(loan) = self.lend_at_once() {
-            return Ok(loan);
-        }
+        let lease = match self.lend_at_once() {
+            Ok(loan) => return Ok(loan),
+            Err(lease) => lease,
+        };
         self.listed.does(Doing::Waiting);
         let mut early = BytesMut::new();
         let held = Held::new(client, &mut early, record, self.house, &self.endpoint.name)
             .cancelled_by(self.cancel.clone());
-        let lent = Box::pin(self.lend_held(held, record)).await;
+        let lent = Box::pin(self.lend_held(held, lease, record)).await;
         self.up.push(&early);
         lent
     }
 
     /// A password that has changed: the newest one that somebody has proved for the role is used from now on.
     fn follow_credential(&mut self) {
+        let epoch = self.pooling.proved_epoch();
+        if std::mem::replace(&mut self.proved_epoch, epoch) == epoch {
+            return;
+        }
         if let Some(newest) = self.pooling.newest(&self.role)
             && newest.fingerprint != self.proved.fingerprint
         {
@@ -121,15 +94,20 @@ impl Pooled<'_> {
         }
     }
 
-    /// What can be had without any wait: an awake compute, a free permit, the client's own session or one that suits.
-    fn lend_at_once(&mut self) -> Option<Loan> {
-        let deadline = Instant::now() + self.endpoint.hold_timeout;
+    /// What can be had without any wait: an awake compute, a free permit, the client's own session or one that suits. Else
+    /// the lease, if that much can be had.
+    fn lend_at_once(&mut self) -> Result<Loan, Option<AwakeLease>> {
         let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
-        let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
-        let lease = waiting.now_or_never()?.ok()?;
-        let permit = self.pooling.pool.try_permit()?;
-        let session = self.idle_session(&lease)?;
-        Some(self.loan(session, lease, permit))
+        let Some(lease) = wakes.lease_now(&self.permit, name, &self.right) else {
+            return Err(None);
+        };
+        let Some(permit) = self.pooling.pool.try_permit() else {
+            return Err(Some(lease));
+        };
+        match self.idle_session(&lease) {
+            Some(session) => Ok(self.loan(session, lease, permit)),
+            None => Err(Some(lease)),
+        }
     }
 
     fn loan(&mut self, mut session: Lent<Carried>, lease: AwakeLease, permit: Permit) -> Loan {
@@ -165,10 +143,21 @@ impl Pooled<'_> {
         self.pooling.pool.take_resting(&self.key, generation, suits)
     }
 
-    async fn lend_held(&mut self, mut held: Held<'_>, record: &mut SessionRecord) -> Result<Loan, LendError> {
+    async fn lend_held(
+        &mut self,
+        mut held: Held<'_>,
+        mut lease: Option<AwakeLease>,
+        record: &mut SessionRecord,
+    ) -> Result<Loan, LendError> {
         let mut tries = 0;
         loop {
-            let lease = self.hold_lease(&mut held, record).await?;
+            let lease = match lease.take() {
+                Some(lease) => lease,
+                None => self.hold_lease(&mut held, record).await?,
+            };
+            if !self.is_greeted {
+                record.step_ended(Step::Hold);
+            }
             match self.lend_under(lease, &mut held).await {
                 Err((LendError::Login(error), lease)) if error.is_absent() && tries < TRIES_MAX => {
                     tracing::debug!(endpoint = %self.endpoint.name, %error, "compute was ready and is not there");
@@ -196,16 +185,13 @@ impl Pooled<'_> {
         self.house.tell_wake_asked(&self.endpoint, record).await;
         let asked = Instant::now();
         let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
-        let waited = held
-            .wait_for_lease(waiting, &self.permit, || wakes.phase(name))
-            .await?;
+        let waited = held.wait(waiting, || wakes.phase(name)).await?;
         let was_cold = waited.as_ref().map(AwakeLease::was_cold);
         self.house.tell_woken(was_cold, asked.elapsed(), record).await;
         let lease = waited?;
+        // How many log in at once is the pool's own affair.
+        lease.arrived();
         record.cold |= lease.was_cold();
-        if !self.is_greeted {
-            record.step_ended(Step::Hold);
-        }
         Ok(lease)
     }
 
@@ -372,7 +358,9 @@ impl Pooled<'_> {
         carried.names = self.startup_names.clone();
         carried.counted = Some(counted);
         carried.target = target.map(ServerTarget::new);
-        self.pooling.greeted(&self.key, carried.reported.clone());
+        carried.reported = self
+            .pooling
+            .greeted(&self.key, std::mem::take(&mut carried.reported));
         let fresh = Fresh {
             server: session,
             carried,

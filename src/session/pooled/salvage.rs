@@ -28,7 +28,7 @@ const DEALLOCATE_ALL: &[u8] = b"Q\0\0\0\x13DEALLOCATE ALL\0";
 
 impl Pooled<'_> {
     /// Gives back the session of a client that is gone. Not cancel safe: the session is closed with it.
-    pub(super) async fn salvage(&mut self, mut turn: Turn) {
+    pub(super) async fn salvage(&mut self, mut turn: Box<Turn>) {
         self.cancel.park();
         // Nothing can be said inside a message, and a part of an answer or a COPY would have to be understood first.
         let is_clear = self.up.is_between_messages()

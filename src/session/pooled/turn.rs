@@ -42,7 +42,7 @@ pub(super) enum Unserved {
     Unbrought(#[from] BringError),
 }
 
-/// What lasts for a turn, whatever interrupts its relay.
+/// What lasts for a turn, whatever interrupts its relay. Boxed: it is moved often.
 pub(super) struct Turn {
     pub(super) loan: Loan,
     pub(super) facts: Facts,
@@ -67,20 +67,24 @@ impl Pooled<'_> {
         client: &mut Stream,
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
+        // What is rare is boxed: each turn has a place for all that is not.
         if let Err(over) = self.rate.begin() {
+            self.up.pause();
             let error = LendError::Session(over.into());
-            return self.refuse(client, error, record).await;
+            return Box::pin(self.refuse(client, error, record)).await;
         }
         let mut turn = match self.brought(client, record).await {
             Ok(turn) => turn,
-            Err(Unserved::Unlent(error)) => return self.refuse(client, error, record).await,
-            Err(Unserved::Unbrought(error)) => return Err(self.end_for(client, error, record).await),
+            Err(Unserved::Unlent(error)) => return Box::pin(self.refuse(client, error, record)).await,
+            Err(Unserved::Unbrought(error)) => {
+                return Err(Box::pin(self.end_for(client, error, record)).await);
+            }
         };
         self.listed.does(Doing::Active);
         self.tell_changes(&mut turn);
         if let Err(error) = self.run_at(&turn) {
             self.keep(turn).await;
-            return self.refuse(client, error.into(), record).await;
+            return Box::pin(self.refuse(client, error.into(), record)).await;
         }
         turn.facts.begins = self.local.take_begun();
         self.relay(client, turn, record).await
@@ -92,7 +96,7 @@ impl Pooled<'_> {
         &mut self,
         client: &mut Stream,
         record: &mut SessionRecord,
-    ) -> Result<Turn, Unserved> {
+    ) -> Result<Box<Turn>, Unserved> {
         let mut lost = 0;
         loop {
             let loan = self.lend(client, record).await?;
@@ -111,8 +115,8 @@ impl Pooled<'_> {
         }
     }
 
-    fn begin(&self, loan: Loan) -> Turn {
-        Turn {
+    fn begin(&self, loan: Loan) -> Box<Turn> {
+        Box::new(Turn {
             facts: Facts::default(),
             down: Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut)),
             functions_epoch: self.pooling.functions_epoch(),
@@ -122,7 +126,7 @@ impl Pooled<'_> {
             owed: Vec::new(),
             was_copying: false,
             is_over: false,
-        }
+        })
     }
 
     /// From now on the client's cancels strike this session.
@@ -139,15 +143,15 @@ impl Pooled<'_> {
     async fn relay(
         &mut self,
         client: &mut Stream,
-        mut turn: Turn,
+        mut turn: Box<Turn>,
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
         loop {
             let (end, last) = self.relay_once(client, &mut turn, record).await;
             let done = match end {
-                End::Gate => self.pass_gate(&mut turn).await.map(|()| false),
+                End::Gate => Box::pin(self.pass_gate(&mut turn)).await.map(|()| false),
                 End::Released => self.look_after(&mut turn).await.map(|pinned| !pinned),
-                end => return self.ended(client, turn, (end, last), record).await,
+                end => return Box::pin(self.ended(client, turn, (end, last), record)).await,
             };
             let is_over = turn.is_over;
             match done {
@@ -159,7 +163,7 @@ impl Pooled<'_> {
                 }
                 Err(error) => {
                     self.close(turn);
-                    return Err(self.end_for(client, error, record).await);
+                    return Err(Box::pin(self.end_for(client, error, record)).await);
                 }
             }
         }
@@ -302,7 +306,7 @@ impl Pooled<'_> {
     async fn ended(
         &mut self,
         client: &mut Stream,
-        mut turn: Turn,
+        mut turn: Box<Turn>,
         (end, last): (End, Last),
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
@@ -332,7 +336,7 @@ impl Pooled<'_> {
     }
 
     /// The session is not lent again.
-    pub(super) fn close(&mut self, turn: Turn) {
+    pub(super) fn close(&mut self, turn: Box<Turn>) {
         self.cancel.park();
         self.bytes_down += turn.down.bytes();
         if self.up.is_between_messages() {

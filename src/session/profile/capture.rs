@@ -29,6 +29,25 @@ const LIFTS_LIMIT: &[u8] =
     b"SELECT 'limit', 'statement_timeout', pg_catalog.current_setting('statement_timeout'), true;\
     SET LOCAL statement_timeout = 0;";
 
+/// With `enable_seqscan` off every table that has no index for a question seems so expensive that the question is
+/// compiled, for most of a second. Behind the settings: it would be one of them.
+const NO_JIT: &[u8] = b"SET LOCAL jit = off;";
+
+/// Everything but settings.
+const REST: &[u8] = b"SELECT 'role', pg_catalog.current_setting('role'), session_user::pg_catalog.text, \
+    EXISTS (SELECT FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) c \
+    WHERE pg_catalog.starts_with(c, 'role=')) \
+    UNION ALL (SELECT 'sql', name, \
+    CASE WHEN pg_catalog.octet_length(statement) OPERATOR(pg_catalog.<=) 262144 THEN statement END, true \
+    FROM pg_catalog.pg_prepared_statements WHERE from_sql LIMIT 257) \
+    UNION ALL SELECT 'hold', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
+    UNION ALL SELECT 'listen', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
+    UNION ALL SELECT 'advisory', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
+    WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
+    UNION ALL SELECT 'temp', '', '', true WHERE \
+    EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) '2615' \
+    AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())";
+
 /// Asked only where one may have been made: few databases have any.
 const SLOTS: &[u8] =
     b" UNION ALL SELECT 'slot', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_replication_slots \
@@ -113,33 +132,12 @@ impl Question<'_> {
             sql.extend_from_slice(LIFTS_LIMIT);
         }
         self.put_settings(&mut sql);
-        sql.extend_from_slice(
-            b" UNION ALL SELECT 'role', pg_catalog.current_setting('role'), session_user::pg_catalog.text, \
-                EXISTS (SELECT FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) c \
-                WHERE pg_catalog.starts_with(c, 'role=')) \
-              UNION ALL (SELECT 'sql', name, \
-                CASE WHEN pg_catalog.octet_length(statement) OPERATOR(pg_catalog.<=) 262144 THEN statement END, true \
-                FROM pg_catalog.pg_prepared_statements WHERE from_sql LIMIT 257) \
-              UNION ALL SELECT 'hold', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
-              UNION ALL SELECT 'listen', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
-              UNION ALL SELECT 'advisory', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
-                WHERE locktype OPERATOR(pg_catalog.=) 'advisory' \
-                AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
-              UNION ALL SELECT 'temp', '', '', true WHERE \
-                EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) '2615' \
-                AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
-        );
+        self.put_custom(&mut sql);
+        sql.push(b';');
+        sql.extend_from_slice(NO_JIT);
+        sql.extend_from_slice(REST);
         if self.turn.0.has(Words::SLOT) || self.pins().has(Pins::SLOT) {
             sql.extend_from_slice(SLOTS);
-        }
-        let mut separator: &[u8] = CUSTOM;
-        for name in self.candidates.iter() {
-            sql.extend_from_slice(separator);
-            put_literal(name, &mut sql);
-            separator = b"), (";
-        }
-        if self.candidates.iter().len() > 0 {
-            sql.extend_from_slice(b")) v (n) WHERE pg_catalog.current_setting(n, true) IS NOT NULL");
         }
         out.put_u8(b'Q');
         out.put_u32(u32::try_from(sql.len() + 5).expect("names are bounded, and so is the question"));
@@ -171,6 +169,18 @@ impl Question<'_> {
               AND name OPERATOR(pg_catalog.<>) 'transaction_read_only' \
               AND name OPERATOR(pg_catalog.<>) 'transaction_deferrable'",
         );
+    }
+
+    fn put_custom(&self, sql: &mut Vec<u8>) {
+        let mut separator: &[u8] = CUSTOM;
+        for name in self.candidates.iter() {
+            sql.extend_from_slice(separator);
+            put_literal(name, sql);
+            separator = b"), (";
+        }
+        if self.candidates.iter().len() > 0 {
+            sql.extend_from_slice(b")) v (n) WHERE pg_catalog.current_setting(n, true) IS NOT NULL");
+        }
     }
 
     /// Reads the rows of the answer.

@@ -48,7 +48,7 @@ macro_rules! of_users {
 /// nothing is known to depend, so definitions are looked through for those that change a session. An update of a view
 /// on `pg_settings` is a SET.
 pub(in crate::session) const SQL: &str = concat!(
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = 0;\
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = 0;SET LOCAL jit = off;\
     SELECT 'own', reset_val FROM pg_catalog.pg_settings \
     WHERE name OPERATOR(pg_catalog.=) 'idle_in_transaction_session_timeout';\
     SELECT 'fun', p.oid, p.proname",

@@ -12,7 +12,7 @@ use crate::session::profile::functions::Functions;
 use crate::session::reported::Reported;
 use crate::session::statements::SqlPrepared;
 use crate::session::words::{CustomNames, Tags};
-use server::{APP, Server};
+use server::{APP, Server, Session};
 
 #[tokio::test]
 async fn clients_keep_what_they_carry_on_the_systems_postgres() {
@@ -47,11 +47,51 @@ async fn everything(server: &Server) {
     Box::pin(rolled_back_settings_are_not_carried(server)).await;
     Box::pin(a_hostile_search_path_changes_nothing(server)).await;
     Box::pin(odd_settings_change_nothing(server)).await;
+    Box::pin(no_question_is_compiled(server)).await;
     Box::pin(what_postgres_does_not_tell_is_unknown(server)).await;
     Box::pin(settings_of_another_role_pin(server)).await;
     Box::pin(what_is_too_large_pins(server)).await;
     Box::pin(functions_that_change_state_are_found(server)).await;
     Box::pin(functions_that_no_statement_names_make_careful(server)).await;
+}
+
+/// Where a client had switched `enable_seqscan` off, each capture took most of a second.
+async fn no_question_is_compiled(server: &Server) {
+    let (mut lent, mut client) = (server.lent(APP, "x").await, server.client(APP, "x"));
+    client.turn(&mut lent, "SET enable_seqscan = off").await;
+    let mut session = server.session(APP, "").await;
+    session.run("SET enable_seqscan = off").await;
+    let can_compile = session.value("SELECT pg_catalog.pg_jit_available()").await == "t";
+
+    for question in [&client.asked, functions::SQL] {
+        assert!(!is_compiled(&mut session, question).await, "{question}");
+        let unguarded = question.replace("SET LOCAL jit = off;", "");
+        assert_eq!(
+            is_compiled(&mut session, &unguarded).await,
+            can_compile,
+            "{question}"
+        );
+    }
+}
+
+/// Whether Postgres compiles one of the statements before it runs it.
+async fn is_compiled(session: &mut Session, question: &str) -> bool {
+    session.run("BEGIN").await;
+    let mut is_compiled = false;
+    for statement in question.split(';').map(str::trim_start) {
+        if statement.starts_with("SET") {
+            session.run(statement).await;
+        } else {
+            let plan = session.run(&format!("EXPLAIN (ANALYZE) {statement}")).await;
+            is_compiled |= plan
+                .concat()
+                .into_iter()
+                .flatten()
+                .any(|line| line.starts_with("JIT"));
+        }
+    }
+    session.run("ROLLBACK").await;
+    is_compiled
 }
 
 async fn a_fresh_client_costs_nothing(server: &Server) {

@@ -19,6 +19,7 @@ use super::{
     pace::{Pace, PaceUsed, nanoseconds},
 };
 use crate::config::{Quota, Rate};
+use crate::ids::TenantName;
 
 /// What there may be only so many of at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +143,14 @@ impl Account {
             self.paces[paced as usize].set(count, period);
         }
         self.rules.store(Arc::new(rules.clone()));
+    }
+
+    /// The tenant, where it is a tenant's.
+    pub(super) fn tenant(&self) -> Option<&TenantName> {
+        match &self.scope {
+            Scope::Tenant(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// What holds now.

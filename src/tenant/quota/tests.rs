@@ -1,13 +1,12 @@
 //! Never more than the limit, and everything comes back, whatever happens in which order.
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
 use proptest::prelude::*;
 use tokio::time::{advance, pause};
 
 use super::*;
-use crate::audit::{Rules as AuditRules, To, WhenFull};
-use crate::config::{Admin, EndpointQuotas, GateRules, Limits, LoginMethod, Rate};
+use crate::config::{EndpointQuotas, Rate};
 use crate::error::{ClientError, SqlState};
 
 fn endpoint(tenant: &str, name: &str, quotas: EndpointQuotas) -> Endpoint {
@@ -19,30 +18,9 @@ fn endpoint(tenant: &str, name: &str, quotas: EndpointQuotas) -> Endpoint {
 }
 
 fn config(process: Quota, endpoints: &[&Endpoint]) -> Config {
-    Config {
-        state_dir: PathBuf::new(),
-        socket_dir: None,
-        listen: Vec::new(),
-        databases: std::collections::BTreeMap::new(),
-        domains: Vec::new(),
-        certificates: Vec::new(),
-        limits: Limits {
-            quota: process,
-            ..Limits::default()
-        },
-        gate: GateRules::default(),
-        audit: AuditRules {
-            to: To::Nowhere,
-            when_full: WhenFull::Drop,
-        },
-        login: LoginMethod::Auto,
-        tokens: None,
-        admin: Admin::default(),
-        endpoints: endpoints
-            .iter()
-            .map(|endpoint| (endpoint.name.clone(), Arc::new((*endpoint).clone())))
-            .collect(),
-    }
+    let mut config = Config::of_endpoints(endpoints.iter().copied());
+    config.limits.quota = process;
+    config
 }
 
 fn clients(max: usize) -> Quota {

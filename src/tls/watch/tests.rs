@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
+use notify::event::{CreateKind, DataChange, RemoveKind, RenameMode};
 use tempfile::tempdir;
 
 use super::*;
@@ -159,20 +160,37 @@ async fn a_quiet_folder_is_acted_on_soon() {
 
 #[test]
 fn a_relative_file_is_watched_where_it_lies() {
-    assert!(folders_of(Path::new("no-such-certificate.pem")).contains(Path::new(".")));
+    let folder = folder_of(Path::new("no-such-certificate.pem"));
+    assert_eq!(folder.as_deref(), Some(Path::new(".")));
 }
 
+/// A log beside the configuration had it read again with every line, and each reading wrote a line.
 #[test]
-fn our_own_reading_changes_nothing() {
-    assert!(!may_change_contents(EventKind::Access(AccessKind::Open(
-        AccessMode::Any
-    ))));
-    assert!(!may_change_contents(EventKind::Access(AccessKind::Close(
-        AccessMode::Read
-    ))));
-    assert!(may_change_contents(EventKind::Access(AccessKind::Close(
-        AccessMode::Write
-    ))));
+fn our_own_reading_changes_nothing_and_neither_does_what_lies_beside_the_files() {
+    let files = BTreeSet::from([PathBuf::from("/etc/pgwake/pgwake.toml")]);
+    let may_change = |kind: EventKind, name: &str| {
+        let event = Event::new(kind).add_path(Path::new("/etc/pgwake/.").join(name));
+        may_change(&event, &files)
+    };
+    let closed = |mode| EventKind::Access(AccessKind::Close(mode));
+    let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    let (config, log) = ("pgwake.toml", "pgwake.log");
+
+    assert!(!may_change(
+        EventKind::Access(AccessKind::Open(AccessMode::Any)),
+        config
+    ));
+    assert!(!may_change(closed(AccessMode::Read), config));
+    for kind in [closed(AccessMode::Write), written] {
+        assert!(may_change(kind, config) && !may_change(kind, log), "{kind:?}");
+    }
+    for kind in [
+        EventKind::Create(CreateKind::File),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+        EventKind::Remove(RemoveKind::File),
+    ] {
+        assert!(may_change(kind, "..data"), "a link on the way: {kind:?}");
+    }
 }
 
 #[test]

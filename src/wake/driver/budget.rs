@@ -6,7 +6,7 @@ use super::super::state::{Machine, Rules};
 use crate::tenant::quota::{ClientPermit, OverLimit, Permit, WakeBudget};
 
 /// What one endpoint's compute counts in.
-pub(super) struct Budget {
+pub(in crate::wake) struct Budget {
     /// `None`: a server that is always there is nobody's.
     budget: Option<WakeBudget>,
     /// It is awake, or about to be.
@@ -14,27 +14,32 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(budget: WakeBudget, rules: Rules) -> Self {
+    pub(in crate::wake) fn new(budget: WakeBudget, rules: Rules) -> Self {
         Self {
             budget: rules.startable.then_some(budget),
             awake: None,
         }
     }
 
-    /// Somebody asks for a lease, beside `held` who wait for one. Where that causes a wake it is charged; without a
-    /// client it is pgwake's own, which nothing refuses.
-    pub(super) fn asked(
+    /// Somebody asks for a lease, beside `held` who wait for one. Where he is held, the place for that is returned; where
+    /// he causes a wake, it is charged. Without a client it is pgwake's own, which nothing refuses.
+    pub(in crate::wake) fn asked(
         &mut self,
         machine: &Machine,
         held: usize,
         client: Option<&ClientPermit>,
         now: Instant,
-    ) -> Result<(), OverLimit> {
-        let (Some(budget), Some(client)) = (&self.budget, client) else {
-            return Ok(());
+    ) -> Result<Option<Permit>, OverLimit> {
+        let Some(client) = client.filter(|_| machine.would_hold(now)) else {
+            return Ok(None);
+        };
+        // First: who finds no place causes no wake.
+        let waits = Some(client.hold()?);
+        let Some(budget) = &self.budget else {
+            return Ok(waits);
         };
         if held > 0 || !machine.would_wake(now) {
-            return Ok(());
+            return Ok(waits);
         }
         // One that is being stopped is awake until it has stopped, and keeps its place for the next wake.
         let place = match &self.awake {
@@ -43,11 +48,11 @@ impl Budget {
         };
         client.take_wake()?;
         self.awake = self.awake.take().or(place);
-        Ok(())
+        Ok(waits)
     }
 
     /// The machine has come to another state.
-    pub(super) fn follow(&mut self, machine: &Machine) {
+    pub(in crate::wake) fn follow(&mut self, machine: &Machine) {
         if machine.is_at_rest() {
             self.awake = None;
         } else if self.awake.is_none() && !machine.is_looking() {

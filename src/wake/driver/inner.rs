@@ -19,12 +19,13 @@ use super::super::{
     error::WakeId,
     figures::{ComputeState, WakeFigures},
     lease::{Answer, Awake, LeaseSignal},
+    line::Place,
     state::{Action, Event, Machine, Refusal, Rules, State},
     waiting::Ticket,
 };
-use super::budget::Budget;
+use super::{budget::Budget, starts::Start};
 use crate::ids::Generation;
-use crate::tenant::quota::{ClientPermit, OverLimit, WakeBudget};
+use crate::tenant::quota::{ClientPermit, OverLimit, Permit, WakeBudget};
 
 pub(super) struct Inner {
     pub(super) machine: Machine,
@@ -49,6 +50,12 @@ pub(super) struct Inner {
     awake_before: Duration,
     awake_since: Option<Instant>,
     pub(super) admission: Admission,
+    /// Its place in the line of computes that are to be started.
+    pub(super) place: Option<Place>,
+    /// It may be started now.
+    pub(super) turn: Option<Start>,
+    /// How long the last start took.
+    pub(super) last_start: Duration,
     /// The task of the last start.
     pub(super) starting: Option<JoinHandle<()>>,
     /// When the timer's task looks next; `None`: there is no task.
@@ -60,6 +67,8 @@ pub(super) struct Inner {
 pub(super) struct Held {
     pub(super) since: Instant,
     pub(super) answer: oneshot::Sender<Answer>,
+    /// It counts as held.
+    pub(super) _place: Option<Permit>,
 }
 
 /// A compute that came up, as it is told to the log and watched.
@@ -74,9 +83,12 @@ pub(super) struct Arrival {
 /// The machine's actions, with what they need.
 pub(super) enum Work {
     Grant(Held, Arc<Awake>),
-    Refuse(Held, Refusal, Option<WakeId>),
+    /// With how many others are held.
+    Refuse(Held, Refusal, Option<WakeId>, usize),
     Inspect(Generation),
-    Start(Generation, WakeId),
+    LineUp(Generation, Duration),
+    LeaveLine,
+    Start(Generation, WakeId, Option<Start>),
     Stop(Generation, Option<Arc<Awake>>),
     Settle(u64, Arc<Awake>),
     Announce(Arc<Awake>, Arrival),
@@ -112,6 +124,9 @@ impl Inner {
             awake_before: Duration::ZERO,
             awake_since: None,
             admission: Admission::Enabled,
+            place: None,
+            turn: None,
+            last_start: Duration::ZERO,
             starting: None,
             timer: None,
         }
@@ -130,7 +145,14 @@ impl Inner {
     }
 
     /// Somebody is about to ask: see [`Budget::asked`].
-    pub(super) fn charge(&mut self, client: Option<&ClientPermit>, now: Instant) -> Result<(), OverLimit> {
+    pub(super) fn charge(
+        &mut self,
+        client: Option<&ClientPermit>,
+        now: Instant,
+    ) -> Result<Option<Permit>, OverLimit> {
+        if self.admission == Admission::Disabled {
+            return Ok(None);
+        }
         self.budget.asked(&self.machine, self.held.len(), client, now)
     }
 
@@ -139,7 +161,7 @@ impl Inner {
             return Verdict::Refused(Refusal::Disabled);
         }
         let before = mem::discriminant(self.machine.state());
-        let was_waking = matches!(self.machine.state(), State::Waking { .. });
+        let was_waking = matches!(self.machine.state(), State::InLine | State::Waking { .. });
         let mut verdict = Verdict::Held;
         let mut further = Vec::new();
         for action in self.machine.step(Event::Asked { ticket, deadline }, now) {
@@ -217,6 +239,7 @@ impl Inner {
                 State::Unknown => ComputeState::Unknown,
                 State::Inspecting => ComputeState::Inspecting,
                 State::Asleep => ComputeState::Asleep,
+                State::InLine => ComputeState::InLine,
                 State::Waking { .. } => ComputeState::Waking,
                 State::Ready(_) => ComputeState::Awake,
                 State::Emptying { .. } | State::Settling { .. } => ComputeState::Emptying,
@@ -245,18 +268,21 @@ impl Inner {
         Some(match action {
             Action::Grant { ticket } => Work::Grant(self.held.remove(&ticket)?, self.awake.clone()?),
             Action::Refuse { ticket, refusal } => {
-                let no_wake =
-                    refusal == Refusal::TimedOut && !matches!(self.machine.state(), State::Waking { .. });
+                let no_wake = matches!(refusal, Refusal::TimedOut(_))
+                    && !matches!(self.machine.state(), State::Waking { .. });
                 let wake = self.wake.filter(|_| !no_wake);
-                Work::Refuse(self.held.remove(&ticket)?, refusal, wake)
+                let held = self.held.remove(&ticket)?;
+                Work::Refuse(held, refusal, wake, self.held.len())
             }
             Action::Inspect { generation } => Work::Inspect(generation),
+            Action::LineUp { generation } => Work::LineUp(generation, self.last_start),
+            Action::LeaveLine => Work::LeaveLine,
             Action::Start { generation } => {
                 let wake = WakeId(random_bits() as u32);
                 self.wake = Some(wake);
                 self.wake_began = Instant::now();
                 self.wakes_started += 1;
-                Work::Start(generation, wake)
+                Work::Start(generation, wake, self.turn.take())
             }
             Action::Stop { generation } => {
                 let awake = self.awake.clone().filter(|awake| awake.generation == generation);

@@ -19,7 +19,7 @@ use super::{
         lease::{Awake, LeaseSignal},
         state::Event,
     },
-    Driver,
+    Driver, Start,
     inner::{Arrival, random_bits},
 };
 use crate::compute::{ComputeError, Running};
@@ -58,13 +58,17 @@ impl Driver {
         });
     }
 
-    pub(super) fn start(self: &Arc<Self>, generation: Generation, wake: WakeId) {
+    pub(super) fn start(self: &Arc<Self>, generation: Generation, wake: WakeId, turn: Option<Start>) {
         info!(endpoint = %self.name, %wake, "woken");
         self.tell(WakeEvent::Woken { wake });
         let driver = self.clone();
         let task = self.spawn(async move {
             let began = Instant::now();
-            match unpanicked(driver.compute.start()).await {
+            let started = unpanicked(driver.compute.start()).await;
+            driver.lock().last_start = began.elapsed();
+            // The next compute may be started; an aborted start lets it go by being dropped.
+            drop(turn);
+            match started {
                 Ok(running) => {
                     let came = Came { running, wake: Some(wake), took: began.elapsed() };
                     driver.came_up(generation, came, Event::Started { generation });

@@ -19,6 +19,8 @@ impl Machine {
             return self.act(Action::Refuse { ticket, refusal });
         }
         match self.state {
+            // Who was held before is let in before.
+            State::Ready(_) if !self.waiting.is_empty() => self.waiting.enter(ticket, deadline),
             State::Ready(ref mut leases) => {
                 leases.grant(now);
                 self.act(Action::Grant { ticket });
@@ -28,7 +30,7 @@ impl Machine {
                 self.stay_ready(leases);
                 self.act(Action::Grant { ticket });
             }
-            State::Inspecting | State::Waking { .. } => self.waiting.enter(ticket, deadline),
+            State::Inspecting | State::InLine | State::Waking { .. } => self.waiting.enter(ticket, deadline),
             State::Unknown | State::Asleep | State::Failed | State::Suspending => {
                 let remembered = self.failure.as_ref().and_then(|failure| failure.reason_at(now));
                 if let Some(reason) = remembered {
@@ -37,7 +39,7 @@ impl Machine {
                 }
                 self.waiting.enter(ticket, deadline);
                 if self.is_at_rest() {
-                    self.start(now);
+                    self.line_up();
                 }
             }
         }

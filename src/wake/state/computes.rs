@@ -30,7 +30,6 @@ impl Machine {
     }
 
     pub(super) fn start(&mut self, now: Instant) {
-        self.generation = self.generation.next();
         let until = now + self.rules.start_timeout;
         self.state = State::Waking { until };
         let generation = self.generation;
@@ -55,24 +54,21 @@ impl Machine {
         }
     }
 
-    /// It takes logins: everyone has a lease now, in the order of arrival.
+    /// It takes logins: those who are held are let in.
     fn serve(&mut self, now: Instant) {
         self.failure = None;
+        self.wanted_until = None;
         if self.door == Door::StopOrdered {
             return self.end_now();
         }
-        let mut leases = Leases::none(now);
-        for ticket in self.waiting.take_all() {
-            leases.grant(now);
-            self.act(Action::Grant { ticket });
-        }
-        self.state = State::Ready(leases);
+        self.state = State::Ready(Leases::none(now));
+        self.let_in(now);
         self.act(Action::Announce);
     }
 
-    pub(super) fn found_asleep(&mut self, generation: Generation, now: Instant) {
+    pub(super) fn found_asleep(&mut self, generation: Generation) {
         if self.is_inspecting(generation) {
-            self.sleep_or_start(now);
+            self.sleep_or_line_up();
         }
     }
 
@@ -97,24 +93,22 @@ impl Machine {
     pub(super) fn died(&mut self, generation: Generation, reason: Arc<str>) {
         if self.awake() == Some(generation) {
             self.act(Action::Signal(LeaseSignal::Lost(reason)));
-            self.state = State::Asleep;
+            self.sleep_or_line_up();
         }
     }
 
-    pub(super) fn stopped(&mut self, generation: Generation, now: Instant) {
+    pub(super) fn stopped(&mut self, generation: Generation) {
         if self.is_stopping(generation) {
-            self.sleep_or_start(now);
+            self.sleep_or_line_up();
         }
     }
 
-    pub(super) fn stop_failed(&mut self, generation: Generation, now: Instant) {
+    /// Something of it may still run: whoever waits, waits for a look at it.
+    pub(super) fn stop_failed(&mut self, generation: Generation) {
         if !self.is_stopping(generation) {
             return;
         }
-        if !self.waiting.is_empty() {
-            // A start adopts or clears away what is left.
-            self.start(now);
-        } else if self.door == Door::StopOrdered {
+        if self.door == Door::StopOrdered {
             self.state = State::Unknown;
         } else {
             self.inspect();
@@ -133,14 +127,20 @@ impl Machine {
         generation == self.generation && matches!(self.state, State::Suspending)
     }
 
-    fn sleep_or_start(&mut self, now: Instant) {
-        if !self.waiting.is_empty() {
-            self.start(now);
-        } else if self.failure.is_some() {
-            self.state = State::Failed;
+    fn sleep_or_line_up(&mut self) {
+        if self.is_wanted() {
+            self.line_up();
         } else {
-            self.state = State::Asleep;
+            self.sleep();
         }
+    }
+
+    pub(super) fn sleep(&mut self) {
+        self.wanted_until = None;
+        self.state = match self.failure {
+            Some(_) => State::Failed,
+            None => State::Asleep,
+        };
     }
 
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {

@@ -17,6 +17,12 @@ pub(in crate::wake) enum Event {
     Asked { ticket: Ticket, deadline: Instant },
     /// One who waits left.
     Left { ticket: Ticket },
+    /// One who waits left, and wants it to be woken all the same: until then.
+    Detached { ticket: Ticket, until: Instant },
+    /// Answer to [`Action::LineUp`]: its turn to be started has come.
+    Called { generation: Generation },
+    /// One who was held has logged in, or will not.
+    Arrived { generation: Generation },
     /// An active lease has nothing open any more.
     Rested { generation: Generation },
     /// A resting lease has something open again.
@@ -72,6 +78,10 @@ pub(in crate::wake) enum Action {
     Refuse { ticket: Ticket, refusal: Refusal },
     /// Look whether it runs.
     Inspect { generation: Generation },
+    /// Have it wait for its turn to be started.
+    LineUp { generation: Generation },
+    /// It does not wait for its turn any more.
+    LeaveLine,
     /// Start it.
     Start { generation: Generation },
     /// End the start where one is under way, then stop it.
@@ -88,11 +98,22 @@ pub(in crate::wake) enum Action {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::wake) enum Refusal {
     /// The deadline came first.
-    TimedOut,
+    TimedOut(Stage),
     /// The wake failed.
     Failed(Arc<str>),
     /// An operator has disabled the endpoint.
     Disabled,
     /// pgwake is shutting down.
     Closed,
+}
+
+/// What one who is held waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::wake) enum Stage {
+    /// Others are started before it.
+    InLine,
+    /// It is started, looked at, or stopped.
+    Starting,
+    /// Others log in before.
+    LoggingIn,
 }

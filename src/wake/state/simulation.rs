@@ -39,6 +39,8 @@ struct Seen {
     called_off: u64,
     lost: u64,
     left: u64,
+    left_line: u64,
+    let_in: u64,
 }
 
 impl Seen {
@@ -52,35 +54,37 @@ impl Seen {
             self.called_off,
             self.lost,
             self.left,
+            self.left_line,
+            self.let_in,
         ];
         assert!(least.iter().all(|count| *count > 1000), "{self:?}");
     }
 }
 
 /// splitmix64: the same numbers on every machine and in every year.
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    fn percent(&mut self, of_hundred: u64) -> bool {
+    pub(super) fn percent(&mut self, of_hundred: u64) -> bool {
         self.below(100) < of_hundred
     }
 
-    fn millis(&mut self, most: u64) -> Duration {
+    pub(super) fn millis(&mut self, most: u64) -> Duration {
         Duration::from_millis(self.below(most + 1))
     }
 
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+    pub(super) fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
         let count = all.len() as u64;
         (count > 0).then(|| all[self.below(count) as usize])
     }
@@ -96,6 +100,8 @@ enum Operation {
 struct Lease {
     generation: Generation,
     holding: Holding,
+    /// It was held, and has not logged in yet.
+    arriving: bool,
     lost: bool,
 }
 
@@ -132,6 +138,8 @@ struct World {
     tickets: u64,
     waiters: BTreeMap<Ticket, Instant>,
     leases: BTreeMap<Ticket, Lease>,
+    /// Who asks in this very step.
+    asking: Option<Ticket>,
     last_activity: Instant,
     /// How often settling began.
     settlings: u64,
@@ -157,6 +165,7 @@ impl World {
         let rules = Rules {
             idle: chance.one_of(&idle).unwrap(),
             start_timeout: Duration::from_secs(chance.one_of(&[2, 10, 60]).unwrap()),
+            logins_at_once: chance.one_of(&[1, 2, 5]).unwrap(),
             suspendable,
             // Some are started and never stopped.
             startable: suspendable || chance.percent(50),
@@ -179,6 +188,7 @@ impl World {
             tickets: 0,
             waiters: BTreeMap::new(),
             leases: BTreeMap::new(),
+            asking: None,
             last_activity: now,
             settlings: 0,
             settled: 0,
@@ -216,6 +226,8 @@ impl World {
         seen.called_off += self.seen.called_off;
         seen.lost += self.seen.lost;
         seen.left += self.seen.left;
+        seen.left_line += self.seen.left_line;
+        seen.let_in += self.seen.let_in;
     }
 
     /// Everything comes to its end, whoever still holds a lease.
@@ -243,10 +255,9 @@ impl World {
     /// Everybody goes; then one more comes and goes: it must be served, and the compute must get to sleep.
     fn calm_down(&mut self) {
         self.coming.retain(|(_, coming)| !matches!(coming, Coming::Dies));
-        for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
-            self.give_back(ticket);
-        }
+        self.all_give_back();
         self.pass(Duration::from_secs(200));
+        self.all_give_back();
         assert!(self.waiters.is_empty(), "somebody waits for ever");
         let granted = self.seen.granted;
         self.ask();
@@ -256,13 +267,18 @@ impl World {
             "not served by a compute that works: {:?}",
             self.machine.state
         );
-        for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
-            self.give_back(ticket);
-        }
+        self.all_give_back();
         self.pass(Duration::from_secs(400));
         let sleeps = self.machine.rules.suspendable && !matches!(self.machine.rules.idle, IdleRule::Never);
         assert_eq!(self.machine.is_at_rest(), sleeps, "{:?}", self.machine.state);
         assert_eq!(self.runs, !sleeps);
+    }
+
+    /// Who gives back may let in another one.
+    fn all_give_back(&mut self) {
+        while let Some(ticket) = self.leases.keys().next().copied() {
+            self.give_back(ticket);
+        }
     }
 
     /// Time passes, and with it everything that comes by itself.
@@ -353,7 +369,8 @@ impl World {
         match self.chance.below(100) {
             0..30 => self.ask(),
             30..40 => self.one_leaves(),
-            40..55 => self.one_changes(Holding::Active, Holding::Resting),
+            40..47 => self.one_arrives(),
+            47..55 => self.one_changes(Holding::Active, Holding::Resting),
             // Those who are told to end mostly do.
             55..57 => self.one_changes(Holding::Resting, Holding::Active),
             57..65 if !ended => self.one_changes(Holding::Resting, Holding::Active),
@@ -371,11 +388,7 @@ impl World {
             }
             97 if self.chance.below(2) == 0 => self.hear(Event::SuspendOrdered),
             97 => self.hear(Event::InspectOrdered),
-            _ => {
-                for ticket in self.leases.keys().copied().collect::<Vec<_>>() {
-                    self.give_back(ticket);
-                }
-            }
+            _ => self.all_give_back(),
         }
     }
 
@@ -388,7 +401,9 @@ impl World {
                 .millis(40_000)
                 .max(Duration::from_secs(if self.kind { 40 } else { 0 }));
         self.waiters.insert(ticket, deadline);
+        self.asking = Some(ticket);
         self.hear(Event::Asked { ticket, deadline });
+        self.asking = None;
     }
 
     fn one_leaves(&mut self) {
@@ -396,7 +411,12 @@ impl World {
         if let Some(ticket) = self.chance.one_of(&all) {
             self.waiters.remove(&ticket);
             self.seen.left += 1;
-            self.hear(Event::Left { ticket });
+            let until = self.now + self.chance.millis(10_000);
+            let event = match self.chance.percent(30) {
+                true => Event::Detached { ticket, until },
+                false => Event::Left { ticket },
+            };
+            self.hear(event);
         }
     }
 
@@ -410,6 +430,7 @@ impl World {
         let Some(ticket) = self.chance.one_of(&all) else {
             return;
         };
+        self.arrives(ticket);
         let lease = self.leases.get_mut(&ticket).unwrap();
         lease.holding = to;
         let (generation, lost) = (lease.generation, lease.lost);
@@ -422,11 +443,29 @@ impl World {
         });
     }
 
+    fn one_arrives(&mut self) {
+        let all: Vec<_> = self.leases.keys().copied().collect();
+        if let Some(ticket) = self.chance.one_of(&all) {
+            self.arrives(ticket);
+        }
+    }
+
+    /// As the driver says it: before the lease is anything else.
+    fn arrives(&mut self, ticket: Ticket) {
+        let lease = self.leases.get_mut(&ticket).unwrap();
+        let generation = lease.generation;
+        if std::mem::take(&mut lease.arriving) {
+            self.hear(Event::Arrived { generation });
+        }
+    }
+
     fn give_back(&mut self, ticket: Ticket) {
+        self.arrives(ticket);
         let Lease {
             generation,
             holding,
             lost,
+            ..
         } = self.leases.remove(&ticket).unwrap();
         if !lost && holding == Holding::Active {
             self.last_activity = self.now;
@@ -457,6 +496,14 @@ impl World {
             Action::Grant { ticket } => self.granted(ticket),
             Action::Refuse { ticket, refusal } => self.refused(ticket, &refusal),
             Action::Inspect { generation } => self.inspect(generation),
+            Action::LineUp { generation } => {
+                let longest = self.chance.one_of(&[0, 0, 500, 20_000]).unwrap();
+                let at = self.now + self.chance.millis(if self.kind { 500 } else { longest });
+                self.coming
+                    .push((at, Coming::Heard(Event::Called { generation })));
+            }
+            // A call may be on its way all the same, and must be ignored.
+            Action::LeaveLine => self.seen.left_line += 1,
             Action::Start { generation } => self.start(generation),
             Action::Stop { generation } => self.stop(generation),
             Action::Settle { round } => self.settle(round),
@@ -491,11 +538,16 @@ impl World {
             .awake()
             .expect("granted on a compute that is not ready");
         let holding = Holding::Active;
+        let arriving = self.asking != Some(ticket);
+        if arriving && self.leases.values().any(|lease| !lease.lost) {
+            self.seen.let_in += 1;
+        }
         self.leases.insert(
             ticket,
             Lease {
                 generation,
                 holding,
+                arriving,
                 lost: false,
             },
         );
@@ -510,7 +562,7 @@ impl World {
             .expect("answered twice, or never asked");
         match refusal {
             Refusal::Disabled => unreachable!("the driver says that, not the machine"),
-            Refusal::TimedOut => {
+            Refusal::TimedOut(_) => {
                 assert!(
                     deadline <= self.now,
                     "{ticket:?} was sent away before its deadline"
@@ -650,10 +702,28 @@ impl World {
             self.waiters.values().all(|deadline| *deadline >= self.now),
             "somebody waits beyond its deadline"
         );
+        let arriving = self
+            .leases
+            .values()
+            .filter(|lease| !lease.lost && lease.arriving)
+            .count();
+        let is_on_its_way = match &machine.state {
+            State::InLine => true,
+            State::Ready(_) => arriving == machine.rules.logins_at_once,
+            _ => self.under_way.is_some(),
+        };
         assert!(
-            self.waiters.is_empty() || self.under_way.is_some(),
+            self.waiters.is_empty() || is_on_its_way,
             "somebody waits for nothing"
         );
+        assert!(
+            arriving <= machine.rules.logins_at_once,
+            "more log in at once than may"
+        );
+        if matches!(machine.state, State::InLine) {
+            let is_wanted = !self.waiters.is_empty() || machine.wanted_until.is_some();
+            assert!(is_wanted, "it waits for its turn, and nobody wants it to");
+        }
         let expected = match &machine.state {
             State::Inspecting => Some(Operation::Inspect),
             State::Waking { .. } => Some(Operation::Start),
@@ -671,8 +741,9 @@ impl World {
         );
         match machine.leases() {
             Some(leases) => {
-                let held = (self.held(Holding::Active), self.held(Holding::Resting));
-                assert_eq!((leases.active, leases.resting), held, "leases are miscounted");
+                let held = (self.held(Holding::Active), self.held(Holding::Resting), arriving);
+                let counted = (leases.active, leases.resting, leases.arriving);
+                assert_eq!(counted, held, "leases are miscounted");
                 let current = |lease: &Lease| lease.lost || lease.generation == machine.generation;
                 assert!(
                     self.leases.values().all(current),

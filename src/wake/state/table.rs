@@ -19,6 +19,7 @@ fn case(idle: IdleRule) -> Case {
     let rules = Rules {
         idle,
         start_timeout: Duration::from_secs(60),
+        logins_at_once: 2,
         suspendable: true,
         startable: true,
     };
@@ -53,20 +54,37 @@ impl Case {
         self.then(|case| asked(case, ticket))
     }
 
-    fn started(self) -> Self {
-        self.then(|case| Event::Started {
+    fn called(self) -> Self {
+        self.then(|case| Event::Called {
             generation: case.generation(),
         })
     }
 
+    /// Also called before, where that is still to come.
+    fn started(self) -> Self {
+        self.called().then(|case| Event::Started {
+            generation: case.generation(),
+        })
+    }
+
+    /// All of those who were held have logged in; others may come in by that.
+    fn arrived(mut self) -> Self {
+        while self.machine.leases().is_some_and(|leases| leases.arriving > 0) {
+            self = self.then(|case| Event::Arrived {
+                generation: case.generation(),
+            });
+        }
+        self
+    }
+
     fn rested(self) -> Self {
-        self.then(|case| Event::Rested {
+        self.arrived().then(|case| Event::Rested {
             generation: case.generation(),
         })
     }
 
     fn returned(self, holding: Holding) -> Self {
-        self.then(|case| Event::Returned {
+        self.arrived().then(|case| Event::Returned {
             generation: case.generation(),
             holding,
         })
@@ -84,7 +102,7 @@ impl Case {
     }
 
     fn failed(self) -> Self {
-        self.asked(1).then(start_failed)
+        self.asked(1).called().then(start_failed)
     }
 
     fn later(mut self, seconds: u64) -> Self {
@@ -115,16 +133,25 @@ fn time_passed() -> Event {
 }
 
 fn states() -> Vec<(&'static str, Case)> {
-    let emptying = || {
-        ends()
-            .asked(1)
-            .started()
-            .asked(2)
-            .rested()
-            .returned(Holding::Active)
-            .due()
-    };
-    let settling = || keeps().asked(1).started().returned(Holding::Active).due();
+    let all = [before_it_runs(), while_it_takes_logins(), on_the_way_to_sleep()];
+    all.into_iter().flatten().collect()
+}
+
+fn emptying() -> Case {
+    ends()
+        .asked(1)
+        .started()
+        .asked(2)
+        .rested()
+        .returned(Holding::Active)
+        .due()
+}
+
+fn settling() -> Case {
+    keeps().asked(1).started().returned(Holding::Active).due()
+}
+
+fn before_it_runs() -> Vec<(&'static str, Case)> {
     vec![
         ("unknown", keeps()),
         (
@@ -136,17 +163,44 @@ fn states() -> Vec<(&'static str, Case)> {
             keeps().then(|_| Event::InspectOrdered),
         ),
         ("asleep", settling().settled().then(stopped)),
-        ("waking, two wait", keeps().asked(1).asked(2)),
+        ("in line, two wait", keeps().asked(1).asked(2)),
+        (
+            "in line, one has left and wants it woken all the same",
+            keeps().asked(1).then(|case| Event::Detached {
+                ticket: Ticket(1),
+                until: case.now + Duration::from_secs(5),
+            }),
+        ),
+        ("waking, two wait", keeps().asked(1).asked(2).called()),
         (
             "waking, nobody waits",
-            keeps().asked(1).then(|_| Event::Left { ticket: Ticket(1) }),
+            keeps()
+                .asked(1)
+                .called()
+                .then(|_| Event::Left { ticket: Ticket(1) }),
         ),
-        ("waking, closed", keeps().asked(1).then(|_| Event::Closed)),
+        (
+            "waking, closed",
+            keeps().asked(1).called().then(|_| Event::Closed),
+        ),
         (
             "waking, stop ordered",
-            keeps().asked(1).then(|_| Event::StopOrdered),
+            keeps().asked(1).called().then(|_| Event::StopOrdered),
         ),
-        ("ready, one active", keeps().asked(1).started()),
+    ]
+}
+
+fn while_it_takes_logins() -> Vec<(&'static str, Case)> {
+    vec![
+        (
+            "ready, two of those who were held log in, one waits for that",
+            keeps().asked(1).asked(2).asked(3).started(),
+        ),
+        (
+            "ready, one of those who were held logs in",
+            keeps().asked(1).started(),
+        ),
+        ("ready, one active", keeps().asked(1).started().arrived()),
         (
             "ready, one rests and keeps it awake",
             keeps().asked(1).started().rested().later(1000),
@@ -157,24 +211,40 @@ fn states() -> Vec<(&'static str, Case)> {
         ),
         (
             "ready, closed, one active",
-            keeps().asked(1).started().then(|_| Event::Closed),
+            keeps().asked(1).started().arrived().then(|_| Event::Closed),
         ),
+    ]
+}
+
+fn on_the_way_to_sleep() -> Vec<(&'static str, Case)> {
+    vec![
         ("emptying, one rests", emptying()),
         ("settling, nobody rests", settling()),
         ("settling, one rests", emptying().due()),
         (
             "settling, stop ordered, one active",
-            keeps().asked(1).started().then(|_| Event::StopOrdered),
+            keeps().asked(1).started().arrived().then(|_| Event::StopOrdered),
         ),
         ("suspending, nobody waits", settling().settled()),
         ("suspending, one waits", settling().settled().asked(1)),
+        (
+            "suspending, one has left and wants it woken all the same",
+            settling().settled().asked(1).then(|case| Event::Detached {
+                ticket: Ticket(1),
+                until: case.now + Duration::from_secs(5),
+            }),
+        ),
         (
             "suspending, stop ordered",
             settling().settled().then(|_| Event::StopOrdered),
         ),
         (
             "suspending after a start that timed out",
-            keeps().asked(1).then(|_| Event::Left { ticket: Ticket(1) }).due(),
+            keeps()
+                .asked(1)
+                .called()
+                .then(|_| Event::Left { ticket: Ticket(1) })
+                .due(),
         ),
         ("failed, remembered", keeps().failed()),
         ("failed, some time ago", keeps().failed().later(6)),
@@ -190,12 +260,19 @@ fn stopped(case: &Case) -> Event {
 /// Every event; of a lease's events those that its holders can cause.
 fn events(case: &Case) -> Vec<(&'static str, Event)> {
     let generation = case.generation();
-    let old = Generation(99);
     let round = case.machine.round;
     let leases = case.machine.leases();
     let mut events = vec![
         ("asked", asked(case, 9)),
         ("left", Event::Left { ticket: Ticket(1) }),
+        (
+            "detached",
+            Event::Detached {
+                ticket: Ticket(1),
+                until: case.now + Duration::from_secs(5),
+            },
+        ),
+        ("called", Event::Called { generation }),
         ("inspect ordered", Event::InspectOrdered),
         ("found running", Event::FoundRunning { generation }),
         ("found asleep", Event::FoundAsleep { generation }),
@@ -216,6 +293,31 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ("suspend ordered", Event::SuspendOrdered),
         ("closed", Event::Closed),
         ("stop ordered", Event::StopOrdered),
+    ];
+    events.extend(late_events());
+    if leases.is_some_and(|leases| leases.arriving > 0) {
+        events.push(("arrived", Event::Arrived { generation }));
+    }
+    // Who was held says first that it has arrived.
+    if leases.is_some_and(|leases| leases.active > leases.arriving) {
+        events.push(("rested", Event::Rested { generation }));
+        let holding = Holding::Active;
+        events.push(("returned, active", Event::Returned { generation, holding }));
+    }
+    if leases.is_some_and(|leases| leases.resting > 0) {
+        events.push(("resumed", Event::Resumed { generation }));
+        let holding = Holding::Resting;
+        events.push(("returned, resting", Event::Returned { generation, holding }));
+    }
+    events
+}
+
+/// What an older generation, or an older round, has to say.
+fn late_events() -> Vec<(&'static str, Event)> {
+    let old = Generation(99);
+    vec![
+        ("late: called", Event::Called { generation: old }),
+        ("late: arrived", Event::Arrived { generation: old }),
         ("late: started", Event::Started { generation: old }),
         (
             "late: start failed",
@@ -247,22 +349,17 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
                 holding: Holding::Active,
             },
         ),
-    ];
-    if leases.is_some_and(|leases| leases.active > 0) {
-        events.push(("rested", Event::Rested { generation }));
-        let holding = Holding::Active;
-        events.push(("returned, active", Event::Returned { generation, holding }));
-    }
-    if leases.is_some_and(|leases| leases.resting > 0) {
-        events.push(("resumed", Event::Resumed { generation }));
-        let holding = Holding::Resting;
-        events.push(("returned, resting", Event::Returned { generation, holding }));
-    }
-    events
+    ]
 }
 
 fn describe(machine: &Machine, now: Instant) -> String {
-    let leases = |leases: &Leases| format!("{} active, {} resting", leases.active, leases.resting);
+    let leases = |leases: &Leases| {
+        let arriving = match leases.arriving {
+            0 => String::new(),
+            arriving => format!(", {arriving} arriving"),
+        };
+        format!("{} active, {} resting{arriving}", leases.active, leases.resting)
+    };
     let mut text = match &machine.state {
         State::Ready(held) => format!("Ready ({})", leases(held)),
         State::Emptying { leases: held, .. } => format!("Emptying ({})", leases(held)),
@@ -286,6 +383,8 @@ fn describe_action(action: &Action) -> String {
         Action::Grant { ticket } => format!("grant #{}", ticket.0),
         Action::Refuse { ticket, refusal } => format!("refuse #{}: {refusal:?}", ticket.0),
         Action::Inspect { generation } => format!("inspect as {generation}"),
+        Action::LineUp { generation } => format!("line up as {generation}"),
+        Action::LeaveLine => "leave the line".into(),
         Action::Start { generation } => format!("start as {generation}"),
         Action::Stop { generation } => format!("stop {generation}"),
         Action::Settle { round } => format!("settle, round {round}"),

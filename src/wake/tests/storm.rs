@@ -15,6 +15,7 @@ async fn leases_of_many_threads_are_only_held_on_a_compute_that_runs() {
         suspend_after: Some(Duration::ZERO),
         suspend_idle_sessions: true,
         start_timeout: PATIENCE,
+        logins_at_once: 4,
     };
     let compute = Scripted::quick((CLIENTS * LEASES_EACH) as usize);
     let house = Arc::new(build(policy, compute));

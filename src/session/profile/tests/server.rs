@@ -133,6 +133,7 @@ impl Server {
             carried: Carried::of_startup(application_name),
             functions: None,
             unasked: CustomNames::default(),
+            asked: String::new(),
         }
     }
 
@@ -279,6 +280,8 @@ pub(super) struct Client {
     pub(super) functions: Option<FunctionWords>,
     /// Names that Postgres did not tell of when it was asked.
     unasked: CustomNames,
+    /// What Postgres was asked last.
+    pub(super) asked: String,
 }
 
 /// A server session and what pgwake knows of it.
@@ -410,6 +413,7 @@ impl Client {
         };
         let mut query = BytesMut::new();
         question.put(&mut query);
+        self.asked = String::from_utf8(query[5..query.len() - 1].to_vec()).unwrap();
         lent.session.send(&query).await;
         let messages = lent.session.answer().await;
         assert_eq!(&messages.last().unwrap().body[..], b"I");

@@ -1,0 +1,154 @@
+//! What sessions do with an endpoint: ask for leases, leave, work, rest, and give back.
+
+use std::{
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    super::{
+        error::WakeError,
+        idle::Holding,
+        lease::{AwakeLease, Waiting},
+        state::Event,
+        waiting::Ticket,
+    },
+    Driver,
+    inner::{Held, Inner, Verdict},
+};
+use crate::ids::Generation;
+use crate::tenant::quota::ClientPermit;
+
+/// How a lease was held when it was dropped.
+#[derive(Clone, Copy)]
+pub(in crate::wake) struct Dropped {
+    pub(in crate::wake) holding: Holding,
+    /// Its holder never logged in.
+    pub(in crate::wake) was_arriving: bool,
+}
+
+impl Driver {
+    /// Asks for a lease. Where the compute is awake this is a lock, a step and nothing else.
+    pub(in crate::wake) fn ask(
+        self: &Arc<Self>,
+        deadline: Instant,
+        client: Option<&ClientPermit>,
+    ) -> Waiting {
+        self.ask_under(self.lock(), deadline, client)
+    }
+
+    fn ask_under(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        deadline: Instant,
+        client: Option<&ClientPermit>,
+    ) -> Waiting {
+        let now = Instant::now();
+        let place = match inner.charge(client, now) {
+            Ok(place) => place,
+            Err(over) => {
+                drop(inner);
+                return Waiting::answered(self.clone(), Err(WakeError::OverLimit(over)));
+            }
+        };
+        let ticket = inner.next_ticket();
+        match inner.ask(ticket, deadline, now) {
+            Verdict::Granted(awake) => {
+                self.finish(inner);
+                let lease = AwakeLease::warm(self.clone(), awake);
+                Waiting::answered(self.clone(), Ok(lease))
+            }
+            Verdict::Refused(refusal) => {
+                let (wake, others) = (inner.wake, inner.held.len());
+                self.finish(inner);
+                let error = self.error(refusal, Duration::ZERO, wake, others);
+                Waiting::answered(self.clone(), Err(error))
+            }
+            Verdict::Held => {
+                let (sender, answer) = oneshot::channel();
+                inner.held.insert(
+                    ticket,
+                    Held {
+                        since: now,
+                        answer: sender,
+                        _place: place,
+                    },
+                );
+                self.finish(inner);
+                Waiting::held(self.clone(), ticket, answer)
+            }
+        }
+    }
+
+    /// A lease if there is one at once; wakes nothing.
+    pub(in crate::wake) fn lease_now(self: &Arc<Self>, client: &ClientPermit) -> Option<AwakeLease> {
+        let inner = self.lock();
+        let now = Instant::now();
+        inner.machine.awake()?;
+        if inner.machine.would_hold(now) {
+            return None;
+        }
+        self.ask_under(inner, now, Some(client)).now_or_never()?.ok()
+    }
+
+    /// One who waited left, and it is to be woken all the same.
+    pub(in crate::wake) fn detach(self: &Arc<Self>, ticket: Ticket, until: Instant) {
+        self.leave_by(ticket, Event::Detached { ticket, until });
+    }
+
+    /// One who waited left, or has its answer.
+    pub(in crate::wake) fn leave(self: &Arc<Self>, ticket: Ticket) {
+        self.leave_by(ticket, Event::Left { ticket });
+    }
+
+    fn leave_by(self: &Arc<Self>, ticket: Ticket, event: Event) {
+        let mut inner = self.lock();
+        let held = inner.held.remove(&ticket);
+        if held.is_some() {
+            inner.step(event);
+        }
+        self.finish(inner);
+        drop(held);
+    }
+
+    /// A lease is held otherwise from now on.
+    pub(in crate::wake) fn change_holding(self: &Arc<Self>, lease: &AwakeLease, holding: Holding) {
+        let mut inner = self.lock();
+        if lease.replace_holding(holding) == holding {
+            return;
+        }
+        let generation = lease.generation();
+        if lease.take_arrival() {
+            inner.step(Event::Arrived { generation });
+        }
+        inner.step(match holding {
+            Holding::Active => Event::Resumed { generation },
+            Holding::Resting => Event::Rested { generation },
+        });
+        self.finish(inner);
+    }
+
+    /// Whoever holds it has logged in.
+    pub(in crate::wake) fn note_arrival(self: &Arc<Self>, lease: &AwakeLease) {
+        let mut inner = self.lock();
+        if lease.take_arrival() {
+            let generation = lease.generation();
+            inner.step(Event::Arrived { generation });
+        }
+        self.finish(inner);
+    }
+
+    /// A lease was dropped, by one who was still `arriving` or not.
+    pub(in crate::wake) fn take_back(self: &Arc<Self>, generation: Generation, lease: Dropped) {
+        let mut inner = self.lock();
+        if lease.was_arriving {
+            inner.step(Event::Arrived { generation });
+        }
+        let holding = lease.holding;
+        inner.step(Event::Returned { generation, holding });
+        self.finish(inner);
+    }
+}
