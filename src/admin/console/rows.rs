@@ -166,6 +166,11 @@ impl View {
                 limits.wakes_at_once_max,
                 default.wakes_at_once_max,
             ),
+            (
+                "commands_at_once",
+                limits.commands_at_once,
+                default.commands_at_once,
+            ),
         ];
         let number =
             |(key, value, default): (&str, usize, usize)| row(key, value.to_string(), default.to_string());
