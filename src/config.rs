@@ -12,6 +12,7 @@ mod check;
 mod compute;
 mod duration;
 mod file;
+mod listen;
 mod mode;
 mod network;
 mod origin;
@@ -32,8 +33,6 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -47,6 +46,7 @@ pub use compute::{
     CommandCompute, CommandLine, Compute, FixedCompute, ProcessCompute, ServerAddress, ServerTls, Variable,
 };
 pub use duration::{DurationError, DurationText, parse_duration};
+pub use listen::{DefaultEndpoint, Listen, ListenAddress, ListenTls};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
 pub use problem::{Place, Problem, Problems};
@@ -126,59 +126,6 @@ impl Config {
     pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(name)
     }
-}
-
-/// One address to listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    /// TCP or Unix socket.
-    pub address: ListenAddress,
-    /// What is asked of clients. A Unix socket is never refused for lack of TLS.
-    pub tls: ListenTls,
-    /// The endpoint of clients that name none.
-    pub default_endpoint: Option<DefaultEndpoint>,
-    /// Who sends a PROXY header ahead of each client: load balancers.
-    pub proxies: Vec<Network>,
-    /// Permissions of a Unix socket; `None`: what the umask leaves.
-    pub mode: Option<u32>,
-}
-
-/// The endpoint of clients that name none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DefaultEndpoint {
-    /// Its name.
-    pub name: EndpointName,
-    /// Transaction pooling where it was written as `<endpoint>-pooler`; `None`: the endpoint's own mode.
-    pub pooling: Option<PoolMode>,
-}
-
-impl fmt::Display for DefaultEndpoint {
-    /// As it is written.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix = match self.pooling {
-            Some(PoolMode::Transaction) => POOLER_SUFFIX,
-            Some(PoolMode::Session) | None => "",
-        };
-        write!(f, "{}{suffix}", self.name)
-    }
-}
-
-/// A TCP address or the path of a Unix socket (`….s.PGSQL.5432` for libpq to find it).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// IPv4 or IPv6; port 0 lets the system choose.
-    Tcp(SocketAddr),
-    /// Made at start, removed at the end.
-    Unix(PathBuf),
-}
-
-/// Whether a TCP client must speak TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenTls {
-    /// Plaintext is refused with 08004.
-    Required,
-    /// Plaintext is allowed; TLS is answered where the client asks for it.
-    Optional,
 }
 
 /// A PEM chain, leaf first, and its private key.

@@ -229,7 +229,7 @@ async fn what_postgres_says_to_a_login_reaches_the_client_whole() {
     let missing = missing.as_db_error().unwrap();
     assert_eq!(missing.code(), &SqlState::UNDEFINED_DATABASE);
     assert_eq!(missing.message(), "database \"nowhere\" does not exist");
-    let lines = logs::access_lines("server-full", 10).await;
+    let lines = logs::access_lines("server-full", 9).await;
     let told = |code: &str| lines.iter().any(|line| line.field("sqlstate") == code);
     assert!(told("53300") && told("3D000"), "{lines:?}");
 }

@@ -29,8 +29,8 @@ fn waiting_for_a_turn(gateway: &Gateway) -> usize {
 
 #[tokio::test]
 async fn one_tenants_sleeping_crowd_does_not_keep_anothers_one_waiting() {
-    let crowd: Vec<_> = (0..8).map(|number| format!("turns-crowd-{number}")).collect();
-    const ALONE: &str = "turns-alone";
+    let crowd: Vec<_> = (0..8).map(|number| format!("in-line-crowd-{number}")).collect();
+    const ALONE: &str = "in-line-alone";
     let setup = Setup::new().limit("wakes_at_once_max = 1");
     let mut gate = Gate::new(setup.path());
     gate.close();
@@ -51,12 +51,12 @@ async fn one_tenants_sleeping_crowd_does_not_keep_anothers_one_waiting() {
         waiting_for_a_turn(&gateway) == crowd.len()
     })
     .await;
-    assert_eq!(woken("turns-").len(), 1);
+    assert_eq!(woken("in-line-").len(), 1);
 
     gate.open();
     join_all(clients.iter_mut().map(|client| client.until(b'Z'))).await;
 
-    let order = woken("turns-");
+    let order = woken("in-line-");
     let place = order.iter().position(|name| name == ALONE).unwrap();
     // One is being started, and a second's worth of starts is what the crowd may spend before: four, as long as nobody
     // knows how long they take.
