@@ -33,7 +33,7 @@ fn resident(pid: u32) -> u64 {
 #[tokio::test]
 async fn clients_that_are_held_cost_little_memory_and_leave_nothing_behind() {
     let count: usize = std::env::var("PGWAKE_HELD").map_or(300, |count| count.parse().unwrap());
-    let setup = Setup::new();
+    let setup = Setup::new().limit("clients_max = 100000");
     let mut gate = Gate::new(setup.path());
     gate.close();
     let setup = setup.gated(ENDPOINT, &gate, "hold_timeout = \"30m\"\nstart_timeout = \"30m\"");
