@@ -1,7 +1,7 @@
 //! What clients cost that are held on one endpoint: the memory of a pgwake in a process of its own.
 //!
-//! It prints the figure. `PGWAKE_HELD=10000 cargo test --release --test main waking::memory -- --nocapture` is what
-//! config/README.md says; the bound that fails is far above it, for builds that are not optimised.
+//! It prints the figure. `PGWAKE_HELD=9900 cargo test --test main waking::memory -- --nocapture` is what config/README.md
+//! says; the bound that fails is far above it.
 
 use std::fs;
 
