@@ -205,6 +205,8 @@ pub struct Endpoint {
     pub client_certificates: Option<ClientCertificates>,
     /// How long without an open turn until the compute is suspended; `None`: never.
     pub suspend_after: Option<Duration>,
+    /// How long it stays awake after a wake.
+    pub awake_min: Duration,
     /// Whether idle sessions are ended (57P05) so that the compute can be suspended.
     pub suspend_idle_sessions: bool,
     /// How long a client is held while the compute wakes.

@@ -30,7 +30,7 @@ pub use login::LoginError;
 pub(crate) use login::{Login, Privacy};
 pub use rights::{ConnectPermit, Permit, Slot};
 pub use roles::{RolesError, read_roles};
-pub use server_session::{Identity, ServerSession, connect};
+pub use server_session::{Freshness, Identity, ServerSession, Way, connect};
 pub use session::{Fresh, PooledSession};
 
 #[cfg(test)]

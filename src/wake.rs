@@ -26,6 +26,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
+    backoff::Backoff,
     error::{WakeError, WakeId},
     figures::{ComputeState, SuspendOrder, WakeEvent, WakeFigures},
     lease::{AwakeLease, LeaseSignal, Waiting},
@@ -48,6 +49,8 @@ pub struct Policy {
     pub suspend_after: Option<Duration>,
     /// Whether idle sessions are ended so that it can be suspended.
     pub suspend_idle_sessions: bool,
+    /// How long it stays awake after a wake, also where nobody needs it any more.
+    pub awake_min: Duration,
     /// How long a start may take in all, from when its turn has come.
     pub start_timeout: Duration,
     /// How many of those who were held log in at once.

@@ -1,13 +1,13 @@
 //! Looks at everything for those who collect metrics.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use super::{View, process};
 use crate::config::{Endpoint, PoolMode};
 use crate::ids::EndpointName;
 use crate::metrics::{EndpointReading, PoolReading, Reading, Whose};
 use crate::pool::{CloseReason, PoolFigures};
-use crate::session::roster::Doing;
+use crate::session::roster::{Doing, Listed};
 
 /// The clients of an endpoint.
 #[derive(Debug, Default, Clone)]
@@ -23,6 +23,43 @@ pub(super) struct Clients {
     pub(super) pinned: usize,
     /// By reason.
     pins: HashMap<&'static str, usize>,
+    /// Of those who are pinned, one that an operator can look for: the first by session, and what pins it.
+    pub(super) pinned_first: Option<(Named, String)>,
+    /// The same of those who are idle.
+    pub(super) idle_first: Option<Named>,
+}
+
+/// A client, by a name that an operator can look for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Named {
+    session: String,
+    application: String,
+}
+
+impl Named {
+    fn of(listed: &Listed) -> Self {
+        Self {
+            session: listed.who.id.to_string(),
+            application: listed.who.application.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.application.as_str() {
+            "" => write!(f, "session {}", self.session),
+            application => write!(f, "application {application:?}"),
+        }
+    }
+}
+
+/// Keeps the first.
+fn note<T: Ord>(first: &mut Option<T>, next: T) {
+    *first = Some(match first.take() {
+        Some(first) => first.min(next),
+        None => next,
+    });
 }
 
 impl Clients {
@@ -42,11 +79,17 @@ impl View {
             match listed.doing().0 {
                 Doing::Waiting => clients.waiting += 1,
                 Doing::Active => clients.active += 1,
-                Doing::Idle => clients.idle += 1,
+                Doing::Idle => {
+                    clients.idle += 1;
+                    note(&mut clients.idle_first, Named::of(&listed));
+                }
                 Doing::Parked => clients.parked += 1,
             }
             let pins = listed.pins();
             clients.pinned += usize::from(!pins.is_empty());
+            if !pins.is_empty() {
+                note(&mut clients.pinned_first, (Named::of(&listed), pins.join(", ")));
+            }
             for pin in pins {
                 *clients.pins.entry(pin).or_default() += 1;
             }

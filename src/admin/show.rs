@@ -195,6 +195,8 @@ impl View {
             "coalesced_wakes": figures.joined,
             "awake_ms": milliseconds(figures.awake),
             "failure": figures.failure.as_deref(),
+            "failures_in_a_row": figures.backoff.map_or(0, |backoff| backoff.in_a_row),
+            "retry_in_ms": figures.backoff.map(|backoff| milliseconds(backoff.again_in)),
         }))
     }
 
@@ -270,10 +272,14 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
         1 => format!("one {one}"),
         count => format!("{count} {many}"),
     };
-    let pins = match clients.pinned {
-        0 => String::new(),
-        pinned => format!(", {pinned} of them pinned"),
+    let pins = match &clients.pinned_first {
+        None => String::new(),
+        Some((who, pins)) => format!(", {} of them pinned: {pins} by {who}", clients.pinned),
     };
+    let idle = clients
+        .idle_first
+        .as_ref()
+        .map_or_else(String::new, |who| format!(": {who}"));
     match figures.state {
         _ if figures.is_disabled => "disabled by an operator".to_owned(),
         ComputeState::Unknown | ComputeState::Inspecting => "nobody knows yet whether it runs".to_owned(),
@@ -297,11 +303,13 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
             "it is a server that pgwake does not stop".to_owned()
         }
         ComputeState::Awake if figures.suspend_after.is_none() => "suspend_after is \"never\"".to_owned(),
-        ComputeState::Awake if figures.suspends_at.is_none() => counted(
-            figures.resting,
-            "idle session keeps it awake",
-            "idle sessions keep it awake",
-        ),
+        ComputeState::Awake if figures.suspends_at.is_none() => {
+            counted(
+                figures.resting,
+                "idle session keeps it awake",
+                "idle sessions keep it awake",
+            ) + &idle
+        }
         ComputeState::Awake => "it is suspended soon unless somebody comes".to_owned(),
     }
 }

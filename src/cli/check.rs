@@ -219,6 +219,7 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         .suspend_after
         .map_or("\"never\"".to_owned(), |d| quoted(DurationText(d)));
     add("suspend_after", suspend_after);
+    add("awake_min", quoted(DurationText(endpoint.awake_min)));
     add(
         "suspend_idle_sessions",
         endpoint.suspend_idle_sessions.to_string(),

@@ -27,6 +27,8 @@ pub(crate) const SUSPEND_IDLE_SESSIONS: bool = false;
 pub(crate) const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
 /// `start_timeout`
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// `awake_min`
+pub(super) const AWAKE_MIN: Duration = Duration::ZERO;
 /// `stop_timeout`
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// `compute.status_timeout`: systemctl, docker and the like answer at once; one that hangs holds up its endpoint alone.

@@ -161,6 +161,8 @@ table! {
     Inherited {
         /// Without an open turn until the compute is suspended.
         suspend_after: SuspendAfter,
+        /// From a wake until it may be suspended.
+        awake_min: Duration,
         /// Whether idle sessions are ended for that.
         suspend_idle_sessions: bool,
         /// How long a client is held.

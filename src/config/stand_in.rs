@@ -23,6 +23,7 @@ impl Endpoint {
             tokens: None,
             client_certificates: None,
             suspend_after: None,
+            awake_min: built_in::AWAKE_MIN,
             suspend_idle_sessions: false,
             hold_timeout: built_in::HOLD_TIMEOUT,
             start_timeout: built_in::START_TIMEOUT,

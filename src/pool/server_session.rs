@@ -3,17 +3,24 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::login::{Login, LoginError, Privacy};
 use crate::auth::Credential;
 use crate::compute::Address;
-use crate::tls::{SocketSettings, Stream, dial};
+use crate::config::ServerAddress;
+use crate::tls::{DialError, SocketSettings, Stream, dial};
 use crate::wire::message::{Message, take_message};
 use crate::wire::reply::{LOGIN_MESSAGE_BYTES_MAX, error_fields};
 use crate::wire::say;
 use crate::wire::startup::{CANCEL_SECRET_BYTES_MAX, CancelKey};
 use crate::wire::{WireError, cursor::Cursor};
+
+/// A server that has moved leaves an address at which often nobody answers. Over a Unix socket the system knows at once.
+const STALE_DIAL_MAX: Duration = Duration::from_secs(1);
 
 /// Longest greeting (ParameterStatus and notices) that is taken from a server.
 const GREETING_BYTES_MAX: usize = 256 * 1024;
@@ -44,6 +51,24 @@ pub struct Identity<'a> {
     pub parameters: &'a [(Bytes, Bytes)],
 }
 
+/// What is known of an address beside what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Where its server has just come up, or always is.
+    Fresh,
+    /// A server was there some time ago, and a wake would find where it is now.
+    MayBeStale,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    /// Of connections over TCP.
+    pub sockets: &'a SocketSettings,
+    /// Whether it is worth waiting for.
+    pub freshness: Freshness,
+}
+
 /// Dials and logs in. Not cancel safe: dropping it closes the connection.
 ///
 /// # Errors
@@ -51,9 +76,19 @@ pub struct Identity<'a> {
 pub async fn connect(
     address: &Address,
     identity: Identity<'_>,
-    sockets: &SocketSettings,
+    way: Way<'_>,
 ) -> Result<ServerSession, LoginError> {
-    let dialed = dial(&address.server, &address.tls, sockets).await?;
+    let dialing = dial(&address.server, &address.tls, way.sockets);
+    let dialed = match (way.freshness, &address.server) {
+        (Freshness::MayBeStale, ServerAddress::Tcp { host, port }) => {
+            let late = |_| DialError::Connect {
+                server: format!("{host}:{port}"),
+                source: std::io::ErrorKind::TimedOut.into(),
+            };
+            timeout(STALE_DIAL_MAX, dialing).await.map_err(late)??
+        }
+        _ => dialing.await?,
+    };
     address.check_server(&dialed.stream)?;
     let mut conversation = Conversation {
         stream: dialed.stream,
@@ -85,6 +120,16 @@ pub async fn connect(
     }
 }
 
+impl<'a> Way<'a> {
+    /// To a server that has just come up, or always is there.
+    pub fn fresh(sockets: &'a SocketSettings) -> Self {
+        Self {
+            sockets,
+            freshness: Freshness::Fresh,
+        }
+    }
+}
+
 impl ServerSession {
     /// Says Terminate and closes. Cancel safe.
     pub async fn close(mut self) {
@@ -93,7 +138,7 @@ impl ServerSession {
             self.stream.shutdown().await
         };
         // A server that does not take it sees the connection close all the same.
-        let _ = tokio::time::timeout(TERMINATE_TIMEOUT, goodbye).await;
+        let _ = timeout(TERMINATE_TIMEOUT, goodbye).await;
     }
 }
 
@@ -189,7 +234,7 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
-    use crate::config::{Limits, ServerAddress, ServerTls};
+    use crate::config::{Limits, ServerTls};
     use crate::error::{ClientError, SqlState};
 
     /// What a listener of our own user is sent, and what comes of it, where a server of user `uid` is expected.
@@ -213,7 +258,8 @@ mod tests {
             stream.read(&mut [0; 64]).await.unwrap()
         };
         let sockets = SocketSettings::from(&Limits::default());
-        let (received, session) = tokio::join!(received, connect(&address, identity, &sockets));
+        let way = Way::fresh(&sockets);
+        let (received, session) = tokio::join!(received, connect(&address, identity, way));
         (received, session.unwrap_err())
     }
 
@@ -230,5 +276,45 @@ mod tests {
         let (received, error) = login_where_expected(|ours| ours).await;
         assert!(received > 0);
         assert!(matches!(error, LoginError::Wire(_)), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_may_be_stale_is_given_up_after_a_second() {
+        // A listener whose queue is full: what asks for more is not answered.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let at = listener.local_addr().unwrap();
+        let _first = std::net::TcpStream::connect(at).unwrap();
+        let address = Address {
+            server: ServerAddress::Tcp {
+                host: at.ip().to_string(),
+                port: at.port(),
+            },
+            tls: ServerTls::Disable,
+            server_uid: None,
+        };
+        let identity = Identity {
+            role: "postgres",
+            credential: None,
+            parameters: &[],
+        };
+        let sockets = SocketSettings::from(&Limits::default());
+        for freshness in [Freshness::MayBeStale, Freshness::Fresh] {
+            let way = Way {
+                sockets: &sockets,
+                freshness,
+            };
+            let began = tokio::time::Instant::now();
+            let connected = timeout(Duration::from_secs(5), connect(&address, identity, way)).await;
+            match freshness {
+                Freshness::MayBeStale => {
+                    let error = connected.unwrap().unwrap_err();
+                    assert!(error.is_unreachable(), "{error}");
+                    assert_eq!(began.elapsed(), STALE_DIAL_MAX);
+                }
+                Freshness::Fresh => assert!(connected.is_err(), "it is waited for"),
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     record::{SessionRecord, Step},
 };
 use crate::auth::Authenticated;
-use crate::pool::{Identity, LoginError, ServerSession, connect};
+use crate::pool::{Freshness, Identity, LoginError, ServerSession, Way, connect};
 use crate::tenant::quota::{ClientPermit, OverLimit, Permit};
 use crate::wake::{AwakeLease, WakeError};
 
@@ -54,6 +54,19 @@ impl From<HoldEnd> for CheckoutError {
             HoldEnd::Terminated => SessionError::Terminated,
             HoldEnd::ShutDown | HoldEnd::Cancelled => SessionError::ShuttingDownBefore,
         })
+    }
+}
+
+impl House {
+    /// How a lease's address is reached.
+    pub(super) fn way(&self, lease: &AwakeLease) -> Way<'_> {
+        Way {
+            sockets: &self.sockets,
+            freshness: match lease.may_be_stale() {
+                true => Freshness::MayBeStale,
+                false => Freshness::Fresh,
+            },
+        }
     }
 }
 
@@ -112,7 +125,7 @@ impl Checkout<'_> {
         loop {
             let connecting = timeout(
                 self.house.limits.load().connect_timeout,
-                connect(lease.address(), identity, &self.house.sockets),
+                connect(lease.address(), identity, self.house.way(lease)),
             );
             match held.wait(Box::pin(connecting), what).await? {
                 Ok(Ok(session)) => return Ok(session),

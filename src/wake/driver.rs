@@ -114,6 +114,11 @@ impl Driver {
         self.apply(Event::Unreachable { generation });
     }
 
+    /// Whether a wake may help where nobody answers.
+    pub(super) fn can_be_woken(&self) -> bool {
+        self.compute.can_suspend()
+    }
+
     /// Where it is reached, if it takes logins.
     pub(super) fn awake(&self) -> Option<(Address, Generation)> {
         let inner = self.lock();
@@ -306,10 +311,11 @@ impl Driver {
                 waited,
                 wake,
             },
-            Refusal::Failed(reason) => WakeError::Failed {
+            Refusal::Failed(reason, backoff) => WakeError::Failed {
                 endpoint,
                 reason,
                 wake,
+                backoff,
             },
             Refusal::Disabled => WakeError::Disabled { endpoint },
             Refusal::Closed if self.is_removed.load(Ordering::Acquire) => WakeError::Removed(endpoint),
@@ -335,6 +341,7 @@ fn rules(policy: Policy, compute: &dyn Compute) -> Rules {
     Rules {
         idle,
         start_timeout: policy.start_timeout,
+        awake_min: policy.awake_min,
         logins_at_once: policy.logins_at_once,
         suspendable: compute.can_suspend(),
         startable: compute.can_start(),

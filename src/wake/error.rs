@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
+use super::backoff::Backoff;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 use crate::tenant::quota::OverLimit;
@@ -60,6 +61,8 @@ pub enum WakeError {
         reason: Arc<str>,
         /// The wake that failed.
         wake: Option<WakeId>,
+        /// When it may be started again.
+        backoff: Backoff,
     },
     /// It would be one wake, or one awake compute, too many.
     #[error(transparent)]
@@ -94,7 +97,15 @@ impl ClientError for WakeError {
     fn detail(&self) -> Option<Cow<'static, str>> {
         let (text, wake) = match self {
             Self::TimedOut { waited, wake, .. } => (format!("waited {:.1} s", waited.as_secs_f64()), wake),
-            Self::Failed { reason, wake, .. } => (reason.to_string(), wake),
+            Self::Failed {
+                reason,
+                wake,
+                backoff,
+                ..
+            } => {
+                let wake = wake.map_or_else(String::new, |wake| format!(" (wake {wake})"));
+                return Some(format!("{reason}{wake}; {}", not_started(*backoff)).into());
+            }
             Self::InLine {
                 waited,
                 others,
@@ -126,8 +137,9 @@ impl ClientError for WakeError {
                 let seconds = waited.as_secs_f64().round();
                 format!("try again; raise connect_timeout above {seconds}").into()
             }
-            Self::Failed { .. } => {
-                "try again in a few seconds; the operator's log says more under this wake".into()
+            Self::Failed { backoff, .. } => {
+                let seconds = backoff.again_in.as_secs_f64().ceil().max(1.0);
+                format!("try again in {seconds} s; the operator's log says more under this wake").into()
             }
             Self::OverLimit(over) => return over.hint(),
             Self::Removed(_) => return None,
@@ -148,6 +160,10 @@ impl ClientError for WakeError {
     #[cfg(test)]
     fn examples() -> Vec<Self> {
         let endpoint = EndpointName::parse("demo-main").expect("it is a name");
+        let backoff = Backoff {
+            in_a_row: 3,
+            again_in: Duration::from_millis(1800),
+        };
         let (waited, wake, reason) = (
             Duration::from_secs(30),
             Some(WakeId(7)),
@@ -157,12 +173,21 @@ impl ClientError for WakeError {
             Self::TimedOut { .. } => [Self::TimedOut { endpoint: endpoint.clone(), waited, wake }],
             Self::InLine { .. } => [Self::InLine { endpoint: endpoint.clone(), waited, others: 92, at_once_max: 8 }],
             Self::LoggingIn { .. } => [Self::LoggingIn { endpoint: endpoint.clone(), waited, others: 3 }],
-            Self::Failed { .. } => [Self::Failed { endpoint: endpoint.clone(), reason: Arc::clone(&reason), wake }],
+            Self::Failed { .. } => [Self::Failed { endpoint: endpoint.clone(), reason: Arc::clone(&reason), wake, backoff }],
             Self::OverLimit(_) => OverLimit::examples().into_iter().map(Self::OverLimit),
             Self::Removed(_) => [Self::Removed(endpoint.clone())],
             Self::Disabled { .. } => [Self::Disabled { endpoint: endpoint.clone() }],
             Self::ShuttingDown => [Self::ShuttingDown],
         }
+    }
+}
+
+/// For how long, and after what.
+fn not_started(backoff: Backoff) -> String {
+    let seconds = backoff.again_in.as_secs_f64();
+    match backoff.in_a_row {
+        1 => format!("not started again for {seconds:.1} s"),
+        failures => format!("after {failures} failures in a row not started again for {seconds:.1} s"),
     }
 }
 
@@ -222,14 +247,41 @@ mod tests {
         let error = WakeError::Failed {
             endpoint: acme(),
             reason: "the disk is full".into(),
-            wake: None,
+            wake: Some(WakeId(0x7f3a_0001)),
+            backoff: Backoff {
+                in_a_row: 1,
+                again_in: Duration::from_millis(487),
+            },
         };
         assert_eq!(error.sqlstate(), SqlState("57P03"));
         assert_eq!(
             error.message(),
             "compute for endpoint \"acme-main\" could not be started"
         );
-        assert_eq!(error.detail().unwrap(), "the disk is full");
+        assert_eq!(
+            error.detail().unwrap(),
+            "the disk is full (wake 7f3a0001); not started again for 0.5 s"
+        );
+        assert!(error.hint().unwrap().starts_with("try again in 1 s;"));
         assert_eq!(error.fault(), Fault::Compute);
+    }
+
+    #[test]
+    fn failures_in_a_row_are_told_with_when_the_next_start_may_be() {
+        let backoff = Backoff {
+            in_a_row: 4,
+            again_in: Duration::from_millis(3412),
+        };
+        let error = WakeError::Failed {
+            endpoint: acme(),
+            reason: "the disk is full".into(),
+            wake: None,
+            backoff,
+        };
+        assert_eq!(
+            error.detail().unwrap(),
+            "the disk is full; after 4 failures in a row not started again for 3.4 s"
+        );
+        assert!(error.hint().unwrap().starts_with("try again in 4 s;"));
     }
 }

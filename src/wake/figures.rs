@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::error::WakeId;
+use super::{backoff::Backoff, error::WakeId};
 
 /// Where a compute is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,8 @@ pub struct WakeFigures {
     pub wake: Option<WakeId>,
     /// Why the last start failed; nothing once another has succeeded.
     pub failure: Option<Arc<str>>,
+    /// How many starts in a row failed, and when the next one may be tried.
+    pub backoff: Option<Backoff>,
 }
 
 /// Something happened to a compute.

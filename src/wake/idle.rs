@@ -43,6 +43,8 @@ pub(super) struct Leases {
     pub(super) resting: usize,
     /// Of those who were held: how many have not logged in yet.
     pub(super) arriving: usize,
+    /// When it began to take logins.
+    since: Instant,
     last_activity: Instant,
 }
 
@@ -53,6 +55,7 @@ impl Leases {
             active: 0,
             resting: 0,
             arriving: 0,
+            since: now,
             last_activity: now,
         }
     }
@@ -100,8 +103,8 @@ impl Leases {
         }
     }
 
-    /// When these leases alone would let it be suspended.
-    pub(super) fn suspend_at(&self, rule: IdleRule) -> Option<Instant> {
+    /// When these leases alone would let it be suspended; it stays awake for `awake_min` in any case.
+    pub(super) fn suspend_at(&self, rule: IdleRule, awake_min: Duration) -> Option<Instant> {
         let after = match rule {
             IdleRule::KeptByResting(after) if self.resting == 0 => after,
             IdleRule::EndsResting(after) => after,
@@ -110,6 +113,7 @@ impl Leases {
         if self.active > 0 {
             return None;
         }
-        self.last_activity.checked_add(after)
+        let idle = self.last_activity.checked_add(after)?;
+        Some(idle.max(self.since.checked_add(awake_min)?))
     }
 }

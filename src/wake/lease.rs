@@ -94,6 +94,11 @@ impl AwakeLease {
         self.was_cold
     }
 
+    /// Whether its address is one that has been good, of a compute that a wake may find somewhere else.
+    pub fn may_be_stale(&self) -> bool {
+        !self.was_cold && self.driver.can_be_woken()
+    }
+
     /// Its holder has logged in, or needs no login: the next one who is held may. Without this call it is said by the
     /// first rest, or the end, of the lease.
     pub fn arrived(&self) {

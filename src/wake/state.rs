@@ -38,6 +38,7 @@ mod clients;
 mod computes;
 mod event;
 mod in_line;
+mod passing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,9 +47,8 @@ use tokio::time::Instant;
 pub(super) use self::event::{Action, Event, Refusal, Stage};
 
 use super::{
-    backoff::{Failure, Jitter},
+    backoff::{Backoff, Failure, Lives},
     idle::{IdleRule, Leases},
-    lease::LeaseSignal,
     waiting::WaitingRoom,
 };
 use crate::ids::Generation;
@@ -61,6 +61,8 @@ pub(super) const EMPTYING_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Rules {
     pub(super) idle: IdleRule,
     pub(super) start_timeout: Duration,
+    /// How long it stays awake, whatever happens or does not.
+    pub(super) awake_min: Duration,
     /// How many of those who were held log in at once.
     pub(super) logins_at_once: usize,
     /// Whether it can be stopped at all.
@@ -115,6 +117,7 @@ pub(super) struct Machine {
     /// Until when it is to be woken although nobody waits.
     wanted_until: Option<Instant>,
     failure: Option<Failure>,
+    lives: Lives,
     door: Door,
     actions: Vec<Action>,
 }
@@ -130,6 +133,7 @@ impl Machine {
             waiting: WaitingRoom::default(),
             wanted_until: None,
             failure: None,
+            lives: Lives::default(),
             door: Door::Open,
             actions: Vec::new(),
         }
@@ -161,7 +165,11 @@ impl Machine {
                 reason,
                 jitter,
             } => self.start_failed(generation, reason, jitter, now),
-            Event::Died { generation, reason } => self.died(generation, reason),
+            Event::Died {
+                generation,
+                reason,
+                jitter,
+            } => self.died(generation, &reason, jitter, now),
             Event::Unreachable { generation } => self.unreachable(generation),
             Event::Settled { round } => self.settled(round),
             Event::Stopped { generation } => self.stopped(generation),
@@ -178,7 +186,7 @@ impl Machine {
     pub(super) fn due(&self) -> Option<Instant> {
         let state = match &self.state {
             State::Waking { until } | State::Emptying { until, .. } => Some(*until),
-            State::Ready(leases) => leases.suspend_at(self.idle_rule()),
+            State::Ready(_) => self.suspends_at(),
             State::Inspecting | State::InLine | State::Suspending => self.wanted_until,
             _ => None,
         };
@@ -223,7 +231,7 @@ impl Machine {
 
     fn is_known_to_fail(&self, now: Instant) -> bool {
         let failure = self.failure.as_ref();
-        failure.is_some_and(|failure| failure.reason_at(now).is_some())
+        failure.is_some_and(|failure| failure.is_recent(now))
     }
 
     /// Whether a compute that came up under this generation is the one that is waited for.
@@ -236,6 +244,11 @@ impl Machine {
         self.failure.as_ref().map(|failure| failure.reason().clone())
     }
 
+    /// How many starts in a row have failed, and when the next one may be tried.
+    pub(super) fn backoff(&self, now: Instant) -> Option<Backoff> {
+        self.failure.as_ref().map(|failure| failure.backoff(now))
+    }
+
     /// What does not change.
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
@@ -244,7 +257,7 @@ impl Machine {
     /// When it is suspended if nothing happens before.
     pub(super) fn suspends_at(&self) -> Option<Instant> {
         match &self.state {
-            State::Ready(leases) => leases.suspend_at(self.idle_rule()),
+            State::Ready(leases) => leases.suspend_at(self.idle_rule(), self.rules.awake_min),
             _ => None,
         }
     }
@@ -283,109 +296,6 @@ impl Machine {
             self.rules.idle
         } else {
             IdleRule::Never
-        }
-    }
-}
-
-/// What time and the end of the process do.
-impl Machine {
-    fn time_passed(&mut self, jitter: Jitter, now: Instant) {
-        while let Some(ticket) = self.waiting.take_expired(now) {
-            let refusal = Refusal::TimedOut(self.stage());
-            self.act(Action::Refuse { ticket, refusal });
-        }
-        match self.state {
-            State::Waking { until } if until <= now => {
-                let seconds = self.rules.start_timeout.as_secs_f64();
-                self.fail(
-                    format!("it was not ready after {seconds:.1} s").into(),
-                    jitter,
-                    now,
-                );
-                self.stop();
-            }
-            State::Ready(leases) if leases.suspend_at(self.idle_rule()).is_some_and(|at| at <= now) => {
-                self.empty(leases, now);
-            }
-            State::Emptying { leases, until } if until <= now => self.settle(leases),
-            _ => self.leave_line_if_unwanted(now),
-        }
-    }
-
-    fn stage(&self) -> Stage {
-        match self.state {
-            State::InLine => Stage::InLine,
-            State::Ready(_) => Stage::LoggingIn,
-            _ => Stage::Starting,
-        }
-    }
-
-    fn suspend_ordered(&mut self, now: Instant) {
-        if let State::Ready(leases) = self.state
-            && leases.active == 0
-            && self.rules.suspendable
-            && self.door == Door::Open
-        {
-            self.empty(leases, now);
-        }
-    }
-
-    fn empty(&mut self, leases: Leases, now: Instant) {
-        if leases.resting == 0 {
-            return self.settle(leases);
-        }
-        let until = now + EMPTYING_MAX;
-        self.state = State::Emptying { leases, until };
-        self.act(Action::Signal(LeaseSignal::EndIfIdle));
-    }
-
-    fn settle(&mut self, leases: Leases) {
-        self.round += 1;
-        let round = self.round;
-        self.state = State::Settling { leases, round };
-        self.act(Action::Settle { round });
-    }
-
-    fn settled(&mut self, round: u64) {
-        if matches!(self.state, State::Settling { round: current, .. } if current == round) {
-            self.lose("the compute was suspended");
-            self.stop();
-        }
-    }
-
-    fn lose(&mut self, reason: &str) {
-        self.act(Action::Signal(LeaseSignal::Lost(reason.into())));
-    }
-
-    fn close(&mut self, door: Door) {
-        self.door = door;
-        self.wanted_until = None;
-        self.refuse_all(&Refusal::Closed);
-        if matches!(self.state, State::InLine) {
-            self.leave_line();
-        }
-    }
-
-    fn stop_ordered(&mut self) {
-        self.close(Door::StopOrdered);
-        match self.state {
-            State::Ready(leases) | State::Emptying { leases, .. } if self.rules.suspendable => {
-                self.settle(leases)
-            }
-            State::Ready(_) => self.end_now(),
-            // A start may take long, and nobody waits for it any more.
-            State::Waking { .. } if self.rules.startable => self.stop(),
-            _ => (),
-        }
-    }
-
-    /// The end of a compute that nobody uses any more.
-    fn end_now(&mut self) {
-        self.lose("pgwake is shutting down");
-        if self.rules.suspendable {
-            self.stop();
-        } else {
-            self.state = State::Asleep;
         }
     }
 }

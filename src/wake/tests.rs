@@ -29,6 +29,7 @@ fn policy() -> Policy {
     Policy {
         suspend_after: Some(IDLE),
         suspend_idle_sessions: false,
+        awake_min: Duration::ZERO,
         start_timeout: 60 * SECOND,
         logins_at_once: 4,
     }
@@ -237,6 +238,30 @@ async fn idle_compute_is_suspended_and_the_next_lease_wakes_it_again() {
     let lease = house.lease().await;
     assert_eq!((lease.generation(), house.starts()), (Generation(2), 2));
     assert_eq!(house.heard(), ["ready 1", "before suspend", "ready 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn compute_stays_awake_for_its_least_time_and_no_longer() {
+    let policy = Policy {
+        awake_min: 3 * IDLE,
+        ..policy()
+    };
+    let house = build(policy, Scripted::new());
+    let began = Instant::now();
+    drop(house.lease().await);
+    let suspends_at = house.wakes.figures(&house.name).unwrap().suspends_at;
+    assert_eq!(suspends_at, Some(began + START + 3 * IDLE));
+    sleep(3 * IDLE).await;
+    assert!(house.runs());
+    house.asleep().await;
+    assert!(began.elapsed() < 3 * IDLE + SECOND);
+    drop(house.lease().await);
+    assert_eq!(
+        house.wakes.suspend(&house.name),
+        SuspendOrder::Begun,
+        "an order is an order"
+    );
+    house.asleep().await;
 }
 
 #[tokio::test(start_paused = true)]

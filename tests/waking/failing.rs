@@ -86,7 +86,13 @@ async fn failure_is_told_to_all_who_wait_and_remembered_for_a_moment() {
     crate::harness::gateway::prove(&mut late).await;
     let late = refusal(&mut late).await;
 
-    let reason = |detail: &str| detail.split(" (pgwake session").next().unwrap().to_owned();
+    let reason = |detail: &str| {
+        detail
+            .split("; not started again for ")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     told.iter()
         .for_each(|detail| assert_eq!(reason(detail), reason(&late[&'D'])));
     assert_eq!(gateway.wakes(ENDPOINT), 1);

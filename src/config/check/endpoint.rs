@@ -83,6 +83,10 @@ impl Written<'_> {
         let start_timeout = duration("start_timeout", |i| &i.start_timeout, built_in::START_TIMEOUT);
         let stop_timeout = duration("stop_timeout", |i| &i.stop_timeout, built_in::STOP_TIMEOUT);
         let suspend_after = self.inherit("suspend_after", |i| &i.suspend_after);
+        let awake_min = self.inherit("awake_min", |i| &i.awake_min);
+        let awake_min = awake_min.map_or(built_in::AWAKE_MIN, |at| {
+            within(&at, &(Duration::ZERO..=YEAR), self.report)
+        });
         let suspend_idle_sessions = self.inherit("suspend_idle_sessions", |i| &i.suspend_idle_sessions);
         let pool = self.check_pool();
         let quotas = self.check_quotas();
@@ -106,6 +110,7 @@ impl Written<'_> {
             tokens,
             client_certificates,
             suspend_after: suspend_after.map_or(Some(built_in::SUSPEND_AFTER), |at| at.value.0),
+            awake_min,
             suspend_idle_sessions: suspend_idle_sessions
                 .map_or(built_in::SUSPEND_IDLE_SESSIONS, |at| at.value),
             hold_timeout,

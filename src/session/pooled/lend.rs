@@ -321,7 +321,7 @@ impl Pooled<'_> {
                 credential: Some(&self.proved.credential),
                 parameters: &self.parameters,
             };
-            let connecting = connect(lease.address(), identity, &self.house.sockets);
+            let connecting = connect(lease.address(), identity, self.house.way(lease));
             let connecting = timeout(self.house.limits.load().connect_timeout, connecting);
             match held.wait(Box::pin(connecting), what).await? {
                 Ok(Ok(session)) => return Ok(self.opened(session, place, lease)),

@@ -260,6 +260,7 @@ impl Inner {
             awake: self.awake_before + awake,
             wake: self.wake,
             failure: self.machine.failure(),
+            backoff: self.machine.backoff(Instant::now()),
         }
     }
 

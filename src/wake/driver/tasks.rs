@@ -17,6 +17,7 @@ use super::{
         error::WakeId,
         figures::WakeEvent,
         lease::{Awake, LeaseSignal},
+        line::COST_MAX,
         state::Event,
     },
     Driver, Start,
@@ -27,6 +28,10 @@ use crate::ids::Generation;
 
 /// What may be done before a suspend: reading roles takes milliseconds, closing sessions a round trip.
 const BEFORE_SUSPEND_MAX: Duration = Duration::from_secs(2);
+
+/// A start that takes longer waits for something that other starts do not make slower. It goes on, and the next compute
+/// is started beside it: computes that hang keep nobody else's waiting for more than this.
+const TURN_MAX: Duration = COST_MAX;
 
 impl Driver {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
@@ -64,10 +69,8 @@ impl Driver {
         let driver = self.clone();
         let task = self.spawn(async move {
             let began = Instant::now();
-            let started = unpanicked(driver.compute.start()).await;
+            let started = within_turn(unpanicked(driver.compute.start()), turn).await;
             driver.lock().last_start = began.elapsed();
-            // The next compute may be started; an aborted start lets it go by being dropped.
-            drop(turn);
             match started {
                 Ok(running) => {
                     let came = Came { running, wake: Some(wake), took: began.elapsed() };
@@ -148,8 +151,11 @@ impl Driver {
             driver.tell(WakeEvent::Died {
                 reason: reason.clone(),
             });
-            let reason = reason.into();
-            driver.apply(Event::Died { generation, reason });
+            driver.apply(Event::Died {
+                generation,
+                reason: reason.into(),
+                jitter: Jitter::from_bits(random_bits()),
+            });
         });
     }
 
@@ -247,6 +253,18 @@ struct Came {
     running: Running,
     wake: Option<WakeId>,
     took: Duration,
+}
+
+/// Holds the turn for as long as the start takes, but no longer than [`TURN_MAX`]; an aborted start gives it back by being
+/// dropped.
+async fn within_turn<T>(start: impl Future<Output = T>, turn: Option<Start>) -> T {
+    let mut start = std::pin::pin!(start);
+    let started = timeout(TURN_MAX, &mut start).await;
+    drop(turn);
+    match started {
+        Ok(started) => started,
+        Err(_) => start.await,
+    }
 }
 
 /// A compute's answer; a panic in its code is an error like others, so that its endpoint does not wait for ever.

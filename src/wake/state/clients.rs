@@ -32,9 +32,8 @@ impl Machine {
             }
             State::Inspecting | State::InLine | State::Waking { .. } => self.waiting.enter(ticket, deadline),
             State::Unknown | State::Asleep | State::Failed | State::Suspending => {
-                let remembered = self.failure.as_ref().and_then(|failure| failure.reason_at(now));
-                if let Some(reason) = remembered {
-                    let refusal = Refusal::Failed(reason.clone());
+                if let Some(failure) = self.failure.as_ref().filter(|failure| failure.is_recent(now)) {
+                    let refusal = Refusal::Failed(failure.reason().clone(), failure.backoff(now));
                     return self.act(Action::Refuse { ticket, refusal });
                 }
                 self.waiting.enter(ticket, deadline);

@@ -56,7 +56,7 @@ impl Machine {
 
     /// It takes logins: those who are held are let in.
     fn serve(&mut self, now: Instant) {
-        self.failure = None;
+        self.lives.begin(self.failure.take(), now);
         self.wanted_until = None;
         if self.door == Door::StopOrdered {
             return self.end_now();
@@ -86,15 +86,25 @@ impl Machine {
     }
 
     pub(super) fn fail(&mut self, reason: Arc<str>, jitter: Jitter, now: Instant) {
-        self.failure = Some(Failure::after(self.failure.as_ref(), reason.clone(), jitter, now));
-        self.refuse_all(&Refusal::Failed(reason));
+        self.give_up(Failure::after(self.failure.as_ref(), reason, jitter, now), now);
     }
 
-    pub(super) fn died(&mut self, generation: Generation, reason: Arc<str>) {
-        if self.awake() == Some(generation) {
-            self.act(Action::Signal(LeaseSignal::Lost(reason)));
-            self.sleep_or_line_up();
+    /// Whoever waits hears of it, and nobody is started for a while.
+    fn give_up(&mut self, failure: Failure, now: Instant) {
+        let (reason, backoff) = (failure.reason().clone(), failure.backoff(now));
+        self.failure = Some(failure);
+        self.refuse_all(&Refusal::Failed(reason, backoff));
+    }
+
+    pub(super) fn died(&mut self, generation: Generation, reason: &Arc<str>, jitter: Jitter, now: Instant) {
+        if self.awake() != Some(generation) {
+            return;
         }
+        self.act(Action::Signal(LeaseSignal::Lost(reason.clone())));
+        if let Some(failure) = self.lives.end(reason, jitter, now) {
+            self.give_up(failure, now);
+        }
+        self.sleep_or_line_up();
     }
 
     pub(super) fn stopped(&mut self, generation: Generation) {

@@ -10,6 +10,7 @@ use crate::config::{Config, Endpoint, EndpointQuotas, Quota};
 use crate::ids::{EndpointName, TenantName};
 use crate::tenant::quota::{ClientPermit, Permit, Quotas};
 use crate::wake::{
+    backoff::Jitter,
     driver::budget::Budget,
     idle::Holding,
     line::{COST_MAX, Line, Place, QUANTUM},
@@ -146,6 +147,7 @@ impl World {
         let rules = Rules {
             idle: IdleRule::KeptByResting(Duration::from_millis(chance.one_of(&[0, 2_000]).unwrap())),
             start_timeout: Duration::from_secs(60),
+            awake_min: Duration::ZERO,
             logins_at_once: chance.one_of(&[1, 3]).unwrap(),
             suspendable: true,
             startable: true,

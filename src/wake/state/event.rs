@@ -7,7 +7,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::{backoff::Jitter, idle::Holding, lease::LeaseSignal, waiting::Ticket};
+use super::super::{
+    backoff::{Backoff, Jitter},
+    idle::Holding,
+    lease::LeaseSignal,
+    waiting::Ticket,
+};
 use crate::ids::Generation;
 
 /// Something happened.
@@ -50,6 +55,7 @@ pub(in crate::wake) enum Event {
     Died {
         generation: Generation,
         reason: Arc<str>,
+        jitter: Jitter,
     },
     /// A leaseholder could not connect.
     Unreachable { generation: Generation },
@@ -99,8 +105,8 @@ pub(in crate::wake) enum Action {
 pub(in crate::wake) enum Refusal {
     /// The deadline came first.
     TimedOut(Stage),
-    /// The wake failed.
-    Failed(Arc<str>),
+    /// The wake failed, now or a moment ago.
+    Failed(Arc<str>, Backoff),
     /// An operator has disabled the endpoint.
     Disabled,
     /// pgwake is shutting down.

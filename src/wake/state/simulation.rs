@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, env};
 
 use super::*;
-use crate::wake::{idle::Holding, waiting::Ticket};
+use crate::wake::{backoff::Jitter, idle::Holding, lease::LeaseSignal, waiting::Ticket};
 
 const SEEDS: u64 = 3000;
 const STEPS: usize = 300;
@@ -141,6 +141,7 @@ struct World {
     /// Who asks in this very step.
     asking: Option<Ticket>,
     last_activity: Instant,
+    awake_since: Instant,
     /// How often settling began.
     settlings: u64,
     /// The last settling whose hook was done.
@@ -164,6 +165,7 @@ impl World {
         let suspendable = chance.percent(95);
         let rules = Rules {
             idle: chance.one_of(&idle).unwrap(),
+            awake_min: Duration::from_millis(chance.one_of(&[0, 0, 5_000, 60_000]).unwrap()),
             start_timeout: Duration::from_secs(chance.one_of(&[2, 10, 60]).unwrap()),
             logins_at_once: chance.one_of(&[1, 2, 5]).unwrap(),
             suspendable,
@@ -190,6 +192,7 @@ impl World {
             leases: BTreeMap::new(),
             asking: None,
             last_activity: now,
+            awake_since: now,
             settlings: 0,
             settled: 0,
             seen: Seen::default(),
@@ -360,8 +363,12 @@ impl World {
         let generation = self.machine.generation;
         let reason: Arc<str> = "died".into();
         let at = self.now + self.chance.millis(20);
-        self.coming
-            .push((at, Coming::Heard(Event::Died { generation, reason })));
+        let event = Event::Died {
+            generation,
+            reason,
+            jitter: Jitter::from_bits(self.chance.next()),
+        };
+        self.coming.push((at, Coming::Heard(event)));
     }
 
     fn client_acts(&mut self) {
@@ -510,6 +517,7 @@ impl World {
             Action::Announce => {
                 assert!(self.machine.awake().is_some());
                 self.suspend_ordered = false;
+                self.awake_since = self.now;
             }
             Action::Signal(LeaseSignal::Lost(_)) => {
                 for lease in self.leases.values_mut().filter(|lease| !lease.lost) {
@@ -569,7 +577,7 @@ impl World {
                 );
                 self.seen.timed_out += 1;
             }
-            Refusal::Failed(_) => self.seen.refused += 1,
+            Refusal::Failed(..) => self.seen.refused += 1,
             Refusal::Closed => assert!(self.closed),
         }
     }
@@ -681,6 +689,8 @@ impl World {
                 IdleRule::Never => panic!("suspended although it never should be"),
             };
             assert!(self.now >= self.last_activity + after, "suspended too early");
+            let least = self.machine.rules.awake_min;
+            assert!(self.now >= self.awake_since + least, "awake for too short a time");
         }
         let at = self.now + self.chance.millis(2000);
         self.settlings += 1;

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::wake::{idle::Holding, waiting::Ticket};
+use crate::wake::{backoff::Jitter, idle::Holding, waiting::Ticket};
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -19,6 +19,7 @@ fn case(idle: IdleRule) -> Case {
     let rules = Rules {
         idle,
         start_timeout: Duration::from_secs(60),
+        awake_min: Duration::ZERO,
         logins_at_once: 2,
         suspendable: true,
         startable: true,
@@ -283,6 +284,7 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
             Event::Died {
                 generation,
                 reason: "signal 9".into(),
+                jitter: Jitter::from_bits(0),
             },
         ),
         ("unreachable", Event::Unreachable { generation }),
@@ -334,6 +336,7 @@ fn late_events() -> Vec<(&'static str, Event)> {
             Event::Died {
                 generation: old,
                 reason: "x".into(),
+                jitter: Jitter::from_bits(0),
             },
         ),
         ("late: unreachable", Event::Unreachable { generation: old }),
@@ -471,14 +474,7 @@ fn one_that_nobody_stops_is_looked_at_when_it_cannot_be_reached_and_left_running
 
 #[test]
 fn failures_in_a_row_are_remembered_longer_and_a_success_forgets_them() {
-    let refused = |case: &Case| {
-        case.machine
-            .failure
-            .as_ref()
-            .unwrap()
-            .reason_at(case.now)
-            .is_some()
-    };
+    let refused = |case: &Case| case.machine.failure.as_ref().unwrap().is_recent(case.now);
     let twice = keeps().failed().later(1).failed();
     assert!(refused(&twice));
     let twice = twice.later(1);

@@ -12,7 +12,7 @@ use crate::compute::process::{Creation, Places, ProcessCompute};
 use crate::compute::{Address, Compute};
 use crate::config::{self, Limits};
 use crate::ids::{EndpointName, Secret};
-use crate::pool::{Identity, ServerSession, connect};
+use crate::pool::{Identity, ServerSession, Way, connect};
 use crate::session::profile::{
     self, Pins, Profile,
     apply::{Flight, Whose},
@@ -117,7 +117,9 @@ impl Server {
             parameters: &parameters,
         };
         let sockets = SocketSettings::from(&Limits::default());
-        let session = connect(&self.address, identity, &sockets).await.unwrap();
+        let session = connect(&self.address, identity, Way::fresh(&sockets))
+            .await
+            .unwrap();
         Session {
             session,
             read: BytesMut::new(),

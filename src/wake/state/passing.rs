@@ -1,0 +1,111 @@
+//! What time and the end of the process do to the machine.
+
+use tokio::time::Instant;
+
+use super::{
+    super::{backoff::Jitter, idle::Leases, lease::LeaseSignal},
+    Action, Door, EMPTYING_MAX, Machine, Refusal, Stage, State,
+};
+
+impl Machine {
+    pub(super) fn time_passed(&mut self, jitter: Jitter, now: Instant) {
+        while let Some(ticket) = self.waiting.take_expired(now) {
+            let refusal = Refusal::TimedOut(self.stage());
+            self.act(Action::Refuse { ticket, refusal });
+        }
+        match self.state {
+            State::Waking { until } if until <= now => {
+                let seconds = self.rules.start_timeout.as_secs_f64();
+                self.fail(
+                    format!("it was not ready after {seconds:.1} s").into(),
+                    jitter,
+                    now,
+                );
+                self.stop();
+            }
+            State::Ready(leases) if self.suspends_at().is_some_and(|at| at <= now) => {
+                self.empty(leases, now);
+            }
+            State::Emptying { leases, until } if until <= now => self.settle(leases),
+            _ => self.leave_line_if_unwanted(now),
+        }
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        match self.state {
+            State::InLine => Stage::InLine,
+            State::Ready(_) => Stage::LoggingIn,
+            _ => Stage::Starting,
+        }
+    }
+
+    pub(super) fn suspend_ordered(&mut self, now: Instant) {
+        if let State::Ready(leases) = self.state
+            && leases.active == 0
+            && self.rules.suspendable
+            && self.door == Door::Open
+        {
+            self.empty(leases, now);
+        }
+    }
+
+    pub(super) fn empty(&mut self, leases: Leases, now: Instant) {
+        if leases.resting == 0 {
+            return self.settle(leases);
+        }
+        let until = now + EMPTYING_MAX;
+        self.state = State::Emptying { leases, until };
+        self.act(Action::Signal(LeaseSignal::EndIfIdle));
+    }
+
+    pub(super) fn settle(&mut self, leases: Leases) {
+        self.round += 1;
+        let round = self.round;
+        self.state = State::Settling { leases, round };
+        self.act(Action::Settle { round });
+    }
+
+    pub(super) fn settled(&mut self, round: u64) {
+        if matches!(self.state, State::Settling { round: current, .. } if current == round) {
+            self.lives.stopped();
+            self.lose("the compute was suspended");
+            self.stop();
+        }
+    }
+
+    pub(super) fn lose(&mut self, reason: &str) {
+        self.act(Action::Signal(LeaseSignal::Lost(reason.into())));
+    }
+
+    pub(super) fn close(&mut self, door: Door) {
+        self.door = door;
+        self.wanted_until = None;
+        self.refuse_all(&Refusal::Closed);
+        if matches!(self.state, State::InLine) {
+            self.leave_line();
+        }
+    }
+
+    pub(super) fn stop_ordered(&mut self) {
+        self.close(Door::StopOrdered);
+        match self.state {
+            State::Ready(leases) | State::Emptying { leases, .. } if self.rules.suspendable => {
+                self.settle(leases)
+            }
+            State::Ready(_) => self.end_now(),
+            // A start may take long, and nobody waits for it any more.
+            State::Waking { .. } if self.rules.startable => self.stop(),
+            _ => (),
+        }
+    }
+
+    /// The end of a compute that nobody uses any more.
+    pub(super) fn end_now(&mut self) {
+        self.lose("pgwake is shutting down");
+        if self.rules.suspendable {
+            self.stop();
+        } else {
+            self.state = State::Asleep;
+        }
+    }
+}
