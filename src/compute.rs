@@ -12,6 +12,11 @@ use futures_util::future::BoxFuture;
 use crate::config::{ServerAddress, ServerTls};
 use crate::tls::Stream;
 
+pub use process::branch::Source;
+pub(crate) use process::branch::{
+    Backup, BranchPlace, CopyError, GiveUp, Measured, remove as remove_branch, remove_half_made,
+};
+
 /// Where a running compute's server is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
@@ -112,6 +117,11 @@ impl ComputeError {
 pub trait Compute: Send + Sync + 'static {
     /// Whether it can be stopped at all; a fixed server cannot, and is never suspended.
     fn can_suspend(&self) -> bool;
+
+    /// What branches of it are made of; `None`: it has no files here.
+    fn source(&self) -> Option<Source> {
+        None
+    }
 
     /// Looks, without starting anything: `Some` where it already runs (after a crash of pgwake).
     ///

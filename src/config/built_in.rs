@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use crate::audit::{Rules, To, WhenFull};
 
 use super::{
-    Access, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Quota, Rate, RolesFrom,
-    WakeOn,
+    Access, BranchRules, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Quota,
+    Rate, RolesFrom, WakeOn,
 };
 
 /// `state_dir`
@@ -56,6 +56,7 @@ impl Default for Limits {
             // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.
             tcp_user_timeout: Duration::from_secs(15 * 60),
             tcp_keepalive: Duration::from_secs(60),
+            disk_free_min: 1 << 30,
             quota: Quota {
                 clients_max: Some(CLIENTS_MAX),
                 ..Quota::default()
@@ -108,6 +109,18 @@ impl Default for Pool {
             statements_max: 1_000,
             statement_bytes_max: 1024 * 1024,
             wake_on: WakeOn::Connect,
+        }
+    }
+}
+
+impl Default for BranchRules {
+    fn default() -> Self {
+        Self {
+            on_connect: false,
+            ttl: None,
+            max: 100,
+            tenant_max: 1_000,
+            tenant_bytes_max: None,
         }
     }
 }

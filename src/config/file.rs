@@ -4,6 +4,7 @@
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
 mod admin;
+mod branches;
 mod gate;
 mod proofs;
 mod quota;
@@ -26,6 +27,7 @@ use super::{
 };
 
 pub(crate) use admin::AdminTable;
+pub(crate) use branches::BranchesTable;
 pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 pub(crate) use quota::{QuotaTable, ScopedLimits};
@@ -126,6 +128,8 @@ table! {
         drain_timeout: Duration,
         /// For one attempt to reach a server.
         connect_timeout: Duration,
+        /// What stays free on disks.
+        disk_free_min: Size<0, { usize::MAX }>,
         /// TCP_USER_TIMEOUT.
         tcp_user_timeout: Duration,
         /// Until an idle connection is probed.
@@ -172,6 +176,8 @@ table! {
         pool: PoolTable,
         /// How much clients may have.
         limits: ScopedLimits,
+        /// Which branches there may be.
+        branches: BranchesTable,
     }
 }
 

@@ -163,6 +163,11 @@ impl Driver {
         self.apply(Event::Unreachable { generation });
     }
 
+    /// What it drives.
+    pub(super) fn compute(&self) -> Arc<dyn Compute> {
+        self.compute.clone()
+    }
+
     /// Where it is reached, if it takes logins.
     pub(super) fn awake(&self) -> Option<(Address, Generation)> {
         let inner = self.lock();
