@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod branches;
 mod console;
 mod events;
 mod order;
@@ -21,6 +22,7 @@ mod time;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -63,6 +65,8 @@ pub struct View {
     pub reload: Reload,
     /// Keeps what is ordered until further notice.
     pub standing: Standing,
+    /// Where clients come in over TCP, with the port that the system chose.
+    pub address: Option<SocketAddr>,
     /// How many clients are connected, logged in or not.
     pub clients: Box<dyn Fn() -> usize + Send + Sync>,
     /// Clients may come.
@@ -83,6 +87,8 @@ impl View {
 pub struct Doors {
     /// Over HTTP.
     pub http: Option<TcpListener>,
+    /// The same over a Unix socket that nobody but pgwake's own user and root can reach: for commands.
+    pub control: Option<UnixListener>,
     /// As clients of Postgres, to the console.
     pub visits: Option<mpsc::Receiver<Visit>>,
 }
@@ -95,6 +101,12 @@ async fn http(listener: Option<TcpListener>, view: &Arc<View>) {
             serve::serve(listener, view.clone(), access).await;
         }
         Err(error) => tracing::error!(%error, "cannot serve operators"),
+    }
+}
+
+async fn control(listener: Option<UnixListener>, view: &Arc<View>) {
+    if let Some(listener) = listener {
+        serve::serve_control(listener, view.clone()).await;
     }
 }
 
@@ -137,7 +149,13 @@ impl Admin {
                 tokio::select! {
                     // An error means that it was dropped: that is the end, too.
                     _ = ending.wait_for(|end| *end) => (),
-                    ((), ()) = async { tokio::join!(http(doors.http, &view), visits(doors.visits, &view)) } => (),
+                    _ = async {
+                        tokio::join!(
+                            http(doors.http, &view),
+                            control(doors.control, &view),
+                            visits(doors.visits, &view)
+                        )
+                    } => (),
                 }
             });
             // With it end all connections, and what they hold of the house.

@@ -42,8 +42,9 @@ pub use secrets::{ClientKey, Credential};
 pub(crate) use secrets::{ITERATIONS_DEFAULT, ITERATIONS_MAX};
 
 /// The right to ask for a wake: the first law of this house. Only three can make one: `auth` (a client that
-/// proved who it is), `admin` (an operator) and `server` (pgwake's own first reading of roles).
-#[derive(Debug)]
+/// proved who it is), `admin` (an operator) and `server` (pgwake's own first reading of roles). Who has one may pass it
+/// on to what is done for him.
+#[derive(Debug, Clone)]
 pub struct WakeRight(());
 
 impl WakeRight {

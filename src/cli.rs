@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed (`wait`: not in time; `doctor`: something is wrong), 2 wrong arguments, 64 wrong
 //! configuration.
 
+mod branch;
 pub mod check;
 mod demo;
 pub mod dev_ca;
@@ -40,6 +41,7 @@ Run it:
   pgwake serve --config /etc/pgwake/pgwake.toml
   pgwake import-pgbouncer pgbouncer.ini        PgBouncer's configuration as one of pgwake
   pgwake wait --for ready --max 30s            for scripts: returns once clients may come
+  pgwake branch create demo-main agent-42      a copy of a database, as demo-main--agent-42.<domain>
 When a client cannot connect:
   pgwake doctor \"host=main.db.example.com user=app sslmode=verify-full sslrootcert=system\"
 
@@ -105,6 +107,8 @@ enum Command {
     },
     /// Wait until a pgwake is ready, for scripts and sidecars: asks its port for operators, needs no token.
     Wait(wait::WaitArguments),
+    /// Make, list, reset and delete branches of a local Postgres, by way of the pgwake that serves it.
+    Branch(branch::BranchArguments),
     /// Walk the way of a connection from here, step by step, to the first thing that is wrong, and say what to do.
     Doctor(doctor::DoctorArguments),
     /// Print PgBouncer's configuration as one of pgwake; what does not carry over is a comment that says what to do.
@@ -154,6 +158,10 @@ pub fn run() -> ExitCode {
             }
         }
         Command::Wait(wait) => match wait::run(&wait) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::Branch(branch) => match branch::run(&branch, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, error.exit_code()),
         },

@@ -14,6 +14,11 @@ use tokio::time::Instant;
 use crate::config::{ServerAddress, ServerTls};
 use crate::tls::Stream;
 
+pub use process::branch::Source;
+pub(crate) use process::branch::{
+    Backup, BranchPlace, CopyError, GiveUp, Measured, remove as remove_branch, remove_half_made,
+};
+
 /// Where a running compute's server is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
@@ -126,6 +131,11 @@ pub trait Compute: Send + Sync + 'static {
     /// How long [`Compute::inspect`] may take.
     fn inspect_max(&self) -> Duration {
         INSPECT_MAX
+    }
+
+    /// What branches of it are made of; `None`: it has no files here.
+    fn source(&self) -> Option<Source> {
+        None
     }
 
     /// Looks, without starting anything: `Some` where it already runs (after a crash of pgwake).

@@ -7,6 +7,7 @@
 
 mod address;
 mod admin;
+mod branch;
 mod built_in;
 mod check;
 mod compute;
@@ -16,6 +17,7 @@ mod listen;
 mod mode;
 mod network;
 mod origin;
+mod pool;
 mod problem;
 mod proofs;
 mod quota;
@@ -39,9 +41,10 @@ use std::{
 };
 
 use crate::audit;
-use crate::ids::{EndpointName, POOLER_SUFFIX, TenantName};
+use crate::ids::{EndpointName, TenantName};
 
 pub use admin::{Admin, Operator, OperatorRight};
+pub use branch::{BranchRules, Made};
 pub use compute::{
     CommandCompute, CommandLine, Compute, FixedCompute, ProcessCompute, ServerAddress, ServerTls, Variable,
 };
@@ -49,6 +52,7 @@ pub use duration::{DurationError, DurationText, parse_duration};
 pub use listen::{DefaultEndpoint, Listen, ListenAddress, ListenTls};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
+pub use pool::{Pool, PoolMode, WakeOn};
 pub use problem::{Place, Problem, Problems};
 pub use proofs::{
     CertificateName, ClientCertificates, LoginMethod, Role, RoleReading, RolesFrom, TokenKeys, Tokens,
@@ -158,6 +162,8 @@ pub struct Limits {
     pub tcp_keepalive: Duration,
     /// Most commands that start or stop computes at once; as many again that look at them.
     pub commands_at_once: usize,
+    /// What has to stay free on a disk that a branch is made on.
+    pub disk_free_min: u64,
     /// What all clients together may have.
     pub quota: Quota,
 }
@@ -219,76 +225,8 @@ pub struct Endpoint {
     pub pool: Pool,
     /// How much its clients may have.
     pub quotas: EndpointQuotas,
+    /// Which branches of it there may be.
+    pub branches: BranchRules,
     /// What runs the server.
     pub compute: Compute,
-}
-
-/// How server sessions are lent to an endpoint's clients. All but `mode` and `wake_on` is for transaction pooling
-/// alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// For clients that do not ask for the other one.
-    pub mode: PoolMode,
-    /// Most server sessions that exist for transaction pooling.
-    pub size: usize,
-    /// How long a client waits for one before its statement fails (53300).
-    pub wait_timeout: Duration,
-    /// Most of them that log in to the server at the same time.
-    pub connects_at_once: usize,
-    /// A session that is older is closed when it comes back.
-    pub lifetime: Duration,
-    /// A session that rests for longer is closed.
-    pub idle_time: Duration,
-    /// Most sessions that clients may pin; never more than `size`.
-    pub pinned_max: usize,
-    /// Most different startup settings that clients may come with.
-    pub startup_variants_max: usize,
-    /// How long a session stays with its client after an INSERT where sequences have been asked for their values.
-    pub sequence_grace: Duration,
-    /// Most prepared statements of one client.
-    pub statements_max: usize,
-    /// Longest text of a prepared statement that is remembered.
-    pub statement_bytes_max: usize,
-    /// What wakes a compute for a client that may be greeted without it.
-    pub wake_on: WakeOn,
-}
-
-/// When a server session is given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolMode {
-    /// When the client leaves.
-    Session,
-    /// At the end of each transaction.
-    Transaction,
-}
-
-impl PoolMode {
-    /// Every mode.
-    pub const ALL: [Self; 2] = [Self::Session, Self::Transaction];
-
-    /// The word for it in configurations, in `options` and in access lines.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Transaction => "transaction",
-        }
-    }
-
-    /// The endpoint that a name means, and the pooling that it asks for: `<endpoint>-pooler` is transaction
-    /// pooling of `<endpoint>`. Whether there is such an endpoint makes no difference.
-    pub fn split_name(name: &str) -> (&str, Option<Self>) {
-        match name.strip_suffix(POOLER_SUFFIX) {
-            Some(endpoint) => (endpoint, Some(Self::Transaction)),
-            None => (name, None),
-        }
-    }
-}
-
-/// What wakes a compute for a client that may be greeted without it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WakeOn {
-    /// Its login.
-    Connect,
-    /// Its first statement.
-    Query,
 }

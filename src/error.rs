@@ -46,6 +46,8 @@ sqlstates! {
     IN_FAILED_TRANSACTION = "25P02";
     /// idle_in_transaction_session_timeout.
     IDLE_IN_TRANSACTION = "25P03";
+    /// disk_full: there is no room for a branch.
+    DISK_FULL = "53100";
     /// too_many_connections: a limit of clients or server sessions.
     TOO_MANY_CONNECTIONS = "53300";
     /// configuration_limit_exceeded: too often in too little time, or too many at once.

@@ -9,7 +9,7 @@ mod verifier;
 
 use std::fmt;
 
-pub use name::{EndpointName, NameError, POOLER_SUFFIX, TenantName};
+pub use name::{BranchName, EndpointName, NameError, POOLER_SUFFIX, TenantName, split_branch};
 pub use secret::Secret;
 pub use verifier::{Md5Verifier, ScramVerifier, Verifier, VerifierError};
 

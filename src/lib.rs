@@ -36,6 +36,8 @@ pub mod cancel;
 pub mod pool;
 pub mod wake;
 
+pub mod branches;
+
 pub mod session;
 
 pub mod admin;

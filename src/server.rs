@@ -2,6 +2,7 @@
 //!
 //! It holds no logic of the path itself. `cli` and the tests call it.
 
+mod branching;
 mod changes;
 mod endpoints;
 mod following;
@@ -40,6 +41,7 @@ use crate::supervisor::Supervisor;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
 use crate::wake::Wakes;
+use branching::branches;
 use endpoints::{Means, add_computes, ask_clients, places, poolings, process_compute};
 use following::Following;
 use operators::{doors, sum_up, view, watched};
@@ -114,7 +116,7 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left behind.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
         let audit = Audit::begin(&config.audit).map_err(cannot("begin the audit log"))?;
         let certificates = CertificateStore::load_and_ask(&config.certificates, ask_clients(&config))?;
         let watching = certificates.watch()?;
@@ -124,14 +126,12 @@ impl Server {
         let sockets = SocketSettings::from(&config.limits);
         let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
-        let roles = Arc::new(RoleBook::load(
-            store.clone(),
-            wiring.clone(),
-            config.endpoints.keys(),
-        )?);
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let (quotas, means) = (Quotas::new(&config), Means::new(&config, tasks.clone()));
         wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
+        let branches = branches(&store, (&mut config, &wiring), &wakes, &tasks, &watch_end)?;
+        let names = config.endpoints.keys();
+        let roles = Arc::new(RoleBook::load(store.clone(), wiring.clone(), names)?);
         add_computes(&config, &wakes, &quotas, &means)?;
         let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let (console, doors) = doors(&config)?;
@@ -145,6 +145,7 @@ impl Server {
             proofs: ArcSwap::from_pointee(Proofs::new(&config, roles.clone())?),
             changes: watch::Sender::new(0),
             roles,
+            branches,
             wakes,
             cancels: Cancels::new(sockets),
             sockets,
@@ -160,9 +161,10 @@ impl Server {
         let connected = wiring.clone().connect(&house);
         let reloader = Reloader::new(house.clone(), wiring, means, store.clone(), config);
         let reloader = Arc::new(reloader);
+        house.branches.connect(Arc::<Reloader>::downgrade(&reloader));
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
-        let view = view(&house, &workers, &reloader, store);
+        let view = view(&house, &workers, &reloader, (store, &bound));
         let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
             house,
@@ -203,6 +205,7 @@ impl Server {
         self.house.proofs.load().begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
         self.tasks.spawn(sum_up(self.house.clone()));
+        self.tasks.spawn(self.house.branches.clone().keep());
     }
 
     /// Reads the configuration again whenever its files change, from now on; it was read from `file`.

@@ -4,6 +4,7 @@
 //! session lent to it. `listener` calls; nothing here accepts, starts or configures anything.
 
 mod audited;
+mod branching;
 mod buffers;
 mod carried;
 mod checkout;
@@ -46,6 +47,7 @@ use tokio::{
 
 use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
+use crate::branches::Branches;
 use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, Network, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
@@ -58,6 +60,7 @@ use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, Stream};
 use crate::wake::Wakes;
 use crate::wire::{refuse, startup::CancelKey};
+use branching::Using;
 use entrance::{Entered, EntranceError};
 use error::SessionError;
 use login::{AtDoor, LoggedIn, Patience};
@@ -124,6 +127,8 @@ pub struct House {
     pub roles: Arc<RoleBook>,
     /// What clients' proofs are checked against.
     pub proofs: ArcSwap<Proofs>,
+    /// Which branches there are.
+    pub branches: Arc<Branches>,
     /// Computes.
     pub wakes: Wakes,
     /// What pools each endpoint's server sessions.
@@ -232,7 +237,8 @@ async fn stay(
     let logging_in = Box::pin(login::log_in(at_door, patience, house, record));
     let LoggedIn {
         mut stream,
-        who,
+        mut who,
+        branch,
         parameters,
         secret_length,
         pool_mode,
@@ -245,7 +251,16 @@ async fn stay(
     };
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
+    if let Some(branch) = branch {
+        let reaching = Box::pin(branching::reach(&mut stream, &mut who, &branch, house, record));
+        if let Err(outcome) = reaching.await {
+            house.tell(|| record.refused(&outcome)).await;
+            return outcome;
+        }
+        record.step_ended(Step::Hold);
+    }
     record.pooling = Some(pool_mode);
+    let _using = Using::begin(house, &who.endpoint);
     house.note_began(record, &who.endpoint);
     house.tell(|| record.event("auth_ok")).await;
     if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {

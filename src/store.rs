@@ -1,11 +1,13 @@
 //! What must survive a restart, in `state_dir`: the secret behind mock logins, the roles read
-//! from Postgres, and what operators have ordered until further notice.
+//! from Postgres, what operators have ordered until further notice, and which branches there are.
 //!
 //! One small embedded database (`state.redb`) and one lock file, so that a folder belongs to one pgwake at a
 //! time. It decides nothing: what a role may do is `auth`'s work. It is synchronous and writes to disk: on a
 //! runtime, call it through `spawn_blocking`. Who calls: `server` opens it, `auth` remembers roles in it,
 //! `admin` orders.
 
+mod branches;
+pub mod control;
 mod folder;
 mod tables;
 
@@ -14,6 +16,7 @@ use std::{
     fmt,
     fs::File,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -131,6 +134,36 @@ pub struct StandingOrders {
     pub is_paused: bool,
 }
 
+/// How far a branch has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BranchState {
+    /// It is being made: after a crash there may be half of it.
+    Making,
+    /// It is whole.
+    Ready,
+    /// It is being removed.
+    Leaving,
+}
+
+/// A branch of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchRecord {
+    /// Its endpoint's name, `PARENT--NAME`.
+    pub name: EndpointName,
+    /// Its data directory, in full.
+    pub data_dir: PathBuf,
+    /// How far it has come.
+    pub state: BranchState,
+    /// When it was made, or last reset; to the millisecond.
+    pub made: SystemTime,
+    /// When it was last used, as far as that was noted.
+    pub used: SystemTime,
+    /// It is removed when nobody has used it for so long; whole milliseconds.
+    pub ttl: Option<Duration>,
+    /// What a plain copy of it would have taken when it was made.
+    pub bytes: u64,
+}
+
 /// The opened state. Dropping it gives the folder up.
 pub struct Store {
     path: PathBuf,
@@ -198,6 +231,30 @@ impl Store {
     ) -> Result<(), StoreError> {
         tables::change_orders(&self.database, endpoint.as_str(), change)
             .map_err(|failure| failure.at(&self.path))
+    }
+
+    /// All branches, by name. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn branches(&self) -> Result<Vec<BranchRecord>, StoreError> {
+        branches::all(&self.database).map_err(|failure| failure.at(&self.path))
+    }
+
+    /// Puts a branch in the place of what was known of it; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was known before stands.
+    pub fn put_branch(&self, branch: &BranchRecord) -> Result<(), StoreError> {
+        branches::put(&self.database, branch).map_err(|failure| failure.at(&self.path))
+    }
+
+    /// Forgets a branch, its roles and what was ordered of it; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was known before stands.
+    pub fn forget_branch(&self, name: &EndpointName) -> Result<(), StoreError> {
+        branches::forget(&self.database, name.as_str()).map_err(|failure| failure.at(&self.path))
     }
 
     /// Replaces what is remembered of this endpoint's roles; on disk when it returns. Blocking.

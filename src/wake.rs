@@ -200,6 +200,11 @@ impl Wakes {
         }
     }
 
+    /// What runs an endpoint's server.
+    pub(crate) fn compute(&self, endpoint: &EndpointName) -> Option<Arc<dyn Compute>> {
+        self.driver(endpoint).map(|driver| driver.compute())
+    }
+
     /// Puts another policy in force for an endpoint.
     pub fn set_policy(&self, endpoint: &EndpointName, policy: Policy) {
         if let Some(driver) = self.driver(endpoint) {

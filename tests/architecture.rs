@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["compute", "tenant"],
     &["auth"],
     &["wake", "pool", "cancel"],
+    &["branches"],
     &["session"],
     &["listener", "admin"],
     &["server"],

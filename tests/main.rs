@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architecture;
+mod branching;
 mod cancelling;
 mod coming_in;
 mod command_line;

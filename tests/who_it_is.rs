@@ -58,7 +58,7 @@ async fn refused(gateway: &Gateway, endpoint: &str, role: &str, password: &str) 
 }
 
 /// All that a client hears from its startup packet to its refusal, going through SCRAM with this password.
-async fn conversation(mut client: Raw, role: &str, password: &str) -> Vec<Message> {
+pub(crate) async fn conversation(mut client: Raw, role: &str, password: &str) -> Vec<Message> {
     let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
     client.send(&startup(role)).await;
     let mut heard = vec![client.message().await];

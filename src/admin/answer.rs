@@ -110,6 +110,27 @@ impl Query {
     }
 }
 
+impl Query {
+    /// The value of this name.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// # Errors
+    /// It names something else than these.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Refused> {
+        let Some(other) = self.0.keys().find(|name| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let known = match known {
+            [] => "nothing".to_owned(),
+            known => format!("`{}`", known.join("`, `")),
+        };
+        let error = format!("`{other}` is none of {known}");
+        Err(Refused::new(StatusCode::BAD_REQUEST, error))
+    }
+}
+
 /// Percent and plus, as forms have them.
 pub(super) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());

@@ -47,7 +47,7 @@ pub(super) enum Order {
 impl Order {
     /// The order that a path below `/api/v1/` names.
     pub(super) fn of_path(path: &[&str]) -> Option<Self> {
-        let name = |text: &str| EndpointName::parse(text).ok();
+        let name = |text: &str| EndpointName::parse_any(text).ok();
         let session = |text: &str| text.parse::<SessionId>().ok();
         Some(match path {
             ["endpoints", endpoint, "wake"] => Self::Wake(name(endpoint)?),
@@ -88,7 +88,8 @@ impl View {
     /// # Errors
     /// There is nothing of that name, or it cannot be done now.
     pub(super) async fn carry_out(&self, order: &Order, peer: &str) -> Result<Value, Undone> {
-        self.audit(order, peer).await?;
+        let (what, target) = order.words();
+        self.audit((what, &target), peer).await?;
         let done = match order {
             Order::Wake(name) => self.wake(self.known(name)?.as_ref())?,
             Order::Suspend(name) => self.suspend(self.known(name)?.as_ref())?,
@@ -126,21 +127,24 @@ impl View {
                 json!({})
             }
         };
-        let (what, target) = order.words();
+        self.told((what, &target), peer);
+        Ok(done)
+    }
+
+    /// It has been done.
+    pub(super) fn told(&self, (what, target): (&str, &str), peer: &str) {
         tracing::info!(order = what, target, peer, "ordered by an operator");
         self.house.journal.tell(Event::Operator {
             at: SystemTime::now(),
             what: format!("{what} {target}").trim_end().to_owned(),
         });
-        Ok(done)
     }
 
     /// Before anything is done: where lines must be written, nothing is done without one.
-    async fn audit(&self, order: &Order, peer: &str) -> Result<(), Undone> {
-        let (what, target) = order.words();
+    pub(super) async fn audit(&self, (what, target): (&str, &str), peer: &str) -> Result<(), Undone> {
         let event = audit::Event::new("operator")
             .with("order", what)
-            .with("target", target.as_str())
+            .with("target", target)
             .with("peer", peer);
         let told = timeout(AUDIT_TIMEOUT, self.house.audit.tell(event)).await;
         told.map_err(|_| Undone::NotAudited)

@@ -12,6 +12,7 @@ use super::{
     View,
     access::{Access, Denied, Right},
     answer::{Answer, Query, Refused, decode, json_of, stream, text},
+    branches::{BranchOrder, allowed},
     events,
     order::Order,
 };
@@ -51,7 +52,7 @@ impl Routes {
         let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
         let answered = match *request.method() {
             Method::GET | Method::HEAD => self.look(request, &parts),
-            Method::POST => self.order(request, &parts, peer).await,
+            Method::POST | Method::DELETE => self.order(request, &parts, peer).await,
             _ => Err(not_allowed(&parts)),
         };
         answered.unwrap_or_else(Answer::from_refusal)
@@ -83,11 +84,22 @@ impl Routes {
             ["config"] => return Ok(json_of(&view.configured())),
             ["events"] => return self.watch(),
             ["endpoints", name] => {
-                let name = EndpointName::parse(name).ok();
+                let name = EndpointName::parse_any(name).ok();
                 let endpoint = name.and_then(|name| view.endpoint(&name));
                 let endpoint = endpoint.ok_or_else(|| Refused::not_found("endpoint"))?;
                 return Ok(json_of(&endpoint));
             }
+            ["branches", name] => {
+                let name = EndpointName::parse_any(name).ok();
+                let branch = name.and_then(|name| view.branch(&name));
+                return Ok(json_of(&branch.ok_or_else(|| Refused::not_found("branch"))?));
+            }
+            ["endpoints", parent, "branches"] => {
+                let parent = EndpointName::parse(parent).ok();
+                let parent = parent.filter(|parent| view.house.directory.endpoint(parent).is_some());
+                view.branches(Some(&parent.ok_or_else(|| Refused::not_found("endpoint"))?))
+            }
+            ["branches"] => view.branches(None),
             ["tenants"] => view.tenants(),
             ["quotas"] => view.quotas(),
             ["endpoints"] => view.endpoints(),
@@ -106,6 +118,13 @@ impl Routes {
         let ["api", "v1", rest @ ..] = parts else {
             return Err(not_allowed(parts));
         };
+        let query = Query::parse(request.uri().query())?;
+        if let Some(order) = BranchOrder::of(request.method(), rest, &query) {
+            return Ok(json_of(&self.view.carry_out_branch(&order?, peer).await?));
+        }
+        if request.method() == Method::DELETE {
+            return Err(not_allowed(parts));
+        }
         let Some(order) = Order::of_path(rest) else {
             return Err(unknown(parts));
         };
@@ -198,7 +217,9 @@ impl FromRefusal for Answer {
 
 fn unknown(parts: &[&str]) -> Refusal {
     match parts {
-        ["api", "v1", rest @ ..] if Order::of_path(rest).is_some() => not_allowed(parts),
+        ["api", "v1", rest @ ..] if Order::of_path(rest).is_some() || allowed(rest).is_some() => {
+            not_allowed(parts)
+        }
         _ => Refused::not_found("path").into(),
     }
 }
@@ -206,6 +227,7 @@ fn unknown(parts: &[&str]) -> Refusal {
 fn not_allowed(parts: &[&str]) -> Refusal {
     let allow = match parts {
         ["api", "v1", rest @ ..] if Order::of_path(rest).is_some() => "POST",
+        ["api", "v1", rest @ ..] => allowed(rest).unwrap_or("GET, HEAD"),
         _ => "GET, HEAD",
     };
     Refusal {

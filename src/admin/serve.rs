@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    io,
     pin::pin,
     sync::{
         Arc,
@@ -14,7 +14,8 @@ use std::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::Semaphore,
     time::{Instant, interval, sleep},
 };
@@ -38,21 +39,58 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Answers until it is dropped.
 pub(super) async fn serve(listener: std::net::TcpListener, view: Arc<View>, access: Access) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "cannot serve operators"),
-    };
-    let routes = Arc::new(Routes::new(view, access));
+    match TcpListener::from_std(listener) {
+        Ok(listener) => serve_at(Door::Tcp(listener), Routes::new(view, access)).await,
+        Err(error) => tracing::error!(%error, "cannot serve operators"),
+    }
+}
+
+/// The same for commands of pgwake's own user.
+pub(super) async fn serve_control(listener: std::os::unix::net::UnixListener, view: Arc<View>) {
+    match UnixListener::from_std(listener) {
+        Ok(listener) => serve_at(Door::Control(listener), Routes::new(view, Access::of_owner())).await,
+        Err(error) => tracing::error!(%error, "cannot serve commands"),
+    }
+}
+
+/// Where operators come in.
+enum Door {
+    Tcp(TcpListener),
+    Control(UnixListener),
+}
+
+/// A connection.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+impl Door {
+    async fn accept(&self) -> io::Result<(Box<dyn Connection>, String)> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                (Box::new(stream), peer.to_string())
+            }
+            Self::Control(listener) => {
+                let (stream, _) = listener.accept().await?;
+                (Box::new(stream), "control socket".to_owned())
+            }
+        })
+    }
+}
+
+async fn serve_at(door: Door, routes: Routes) {
+    let routes = Arc::new(routes);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = places.clone().acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
-        match listener.accept().await {
+        match door.accept().await {
             Ok((stream, peer)) => {
                 let routes = routes.clone();
                 // Ends with the runtime, if not before.
                 tokio::spawn(async move {
-                    converse(stream, peer, &routes).await;
+                    converse(stream, &peer, &routes).await;
                     drop(place);
                 });
             }
@@ -64,12 +102,12 @@ pub(super) async fn serve(listener: std::net::TcpListener, view: Arc<View>, acce
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, routes: &Arc<Routes>) {
+async fn converse(stream: Box<dyn Connection>, peer: &str, routes: &Arc<Routes>) {
     let usage = Arc::new(Usage::new());
     let answering = service_fn(|request| {
         let (routes, using) = (routes.clone(), Usage::begin(&usage));
         async move {
-            let answer = routes.answer(&request, &peer.to_string()).await;
+            let answer = routes.answer(&request, peer).await;
             drop(using);
             Ok::<_, Infallible>(answer)
         }

@@ -188,6 +188,8 @@ fn process_values(config: &Config) -> Values {
         add(key, quoted(DurationText(duration)));
     }
     add("limits.commands_at_once", limits.commands_at_once.to_string());
+    let free_min = SizeText(usize::try_from(limits.disk_free_min).unwrap_or(usize::MAX));
+    values.push(("limits.disk_free_min".to_owned(), quoted(free_min)));
     values.extend(limits::of_process(&limits.quota));
     values.extend(gate(&config.gate));
     values
@@ -264,6 +266,7 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
     }
     values.extend(pool(&endpoint.pool));
     values.extend(limits::of_endpoint(&endpoint.quotas));
+    values.extend(limits::of_branches(&endpoint.branches));
     match &endpoint.compute {
         Compute::Process(process) => values.extend(process_compute(process)),
         Compute::Fixed(fixed) => values.extend(servers::fixed(fixed)),

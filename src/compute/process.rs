@@ -8,6 +8,7 @@
 
 mod account;
 mod boot;
+pub(crate) mod branch;
 mod census;
 mod creation;
 mod data_dir;
@@ -32,6 +33,7 @@ use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
 pub(crate) use self::creation::Creation;
 use self::{
     boot::{Boot, BootWatch},
+    branch::{Source, Wanted},
     creation::Contents,
     launch::{Launched, launch, remove_stale_pid_file},
     lock::DataDirLock,
@@ -39,10 +41,10 @@ use self::{
     postmaster::Postmaster,
     site::{Site, resolve},
     survey::{Found, end_residents, survey},
-    turn::{Held, Turn, died},
+    turn::{Held, Turn, died, held_by},
 };
 use super::{Address, Compute, ComputeError, Phases, Running};
-use crate::config::{self, ServerAddress, ServerTls};
+use crate::config::{self, Made, ServerAddress, ServerTls};
 use crate::ids::EndpointName;
 
 /// How long looking for a server waits for one that is just starting.
@@ -61,6 +63,8 @@ pub(crate) struct Places {
 pub(crate) struct ProcessCompute {
     site: Arc<Site>,
     turn: Arc<Mutex<Turn>>,
+    /// How many want the turn.
+    wanted: Wanted,
     _lock: DataDirLock,
 }
 
@@ -90,12 +94,14 @@ impl ProcessCompute {
             programs: config.programs.clone(),
             run_as: config.run_as.clone(),
             contents,
+            made: config.made,
             places,
             stop_timeout,
         };
         Ok(Self {
             site: Arc::new(site),
             turn: Arc::new(Mutex::new(Turn::begin())),
+            wanted: Wanted::default(),
             _lock: lock,
         })
     }
@@ -140,6 +146,10 @@ impl ProcessCompute {
     async fn launch(&self, turn: Held, mut phases: Phases) -> Result<Running, ComputeError> {
         let site = self.site.clone();
         let means = blocking(move || site.means()).await??;
+        if means.first_use && self.site.made == Made::AsBranch {
+            // An empty database in its place would look like lost data.
+            return Err(ComputeError::new("the branch's data directory is gone"));
+        }
         if means.first_use {
             data_dir::create(&self.site, &means).await?;
             phases.end("create");
@@ -246,8 +256,10 @@ impl ProcessCompute {
         }
     }
 
+    /// A copy for a branch that has the turn gives it back at once. Cancel safe.
     async fn hold(&self) -> Held {
-        self.turn.clone().lock_owned().await
+        let _wanting = self.wanted.want();
+        held_by(&self.turn).await
     }
 
     /// What runs now.
@@ -261,6 +273,14 @@ impl ProcessCompute {
 impl Compute for ProcessCompute {
     fn can_suspend(&self) -> bool {
         true
+    }
+
+    fn source(&self) -> Option<Source> {
+        Some(Source {
+            site: self.site.clone(),
+            turn: self.turn.clone(),
+            wanted: self.wanted.clone(),
+        })
     }
 
     /// Also ends what a dead server has left behind. Cancel safe.

@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use crate::audit::{Rules, To, WhenFull};
 
 use super::{
-    Access, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Quota, Rate, RolesFrom,
-    WakeOn,
+    Access, BranchRules, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Quota,
+    Rate, RolesFrom, WakeOn,
 };
 
 /// `state_dir`
@@ -65,6 +65,7 @@ impl Default for Limits {
             tcp_user_timeout: Duration::from_secs(15 * 60),
             tcp_keepalive: Duration::from_secs(60),
             commands_at_once: 16,
+            disk_free_min: 1 << 30,
             quota: Quota {
                 clients_max: Some(CLIENTS_MAX),
                 ..Quota::default()
@@ -117,6 +118,18 @@ impl Default for Pool {
             statements_max: 1_000,
             statement_bytes_max: 1024 * 1024,
             wake_on: WakeOn::Connect,
+        }
+    }
+}
+
+impl Default for BranchRules {
+    fn default() -> Self {
+        Self {
+            on_connect: false,
+            ttl: None,
+            max: 100,
+            tenant_max: 1_000,
+            tenant_bytes_max: None,
         }
     }
 }

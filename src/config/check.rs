@@ -5,6 +5,7 @@
 
 mod admin;
 mod audit;
+mod branches;
 mod certificates;
 mod command;
 mod compute;
@@ -232,8 +233,15 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
             default.tcp_keepalive,
         ),
         commands_at_once: commands_at_once.map_or(default.commands_at_once, |at| at.value.0),
+        disk_free_min: check_free_min(table, origins).unwrap_or(default.disk_free_min),
         quota,
     }
+}
+
+fn check_free_min(table: &Setting<LimitsTable>, origins: &mut OriginsByKey) -> Option<u64> {
+    let setting = table.key(|table| &table.disk_free_min);
+    record_own(origins, "limits.disk_free_min", setting);
+    setting.given().and_then(|at| u64::try_from(at.value.0).ok())
 }
 
 /// The duration itself; one outside the range is reported.

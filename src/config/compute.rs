@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::Endpoint;
+use super::{Endpoint, Made};
 use crate::ids::Secret;
 
 /// What runs an endpoint's server.
@@ -29,6 +29,8 @@ pub struct ProcessCompute {
     pub database: Option<String>,
     /// Role that owns it; `None`: the first listed role.
     pub owner: Option<String>,
+    /// Where the data directory comes from.
+    pub made: Made,
 }
 
 impl Compute {

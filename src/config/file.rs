@@ -4,6 +4,7 @@
 //! they mean together is `check`'s work. Who calls: `config::load`.
 
 mod admin;
+mod branches;
 mod command;
 mod compute;
 mod gate;
@@ -29,6 +30,7 @@ use super::{
 };
 
 pub(crate) use admin::AdminTable;
+pub(crate) use branches::BranchesTable;
 pub(crate) use command::{CommandTable, CommandWords};
 pub(crate) use compute::ComputeTable;
 pub(crate) use gate::{AccessTable, GateTable};
@@ -135,6 +137,8 @@ table! {
         connect_timeout: Duration,
         /// Most computes started at once.
         wakes_at_once_max: Count<1, 10_000>,
+        /// What stays free on disks.
+        disk_free_min: Size<0, { usize::MAX }>,
         /// TCP_USER_TIMEOUT.
         tcp_user_timeout: Duration,
         /// Until an idle connection is probed.
@@ -185,6 +189,8 @@ table! {
         pool: PoolTable,
         /// How much clients may have.
         limits: ScopedLimits,
+        /// Which branches there may be.
+        branches: BranchesTable,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    Access, Compute, Endpoint, EndpointQuotas, FixedCompute, LoginMethod, Pool, RolesFrom, ServerAddress,
-    ServerTls, built_in,
+    Access, BranchRules, Compute, Endpoint, EndpointQuotas, FixedCompute, LoginMethod, Pool, RolesFrom,
+    ServerAddress, ServerTls, built_in,
 };
 use crate::ids::{EndpointName, TenantName};
 
@@ -30,6 +30,7 @@ impl Endpoint {
             stop_timeout: built_in::STOP_TIMEOUT,
             pool: Pool::default(),
             quotas: EndpointQuotas::default(),
+            branches: BranchRules::default(),
             compute: Compute::Fixed(FixedCompute {
                 address: ServerAddress::Unix(PathBuf::new()),
                 tls: ServerTls::Disable,

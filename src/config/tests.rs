@@ -104,6 +104,7 @@ mod reference {
         let tables = [
             "roles_from.",
             ".pool.",
+            ".branches.",
             ".access.",
             ".tokens.",
             ".client_certificates.",

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     net::SocketAddr,
+    os::unix::net::UnixListener,
+    path::Path,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -12,11 +15,11 @@ use tokio::{runtime::Handle, sync::Notify, time::interval};
 use super::{Reloader, StartError, wiring::Watched};
 use crate::admin::{Admin, Doors, Reload, Reloaded, Standing, View};
 use crate::config::Config;
-use crate::listener::Workers;
+use crate::listener::{Bound, BoundAddress, Workers};
 use crate::metrics::{self, Metrics};
 use crate::session::{Console, House};
 use crate::shutdown::Phase;
-use crate::store::Store;
+use crate::store::{Store, control};
 use crate::storm::Repeated;
 
 /// How often what is measured is summed up.
@@ -32,7 +35,22 @@ pub(super) fn doors(config: &Config) -> Result<(Option<Console>, Doors), StartEr
     };
     let http = config.admin.address.map(bind).transpose()?;
     let (console, visits) = Console::new(&config.admin).unzip();
-    Ok((console, Doors { http, visits }))
+    let control = control(&config.state_dir);
+    Ok((
+        console,
+        Doors {
+            http,
+            control,
+            visits,
+        },
+    ))
+}
+
+/// Where commands come in. pgwake serves its clients without it, too.
+fn control(state_dir: &Path) -> Option<UnixListener> {
+    let bound = control::listen(state_dir);
+    let refused = |error: &io::Error| tracing::warn!(%error, "no socket for commands in state_dir");
+    bound.inspect_err(refused).ok()
 }
 
 /// What they see. Called on the runtime that reloads run on.
@@ -40,7 +58,7 @@ pub(super) fn view(
     house: &Arc<House>,
     workers: &Arc<Workers>,
     reloader: &Arc<Reloader>,
-    store: Arc<Store>,
+    (store, bound): (Arc<Store>, &[Bound]),
 ) -> Arc<View> {
     let workers = workers.clone();
     Arc::new(View {
@@ -48,6 +66,10 @@ pub(super) fn view(
         config: reloader.config().clone(),
         reload: reload(reloader.clone()),
         standing: Standing::new(store),
+        address: bound.iter().find_map(|bound| match bound.address() {
+            BoundAddress::Tcp(address) => Some(*address),
+            BoundAddress::Unix(_) => None,
+        }),
         clients: Box::new(move || workers.clients()),
         is_open: AtomicBool::new(false),
         drain_ordered: Notify::new(),

@@ -53,9 +53,9 @@ pub enum ReloadError {
 
 /// Reads the configuration again.
 pub struct Reloader {
-    house: Arc<House>,
-    wiring: Arc<Wiring>,
-    means: Arc<Means>,
+    pub(super) house: Arc<House>,
+    pub(super) wiring: Arc<Wiring>,
+    pub(super) means: Arc<Means>,
     /// Has what operators have ordered of endpoints that come back.
     store: Arc<Store>,
     file: Mutex<Option<PathBuf>>,
@@ -66,9 +66,9 @@ pub struct Reloader {
     /// Is told when it begins and ends.
     supervisor: OnceLock<Arc<Supervisor>>,
     /// Locked while something is changed: reloads do not overtake.
-    turn: Turn<()>,
+    pub(super) turn: Turn<()>,
     /// What holds.
-    holds: Arc<ArcSwap<Config>>,
+    pub(super) holds: Arc<ArcSwap<Config>>,
 }
 
 /// What is needed for a change, made and not used yet.
@@ -179,8 +179,9 @@ impl Reloader {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let file = file.ok_or(ReloadError::NoFile)?;
         let path = file.clone();
-        let Loaded { config, origins } = blocking(move || load(&path)).await?;
+        let Loaded { mut config, origins } = blocking(move || load(&path)).await?;
         self.note_files(&origins, &file);
+        self.house.branches.extend(&mut config);
         let (changes, config) = Changes::between(&holds, config);
         if changes.is_empty() {
             return Ok(changes);
@@ -253,8 +254,13 @@ impl Reloader {
                 self.remove(endpoint.clone(), config);
             }
         }
-        let unread = |endpoint: &&Arc<Endpoint>| matches!(endpoint.roles_from, RolesFrom::Postgres(_));
-        if config.endpoints.values().any(|endpoint| unread(&endpoint)) {
+        self.learn_roles_of(config.endpoints.values());
+    }
+
+    /// Has the roles read of all endpoints that nobody has read yet, where these may be among them.
+    pub(super) fn learn_roles_of<'e>(&self, mut endpoints: impl Iterator<Item = &'e Arc<Endpoint>>) {
+        let house = &self.house;
+        if endpoints.any(|endpoint| matches!(endpoint.roles_from, RolesFrom::Postgres(_))) {
             // It looks after all of them: the one before is not needed any more.
             let task = self
                 .means
@@ -306,7 +312,7 @@ impl Reloader {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

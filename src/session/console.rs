@@ -76,6 +76,7 @@ impl Console {
         asks.then(|| Resolved {
             said: self.endpoint.name.to_string(),
             endpoint: Some(self.endpoint.clone()),
+            branch: None,
             pooling: Some(PoolMode::Session),
         })
     }

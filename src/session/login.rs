@@ -48,6 +48,8 @@ pub(super) struct AtDoor<'a> {
 pub(super) struct LoggedIn {
     pub(super) stream: Stream,
     pub(super) who: Authenticated,
+    /// The branch that it names, where there is none of that name: then it is its parent that the client has logged in to.
+    pub(super) branch: Option<String>,
     /// What the server gets as startup parameters.
     pub(super) parameters: Vec<(Bytes, Bytes)>,
     /// How long the secret of its cancel key is.
@@ -126,7 +128,7 @@ pub(super) async fn log_in(
     house.tell(|| record.event("connect")).await;
     let claim = Claim {
         endpoint: knocked.endpoint,
-        endpoint_said: &resolved.said,
+        endpoint_said: resolved.known_as(),
         role: startup.role(),
         end_point: end_point.as_deref(),
         certificates: &certificates,
@@ -155,6 +157,7 @@ pub(super) async fn log_in(
     Ok(LoggedIn {
         stream,
         who,
+        branch: resolved.branch.clone(),
         parameters,
         secret_length: secret_length(&startup),
         pool_mode,
@@ -219,7 +222,8 @@ fn knock<'a>(
     }
     record.method = house.proofs.load().method(resolved.endpoint.as_ref());
     let from = record.peer.ip();
-    let attempt = house.gate.attempt(from, &resolved.said, role)?;
+    // All branches of an endpoint have its passwords: to guess at each of them is to guess at it.
+    let attempt = house.gate.attempt(from, resolved.known_as(), role)?;
     let allows = |endpoint: &&Arc<Endpoint>| from.is_none_or(|ip| endpoint.access.allows(ip));
     let endpoint = resolved.endpoint.as_ref().filter(allows);
     Ok(Knocked {

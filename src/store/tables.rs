@@ -10,7 +10,9 @@ use redb::{
 };
 use zeroize::Zeroizing;
 
-use super::{MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, folder};
+use super::{
+    MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, branches::BRANCHES, folder,
+};
 use crate::ids::Secret;
 
 /// The version of everything else: one row.
@@ -18,14 +20,14 @@ const VERSIONS: TableDefinition<'_, (), u32> = TableDefinition::new("version");
 /// The mock secret: one row.
 const SECRETS: TableDefinition<'_, (), [u8; 32]> = TableDefinition::new("mock_secret");
 /// Endpoints that were ever read, also those without any role.
-const READINGS: TableDefinition<'_, &str, ()> = TableDefinition::new("readings");
+pub(super) const READINGS: TableDefinition<'_, &str, ()> = TableDefinition::new("readings");
 /// Endpoint and role.
-type Key = (&'static str, &'static str);
+pub(super) type Key = (&'static str, &'static str);
 /// Verifier, can_login and valid_until.
-type Row = (Option<&'static str>, bool, Option<i64>);
-const ROLES: TableDefinition<'_, Key, Row> = TableDefinition::new("roles");
+pub(super) type Row = (Option<&'static str>, bool, Option<i64>);
+pub(super) const ROLES: TableDefinition<'_, Key, Row> = TableDefinition::new("roles");
 /// Endpoints that an operator has disabled, paused, or both. A pgwake that knows nothing of it leaves it alone.
-const ORDERS: TableDefinition<'_, &str, (bool, bool)> = TableDefinition::new("orders");
+pub(super) const ORDERS: TableDefinition<'_, &str, (bool, bool)> = TableDefinition::new("orders");
 
 /// Memory for cached pages; the whole state of a few thousand endpoints is smaller.
 const CACHE_BYTES: usize = 1 << 20;
@@ -100,6 +102,7 @@ pub(super) fn prepare(database: &Database) -> Result<MockSecret, Failure> {
         change.open_table(READINGS)?;
         change.open_table(ROLES)?;
         change.open_table(ORDERS)?;
+        change.open_table(BRANCHES)?;
     }
     change.commit()?;
     Ok(secret)
@@ -186,7 +189,7 @@ impl From<(bool, bool)> for StandingOrders {
     }
 }
 
-fn forget(table: &mut redb::Table<'_, Key, Row>, endpoint: &str) -> Result<(), TableError> {
+pub(super) fn forget(table: &mut redb::Table<'_, Key, Row>, endpoint: &str) -> Result<(), TableError> {
     // "\0" cannot be in a name, so that this is the first text behind the endpoint's own.
     let behind = format!("{endpoint}\0");
     table.retain_in((endpoint, "")..(behind.as_str(), ""), |_, _| false)?;

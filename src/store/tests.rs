@@ -159,6 +159,44 @@ fn orders_stand_until_they_are_taken_back() {
 }
 
 #[test]
+fn branches_survive_and_leave_nothing_when_they_are_forgotten() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    let name = EndpointName::parse_any("demo-main--agent-42").unwrap();
+    let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    let mut branch = BranchRecord {
+        name: name.clone(),
+        data_dir: "/data/main.branches/agent-42".into(),
+        state: BranchState::Making,
+        made: at(1_700_000_000_123),
+        used: at(1_700_000_000_123),
+        ttl: None,
+        bytes: 23_000_000,
+    };
+    store.put_branch(&branch).unwrap();
+    branch.state = BranchState::Ready;
+    branch.ttl = Some(Duration::from_secs(3600));
+    store.put_branch(&branch).unwrap();
+    store.remember_roles(&name, &[role("app")]).unwrap();
+    store
+        .remember_roles(&endpoint("demo-main"), &[role("app")])
+        .unwrap();
+    store
+        .change_orders(&name, |orders| orders.is_disabled = true)
+        .unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.branches().unwrap(), [branch]);
+    store.forget_branch(&name).unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.branches().unwrap().is_empty());
+    assert!(store.orders().unwrap().is_empty());
+    assert_eq!(store.remembered_roles(&name).unwrap(), None);
+    assert!(store.remembered_roles(&endpoint("demo-main")).unwrap().is_some());
+}
+
+#[test]
 fn a_newer_file_is_refused() {
     let dir = private_dir();
     let store = Store::open(dir.path()).unwrap();

@@ -4,7 +4,8 @@
 //! endpoint lists it as a host. A server name that names none leaves it to `options=endpoint=NAME`, then to the
 //! database where `routing.databases` lists it, then to the listener's default. `-pooler` behind a name asks for
 //! transaction pooling and is no part of it. A name that nobody owns is not an error here: it goes on to a mock
-//! login, so that a stranger cannot tell which names exist. Which databases are listed can be told.
+//! login, so that a stranger cannot tell which names exist. Which databases are listed can be told. A branch that nobody has
+//! goes on to its parent's login, for the same reason.
 
 use std::{
     borrow::Cow,
@@ -16,7 +17,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Config, DefaultEndpoint, Endpoint, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
-use crate::ids::EndpointName;
+use crate::ids::{EndpointName, split_branch};
 
 /// All endpoints, by every name they have.
 #[derive(Debug)]
@@ -51,8 +52,18 @@ pub struct Resolved {
     pub said: String,
     /// `None`: nobody has that name.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// The branch that is named, where its parent exists and it does not: then `endpoint` is the parent.
+    pub branch: Option<String>,
     /// What the name asks for; `None`: nothing, so that the endpoint's own mode holds.
     pub pooling: Option<PoolMode>,
+}
+
+impl Resolved {
+    /// By what name strangers are told apart and shown a login: that of the parent for all its branches, whether they exist
+    /// or not, and whether the parent does. Their logins are its logins, so that none of them tells which there are.
+    pub fn known_as(&self) -> &str {
+        split_branch(&self.said).map_or(&self.said, |(parent, _)| parent)
+    }
 }
 
 /// Why names mean nothing.
@@ -144,9 +155,17 @@ impl Names {
                 (default.name.as_str(), default.pooling)
             }
         };
+        let (endpoint, branch) = match (self.by_name.get(name), split_branch(name)) {
+            (None, Some((parent, branch))) => {
+                let parent = self.by_name.get(parent);
+                (parent, parent.map(|_| branch.to_owned()))
+            }
+            (endpoint, _) => (endpoint, None),
+        };
         Ok(Resolved {
             said: name.to_owned(),
-            endpoint: self.by_name.get(name).cloned(),
+            endpoint: endpoint.cloned(),
+            branch,
             pooling,
         })
     }

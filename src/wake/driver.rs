@@ -114,6 +114,11 @@ impl Driver {
         self.apply(Event::Unreachable { generation });
     }
 
+    /// What it drives.
+    pub(super) fn compute(&self) -> Arc<dyn Compute> {
+        self.compute.clone()
+    }
+
     /// Whether a wake may help where nobody answers.
     pub(super) fn can_be_woken(&self) -> bool {
         self.compute.can_suspend()

@@ -296,9 +296,13 @@ impl Gateway {
         Http::new(address, token.into())
     }
 
-    /// Where an endpoint's data directory is.
+    /// Where an endpoint's data directory is; that of a branch is beside its parent's.
     pub(crate) fn data_dir(&self, endpoint: &str) -> PathBuf {
-        self.directory.path().join("computes").join(endpoint)
+        let computes = self.directory.path().join("computes");
+        match endpoint.split_once("--") {
+            Some((parent, branch)) => computes.join(format!("{parent}.branches/{branch}")),
+            None => computes.join(endpoint),
+        }
     }
 
     /// How often a start of its compute was asked for.
@@ -306,7 +310,7 @@ impl Gateway {
         self.server
             .house()
             .wakes
-            .wakes_started(&EndpointName::parse(endpoint).unwrap())
+            .wakes_started(&EndpointName::parse_any(endpoint).unwrap())
     }
 
     /// Stops it, and starts another on the same files, state and data directories.
@@ -328,7 +332,7 @@ impl Gateway {
 
     /// Whether its compute takes logins.
     pub(crate) fn is_awake(&self, endpoint: &str) -> bool {
-        let endpoint = EndpointName::parse(endpoint).unwrap();
+        let endpoint = EndpointName::parse_any(endpoint).unwrap();
         self.server.house().wakes.awake(&endpoint).is_some()
     }
 
@@ -363,10 +367,13 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         // A test that did not drain leaves computes behind; those under this directory go with it.
-        if let Ok(computes) = fs::read_dir(self.path().join("computes")) {
-            computes
-                .flatten()
-                .for_each(|compute| processes::kill_all_in(&compute.path()));
+        let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+        for compute in below(&self.path().join("computes")) {
+            processes::kill_all_in(&compute.path());
+            // The branches of one are in a folder beside it.
+            if compute.path().extension().is_some_and(|end| end == "branches") {
+                below(&compute.path()).for_each(|branch| processes::kill_all_in(&branch.path()));
+            }
         }
     }
 }

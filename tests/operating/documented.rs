@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::{READ, admin, items};
+use super::{OPERATE, READ, admin, items};
 use crate::harness::{gateway::Gateway, tls_client, wait::until};
 
 const ENDPOINT: &str = "ops-documented";
@@ -39,7 +39,8 @@ fn differences(path: &str, example: &Value, answer: &Value, found: &mut Vec<Stri
                     None => found.push(format!("{path}.{key} is documented and not there")),
                 }
             }
-            let is_shortened = path.contains("NAME.");
+            let is_shortened =
+                path.contains("NAME.") && !path.contains("/branches/") || path.contains("NAME/branches");
             for key in answer
                 .keys()
                 .filter(|key| !example.contains_key(*key) && !is_shortened)
@@ -67,7 +68,13 @@ fn differences(path: &str, example: &Value, answer: &Value, found: &mut Vec<Stri
 
 /// A gateway where something of every kind has happened.
 async fn lived_in() -> (Gateway, tokio_postgres::Client) {
-    let gateway = admin().listed(ENDPOINT, "").start().await;
+    let gateway = admin()
+        .limit("disk_free_min = 0")
+        .listed(ENDPOINT, "")
+        .start()
+        .await;
+    let branch = format!("/api/v1/endpoints/{ENDPOINT}/branches?name=copy&ttl=1h&max=5m");
+    gateway.http(OPERATE).post(&branch).await.json();
     let mut wrong = gateway.config(ENDPOINT);
     wrong.password("wrong");
     tls_client::connect(&wrong, &gateway.authority)
@@ -93,7 +100,10 @@ async fn every_answer_is_as_the_document_says() {
     assert!(examples.len() >= 9, "{}", examples.len());
     let mut found = Vec::new();
     for (path, example) in examples {
-        let asked = path.replace("NAME", ENDPOINT);
+        let asked = match path.strip_prefix("/api/v1/branches/NAME") {
+            Some(rest) => format!("/api/v1/branches/{ENDPOINT}--copy{rest}"),
+            None => path.replace("NAME", ENDPOINT),
+        };
         let answer = http.get(&asked).await.json();
         differences(&path, &example, &answer, &mut found);
     }

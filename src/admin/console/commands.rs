@@ -133,7 +133,7 @@ fn one_or_all(words: &[&str]) -> Result<Option<EndpointName>, Misunderstood> {
 /// As it is, or as SQL quotes a name.
 fn name(word: &str) -> Result<EndpointName, Misunderstood> {
     let word = word.trim_matches('"');
-    EndpointName::parse(word).map_err(|_| Misunderstood::NoEndpoint(word.to_owned()))
+    EndpointName::parse_any(word).map_err(|_| Misunderstood::NoEndpoint(word.to_owned()))
 }
 
 #[cfg(test)]

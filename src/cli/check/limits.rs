@@ -1,7 +1,7 @@
 //! The limits that hold, as `pgwake check` shows them. What is not limited is not shown.
 
 use super::{Values, list, quoted};
-use crate::config::{ByteRate, DurationText, EndpointQuotas, Quota, RateText};
+use crate::config::{BranchRules, ByteRate, DurationText, EndpointQuotas, Quota, RateText, SizeText};
 
 /// Beyond `clients_max`, which always has a value.
 pub(super) fn of_process(quota: &Quota) -> Values {
@@ -18,6 +18,26 @@ pub(super) fn of_endpoint(quotas: &EndpointQuotas) -> Values {
         all.push(("limits.operator_roles".to_owned(), roles));
     }
     all
+}
+
+pub(super) fn of_branches(rules: &BranchRules) -> Values {
+    let mut all = vec![
+        ("on_connect", rules.on_connect.to_string()),
+        (
+            "ttl",
+            rules
+                .ttl
+                .map_or("\"never\"".to_owned(), |ttl| quoted(DurationText(ttl))),
+        ),
+        ("max", rules.max.to_string()),
+        ("tenant_max", rules.tenant_max.to_string()),
+    ];
+    if let Some(bytes) = rules.tenant_bytes_max {
+        let bytes = SizeText(usize::try_from(bytes).unwrap_or(usize::MAX));
+        all.push(("tenant_bytes_max", quoted(bytes)));
+    }
+    let named = |(key, value)| (format!("branches.{key}"), value);
+    all.into_iter().map(named).collect()
 }
 
 fn values(scope: &str, quota: &Quota) -> Values {

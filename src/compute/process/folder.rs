@@ -7,17 +7,21 @@
 //! be. Used by everything in `process` that touches such folders.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, Metadata},
     io::{self, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, Uid, chownat, fchown, mkdirat, openat, renameat, unlinkat},
+    fs::{
+        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Uid, chownat, fchmod, fchown, fstatvfs,
+        mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
+    },
     io::Errno,
     process::geteuid,
 };
@@ -28,6 +32,30 @@ pub(crate) struct Folder {
     /// Only a place (`O_PATH`): entering it needs the right to pass through, not to list.
     place: File,
     meta: Metadata,
+}
+
+/// What an entry of a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An ordinary file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A socket, a pipe, a device.
+    Other,
+}
+
+impl Kind {
+    fn of(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Folder,
+            FileType::Symlink => Self::Link,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// A user and a group, by number.
@@ -170,6 +198,133 @@ impl Folder {
     /// The system's.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(renameat(&self.place, from, &self.place, to)?)
+    }
+
+    /// Exchanges two names: at every moment there is something of each.
+    ///
+    /// # Errors
+    /// The system's; not every file system can.
+    pub(crate) fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        Ok(renameat_with(
+            &self.place,
+            one,
+            &self.place,
+            other,
+            RenameFlags::EXCHANGE,
+        )?)
+    }
+
+    /// All that is in it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn entries(&self) -> io::Result<Vec<(PathBuf, Kind)>> {
+        let mut entries = Vec::new();
+        for entry in Dir::new(self.opened()?)? {
+            let entry = entry?;
+            let name = PathBuf::from(OsStr::from_bytes(entry.file_name().to_bytes()));
+            if [".", ".."].map(Path::new).contains(&&*name) {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // Not every file system says it here.
+                FileType::Unknown => match statat(&self.place, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                },
+                kind => kind,
+            };
+            entries.push((name, Kind::of(kind)));
+        }
+        Ok(entries)
+    }
+
+    /// How long the file `name` is; nothing where there is none.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn length(&self, name: &Path) -> io::Result<u64> {
+        match statat(&self.place, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(u64::try_from(stat.st_size).unwrap_or_default()),
+            Err(Errno::NOENT) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The file `name`, to be read; `None` where there is none.
+    ///
+    /// # Errors
+    /// The system's; anything else than an ordinary file is an error.
+    pub(crate) fn file(&self, name: &Path) -> io::Result<Option<File>> {
+        // Without NONBLOCK opening a pipe waits for its writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(&self.place, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other(format!(
+                "{} is not an ordinary file",
+                name.display()
+            )));
+        }
+        Ok(Some(file))
+    }
+
+    /// Makes the file `name`.
+    ///
+    /// # Errors
+    /// The system's: `AlreadyExists` among them.
+    pub(crate) fn new_file(&self, name: &Path, mode: u32, owner: Option<Owner>) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.place, name, flags, Mode::RUSR | Mode::WUSR)?);
+        if let Some(Owner { uid, gid }) = owner {
+            fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        // Whatever the umask is.
+        fchmod(&file, Mode::from_raw_mode(mode))?;
+        Ok(file)
+    }
+
+    /// A file that has no name and is gone when it is closed.
+    ///
+    /// # Errors
+    /// The system's; not every file system can.
+    pub(crate) fn unnamed_file(&self) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        Ok(File::from(openat(
+            self.opened()?,
+            ".",
+            flags,
+            Mode::RUSR | Mode::WUSR,
+        )?))
+    }
+
+    /// Sets its own mode.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(fchmod(self.opened()?, Mode::from_raw_mode(mode))?)
+    }
+
+    /// How many bytes of its file system are free for those who are not root.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let figures = fstatvfs(self.opened()?)?;
+        Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+    }
+
+    /// Returns once all of its file system is on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
+        Ok(syncfs(self.opened()?)?)
     }
 
     /// Gives the folder itself away.

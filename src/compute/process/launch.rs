@@ -26,6 +26,7 @@ use super::{
     survey::is_hidden,
     turn::Turn,
 };
+use crate::config::Made;
 
 /// A process that is becoming a server.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub(crate) fn launch(site: &Site, means: &Means, turn: &mut Turn) -> Result<Laun
         .map_err(|error| ComputeError::new(format!("cannot open a log in {}: {error}", log_dir.display())))?;
     let postgres = means.programs.postgres();
     let failed = |error: io::Error| ComputeError::new(format!("cannot run {}: {error}", postgres.display()));
-    let mut command = command(&site.data_dir, means, &sockets);
+    let mut command = command(&site.data_dir, site.made, means, &sockets);
     command
         .stdin(Stdio::null())
         .stdout(file.try_clone().map_err(failed)?)
@@ -92,7 +93,15 @@ pub(crate) fn remove_stale_pid_file(data_dir: &Path) -> Result<(), ComputeError>
     })
 }
 
-fn command(data_dir: &Path, means: &Means, sockets: &SocketFolder) -> Command {
+/// What a branch has of its parent and must not act on: it would archive its WAL among its parent's, wait for standbys
+/// that know nothing of it, and take what its parent's subscriptions have coming.
+const BRANCH_SETTINGS: [&str; 3] = [
+    "archive_mode=off",
+    "synchronous_standby_names=",
+    "max_logical_replication_workers=0",
+];
+
+fn command(data_dir: &Path, made: Made, means: &Means, sockets: &SocketFolder) -> Command {
     let mut folders = OsString::from("unix_socket_directories=");
     folders.push(list_item(sockets.path()));
     let mut command = Command::new(means.programs.postgres());
@@ -105,6 +114,9 @@ fn command(data_dir: &Path, means: &Means, sockets: &SocketFolder) -> Command {
         .arg(format!("port={PORT}"))
         .arg("-c")
         .arg(folders);
+    if made == Made::AsBranch {
+        command.args(BRANCH_SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+    }
     command
 }
 

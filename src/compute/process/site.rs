@@ -16,6 +16,7 @@ use super::{
     programs::Programs,
     sockets::make_folders,
 };
+use crate::config::Made;
 use crate::ids::EndpointName;
 
 /// One endpoint's data directory and how it is served.
@@ -27,6 +28,7 @@ pub(crate) struct Site {
     pub(crate) programs: Option<PathBuf>,
     pub(crate) run_as: Option<String>,
     pub(crate) contents: Contents,
+    pub(crate) made: Made,
     pub(crate) places: Places,
     pub(crate) stop_timeout: Duration,
 }

@@ -23,13 +23,13 @@ const VERIFIER: &str = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$AAAAAAAAAAAA
 const SOON: Duration = Duration::from_secs(20);
 
 /// A place with a data directory's name in it, which Postgres' user can enter.
-struct Place {
+pub(super) struct Place {
     folder: TempDir,
     _template: Option<Arc<Self>>,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("pgw").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self {
@@ -39,7 +39,7 @@ impl Place {
     }
 
     /// With a data directory that a first use has made once for all tests that run at the same time.
-    async fn with_data() -> Self {
+    pub(super) async fn with_data() -> Self {
         static TEMPLATE: Mutex<Weak<Place>> = Mutex::const_new(Weak::new());
         let mut shared = TEMPLATE.lock().await;
         let template = match shared.upgrade() {
@@ -65,15 +65,15 @@ impl Place {
         place
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub(super) fn data_dir(&self) -> PathBuf {
         self.path().join("data")
     }
 
-    fn compute(&self) -> ProcessCompute {
+    pub(super) fn compute(&self) -> ProcessCompute {
         self.try_compute(Duration::from_secs(10)).unwrap()
     }
 
@@ -84,6 +84,7 @@ impl Place {
             run_as: None,
             database: Some("my app".into()),
             owner: None,
+            made: Made::OnFirstUse,
         };
         let creation = Creation {
             roles: vec![("app\"x".into(), Some(Verifier::parse(VERIFIER).unwrap()))],

@@ -54,6 +54,11 @@ enum Remains {
 /// The turn.
 pub(crate) type Held = OwnedMutexGuard<Turn>;
 
+/// Waits for it. Cancel safe.
+pub(crate) async fn held_by(turn: &Arc<Mutex<Turn>>) -> Held {
+    turn.clone().lock_owned().await
+}
+
 impl Turn {
     /// Nothing is known yet; the data directory has just become this pgwake's.
     pub(crate) fn begin() -> Self {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use crate::config::{
-    Compute, FixedCompute, ProcessCompute, ServerAddress, ServerTls,
+    Compute, FixedCompute, Made, ProcessCompute, ServerAddress, ServerTls,
     file::{ComputeTable, FixedTable, ProcessTable},
     origin::{OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
@@ -69,6 +69,7 @@ fn check_process(
         run_as: text(&table.run_as),
         database: text(&table.database),
         owner: text(&table.owner),
+        made: Made::OnFirstUse,
     })
 }
 

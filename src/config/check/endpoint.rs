@@ -90,6 +90,7 @@ impl Written<'_> {
         let suspend_idle_sessions = self.inherit("suspend_idle_sessions", |i| &i.suspend_idle_sessions);
         let pool = self.check_pool();
         let quotas = self.check_quotas();
+        let branches = self.check_branches();
         let access = self.check_access();
         let hosts = self.check_hosts(shared);
         let login = self.check_login();
@@ -118,6 +119,7 @@ impl Written<'_> {
             stop_timeout,
             pool,
             quotas,
+            branches,
             compute: compute?,
         })
     }

@@ -8,6 +8,7 @@ use std::{
 
 use super::*;
 use crate::auth::AuthError;
+use crate::branches::BranchError;
 use crate::error::{documented, examples};
 use crate::pool::LoginError;
 use crate::tenant::{directory::ResolveError, gate::TurnedAway};
@@ -69,6 +70,7 @@ fn every_error_is_in_the_table_of_the_guide() {
         documented::told::<OverLimit>(),
         documented::told::<LoginError>(),
         documented::told::<WakeError>(),
+        documented::told::<BranchError>(),
     ];
     documented::compare("Errors that clients read", told.concat());
 }

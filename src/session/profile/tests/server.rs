@@ -64,6 +64,7 @@ impl Server {
             run_as: None,
             database: None,
             owner: None,
+            made: config::Made::OnFirstUse,
         };
         let places = Places {
             socket_base: folder.path().join("s"),

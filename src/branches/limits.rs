@@ -1,0 +1,127 @@
+//! Whether one more branch may be: its number, its bytes, the room on the disk, and the time that it takes.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use super::{BranchError, BranchRecord, Branches};
+use crate::compute::Measured;
+use crate::config::{Config, Endpoint};
+use crate::ids::EndpointName;
+
+/// Copies that are smaller say nothing about a disk.
+const MEASURED_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+impl Branches {
+    /// Takes a place for a branch that is to be made, until its record is removed.
+    ///
+    /// # Errors
+    /// There are too many, or they are too large.
+    pub(super) fn take_place(
+        &self,
+        record: BranchRecord,
+        parent: &Endpoint,
+        config: &Config,
+    ) -> Result<(), BranchError> {
+        let mut records = self.records();
+        check_number(&records, &record.name, parent, config)?;
+        let rules = &parent.branches;
+        let of_tenant = records.values().filter(|one| is_of_tenant(one, parent, config));
+        let taken: u64 = of_tenant.map(|one| one.bytes).sum();
+        if let Some(max) = rules.tenant_bytes_max
+            && taken.saturating_add(record.bytes) > max
+        {
+            return Err(BranchError::TooLarge {
+                tenant: parent.tenant.to_string(),
+                bytes: record.bytes,
+                max,
+            });
+        }
+        records.insert(record.name.clone(), record);
+        Ok(())
+    }
+
+    /// Whether there is a place, before anything is looked at for it.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(super) fn check_place(
+        &self,
+        name: &EndpointName,
+        parent: &Endpoint,
+        config: &Config,
+    ) -> Result<(), BranchError> {
+        check_number(&self.records(), name, parent, config)
+    }
+
+    /// Whether there is room and time for a copy: so much time is left of how long it may take.
+    ///
+    /// # Errors
+    /// [`BranchError::NoRoom`], [`BranchError::TooSlow`]
+    pub(super) fn check_means(
+        &self,
+        measured: Measured,
+        parent: &Endpoint,
+        free_min: u64,
+        (left, within): (Duration, Duration),
+    ) -> Result<(), BranchError> {
+        let takes = if measured.is_clone { 0 } else { measured.bytes };
+        if measured.free < takes.saturating_add(free_min) {
+            return Err(BranchError::NoRoom {
+                parent: parent.name.clone(),
+                bytes: takes.max(1),
+                free_min,
+            });
+        }
+        let speed = self.speed.load(Ordering::Relaxed).max(1);
+        let needed = Duration::from_secs_f64(takes as f64 / speed as f64);
+        if needed > left {
+            return Err(BranchError::TooSlow {
+                parent: parent.name.clone(),
+                bytes: takes,
+                takes: needed,
+                within,
+            });
+        }
+        Ok(())
+    }
+
+    /// A plain copy took so long: half of what is expected of the next is known by it.
+    pub(super) fn learn_speed(&self, bytes: u64, took: Duration) {
+        if bytes < MEASURED_BYTES_MIN {
+            return;
+        }
+        let speed = (bytes as f64 / took.as_secs_f64().max(0.001)) as u64;
+        let before = self.speed.load(Ordering::Relaxed);
+        self.speed.store(before / 2 + speed / 2, Ordering::Relaxed);
+    }
+}
+
+fn check_number(
+    records: &BTreeMap<EndpointName, BranchRecord>,
+    name: &EndpointName,
+    parent: &Endpoint,
+    config: &Config,
+) -> Result<(), BranchError> {
+    let rules = &parent.branches;
+    let others = || records.values().filter(|one| one.name != *name);
+    let of_parent = others().filter(|one| one.name.branch().is_some_and(|(of, _)| of == parent.name));
+    if of_parent.count() >= rules.max {
+        return Err(BranchError::TooMany {
+            whose: format!("endpoint \"{}\"", parent.name),
+            limit: format!("{} are the limit (branches.max)", rules.max),
+        });
+    }
+    let of_tenant = others().filter(|one| is_of_tenant(one, parent, config));
+    if of_tenant.count() >= rules.tenant_max {
+        return Err(BranchError::TooMany {
+            whose: format!("tenant \"{}\"", parent.tenant),
+            limit: format!("{} are the limit (branches.tenant_max)", rules.tenant_max),
+        });
+    }
+    Ok(())
+}
+
+fn is_of_tenant(record: &BranchRecord, parent: &Endpoint, config: &Config) -> bool {
+    let of = record.name.branch().map(|(of, _)| of);
+    of.and_then(|of| config.endpoints.get(&of))
+        .is_some_and(|one| one.tenant == parent.tenant)
+}

@@ -1,0 +1,140 @@
+//! Branches as endpoints: they are put in force and taken away as by a reload of the configuration, one at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Reloader, StartError,
+    endpoints::{compute, policy},
+    reload::blocking,
+    wiring::Wiring,
+};
+use crate::branches::{BranchRecord, Branches, Serving};
+use crate::config::Config;
+use crate::ids::EndpointName;
+use crate::session::Pooling;
+use crate::shutdown::ShutdownWatch;
+use crate::store::Store;
+use crate::tls::SocketSettings;
+use crate::wake::Wakes;
+
+/// How long sessions of a branch that is removed may take to end.
+const LEAVING_MAX: Duration = Duration::from_secs(3);
+
+/// Those that the store knows, as endpoints of `config`.
+pub(super) fn branches(
+    store: &Arc<Store>,
+    (config, wiring): (&mut Config, &Wiring),
+    wakes: &Wakes,
+    tasks: &TaskTracker,
+    shutdown: &ShutdownWatch,
+) -> Result<Arc<Branches>, StartError> {
+    let sockets = SocketSettings::from(&config.limits);
+    let branches = Branches::load(
+        store.clone(),
+        wakes.clone(),
+        sockets,
+        tasks.clone(),
+        shutdown.clone(),
+    )?;
+    branches.extend(config);
+    wiring.replace(config.endpoints.clone());
+    Ok(branches)
+}
+
+impl Reloader {
+    async fn serve_branch(&self, branch: BranchRecord) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
+        let holds = self.holds.load_full();
+        if holds.endpoints.contains_key(&branch.name) {
+            // A reload has been faster.
+            return Ok(());
+        }
+        let gone = || "its parent is not in the configuration any more".to_owned();
+        let (parent, _) = branch.name.branch().ok_or_else(gone)?;
+        let parent = holds.endpoints.get(&parent).ok_or_else(gone)?;
+        let endpoint = parent.branch(branch.name.clone(), branch.data_dir);
+        let endpoint = Arc::new(endpoint.ok_or_else(gone)?);
+        let (house, made, means) = (self.house.clone(), endpoint.clone(), self.means.clone());
+        let prepared = blocking(move || {
+            house.roles.remember(&made.name)?;
+            compute(&made, &means)
+        });
+        let compute = prepared.await.map_err(|error| error.to_string())?;
+        let (house, name) = (&self.house, endpoint.name.clone());
+        let budget = house.quotas.wake_budget(&endpoint);
+        house
+            .wakes
+            .add_within(name.clone(), policy(&endpoint), compute, budget);
+        let pooling = Pooling::new(&endpoint.pool, self.means.tasks.clone());
+        house.pooling.insert(name.clone(), Arc::new(pooling));
+        let mut config = (*holds).clone();
+        config.endpoints.insert(name, endpoint.clone());
+        self.put_in_force(config);
+        self.learn_roles_of([&endpoint].into_iter());
+        Ok(())
+    }
+
+    async fn withdraw_branch(&self, name: &EndpointName) {
+        {
+            let _turn = self.turn.lock().await;
+            let mut config = (*self.holds.load_full()).clone();
+            config.endpoints.remove(name);
+            self.put_in_force(config);
+        }
+        // Nobody comes in any more; who is here reads why.
+        self.house.changes.send_modify(|number| *number += 1);
+        Serving::end_sessions(self, name);
+        let pooling = self.house.pooling.remove(name);
+        if let Some(leaving) = self.house.wakes.remove(name) {
+            let _ = timeout(LEAVING_MAX, leaving.unused()).await;
+            if let Some(pooling) = pooling {
+                pooling.pool.close_idle().await;
+            }
+            leaving.stop().await;
+        }
+        self.house.roles.forget(name);
+    }
+
+    /// Everything that names endpoints knows these from now on.
+    fn put_in_force(&self, config: Config) {
+        self.wiring.replace(config.endpoints.clone());
+        self.house.directory.replace(&config);
+        self.holds.store(Arc::new(config));
+    }
+}
+
+impl Serving for Reloader {
+    fn config(&self) -> Arc<Config> {
+        self.holds.load_full()
+    }
+
+    fn serve(self: Arc<Self>, branch: BranchRecord) -> BoxFuture<'static, Result<(), String>> {
+        async move { self.serve_branch(branch).await }.boxed()
+    }
+
+    fn withdraw(self: Arc<Self>, branch: EndpointName) -> BoxFuture<'static, ()> {
+        async move { self.withdraw_branch(&branch).await }.boxed()
+    }
+
+    fn end_sessions(&self, branch: &EndpointName) {
+        let here = self.house.roster.all().into_iter();
+        here.filter(|listed| listed.who.endpoint == *branch)
+            .for_each(|listed| listed.end());
+    }
+
+    fn has_sessions(&self, branch: &EndpointName) -> bool {
+        let mut here = self.house.roster.all().into_iter();
+        here.any(|listed| listed.who.endpoint == *branch)
+    }
+
+    fn forget_roles(&self, branch: &EndpointName) {
+        self.house.roles.forget(branch);
+        if let Err(error) = self.house.roles.remember(branch) {
+            tracing::warn!(endpoint = %branch, %error, "its roles are not known until it is awake");
+        }
+    }
+}
