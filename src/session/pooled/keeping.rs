@@ -49,7 +49,12 @@ impl Pooled<'_> {
         if functions_may_have_changed(facts.words, facts.tags) {
             self.pooling.forget_database(&self.database);
         }
-        if self.may_have_changed(turn, &facts) {
+        // What the functions can do was not foreseen: Postgres says what they did.
+        let was_unknown = turn.database.is_none();
+        if was_unknown {
+            Box::pin(self.learn_functions(turn)).await?;
+        }
+        if was_unknown || self.may_have_changed(turn, &facts) {
             Box::pin(self.capture(turn, &facts)).await?;
         }
         let unsettled = std::mem::take(&mut facts.unsettled);

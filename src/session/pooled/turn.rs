@@ -180,12 +180,20 @@ impl Pooled<'_> {
                 self.house.roles.changed(&self.endpoint);
             }
         };
+        let functions = match &turn.database {
+            Some(database) => Some(database.functions.clone()),
+            // Those of the last wake tell more than none.
+            None => self
+                .pooling
+                .last_known(&self.database)
+                .map(|known| known.functions),
+        };
         let session = &mut *turn.loan.session;
         let pooled = exchange::Pooled {
             statements: &mut self.statements,
             carried: &mut session.carried,
             texts: &self.pooling.texts,
-            functions: turn.database.as_ref().map(|database| database.functions.clone()),
+            functions,
             is_careful: turn.database.as_ref().is_none_or(|database| database.is_careful),
             profile: &self.profile,
             limits: &self.endpoint.pool,
@@ -230,7 +238,8 @@ impl Pooled<'_> {
         match turn.facts.take_gate() {
             Some(Gate::Sequences) => self.discard_sequences(turn).await,
             Some(Gate::Databases) => {
-                self.pooling.pool.close_idle().await;
+                // Postgres itself waits some seconds for those that are in use.
+                self.pooling.pool.close_all_but(&mut turn.loan.session).await;
                 turn.facts.databases_closed = true;
                 Ok(())
             }
