@@ -40,7 +40,7 @@ use self::{
     pid_file::{PidFile, Status},
     postmaster::Postmaster,
     site::{Site, resolve},
-    survey::{Found, end_residents, survey},
+    survey::{Found, end_residents, remove_unwritten, survey},
     turn::{Held, Turn, died, held_by},
 };
 use super::{Address, Compute, ComputeError, Phases, Running};
@@ -135,8 +135,13 @@ impl ProcessCompute {
             }
         };
         turn.clear_after(&found, site).await?;
-        if matches!(found, Found::Dead { pid_taken: true }) {
-            remove_stale_pid_file(&site.data_dir)?;
+        match found {
+            Found::Dead { pid_taken: true } => remove_stale_pid_file(&site.data_dir)?,
+            Found::Unwritten => {
+                let data_dir = site.data_dir.clone();
+                blocking(move || remove_unwritten(&data_dir)).await??;
+            }
+            Found::Nothing | Found::Dead { .. } | Found::Postmaster { .. } => (),
         }
         phases.end("look");
         self.launch(turn, phases).await
