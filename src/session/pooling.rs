@@ -182,14 +182,6 @@ impl Pooling {
         (*known_in == Some(generation)).then(|| database.clone())
     }
 
-    /// Functions of it have been changed since they were read, in this wake or the one before.
-    pub(super) fn has_new_functions(&self, name: &Bytes) -> bool {
-        let databases = lock(&self.databases);
-        databases
-            .get(name)
-            .is_some_and(|(known_in, _)| known_in.is_none())
-    }
-
     /// What was last known of it.
     pub(super) fn last_known(&self, name: &Bytes) -> Option<Database> {
         lock(&self.databases)
@@ -289,7 +281,6 @@ mod tests {
             pooling.database(&name, Generation(2)).is_none(),
             "of another wake"
         );
-        assert!(!pooling.has_new_functions(&name));
 
         pooling.forget_database(&name);
         pooling.learn(&name, (wake, before), database());
@@ -297,10 +288,9 @@ mod tests {
             pooling.database(&name, wake).is_none(),
             "what is new is not among them"
         );
-        assert!(pooling.has_new_functions(&name));
         pooling.learn(&name, (wake, pooling.functions_epoch()), database());
         assert!(pooling.database(&name, wake).is_some());
         pooling.forget_databases();
-        assert!(pooling.has_new_functions(&name));
+        assert!(pooling.database(&name, wake).is_none());
     }
 }

@@ -8,7 +8,7 @@ use super::{
     script::Script,
     told::{errors, values},
 };
-use crate::harness::{postgres::SUPERUSER, wait::until};
+use crate::harness::postgres::SUPERUSER;
 
 const HIDDEN: &str = "
     drop schema if exists hiding cascade; create schema hiding;
@@ -168,31 +168,7 @@ async fn a_function_that_is_made_in_session_pooling_is_known() {
     }
 }
 
-/// What is asked about functions is asked behind the first answer: nobody who has just waited for a wake waits for it.
-#[tokio::test]
-async fn the_first_statement_of_a_wake_waits_for_no_question() {
-    const ENDPOINT: &str = "call-first";
-    let pooled = Pooled::start(ENDPOINT, 1).await;
-    let direct = pooled.direct().await;
-    let set = "alter system set log_statement = 'all'";
-    direct.batch_execute(set).await.unwrap();
-    direct.batch_execute("select pg_reload_conf()").await.unwrap();
-    let mut client = pooled.line(ENDPOINT).await;
-    let first = client.query("select 'comes first'").await;
-    assert_eq!(values(&first), ["comes first"]);
-    let question = "SELECT 'fun', p.oid";
-    let asked = async || pooled.postgres.log().contains(question);
-    until("the question about functions", asked).await;
-    let log = pooled.postgres.log();
-    let place = |statement: &str| log.find(statement).unwrap();
-    assert!(place("select 'comes first'") < place(question), "{log}");
-
-    assert_eq!(values(&client.query("select 'then'").await), ["then"]);
-    let asked = pooled.postgres.log().matches(question).count();
-    assert_eq!(asked, 1, "it is asked once");
-}
-
-/// Nobody foresees what functions do in the first statements of a wake: it is found behind them.
+/// What was made before pgwake first came to the database is known to its first statement.
 #[tokio::test]
 async fn what_functions_do_in_the_first_statement_of_a_wake_is_its_clients_own() {
     const ENDPOINT: &str = "call-at-once";

@@ -65,7 +65,6 @@ impl Pooled<'_> {
             flight.query("DISCARD SEQUENCES");
         }
         let state = carried.state.as_ref();
-        let has_strange = carried.has_strange_sequences();
         let is_same = state.is_some_and(|state| {
             state.pins.is_empty() && !(state.hides && changed_hands) && state.profile.is_same(&self.profile)
         }) && carried.names.has_all(&self.names);
@@ -82,8 +81,7 @@ impl Pooled<'_> {
         if !is_same {
             self.carries(turn, &missing);
         }
-        // Otherwise it is asked behind the answer: nobody waits for that after a wake.
-        if turn.database.is_none() && (has_strange || self.pooling.has_new_functions(&self.database)) {
+        if turn.database.is_none() {
             Box::pin(self.learn_functions(turn)).await?;
         }
         Ok(())
@@ -108,9 +106,8 @@ impl Pooled<'_> {
         carried.names.extend(&self.names);
     }
 
-    /// Asks what the functions of the database can do: once per wake, behind its first answer, and after they have
-    /// changed.
-    pub(super) async fn learn_functions(&self, turn: &mut Turn) -> Result<(), BringError> {
+    /// Asks what the functions of the database can do: once per wake, and after they have changed.
+    async fn learn_functions(&self, turn: &mut Turn) -> Result<(), BringError> {
         let epoch = self.pooling.functions_epoch();
         let mut flight = Flight::default();
         flight.query(functions::SQL);

@@ -42,6 +42,11 @@ impl Pooled<'_> {
             .then_some(self.endpoint.pool.sequence_grace);
         let carried = &mut turn.loan.session.carried;
         carried.note_sequences(&facts, grace);
+        // What the server reports from here on, between its answers to pgwake, the client has not read.
+        self.believed = turn.loan.session.carried.reported.clone();
+        if facts.is_told_own_application {
+            self.believed.note_application(&self.application);
+        }
         if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
             self.pooling.changed();
             self.pooling.pool.approve(&mut turn.loan.session);
@@ -49,21 +54,12 @@ impl Pooled<'_> {
         if functions_may_have_changed(facts.words, facts.tags) {
             self.pooling.forget_database(&self.database);
         }
-        // What the functions can do was not foreseen: Postgres says what they did.
-        let was_unknown = turn.database.is_none();
-        if was_unknown {
-            Box::pin(self.learn_functions(turn)).await?;
-        }
-        if was_unknown || self.may_have_changed(turn, &facts) {
+        if self.may_have_changed(turn, &facts) {
             Box::pin(self.capture(turn, &facts)).await?;
         }
         let unsettled = std::mem::take(&mut facts.unsettled);
         let reported = &turn.loan.session.carried.reported;
         unsettled.settle(&mut self.statements, &self.profile, reported);
-        self.believed = turn.loan.session.carried.reported.clone();
-        if facts.is_told_own_application {
-            self.believed.note_application(&self.application);
-        }
         let is_pinned = self.pin(turn, facts)?;
         if is_pinned {
             Box::pin(self.put_right(turn)).await?;

@@ -180,20 +180,12 @@ impl Pooled<'_> {
                 self.house.roles.changed(&self.endpoint);
             }
         };
-        let functions = match &turn.database {
-            Some(database) => Some(database.functions.clone()),
-            // Those of the last wake tell more than none.
-            None => self
-                .pooling
-                .last_known(&self.database)
-                .map(|known| known.functions),
-        };
         let session = &mut *turn.loan.session;
         let pooled = exchange::Pooled {
             statements: &mut self.statements,
             carried: &mut session.carried,
             texts: &self.pooling.texts,
-            functions,
+            functions: turn.database.as_ref().map(|database| database.functions.clone()),
             is_careful: turn.database.as_ref().is_none_or(|database| database.is_careful),
             profile: &self.profile,
             limits: &self.endpoint.pool,
