@@ -128,6 +128,11 @@ pub trait Compute: Send + Sync + 'static {
         self.can_suspend()
     }
 
+    /// Whether it runs on this machine, where there is only so much room.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// How long [`Compute::inspect`] may take.
     fn inspect_max(&self) -> Duration {
         INSPECT_MAX

@@ -157,6 +157,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Most computes that are started at once; the others wait for their turn.
     pub wakes_at_once_max: usize,
+    /// Most local computes that run at once; `None`: any number. The others wait for one that nobody needs.
+    pub awake_processes_max: Option<usize>,
     /// A TCP peer that takes nothing for this long counts as gone (TCP_USER_TIMEOUT), also one that does not read.
     pub tcp_user_timeout: Duration,
     /// An idle connection is probed after this (TCP keepalive).

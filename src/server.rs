@@ -128,7 +128,7 @@ impl Server {
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let (quotas, means) = (Quotas::new(&config), Means::new(&config, tasks.clone()));
-        wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
+        wakes.set_limits(&config.limits);
         let branches = branches(&store, (&mut config, &wiring), &wakes, &tasks, &watch_end)?;
         let names = config.endpoints.keys();
         let roles = Arc::new(RoleBook::load(store.clone(), wiring.clone(), names)?);

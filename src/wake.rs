@@ -35,6 +35,7 @@ pub use self::{
 use self::driver::{Driver, Starts, Wiring};
 use crate::auth::WakeRight;
 use crate::compute::{Address, Compute};
+use crate::config::Limits;
 use crate::ids::{EndpointName, Generation};
 use crate::tenant::quota::{ClientPermit, WakeBudget};
 
@@ -92,10 +93,10 @@ impl Wakes {
     /// for and held on any thread.
     pub fn new(runtime: Handle, tracker: TaskTracker, watcher: Arc<dyn WakeWatcher>) -> Self {
         let wiring = Wiring {
+            starts: Starts::new(runtime.clone(), tracker.clone()),
             runtime,
             tracker,
             watcher,
-            starts: Starts::new(),
         };
         Self {
             drivers: Arc::default(),
@@ -103,10 +104,18 @@ impl Wakes {
         }
     }
 
-    /// So many computes are started at once; the others wait for their turn, tenant by tenant. Until this is said,
-    /// nothing is limited.
-    pub fn set_wakes_at_once_max(&self, max: usize) {
-        self.wiring.starts.set_at_once_max(max);
+    /// So many computes are started at once, and so many run on this machine. The others wait for their turn, tenant by
+    /// tenant; for those that wait for room, others that nobody has needed for longest are suspended before their time.
+    /// Until this is said, nothing is limited.
+    pub fn set_limits(&self, limits: &Limits) {
+        let starts = &self.wiring.starts;
+        starts.set_at_once_max(limits.wakes_at_once_max);
+        starts.set_awake_max(limits.awake_processes_max.unwrap_or(usize::MAX));
+    }
+
+    /// How many computes run on this machine, or are about to.
+    pub fn awake_processes(&self) -> usize {
+        self.wiring.starts.awake()
     }
 
     /// How many computes wait for their turn to be started.

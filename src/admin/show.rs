@@ -77,6 +77,7 @@ impl View {
                 "drain_timeout_ms": milliseconds(limits.drain_timeout),
                 "connect_timeout_ms": milliseconds(limits.connect_timeout),
                 "wakes_at_once_max": limits.wakes_at_once_max,
+                "awake_processes_max": limits.awake_processes_max,
                 "commands_at_once": limits.commands_at_once,
                 "tcp_user_timeout_ms": milliseconds(limits.tcp_user_timeout),
                 "tcp_keepalive_ms": milliseconds(limits.tcp_keepalive),

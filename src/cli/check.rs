@@ -190,7 +190,7 @@ fn process_values(config: &Config) -> Values {
     add("limits.commands_at_once", limits.commands_at_once.to_string());
     let free_min = SizeText(usize::try_from(limits.disk_free_min).unwrap_or(usize::MAX));
     values.push(("limits.disk_free_min".to_owned(), quoted(free_min)));
-    values.extend(limits::of_process(&limits.quota));
+    values.extend(limits::of_process(limits));
     values.extend(gate(&config.gate));
     values
 }

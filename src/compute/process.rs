@@ -282,6 +282,10 @@ impl Compute for ProcessCompute {
         true
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn source(&self) -> Option<Source> {
         Some(Source {
             site: self.site.clone(),

@@ -61,6 +61,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             // So many starts keep the disks of a large machine busy, and each still comes up.
             wakes_at_once_max: 32,
+            awake_processes_max: None,
             // Long: it also ends a peer that is alive and does not read, such as a dump to a slow disk.
             tcp_user_timeout: Duration::from_secs(15 * 60),
             tcp_keepalive: Duration::from_secs(60),

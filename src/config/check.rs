@@ -182,6 +182,9 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
     let wakes = table.key(|table| &table.wakes_at_once_max);
     record_own(origins, "limits.wakes_at_once_max", wakes);
     let wakes_at_once_max = wakes.given().map_or(default.wakes_at_once_max, |at| at.value.0);
+    let processes = table.key(|table| &table.awake_processes_max);
+    record_own(origins, "limits.awake_processes_max", processes);
+    let awake_processes_max = processes.given().map(|at| at.value.0);
     let mut duration = |name: &str, pick: fn(&LimitsTable) -> &Setting<Duration>, range, default| {
         let setting = table.key(pick);
         record_own(origins, &format!("limits.{name}"), setting);
@@ -220,6 +223,7 @@ fn check_limits(table: &Setting<LimitsTable>, origins: &mut OriginsByKey, report
             default.connect_timeout,
         ),
         wakes_at_once_max,
+        awake_processes_max,
         tcp_user_timeout: duration(
             "tcp_user_timeout",
             |t| &t.tcp_user_timeout,

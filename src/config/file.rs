@@ -139,6 +139,8 @@ table! {
         connect_timeout: Duration,
         /// Most computes started at once.
         wakes_at_once_max: Count<1, 10_000>,
+        /// Most local computes that run at once.
+        awake_processes_max: Count<1, 100_000>,
         /// What stays free on disks.
         disk_free_min: Size<0, { usize::MAX }>,
         /// TCP_USER_TIMEOUT.

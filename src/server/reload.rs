@@ -222,7 +222,7 @@ impl Reloader {
         house.quotas.set_rules(config);
         house.gate.set_rules(config.gate.clone());
         house.limits.store(Arc::new(config.limits.clone()));
-        house.wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
+        house.wakes.set_limits(&config.limits);
         if let Some(certificates) = ready.certificates {
             house.certificates.replace(certificates);
         }

@@ -21,11 +21,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
 pub(super) use self::clients::Dropped;
 use self::inner::{Inner, Work};
+use self::starts::{Need, Room};
 pub(super) use self::starts::{Start, Starts};
 use super::{
     Admission, Policy, WakeWatcher,
@@ -33,7 +34,7 @@ use super::{
     figures::{SuspendOrder, WakeEvent, WakeFigures},
     idle::IdleRule,
     lease::AwakeLease,
-    line::Lane,
+    line::{Lane, Takes},
     state::{Event, Machine, Refusal, Rules, Stage, State},
 };
 use crate::compute::{Address, Compute};
@@ -77,6 +78,7 @@ impl Driver {
         budget: WakeBudget,
     ) -> Self {
         let rules = rules(policy, &*compute);
+        let takes = takes(&*compute);
         Self {
             name,
             compute,
@@ -84,7 +86,7 @@ impl Driver {
             wiring,
             changed: Notify::new(),
             rearmed: Notify::new(),
-            inner: Mutex::new(Inner::new(rules, budget)),
+            inner: Mutex::new(Inner::new(rules, budget, takes)),
             is_removed: AtomicBool::new(false),
         }
     }
@@ -97,16 +99,33 @@ impl Driver {
     }
 
     /// Its turn to be started has come.
-    pub(super) fn called(self: &Arc<Self>, generation: Generation, turn: Start) {
+    pub(super) fn called(self: &Arc<Self>, generation: Generation, turn: Start, room: Option<Room>) {
         let mut inner = self.lock();
-        let mut turn = Some(turn);
+        let mut given = (Some(turn), room);
         if inner.machine.is_in_line(generation) {
-            inner.turn = turn.take();
+            (inner.turn, inner.room) = mem::take(&mut given);
             inner.step(Event::Called { generation });
         }
         self.finish(inner);
         // Otherwise it has left in this very moment, and this calls the next.
-        drop(turn);
+        drop(given);
+    }
+
+    /// How much it is needed, where others need its room.
+    fn need(&self) -> Need {
+        let inner = self.lock();
+        match inner.machine.state() {
+            State::Emptying { .. } | State::Settling { .. } | State::Suspending => Need::Leaving,
+            _ => {
+                let since = inner.machine.unneeded_since(Instant::now());
+                since.map_or(Need::Somebody, Need::Nobody)
+            }
+        }
+    }
+
+    /// Others need its room: it is suspended if nobody needs it.
+    fn make_room(self: &Arc<Self>) {
+        self.apply(Event::RoomWanted);
     }
 
     /// A leaseholder could not connect.
@@ -136,7 +155,9 @@ impl Driver {
 
     /// What is going on, for a client that waits.
     pub(super) fn phase(&self) -> &'static str {
+        let is_full = self.wiring.starts.full_at().is_some();
         match self.lock().machine.state() {
+            State::InLine if is_full => "other computes have to go to sleep before this one is started",
             State::InLine => "other computes are started before this one",
             State::Unknown | State::Asleep | State::Waking { .. } => "compute is starting",
             State::Inspecting => "compute is being looked at",
@@ -280,6 +301,8 @@ impl Driver {
                     .signal
                     .send_if_modified(|present| mem::replace(present, signal.clone()) != signal);
             }
+            Work::TakeRoom => self.take_room(),
+            Work::GiveRoom(room) => drop(room),
             Work::StartTimer => self.run_timer(),
             Work::RearmTimer => self.rearmed.notify_one(),
             Work::TellChange => self.changed.notify_waiters(),
@@ -291,9 +314,22 @@ impl Driver {
             return self.apply(Event::Called { generation });
         }
         let starts = &self.wiring.starts;
-        let place = starts.enter(self.lane.clone(), cost, (self.clone(), generation));
+        let room = self.lock().room.take();
+        drop(room);
+        let takes = takes(&*self.compute);
+        let place = starts.enter(self.lane.clone(), cost, takes, (self.clone(), generation));
         self.lock().place = Some(place);
         starts.call();
+    }
+
+    fn take_room(self: &Arc<Self>) {
+        let room = self.wiring.starts.found(self);
+        let mut inner = self.lock();
+        if inner.machine.is_at_rest() {
+            drop(inner);
+            return drop(room);
+        }
+        inner.room = Some(room);
     }
 
     fn error(&self, refusal: Refusal, waited: Duration, wake: Option<WakeId>, others: usize) -> WakeError {
@@ -304,7 +340,7 @@ impl Driver {
                 endpoint,
                 waited,
                 others: starts.waiting().saturating_sub(1),
-                at_once_max: starts.at_once_max(),
+                limit: starts.limit(),
             },
             Refusal::TimedOut(Stage::LoggingIn) => WakeError::LoggingIn {
                 endpoint,
@@ -350,6 +386,15 @@ fn rules(policy: Policy, compute: &dyn Compute) -> Rules {
         logins_at_once: policy.logins_at_once,
         suspendable: compute.can_suspend(),
         startable: compute.can_start(),
+    }
+}
+
+/// What a start of it takes.
+fn takes(compute: &dyn Compute) -> Takes {
+    if compute.is_local() {
+        Takes::Room
+    } else {
+        Takes::Nothing
     }
 }
 

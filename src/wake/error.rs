@@ -39,8 +39,8 @@ pub enum WakeError {
         waited: Duration,
         /// How many others wait for theirs.
         others: usize,
-        /// How many are started at once.
-        at_once_max: usize,
+        /// What all of them wait for: a key of the configuration, and its value.
+        limit: (&'static str, usize),
     },
     /// The compute takes logins, but the caller's deadline came before its turn.
     #[error("compute for endpoint \"{endpoint}\" has too many logins at once")]
@@ -109,12 +109,12 @@ impl ClientError for WakeError {
             Self::InLine {
                 waited,
                 others,
-                at_once_max,
+                limit: (limit, max),
                 ..
             } => {
                 let waited = waited.as_secs_f64();
                 return Some(
-                    format!("waited {waited:.1} s; {others} others wait, and limits.wakes_at_once_max is {at_once_max}").into(),
+                    format!("waited {waited:.1} s; {others} others wait, and {limit} is {max}").into(),
                 );
             }
             Self::LoggingIn { waited, others, .. } => {
@@ -171,7 +171,7 @@ impl ClientError for WakeError {
         );
         crate::error::examples! {
             Self::TimedOut { .. } => [Self::TimedOut { endpoint: endpoint.clone(), waited, wake }],
-            Self::InLine { .. } => [Self::InLine { endpoint: endpoint.clone(), waited, others: 92, at_once_max: 8 }],
+            Self::InLine { .. } => [Self::InLine { endpoint: endpoint.clone(), waited, others: 92, limit: ("limits.wakes_at_once_max", 8) }],
             Self::LoggingIn { .. } => [Self::LoggingIn { endpoint: endpoint.clone(), waited, others: 3 }],
             Self::Failed { .. } => [Self::Failed { endpoint: endpoint.clone(), reason: Arc::clone(&reason), wake, backoff }],
             Self::OverLimit(_) => OverLimit::examples().into_iter().map(Self::OverLimit),
@@ -222,7 +222,7 @@ mod tests {
             endpoint: endpoint.clone(),
             waited,
             others: 92,
-            at_once_max: 8,
+            limit: ("limits.wakes_at_once_max", 8),
         };
         assert_eq!(in_line.sqlstate(), SqlState("57P03"));
         assert_eq!(

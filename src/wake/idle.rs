@@ -27,6 +27,15 @@ pub(super) enum IdleRule {
 }
 
 impl IdleRule {
+    /// The same without waiting.
+    fn at_once(self) -> Self {
+        match self {
+            Self::Never => Self::Never,
+            Self::KeptByResting(_) => Self::KeptByResting(Duration::ZERO),
+            Self::EndsResting(_) => Self::EndsResting(Duration::ZERO),
+        }
+    }
+
     /// How long without activity; `None`: it stays awake.
     pub(super) fn suspend_after(self) -> Option<Duration> {
         match self {
@@ -115,5 +124,16 @@ impl Leases {
         }
         let idle = self.last_activity.checked_add(after)?;
         Some(idle.max(self.since.checked_add(awake_min)?))
+    }
+
+    /// Since when nobody has needed it; `None`: somebody does, or it is to stay awake.
+    pub(super) fn unneeded_since(
+        &self,
+        rule: IdleRule,
+        awake_min: Duration,
+        now: Instant,
+    ) -> Option<Instant> {
+        let may_go = self.suspend_at(rule.at_once(), awake_min)?;
+        (may_go <= now).then_some(self.last_activity)
     }
 }

@@ -2,7 +2,8 @@
 //! turns by deficit round robin, so that one tenant's thousand sleeping endpoints do not keep another's one waiting.
 //!
 //! Plain data: `driver` locks it and starts who is called, the simulation runs it in virtual time. What a start costs is
-//! how long the endpoint's last one took: a tenant whose computes start slowly has fewer turns, not longer ones.
+//! how long the endpoint's last one took: a tenant whose computes start slowly has fewer turns, not longer ones. Those that
+//! run on this machine take room there too, until they have stopped.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,19 +22,42 @@ pub(super) const COST_MAX: Duration = Duration::from_secs(8);
 /// Whose lane: a tenant's; `None`: pgwake's own.
 pub(super) type Lane = Option<TenantName>;
 
+/// What a start takes beside its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Takes {
+    /// A place among the computes that run on this machine, until it has stopped.
+    Room,
+    /// Nothing: it runs elsewhere.
+    Nothing,
+}
+
 /// A place in the line, to leave it by.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Place {
+    takes: Takes,
     lane: Lane,
     number: u64,
 }
 
-/// Who waits to be started, and how many are being started.
+/// Who waits to be started, how many are being started, and how many run on this machine.
 #[derive(Debug)]
 pub(super) struct Line<T> {
     at_once_max: usize,
     running: usize,
+    /// Most that run on this machine; more may have run before pgwake came.
+    awake_max: usize,
+    awake: usize,
     numbers: u64,
+    /// Those who take room, and those who do not: who waits for room keeps nobody waiting who needs none.
+    local: Queue<T>,
+    remote: Queue<T>,
+    /// Who of the two was called last.
+    last: Takes,
+}
+
+/// Who waits, in lanes that take turns.
+#[derive(Debug)]
+struct Queue<T> {
     lanes: HashMap<Lane, Waiting<T>>,
     /// The lanes in which somebody waits, each once; the first is served next.
     order: VecDeque<Lane>,
@@ -56,10 +80,12 @@ impl<T> Line<T> {
         Self {
             at_once_max: usize::MAX,
             running: 0,
+            awake_max: usize::MAX,
+            awake: 0,
             numbers: 0,
-            lanes: HashMap::new(),
-            order: VecDeque::new(),
-            waiting: 0,
+            local: Queue::new(),
+            remote: Queue::new(),
+            last: Takes::Nothing,
         }
     }
 
@@ -68,14 +94,24 @@ impl<T> Line<T> {
         self.at_once_max = max;
     }
 
+    /// So many may run on this machine from now on; those beyond it go on.
+    pub(super) fn set_awake_max(&mut self, max: usize) {
+        self.awake_max = max;
+    }
+
     /// How many may be started at once.
     pub(super) fn at_once_max(&self) -> usize {
         self.at_once_max
     }
 
+    /// How many may run on this machine, where somebody waits because so many do.
+    pub(super) fn full_at(&self) -> Option<usize> {
+        (self.lacking() > 0).then_some(self.awake_max)
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting
+        self.local.waiting + self.remote.waiting
     }
 
     /// How many are being started.
@@ -84,26 +120,103 @@ impl<T> Line<T> {
         self.running
     }
 
+    /// How many run on this machine, or are about to.
+    pub(super) fn awake(&self) -> usize {
+        self.awake
+    }
+
+    /// How many would have to go for those who wait to have room: no more than may be started at once.
+    pub(super) fn lacking(&self) -> usize {
+        let wanted = self.local.waiting.min(self.at_once_max);
+        if wanted == 0 {
+            return 0;
+        }
+        self.awake.saturating_add(wanted).saturating_sub(self.awake_max)
+    }
+
     /// One more waits, at the end of its lane.
-    pub(super) fn enter(&mut self, lane: Lane, cost: Duration, what: T) -> Place {
+    pub(super) fn enter(&mut self, lane: Lane, cost: Duration, takes: Takes, what: T) -> Place {
         self.numbers += 1;
-        self.waiting += 1;
         let number = self.numbers;
+        let cost = cost.clamp(COST_MIN, COST_MAX);
+        self.queue(takes).enter(lane.clone(), number, (cost, what));
+        Place { takes, lane, number }
+    }
+
+    /// One does not wait any more; nothing happens where it was called already.
+    pub(super) fn leave(&mut self, place: &Place) {
+        self.queue(place.takes).leave(place);
+    }
+
+    /// Calls the next, if another one may be started: it is being started until [`Line::ended`], and where it takes room
+    /// it has that until [`Line::gone`].
+    pub(super) fn call(&mut self) -> Option<(T, Takes)> {
+        if self.running >= self.at_once_max {
+            return None;
+        }
+        let order = match self.last {
+            Takes::Room => [Takes::Nothing, Takes::Room],
+            Takes::Nothing => [Takes::Room, Takes::Nothing],
+        };
+        let called = order.into_iter().find_map(|takes| {
+            let is_full = takes == Takes::Room && self.awake >= self.awake_max;
+            let called = if is_full { None } else { self.queue(takes).next() };
+            called.map(|called| (called, takes))
+        })?;
+        self.last = called.1;
+        self.running += 1;
+        if called.1 == Takes::Room {
+            self.came();
+        }
+        Some(called)
+    }
+
+    /// A start has come to its end.
+    pub(super) fn ended(&mut self) {
+        self.running -= 1;
+    }
+
+    /// One runs on this machine, called or not.
+    pub(super) fn came(&mut self) {
+        self.awake += 1;
+    }
+
+    /// One does not run on this machine any more.
+    pub(super) fn gone(&mut self) {
+        self.awake -= 1;
+    }
+
+    fn queue(&mut self, takes: Takes) -> &mut Queue<T> {
+        match takes {
+            Takes::Room => &mut self.local,
+            Takes::Nothing => &mut self.remote,
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    fn new() -> Self {
+        Self {
+            lanes: HashMap::new(),
+            order: VecDeque::new(),
+            waiting: 0,
+        }
+    }
+
+    fn enter(&mut self, lane: Lane, number: u64, entry: (Duration, T)) {
+        self.waiting += 1;
         let waiting = self.lanes.entry(lane.clone()).or_insert_with(|| {
-            self.order.push_back(lane.clone());
+            self.order.push_back(lane);
             Waiting {
                 entries: BTreeMap::new(),
                 deficit: Duration::ZERO,
                 is_served: false,
             }
         });
-        let cost = cost.clamp(COST_MIN, COST_MAX);
-        waiting.entries.insert(number, (cost, what));
-        Place { lane, number }
+        waiting.entries.insert(number, entry);
     }
 
-    /// One does not wait any more; nothing happens where it was called already.
-    pub(super) fn leave(&mut self, place: &Place) {
+    fn leave(&mut self, place: &Place) {
         let Some(waiting) = self.lanes.get_mut(&place.lane) else {
             return;
         };
@@ -114,21 +227,6 @@ impl<T> Line<T> {
             self.lanes.remove(&place.lane);
             self.order.retain(|lane| *lane != place.lane);
         }
-    }
-
-    /// Calls the next, if another one may be started: it is being started until [`Line::ended`].
-    pub(super) fn call(&mut self) -> Option<T> {
-        if self.running >= self.at_once_max {
-            return None;
-        }
-        let called = self.next()?;
-        self.running += 1;
-        Some(called)
-    }
-
-    /// A start has come to its end.
-    pub(super) fn ended(&mut self) {
-        self.running -= 1;
     }
 
     /// Comes to an end: each round gives every lane its quantum, and no start costs more than [`COST_MAX`].
@@ -183,21 +281,25 @@ mod tests {
         line
     }
 
+    fn call(line: &mut Line<&'static str>) -> Option<&'static str> {
+        line.call().map(|(called, _)| called)
+    }
+
     fn all(line: &mut Line<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| line.call().inspect(|_| line.ended())).collect()
+        std::iter::from_fn(|| call(line).inspect(|_| line.ended())).collect()
     }
 
     #[test]
     fn a_thousand_of_one_tenant_do_not_keep_another_ones_one_waiting() {
         let mut line = line(2);
         for _ in 0..1000 {
-            line.enter(tenant("acme"), SECOND, "acme");
+            line.enter(tenant("acme"), SECOND, Takes::Nothing, "acme");
         }
         assert_eq!(
-            (line.call(), line.call(), line.call()),
+            (call(&mut line), call(&mut line), call(&mut line)),
             (Some("acme"), Some("acme"), None)
         );
-        line.enter(tenant("zoo"), SECOND, "zoo");
+        line.enter(tenant("zoo"), SECOND, Takes::Nothing, "zoo");
         line.ended();
         let next: Vec<_> = all(&mut line).into_iter().take(2).collect();
         assert!(next.contains(&"zoo"), "{next:?}");
@@ -207,8 +309,8 @@ mod tests {
     fn who_starts_slowly_has_fewer_turns() {
         let mut line = line(1);
         for _ in 0..20 {
-            line.enter(tenant("slow"), 4 * SECOND, "slow");
-            line.enter(tenant("quick"), SECOND, "quick");
+            line.enter(tenant("slow"), 4 * SECOND, Takes::Nothing, "slow");
+            line.enter(tenant("quick"), SECOND, Takes::Nothing, "quick");
         }
         let first: Vec<_> = all(&mut line).into_iter().take(15).collect();
         let slow = first.iter().filter(|name| **name == "slow").count();
@@ -218,15 +320,20 @@ mod tests {
     #[test]
     fn within_a_lane_it_goes_by_arrival_and_who_leaves_is_not_called() {
         let mut line = line(1);
-        line.enter(None, SECOND, "first");
-        let second = line.enter(None, SECOND, "second");
-        line.enter(None, SECOND, "third");
+        line.enter(None, SECOND, Takes::Nothing, "first");
+        let second = line.enter(None, SECOND, Takes::Nothing, "second");
+        line.enter(None, SECOND, Takes::Nothing, "third");
         line.leave(&second);
         line.leave(&second);
         assert_eq!(line.waiting(), 2);
         assert_eq!(all(&mut line), ["first", "third"]);
         assert_eq!(
-            (line.waiting(), line.running(), line.lanes.len(), line.order.len()),
+            (
+                line.waiting(),
+                line.running(),
+                line.remote.lanes.len(),
+                line.remote.order.len()
+            ),
             (0, 0, 0, 0)
         );
     }
@@ -234,11 +341,11 @@ mod tests {
     #[test]
     fn a_lane_that_was_empty_has_saved_nothing() {
         let mut line = line(1);
-        line.enter(tenant("acme"), COST_MIN, "acme");
+        line.enter(tenant("acme"), COST_MIN, Takes::Nothing, "acme");
         assert_eq!(all(&mut line), ["acme"]);
         for _ in 0..8 {
-            line.enter(tenant("acme"), SECOND, "acme");
-            line.enter(tenant("zoo"), SECOND, "zoo");
+            line.enter(tenant("acme"), SECOND, Takes::Nothing, "acme");
+            line.enter(tenant("zoo"), SECOND, Takes::Nothing, "zoo");
         }
         assert_eq!(all(&mut line)[..4], ["acme", "zoo", "acme", "zoo"]);
     }
@@ -247,14 +354,49 @@ mod tests {
     fn fewer_at_once_hold_for_the_next() {
         let mut line = line(3);
         for _ in 0..5 {
-            line.enter(None, SECOND, "one");
+            line.enter(None, SECOND, Takes::Nothing, "one");
         }
         while line.call().is_some() {}
         line.set_at_once_max(1);
         line.ended();
         line.ended();
-        assert_eq!(line.call(), None);
+        assert_eq!(call(&mut line), None);
         line.ended();
-        assert_eq!((line.call(), line.running()), (Some("one"), 1));
+        assert_eq!((call(&mut line), line.running()), (Some("one"), 1));
+    }
+
+    #[test]
+    fn who_waits_for_room_keeps_nobody_waiting_who_needs_none() {
+        let mut line = line(8);
+        line.set_awake_max(2);
+        for name in ["first", "second", "third", "fourth"] {
+            line.enter(None, SECOND, Takes::Room, name);
+        }
+        line.enter(None, SECOND, Takes::Nothing, "elsewhere");
+        let mut called: Vec<_> = std::iter::from_fn(|| call(&mut line)).collect();
+        called.sort_unstable();
+        assert_eq!(called, ["elsewhere", "first", "second"]);
+        assert_eq!((line.awake(), line.lacking(), line.full_at()), (2, 2, Some(2)));
+        line.ended();
+        assert_eq!(call(&mut line), None, "it is started, and runs");
+        line.gone();
+        assert_eq!(call(&mut line), Some("third"));
+        // One that ran before pgwake came has no room to wait for.
+        line.came();
+        assert_eq!((line.awake(), line.lacking()), (3, 2));
+        line.set_awake_max(4);
+        assert_eq!(call(&mut line), Some("fourth"));
+        assert_eq!((line.lacking(), line.full_at()), (0, None));
+    }
+
+    #[test]
+    fn no_more_need_to_go_than_may_be_started() {
+        let mut line = line(1);
+        line.set_awake_max(3);
+        (0..3).for_each(|_| line.came());
+        for _ in 0..5 {
+            line.enter(None, SECOND, Takes::Room, "one");
+        }
+        assert_eq!(line.lacking(), 1);
     }
 }

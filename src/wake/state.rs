@@ -176,6 +176,7 @@ impl Machine {
             Event::StopFailed { generation } => self.stop_failed(generation),
             Event::TimePassed { jitter } => self.time_passed(jitter, now),
             Event::SuspendOrdered => self.suspend_ordered(now),
+            Event::RoomWanted => self.room_wanted(now),
             Event::Closed => self.close(Door::Closed),
             Event::StopOrdered => self.stop_ordered(),
         }
@@ -258,6 +259,16 @@ impl Machine {
     pub(super) fn suspends_at(&self) -> Option<Instant> {
         match &self.state {
             State::Ready(leases) => leases.suspend_at(self.idle_rule(), self.rules.awake_min),
+            _ => None,
+        }
+    }
+
+    /// Since when nobody has needed it, where it may be suspended before its time.
+    pub(super) fn unneeded_since(&self, now: Instant) -> Option<Instant> {
+        match &self.state {
+            State::Ready(leases) if self.door == Door::Open && self.waiting.is_empty() => {
+                leases.unneeded_since(self.idle_rule(), self.rules.awake_min, now)
+            }
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! The driver with a scripted compute in paused time.
 
+mod room;
 mod scripted;
 mod storm;
 mod turns;

@@ -1,12 +1,17 @@
 //! The limits that hold, as `pgwake check` shows them. What is not limited is not shown.
 
 use super::{Values, list, quoted};
-use crate::config::{BranchRules, ByteRate, DurationText, EndpointQuotas, Quota, RateText, SizeText};
+use crate::config::{BranchRules, ByteRate, DurationText, EndpointQuotas, Limits, Quota, RateText, SizeText};
 
 /// Beyond `clients_max`, which always has a value.
-pub(super) fn of_process(quota: &Quota) -> Values {
-    let shown = values("limits", quota).into_iter();
-    shown.filter(|(key, _)| key != "limits.clients_max").collect()
+pub(super) fn of_process(limits: &Limits) -> Values {
+    let shown = values("limits", &limits.quota).into_iter();
+    let awake = limits.awake_processes_max.map(|max| max.to_string());
+    let awake = awake.map(|max| ("limits.awake_processes_max".to_owned(), max));
+    shown
+        .filter(|(key, _)| key != "limits.clients_max")
+        .chain(awake)
+        .collect()
 }
 
 pub(super) fn of_endpoint(quotas: &EndpointQuotas) -> Values {

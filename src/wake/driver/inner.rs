@@ -19,11 +19,14 @@ use super::super::{
     error::WakeId,
     figures::{ComputeState, WakeFigures},
     lease::{Answer, Awake, LeaseSignal},
-    line::Place,
+    line::{Place, Takes},
     state::{Action, Event, Machine, Refusal, Rules, State},
     waiting::Ticket,
 };
-use super::{budget::Budget, starts::Start};
+use super::{
+    budget::Budget,
+    starts::{Room, Start},
+};
 use crate::ids::Generation;
 use crate::tenant::quota::{ClientPermit, OverLimit, Permit, WakeBudget};
 
@@ -54,6 +57,9 @@ pub(super) struct Inner {
     pub(super) place: Option<Place>,
     /// It may be started now.
     pub(super) turn: Option<Start>,
+    /// Whether it takes room on this machine, and what it has.
+    takes: Takes,
+    pub(super) room: Option<Room>,
     /// How long the last start took.
     pub(super) last_start: Duration,
     /// The task of the last start.
@@ -93,6 +99,10 @@ pub(super) enum Work {
     Settle(u64, Arc<Awake>),
     Announce(Arc<Awake>, Arrival),
     Signal(Arc<Awake>, LeaseSignal),
+    /// It runs on this machine, and was not started from here.
+    TakeRoom,
+    /// It does not run there any more: to be dropped.
+    GiveRoom(Room),
     StartTimer,
     RearmTimer,
     TellChange,
@@ -106,7 +116,7 @@ pub(super) enum Verdict {
 }
 
 impl Inner {
-    pub(super) fn new(rules: Rules, budget: WakeBudget) -> Self {
+    pub(super) fn new(rules: Rules, budget: WakeBudget, takes: Takes) -> Self {
         Self {
             budget: Budget::new(budget, rules),
             machine: Machine::new(rules),
@@ -126,6 +136,8 @@ impl Inner {
             admission: Admission::Enabled,
             place: None,
             turn: None,
+            takes,
+            room: None,
             last_start: Duration::ZERO,
             starting: None,
             timer: None,
@@ -197,6 +209,7 @@ impl Inner {
         }
         if mem::discriminant(self.machine.state()) != before {
             self.budget.follow(&self.machine);
+            self.follow_room();
             self.work.push_back(Work::TellChange);
             self.note_state();
         }
@@ -213,6 +226,15 @@ impl Inner {
             // again when it rings, and a busy endpoint does not touch it with every statement.
             (None, Some(_)) if self.machine.is_at_rest() => self.work.push_back(Work::RearmTimer),
             _ => (),
+        }
+    }
+
+    /// One that waits for its turn gives its room back as it lines up.
+    fn follow_room(&mut self) {
+        if self.machine.is_at_rest() {
+            self.work.extend(self.room.take().map(Work::GiveRoom));
+        } else if self.takes == Takes::Room && self.room.is_none() && self.machine.awake().is_some() {
+            self.work.push_back(Work::TakeRoom);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::wake::{
     backoff::Jitter,
     driver::budget::Budget,
     idle::Holding,
-    line::{COST_MAX, Line, Place, QUANTUM},
+    line::{COST_MAX, Line, Place, QUANTUM, Takes},
     state::simulation::Chance,
     waiting::Ticket,
 };
@@ -41,6 +41,7 @@ fn a_crowd_is_served_in_fair_turns_within_every_bound_for_every_seed() {
             seen.passed,
             seen.suspended,
             seen.timed_out,
+            seen.made_room,
         ];
         assert!(least.iter().all(|count| *count > 500), "{seen:?}");
     }
@@ -56,6 +57,8 @@ struct Seen {
     passed: u64,
     suspended: u64,
     timed_out: u64,
+    /// Suspended before its time, since others needed its room.
+    made_room: u64,
 }
 
 /// One endpoint.
@@ -65,6 +68,8 @@ struct House {
     machine: Machine,
     budget: Budget,
     place: Option<Place>,
+    /// It runs on the machine that all of them share.
+    has_room: bool,
     /// How long its starts take.
     takes: Duration,
     held: BTreeMap<Ticket, Held>,
@@ -106,6 +111,7 @@ struct World {
     houses: Vec<House>,
     line: Line<(usize, Generation)>,
     at_once_max: usize,
+    room: usize,
     /// Who is being started, and holds a turn.
     starting: Vec<usize>,
     coming: Vec<(Instant, usize, Coming)>,
@@ -157,6 +163,7 @@ impl World {
             machine: Machine::new(rules),
             budget: Budget::new(quotas.wake_budget(&endpoint), rules),
             place: None,
+            has_room: false,
             takes: Duration::from_millis(chance.one_of(&[300, 1_000, 3_000]).unwrap()),
             held: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -166,6 +173,8 @@ impl World {
         let at_once_max = chance.one_of(&[1, 2, 4]).unwrap();
         let mut line = Line::new();
         line.set_at_once_max(at_once_max);
+        let room = chance.one_of(&[2, 5, 30]).unwrap();
+        line.set_awake_max(room);
         let now = Instant::now();
         Self {
             seed,
@@ -176,6 +185,7 @@ impl World {
             houses,
             line,
             at_once_max,
+            room,
             starting: Vec::new(),
             coming: Vec::new(),
             firsts: Default::default(),
@@ -192,6 +202,7 @@ impl World {
             let pause = self.chance.millis(longest);
             self.pass(pause);
             self.client_acts();
+            self.make_room();
         }
         self.calm_down();
         seen.served += self.seen.served;
@@ -200,12 +211,14 @@ impl World {
         seen.passed += self.seen.passed;
         seen.suspended += self.seen.suspended;
         seen.timed_out += self.seen.timed_out;
+        seen.made_room += self.seen.made_room;
     }
 
     /// Nobody comes any more: everybody is served or sent away, everything sleeps, and nothing is counted.
     fn calm_down(&mut self) {
         for _ in 0..200 {
             self.pass(Duration::from_secs(1));
+            self.make_room();
             for at in 0..self.houses.len() {
                 self.all_give_back(at);
             }
@@ -214,7 +227,8 @@ impl World {
             assert!(house.machine.is_at_rest(), "{:?}", house.machine.state);
             assert!(house.held.is_empty(), "somebody waits for ever");
         }
-        assert_eq!((self.line.waiting(), self.line.running()), (0, 0));
+        let line = &self.line;
+        assert_eq!((line.waiting(), line.running(), line.awake()), (0, 0, 0));
         for house in &self.houses {
             let awake: Vec<_> = std::iter::from_fn(|| self.quotas.wake_budget(&house.endpoint).take().ok())
                 .take(self.awake_max + 1)
@@ -339,6 +353,9 @@ impl World {
         let house = &mut self.houses[at];
         let actions: Vec<_> = house.machine.step(event, self.now).collect();
         house.budget.follow(&house.machine);
+        if house.machine.is_at_rest() {
+            self.give_room(at);
+        }
         for action in actions {
             self.obey(at, action, is_arrival);
         }
@@ -372,9 +389,11 @@ impl World {
                 self.seen.timed_out += 1;
             }
             Action::LineUp { generation } => {
+                self.give_room(at);
+                let house = &mut self.houses[at];
                 let tenant = house.tenant;
                 let lane = Some(house.endpoint.tenant.clone());
-                house.place = Some(self.line.enter(lane, house.takes, (at, generation)));
+                house.place = Some(self.line.enter(lane, house.takes, Takes::Room, (at, generation)));
                 self.firsts[tenant].get_or_insert_with(|| Passed {
                     cost: COST_MAX,
                     ..Passed::default()
@@ -409,7 +428,8 @@ impl World {
     }
 
     fn call(&mut self) {
-        while let Some((at, generation)) = self.line.call() {
+        while let Some(((at, generation), _)) = self.line.call() {
+            self.houses[at].has_room = true;
             assert!(
                 self.houses[at].machine.is_in_line(generation),
                 "called, and not in line"
@@ -417,6 +437,39 @@ impl World {
             self.starting.push(at);
             self.note_call(at);
             self.hear(at, Event::Called { generation });
+        }
+    }
+
+    fn give_room(&mut self, at: usize) {
+        if std::mem::take(&mut self.houses[at].has_room) {
+            self.line.gone();
+            self.call();
+        }
+    }
+
+    /// As `Starts` does: who has not been needed for longest goes first, and no more than are lacking.
+    fn make_room(&mut self) {
+        let lacking = self.line.lacking();
+        if lacking == 0 {
+            return;
+        }
+        let is_leaving = |house: &&House| {
+            use State::{Emptying, Settling, Suspending};
+            house.has_room
+                && matches!(
+                    house.machine.state,
+                    Emptying { .. } | Settling { .. } | Suspending
+                )
+        };
+        let leaving = self.houses.iter().filter(is_leaving).count();
+        let since = |(at, house): (usize, &House)| Some((house.machine.unneeded_since(self.now)?, at));
+        let mut unneeded: Vec<_> = self.houses.iter().enumerate().filter_map(since).collect();
+        unneeded.sort_unstable();
+        for (_, at) in unneeded.into_iter().take(lacking.saturating_sub(leaving)) {
+            self.seen.made_room += 1;
+            self.hear(at, Event::RoomWanted);
+            let state = &self.houses[at].machine.state;
+            assert!(matches!(state, State::Settling { .. }), "{state:?} makes no room");
         }
     }
 
@@ -463,6 +516,21 @@ impl World {
             "too many are started at once"
         );
         assert_eq!(self.line.running(), self.starting.len(), "turns are lost");
+        let has_room = |house: &&House| house.has_room;
+        assert_eq!(
+            self.houses.iter().filter(has_room).count(),
+            self.line.awake(),
+            "room is lost"
+        );
+        assert!(self.line.awake() <= self.room, "more run than there is room for");
+        for house in &self.houses {
+            let runs = !house.machine.is_at_rest() && !matches!(house.machine.state, State::InLine);
+            assert!(
+                house.has_room || !runs,
+                "one runs without room: {:?}",
+                house.machine.state
+            );
+        }
         for tenant in 0..TENANTS {
             let own = || self.houses.iter().filter(|house| house.tenant == tenant);
             let held: usize = own().map(|house| house.held.len()).sum();

@@ -69,6 +69,8 @@ pub(in crate::wake) enum Event {
     TimePassed { jitter: Jitter },
     /// An operator wants it to be suspended, if nobody works.
     SuspendOrdered,
+    /// Others need its room: it is to be suspended before its time, if nobody needs it.
+    RoomWanted,
     /// pgwake ends: no leases from now on.
     Closed,
     /// pgwake ends: whatever runs is to be stopped.

@@ -49,6 +49,14 @@ impl Machine {
         }
     }
 
+    pub(super) fn room_wanted(&mut self, now: Instant) {
+        if let State::Ready(leases) = self.state
+            && self.unneeded_since(now).is_some()
+        {
+            self.empty(leases, now);
+        }
+    }
+
     pub(super) fn empty(&mut self, leases: Leases, now: Instant) {
         if leases.resting == 0 {
             return self.settle(leases);

@@ -40,6 +40,7 @@ struct Seen {
     lost: u64,
     left: u64,
     left_line: u64,
+    made_room: u64,
     let_in: u64,
 }
 
@@ -55,6 +56,7 @@ impl Seen {
             self.lost,
             self.left,
             self.left_line,
+            self.made_room,
             self.let_in,
         ];
         assert!(least.iter().all(|count| *count > 1000), "{self:?}");
@@ -135,6 +137,8 @@ struct World {
     stop_ordered: bool,
     /// An operator's suspend is under way: whoever rests is ended, however short the rest and whatever the rule.
     suspend_ordered: bool,
+    /// Others need its room: it need not have been idle for long.
+    room_wanted: bool,
     tickets: u64,
     waiters: BTreeMap<Ticket, Instant>,
     leases: BTreeMap<Ticket, Lease>,
@@ -187,6 +191,7 @@ impl World {
             closed: false,
             stop_ordered: false,
             suspend_ordered: false,
+            room_wanted: false,
             tickets: 0,
             waiters: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -230,6 +235,7 @@ impl World {
         seen.lost += self.seen.lost;
         seen.left += self.seen.left;
         seen.left_line += self.seen.left_line;
+        seen.made_room += self.seen.made_room;
         seen.let_in += self.seen.let_in;
     }
 
@@ -395,7 +401,12 @@ impl World {
             }
             97 if self.chance.below(2) == 0 => self.hear(Event::SuspendOrdered),
             97 => self.hear(Event::InspectOrdered),
-            _ => self.all_give_back(),
+            _ => {
+                self.all_give_back();
+                if self.chance.percent(30) {
+                    self.hear(Event::RoomWanted);
+                }
+            }
         }
     }
 
@@ -486,8 +497,11 @@ impl World {
         let in_use = self.held(Holding::Active) > 0;
         let may_end = self.stop_ordered || matches!(event, Event::Died { .. } | Event::Unreachable { .. });
         let is_order = matches!(event, Event::SuspendOrdered);
+        let is_wish = matches!(event, Event::RoomWanted);
         let actions: Vec<_> = self.machine.step(event, self.now).collect();
         self.suspend_ordered |= is_order && !actions.is_empty();
+        self.room_wanted |= is_wish && !actions.is_empty();
+        self.seen.made_room += u64::from(is_wish && !actions.is_empty());
         let ends = actions
             .iter()
             .any(|action| matches!(action, Action::Signal(LeaseSignal::Lost(_))));
@@ -516,7 +530,7 @@ impl World {
             Action::Settle { round } => self.settle(round),
             Action::Announce => {
                 assert!(self.machine.awake().is_some());
-                self.suspend_ordered = false;
+                (self.suspend_ordered, self.room_wanted) = (false, false);
                 self.awake_since = self.now;
             }
             Action::Signal(LeaseSignal::Lost(_)) => {
@@ -532,7 +546,7 @@ impl World {
             }
             Action::Signal(LeaseSignal::Steady) => {
                 self.seen.called_off += 1;
-                self.suspend_ordered = false;
+                (self.suspend_ordered, self.room_wanted) = (false, false);
             }
         }
     }
@@ -688,7 +702,8 @@ impl World {
                 IdleRule::EndsResting(after) => after,
                 IdleRule::Never => panic!("suspended although it never should be"),
             };
-            assert!(self.now >= self.last_activity + after, "suspended too early");
+            let is_early = self.now < self.last_activity + after;
+            assert!(!is_early || self.room_wanted, "suspended too early");
             let least = self.machine.rules.awake_min;
             assert!(self.now >= self.awake_since + least, "awake for too short a time");
         }

@@ -293,6 +293,7 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ("stop failed", Event::StopFailed { generation }),
         ("time passed", time_passed()),
         ("suspend ordered", Event::SuspendOrdered),
+        ("room wanted", Event::RoomWanted),
         ("closed", Event::Closed),
         ("stop ordered", Event::StopOrdered),
     ];

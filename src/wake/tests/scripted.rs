@@ -130,6 +130,10 @@ impl Compute for Scripted {
         !self.is_fixed
     }
 
+    fn is_local(&self) -> bool {
+        !self.is_fixed
+    }
+
     fn inspect(&self) -> BoxFuture<'_, Result<Option<Running>, ComputeError>> {
         async {
             let _busy = Busy::enter(&self.busy);

@@ -19,6 +19,13 @@ struct Street {
     first: Waiting,
 }
 
+fn at_once(wakes_at_once_max: usize) -> Limits {
+    Limits {
+        wakes_at_once_max,
+        ..Limits::default()
+    }
+}
+
 fn right() -> WakeRight {
     WakeRight::for_reading_roles()
 }
@@ -26,7 +33,7 @@ fn right() -> WakeRight {
 fn street(first: Start) -> Street {
     let house = house();
     let wakes = house.wakes.clone();
-    wakes.set_wakes_at_once_max(1);
+    wakes.set_limits(&at_once(1));
     let names: Vec<_> = (0..3)
         .map(|number| EndpointName::parse(&format!("street-{number}")).unwrap())
         .collect();
@@ -127,7 +134,7 @@ async fn who_leaves_leaves_the_line_and_who_only_wants_it_woken_does_not() {
 async fn more_at_once_hold_at_once() {
     let street = street(Start::Takes(20 * SECOND));
     let (second, third) = (street.ask(1, SECOND), street.ask(2, SECOND));
-    street.wakes.set_wakes_at_once_max(3);
+    street.wakes.set_limits(&at_once(3));
     second.await.unwrap();
     third.await.unwrap();
 }
