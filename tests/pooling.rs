@@ -19,6 +19,7 @@ mod pipelines;
 mod play;
 mod pooled;
 mod releasing;
+mod resetting;
 mod said;
 mod script;
 mod sequences;

@@ -9,6 +9,7 @@ mod lost;
 mod memory;
 mod once;
 mod recovering;
+mod room;
 mod strangers;
 mod turns;
 

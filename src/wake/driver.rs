@@ -21,12 +21,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::task::TaskTracker;
 
 pub(super) use self::clients::Dropped;
 use self::inner::{Inner, Work};
-use self::starts::{Need, Room};
+use self::starts::{Room, takes};
 pub(super) use self::starts::{Start, Starts};
 use super::{
     Admission, Policy, WakeWatcher,
@@ -34,7 +34,7 @@ use super::{
     figures::{SuspendOrder, WakeEvent, WakeFigures},
     idle::IdleRule,
     lease::AwakeLease,
-    line::{Lane, Takes},
+    line::Lane,
     state::{Event, Machine, Refusal, Rules, Stage, State},
 };
 use crate::compute::{Address, Compute};
@@ -109,23 +109,6 @@ impl Driver {
         self.finish(inner);
         // Otherwise it has left in this very moment, and this calls the next.
         drop(given);
-    }
-
-    /// How much it is needed, where others need its room.
-    fn need(&self) -> Need {
-        let inner = self.lock();
-        match inner.machine.state() {
-            State::Emptying { .. } | State::Settling { .. } | State::Suspending => Need::Leaving,
-            _ => {
-                let since = inner.machine.unneeded_since(Instant::now());
-                since.map_or(Need::Somebody, Need::Nobody)
-            }
-        }
-    }
-
-    /// Others need its room: it is suspended if nobody needs it.
-    fn make_room(self: &Arc<Self>) {
-        self.apply(Event::RoomWanted);
     }
 
     /// A leaseholder could not connect.
@@ -322,16 +305,6 @@ impl Driver {
         starts.call();
     }
 
-    fn take_room(self: &Arc<Self>) {
-        let room = self.wiring.starts.found(self);
-        let mut inner = self.lock();
-        if inner.machine.is_at_rest() {
-            drop(inner);
-            return drop(room);
-        }
-        inner.room = Some(room);
-    }
-
     fn error(&self, refusal: Refusal, waited: Duration, wake: Option<WakeId>, others: usize) -> WakeError {
         let endpoint = self.name.clone();
         let starts = &self.wiring.starts;
@@ -386,15 +359,6 @@ fn rules(policy: Policy, compute: &dyn Compute) -> Rules {
         logins_at_once: policy.logins_at_once,
         suspendable: compute.can_suspend(),
         startable: compute.can_start(),
-    }
-}
-
-/// What a start of it takes.
-fn takes(compute: &dyn Compute) -> Takes {
-    if compute.is_local() {
-        Takes::Room
-    } else {
-        Takes::Nothing
     }
 }
 

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::harness::postgres::{PASSWORD, Postgres, Version};
 
-const LOOK: &str = "select current_setting('datestyle'), current_setting('search_path'), \
+pub(super) const LOOK: &str = "select current_setting('datestyle'), current_setting('search_path'), \
     current_setting('application_name'), current_setting('app.tenant_id', true), '01/02/2024'::date";
 
-fn who(user: &str) -> Who {
+pub(super) fn who(user: &str) -> Who {
     Who::new(user, "postgres")
 }
 
@@ -143,82 +143,6 @@ async fn values_are_carried_whole_and_as_they_were_written() {
             .query(1, LOOK);
     }
     script.play().await;
-}
-
-/// Back to one's own startup values, not to the server's.
-#[tokio::test]
-async fn resets_return_to_what_the_client_came_with() {
-    // With one session the first client has opened it; with two it is either of two.
-    for sessions in [1, 2] {
-        let mut script = Script::new(&format!("carry-reset-{sessions}"), sessions)
-            .who(
-                who("postgres")
-                    .with("application_name", "came so")
-                    .with("DateStyle", "German"),
-            )
-            .who(who("postgres").with("options", "-c datestyle=SQL -c app.tenant_id=mine"))
-            .who(who("postgres").with("application_name", "third"))
-            .who(who("postgres"));
-        for reset in [
-            "reset all",
-            "discard all",
-            "reset datestyle; reset application_name; reset app.tenant_id",
-            "set datestyle to default; set application_name to default; set app.tenant_id to default",
-            "select set_config('datestyle', null, false), set_config('application_name', null, false) is null, \
-                 set_config('app.tenant_id', null, false)",
-        ] {
-            for client in 0..4 {
-                script = script.queries(
-                    client,
-                    &[
-                        "set datestyle = 'ISO, YMD'; set application_name = 'other'; set app.tenant_id = 'other'",
-                        LOOK,
-                    ],
-                );
-            }
-            for client in 0..4 {
-                script = script
-                    .query(client, reset)
-                    .query((client + 1) % 4, STRANGER)
-                    .query(client, LOOK);
-            }
-            script = script.say(
-                0,
-                [
-                    Said::run("reset all", &[]).as_slice(),
-                    &[Said::Sync, Said::query(LOOK)],
-                ]
-                .concat(),
-            );
-        }
-        script.play().await;
-    }
-}
-
-/// What no reset takes away: a setting that a session has once had is '' from then on, and no error.
-#[tokio::test]
-async fn the_name_of_a_custom_setting_reaches_nobody_who_has_not_had_it() {
-    let ask = "select current_setting('app.tenant_id', true) is null, current_setting('app.tenant_id', true)";
-    let strict = "select current_setting('app.tenant_id')";
-    let mut script = Script::new("carry-names", 2);
-    let ways = [
-        "set app.tenant_id = 'a'",
-        "begin; set local app.tenant_id = 'a'; commit",
-        "select set_config('app.tenant_id', 'a', true)",
-        "begin; select set_config('app.tenant_id', 'a', false); rollback",
-        "do $$begin perform set_config('app.tenant_id', 'a', true); end$$",
-    ];
-    for (client, set) in ways.iter().enumerate() {
-        script = script.queries(client, &[ask, strict, set, ask, "discard all", ask, strict]);
-    }
-    let fresh = ways.len();
-    script = script.query(fresh, ask).query(fresh, strict);
-    for client in 0..=fresh {
-        script = script.query(client, ask);
-    }
-    let played = script.play().await;
-    assert_eq!(values(&played.told(fresh)), ["t", "\u{2205}", "t", "\u{2205}"]);
-    assert_eq!(errors(&played.told(fresh)), ["42704"]);
 }
 
 const FUNCTIONS: &str = "

@@ -15,13 +15,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    super::line::{Lane, Line, Place, Takes},
+    super::{
+        line::{Lane, Line, Place, Takes},
+        state::{Event, State},
+    },
     Driver,
 };
+use crate::compute::Compute;
 use crate::ids::Generation;
 
 /// While room is lacking: how often one looks for a compute that nobody needs any more.
@@ -59,11 +66,11 @@ pub(in crate::wake) struct Room {
 }
 
 /// How much a compute that runs on this machine is needed.
-pub(super) enum Need {
+enum Need {
     /// It is on its way to sleep.
     Leaving,
     /// Nobody, since then.
-    Nobody(tokio::time::Instant),
+    Nobody(Instant),
     /// Somebody works, or it is to stay awake.
     Somebody,
 }
@@ -210,6 +217,45 @@ impl Books {
         self.rooms += 1;
         self.local.insert(self.rooms, Arc::downgrade(driver));
         self.rooms
+    }
+}
+
+impl Driver {
+    /// How much it is needed, where others need its room.
+    fn need(&self) -> Need {
+        let inner = self.lock();
+        match inner.machine.state() {
+            State::Emptying { .. } | State::Settling { .. } | State::Suspending => Need::Leaving,
+            _ => {
+                let since = inner.machine.unneeded_since(Instant::now());
+                since.map_or(Need::Somebody, Need::Nobody)
+            }
+        }
+    }
+
+    /// Others need its room: it is suspended if nobody needs it.
+    fn make_room(self: &Arc<Self>) {
+        self.apply(Event::RoomWanted);
+    }
+
+    /// It runs on this machine, and was not started from here.
+    pub(super) fn take_room(self: &Arc<Self>) {
+        let room = self.wiring.starts.found(self);
+        let mut inner = self.lock();
+        if inner.machine.is_at_rest() {
+            drop(inner);
+            return drop(room);
+        }
+        inner.room = Some(room);
+    }
+}
+
+/// What a start of it takes.
+pub(super) fn takes(compute: &dyn Compute) -> Takes {
+    if compute.is_local() {
+        Takes::Room
+    } else {
+        Takes::Nothing
     }
 }
 
