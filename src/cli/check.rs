@@ -6,7 +6,10 @@ mod limits;
 mod places;
 mod servers;
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::audit::{To, WhenFull};
 use crate::config::{
@@ -321,7 +324,8 @@ fn pool(pool: &Pool) -> Values {
 
 fn process_compute(process: &ProcessCompute) -> Values {
     let or = |value: Option<String>, otherwise: &str| value.map_or(otherwise.to_owned(), quoted);
-    let programs = process.programs.as_ref().map(|path| path.display().to_string());
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let programs = path(&process.programs);
     let values = [
         ("kind", quoted("process")),
         ("data_dir", quoted(process.data_dir.display())),
@@ -329,6 +333,7 @@ fn process_compute(process: &ProcessCompute) -> Values {
         ("run_as", or(process.run_as.clone(), "the data directory's owner")),
         ("database", or(process.database.clone(), "none is made")),
         ("owner", or(process.owner.clone(), "none")),
+        ("bootstrap", or(path(&process.bootstrap), "none")),
         ("settings", servers::settings(&process.settings)),
     ];
     values

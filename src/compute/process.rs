@@ -88,6 +88,7 @@ impl ProcessCompute {
             creation,
             database: config.database.clone(),
             owner: config.owner.clone(),
+            bootstrap: config.bootstrap.clone(),
         };
         let site = Site {
             endpoint,

@@ -29,6 +29,8 @@ pub struct ProcessCompute {
     pub database: Option<String>,
     /// Role that owns it; `None`: the first listed role.
     pub owner: Option<String>,
+    /// SQL that a new data directory's superuser runs once, in that database.
+    pub bootstrap: Option<PathBuf>,
     /// What Postgres is started with, over what its files say; each name once.
     pub settings: Vec<ServerSetting>,
     /// Where the data directory comes from.

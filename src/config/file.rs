@@ -277,6 +277,8 @@ table! {
         database: String,
         /// Owner of that database.
         owner: String,
+        /// Run once by the superuser of a new data directory.
+        bootstrap: PathBuf,
         /// What Postgres is started with.
         settings: SettingsTable,
     }

@@ -3,7 +3,7 @@
 //! Only texts are made here; `data_dir` runs the programs that take them. Nothing of it concerns a data
 //! directory that exists.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs::File, io::Read, path::PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -25,7 +25,12 @@ pub(crate) struct Contents {
     pub(crate) database: Option<String>,
     /// `None`: the first role, else the superuser.
     pub(crate) owner: Option<String>,
+    /// A file of SQL, run at last by the superuser in that database.
+    pub(crate) bootstrap: Option<PathBuf>,
 }
+
+/// Roles, extensions and settings, not data.
+const BOOTSTRAP_BYTES_MAX: u64 = 1 << 20;
 
 /// The superuser that initdb makes.
 const SUPERUSER: &str = "postgres";
@@ -90,6 +95,34 @@ impl Contents {
             .filter(|(role, verifier)| verifier.is_none() && role != SUPERUSER && !role.starts_with('/'))
             .map(|(role, _)| quoted(role, '"'))
             .collect()
+    }
+
+    /// The bootstrap file, as one text for a server that takes a semicolon and an empty line for the end of a command
+    /// (<https://www.postgresql.org/docs/current/app-postgres.html>, `-j`): so it runs as one transaction.
+    ///
+    /// # Errors
+    /// It cannot be read, or is too large.
+    pub(crate) fn bootstrap(&self) -> Result<Option<String>, ComputeError> {
+        let Some(path) = &self.bootstrap else {
+            return Ok(None);
+        };
+        let mut sql = String::new();
+        let read =
+            File::open(path).and_then(|file| file.take(BOOTSTRAP_BYTES_MAX + 1).read_to_string(&mut sql));
+        if let Err(error) = read {
+            let message = format!("the bootstrap file {} cannot be read: {error}", path.display());
+            return Err(ComputeError::new(message));
+        }
+        if sql.len() as u64 > BOOTSTRAP_BYTES_MAX {
+            let message = format!("the bootstrap file {} is larger than 1 MiB", path.display());
+            return Err(ComputeError::new(message));
+        }
+        Ok(Some(sql.replace("\r\n", "\n").replace(";\n\n", ";\n \n")))
+    }
+
+    /// Where that is run.
+    pub(crate) fn bootstrap_database(&self) -> &str {
+        self.database.as_deref().unwrap_or("postgres")
     }
 
     /// The statements, one per line.
@@ -172,6 +205,7 @@ mod tests {
             },
             database: database.map(str::to_owned),
             owner: owner.map(str::to_owned),
+            bootstrap: None,
         }
     }
 

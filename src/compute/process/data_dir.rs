@@ -122,8 +122,19 @@ pub(crate) async fn create(site: &Site, means: &Means) -> Result<(), ComputeErro
     .await
     .map_err(|error| failed("set up", error))?;
 
-    let single = command(&programs.postgres(), account, &unfinished, &SINGLE);
+    let mut single = command(&programs.postgres(), account, &unfinished, &SINGLE);
+    single.arg("postgres");
     run(single, contents.sql()?.as_bytes()).await?;
+
+    let bootstrap = contents.clone();
+    let bootstrap = tokio::task::spawn_blocking(move || bootstrap.bootstrap()).await;
+    let bootstrap = bootstrap.map_err(|error| failed("set up", io::Error::other(error)))??;
+    if let Some(sql) = bootstrap {
+        let database = contents.bootstrap_database();
+        let mut single = command(&programs.postgres(), account, &unfinished, &BOOTSTRAP);
+        single.arg(database);
+        run(single, sql.as_bytes()).await?;
+    }
 
     blocking(move || names.move_into_place())
         .await
@@ -153,13 +164,23 @@ const SINGLE: [&str; 8] = [
     "-D",
 ];
 
+/// A command goes over many lines; the first error ends it, and is not lost among the lines of its statement.
+const BOOTSTRAP: [&str; 9] = [
+    "--single",
+    "-j",
+    "-c",
+    "exit_on_error=on",
+    "-c",
+    "log_min_error_statement=panic",
+    "-c",
+    "log_statement=none",
+    "-D",
+];
+
 fn command(program: &Path, account: &Account, data_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     account.dress(&mut command);
     command.args(arguments).arg(data_dir);
-    if arguments.first() == Some(&"--single") {
-        command.arg("postgres");
-    }
     // Its user may not be able to enter pgwake's folder.
     command.current_dir(data_dir);
     command

@@ -25,6 +25,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// A place with a data directory's name in it, which Postgres' user can enter.
 pub(super) struct Place {
     folder: TempDir,
+    bootstrap: Option<PathBuf>,
     _template: Option<Arc<Self>>,
 }
 
@@ -34,6 +35,7 @@ impl Place {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self {
             folder,
+            bootstrap: None,
             _template: None,
         }
     }
@@ -84,6 +86,7 @@ impl Place {
             run_as: None,
             database: Some("my app".into()),
             owner: None,
+            bootstrap: self.bootstrap.clone(),
             settings: Vec::new(),
             made: Made::OnFirstUse,
         };
@@ -448,6 +451,52 @@ async fn a_first_use_that_is_given_up_is_made_anew() {
     }
     let running = compute.start().await.unwrap();
     connect(&running, "my app").await;
+    compute.stop().await.unwrap();
+}
+
+/// Semicolons and empty lines within what it quotes are no ends of commands.
+const BOOTSTRAP: &str = "\
+create role reader;\r\ncreate table ledger (n int);\n\n\
+alter database \"my app\" set work_mem = '5MB'; -- a comment\n\n\
+create function added(a int, b int) returns int language plpgsql as $$\nbegin\n  a := a + 1;\n\n  return a + b;\nend $$;\n\n\
+grant reader to \"app\"\"x\"; grant insert, select on ledger to reader;\n";
+
+#[tokio::test]
+async fn a_bootstrap_file_is_run_once_and_whole_by_the_superuser() {
+    let mut place = Place::new();
+    let file = place.path().join("bootstrap.sql");
+    place.bootstrap = Some(file.clone());
+    let compute = place.compute();
+    let missing = compute.start().await.err().unwrap();
+    assert!(
+        missing.reason.contains("bootstrap.sql cannot be read"),
+        "{missing}"
+    );
+
+    // An error in its last statement leaves nothing, and what it says is told.
+    fs::write(&file, format!("{BOOTSTRAP}select 1/0;\n")).unwrap();
+    let wrong = compute.start().await.err().unwrap();
+    assert!(wrong.detail.unwrap().contains("division by zero"));
+    assert!(!place.data_dir().exists());
+
+    fs::write(&file, BOOTSTRAP).unwrap();
+    let running = compute.start().await.unwrap();
+    let client = connect(&running, "my app").await;
+    client
+        .batch_execute("insert into ledger values (added(1, 2))")
+        .await
+        .unwrap();
+    let read = "select n, current_setting('work_mem') from ledger";
+    let row = client.query_one(read, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (4, "5MB"));
+    drop(client);
+    compute.stop().await.unwrap();
+
+    let running = compute.start().await.unwrap();
+    let client = connect(&running, "my app").await;
+    let rows = client.query(read, &[]).await.unwrap();
+    assert_eq!(rows.len(), 1, "it is run once");
+    drop(client);
     compute.stop().await.unwrap();
 }
 

@@ -48,6 +48,7 @@ fn check_process(
     record_own(origins, "compute.run_as", &table.run_as);
     record_own(origins, "compute.database", &table.database);
     record_own(origins, "compute.owner", &table.owner);
+    record_own(origins, "compute.bootstrap", &table.bootstrap);
     record_own(origins, "compute.settings", &table.settings);
     if let Some(at) = table.programs.given()
         && !at.value.join("postgres").is_file()
@@ -62,6 +63,9 @@ fn check_process(
         let fix = "add database = \"…\", or remove `owner`";
         report.add(&at.spot, Wrong::new("an owner without a database to own", fix));
     }
+    if let Some(at) = table.bootstrap.given() {
+        report.note(&at.spot, secret::check_readable(&at.value));
+    }
     let text = |setting: &Setting<String>| setting.given().map(|at| at.value.clone());
     let data_dir = required(&table.data_dir, "data_dir", spot, report)?;
     Some(ProcessCompute {
@@ -70,6 +74,7 @@ fn check_process(
         run_as: text(&table.run_as),
         database: text(&table.database),
         owner: text(&table.owner),
+        bootstrap: table.bootstrap.given().map(|at| at.value.clone()),
         settings: table
             .settings
             .given()

@@ -12,7 +12,7 @@ use super::{CommandTable, FixedTable, ProcessTable};
 /// `compute`: its kind decides which other keys there are.
 pub(crate) enum ComputeTable {
     /// `kind = "process"`
-    Process(ProcessTable),
+    Process(Box<ProcessTable>),
     /// `kind = "fixed"`
     Fixed(FixedTable),
     /// `kind = "command"`
@@ -50,7 +50,7 @@ impl Read for ComputeTable {
             }
         }
         Some(match kind {
-            Kind::Process => Self::Process(ProcessTable::pick(&table, spot, report)),
+            Kind::Process => Self::Process(Box::new(ProcessTable::pick(&table, spot, report))),
             Kind::Fixed => Self::Fixed(FixedTable::pick(&table, spot, report)),
             Kind::Command => Self::Command(Box::new(CommandTable::pick(&table, spot, report))),
         })
