@@ -75,6 +75,7 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
             Compute::Process(process) => format!("process {}", process.data_dir.display()),
             Compute::Fixed(fixed) => format!("fixed {}", server(&fixed.address)),
             Compute::Command(command) => servers::command_line(command),
+            Compute::Controlled(_) => "control_plane".to_owned(),
         };
         let name = endpoint.name.as_str();
         writeln!(out, "  {name:width$}  tenant {}, {compute}", endpoint.tenant)?;
@@ -271,6 +272,7 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         Compute::Process(process) => values.extend(process_compute(process)),
         Compute::Fixed(fixed) => values.extend(servers::fixed(fixed)),
         Compute::Command(command) => values.extend(servers::command(command)),
+        Compute::Controlled(_) => (),
     }
     values
 }

@@ -9,6 +9,7 @@ mod branches;
 mod certificates;
 mod command;
 mod compute;
+mod control_plane;
 mod endpoint;
 mod gate;
 mod listen;
@@ -20,11 +21,12 @@ mod tokens;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
+    sync::Arc,
     time::Duration,
 };
 
 use super::{
-    CertificateFiles, Config, DefaultEndpoint, Limits, built_in,
+    CertificateFiles, Config, DefaultEndpoint, Defaults, Limits, built_in,
     file::{LimitsTable, Root},
     origin::{Origins, OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
@@ -41,7 +43,15 @@ const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The checked configuration. What it returns is only to be used where nothing was reported.
-pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
+pub(crate) fn check(root: Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
+    let mut config = check_all(&root, spot, origins, report);
+    if let Setting::Given(defaults) = root.defaults {
+        config.defaults = Defaults(Some(Arc::new(defaults.value)));
+    }
+    config
+}
+
+fn check_all(root: &Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
     let domains = check_domains(root, &mut origins.process, report);
     let databases = check_databases(root, &mut origins.process, report);
     let certificates = check_certificates(root, &mut origins.process, report);
@@ -53,6 +63,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     let audit = audit::check(root, &mut origins.process, report);
     let admin = admin::check(root, &mut origins.process, report);
     let listen = listen::check(root, spot, &mut origins.process, report);
+    let control_plane = control_plane::check(root, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
     tokens::check_apart(root, &endpoints, report);
     certificates::check_apart(root, &endpoints, report);
@@ -76,6 +87,8 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
             .given()
             .map_or(built_in::LOGIN, |at| at.value),
         tokens: tokens::of_defaults(root),
+        control_plane,
+        defaults: Defaults::default(),
         endpoints,
     }
 }

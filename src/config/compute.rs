@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Endpoint, Made};
+use super::{ControlledCompute, Endpoint, Made};
 use crate::ids::Secret;
 
 /// What runs an endpoint's server.
@@ -14,6 +14,8 @@ pub enum Compute {
     Fixed(FixedCompute),
     /// A server that commands start and stop.
     Command(Box<CommandCompute>),
+    /// A server that a control plane starts and stops.
+    Controlled(ControlledCompute),
 }
 
 /// A local Postgres data directory.
@@ -40,6 +42,8 @@ impl Compute {
             Self::Process(_) => None,
             Self::Fixed(fixed) => Some(&fixed.address),
             Self::Command(command) => command.address.as_ref(),
+            // Wherever that is: pgwake's own user counts for nothing there.
+            Self::Controlled(_) => return Some("its control plane's address"),
         };
         match address? {
             ServerAddress::Tcp { host, .. } => Some(host),
@@ -53,7 +57,7 @@ impl Endpoint {
     pub(crate) fn stop_takes_at_most(&self) -> Duration {
         let own = match &self.compute {
             Compute::Command(command) => command.stop_timeout,
-            Compute::Process(_) | Compute::Fixed(_) => None,
+            Compute::Process(_) | Compute::Fixed(_) | Compute::Controlled(_) => None,
         };
         own.unwrap_or(self.stop_timeout)
     }

@@ -100,7 +100,7 @@ impl Reloader {
     }
 
     /// Everything that names endpoints knows these from now on.
-    fn put_in_force(&self, config: Config) {
+    pub(super) fn put_in_force(&self, config: Config) {
         self.wiring.replace(config.endpoints.clone());
         self.house.directory.replace(&config);
         self.holds.store(Arc::new(config));

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Changes, StartError,
+    controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     roles,
     standing::obey,
@@ -57,7 +58,7 @@ pub struct Reloader {
     pub(super) wiring: Arc<Wiring>,
     pub(super) means: Arc<Means>,
     /// Has what operators have ordered of endpoints that come back.
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
@@ -182,8 +183,14 @@ impl Reloader {
         let Loaded { mut config, origins } = blocking(move || load(&path)).await?;
         self.note_files(&origins, &file);
         self.house.branches.extend(&mut config);
+        carry_over(&holds, &mut config);
         let (changes, config) = Changes::between(&holds, config);
+        if let Some(book) = &self.house.control_plane {
+            book.forget_versions();
+        }
         if changes.is_empty() {
+            // What `[defaults]` say to endpoints that come later is no change to those that are there.
+            self.holds.store(Arc::new(config));
             return Ok(changes);
         }
         let ready = self.prepare(&holds, &config, &changes).await?;
@@ -276,7 +283,7 @@ impl Reloader {
         }
     }
 
-    fn change(&self, before: &Endpoint, endpoint: &Endpoint) {
+    pub(super) fn change(&self, before: &Endpoint, endpoint: &Endpoint) {
         if policy(before) != policy(endpoint) {
             self.house.wakes.set_policy(&endpoint.name, policy(endpoint));
         }
@@ -288,7 +295,7 @@ impl Reloader {
     }
 
     /// Its sessions have been told to end; who is in a transaction has as long as for a drain.
-    fn remove(&self, endpoint: Arc<Endpoint>, config: &Config) {
+    pub(super) fn remove(&self, endpoint: Arc<Endpoint>, config: &Config) {
         let name = endpoint.name.clone();
         let pooling = self.house.pooling.remove(&name);
         let Some(leaving) = self.house.wakes.remove(&name) else {

@@ -12,6 +12,9 @@ const FIRST: Duration = Duration::from_millis(500);
 /// After many: short enough that a repaired compute serves within a client's patience.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// Nobody's word keeps an endpoint from being started for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
 /// A compute that lived for less was hardly there.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
 /// So many short lives in a row are a failure. One or two may be anybody's `kill`.
@@ -54,6 +57,13 @@ impl Failure {
             until: now + delay(in_a_row, jitter),
             in_a_row,
         }
+    }
+
+    /// Whoever refused it has said when it may be tried again.
+    pub(super) fn not_before(mut self, retry_after: Option<Duration>, now: Instant) -> Self {
+        let said = retry_after.map(|after| now + after.min(RETRY_AFTER_MAX));
+        self.until = said.map_or(self.until, |said| said.max(self.until));
+        self
     }
 
     /// The reason, however long ago.
