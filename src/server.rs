@@ -128,9 +128,8 @@ impl Server {
         let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
-        let control_plane = controlling::book(&config, &tasks)?;
-        let asks = control_plane.as_ref().map(|book| book.client().clone());
-        let (quotas, means) = (Quotas::new(&config), Means::new(&config, tasks.clone(), asks));
+        let (quotas, control_plane) = (Quotas::new(&config), controlling::book(&config, &tasks)?);
+        let means = Means::new(&config, tasks.clone(), control_plane.as_ref());
         wakes.set_wakes_at_once_max(config.limits.wakes_at_once_max);
         let branches = branches(&store, (&mut config, &wiring), &wakes, &tasks, &watch_end)?;
         let names = config.endpoints.keys();
@@ -164,11 +163,6 @@ impl Server {
         standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;
         let connected = wiring.clone().connect(&house);
         let reloader = Reloader::new(house.clone(), wiring, means, store.clone(), config);
-        let reloader = Arc::new(reloader);
-        house.branches.connect(Arc::<Reloader>::downgrade(&reloader));
-        if let Some(book) = &house.control_plane {
-            book.connect(Arc::<Reloader>::downgrade(&reloader));
-        }
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
         let view = view(&house, &workers, &reloader, (store, &bound));

@@ -2,6 +2,7 @@
 //!
 //! Starts nothing and connects to nothing. Secrets print as `…`. The exit code is its caller's work.
 
+mod control_plane;
 mod limits;
 mod places;
 mod servers;
@@ -193,6 +194,12 @@ fn process_values(config: &Config) -> Values {
     values.push(("limits.disk_free_min".to_owned(), quoted(free_min)));
     values.extend(limits::of_process(&limits.quota));
     values.extend(gate(&config.gate));
+    values.extend(
+        config
+            .control_plane
+            .iter()
+            .flat_map(|plane| control_plane::values(plane)),
+    );
     values
 }
 

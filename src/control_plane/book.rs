@@ -135,6 +135,12 @@ impl Book {
         self.kept().found(name, Instant::now(), &self.rules)
     }
 
+    /// The end: what is not being asked yet is not asked any more.
+    pub(super) fn close(&self) {
+        self.of_strangers.close();
+        self.of_known.close();
+    }
+
     /// Waits as long as somebody who has asked: for those whose name needs no question.
     pub async fn like_others(&self) {
         sleep(self.pace.like_others()).await;
@@ -274,7 +280,9 @@ impl Asking {
                 Some(_) => &book.of_known,
                 None => &book.of_strangers,
             };
-            let _place = lane.acquire().await.expect("it is never closed");
+            let Ok(_place) = lane.acquire().await else {
+                return;
+            };
             let began = Instant::now();
             let answered = book.client.resolve(name, known.flatten().as_deref()).await;
             if answered.is_ok() {

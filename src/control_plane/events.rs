@@ -19,12 +19,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Book {
-    /// Hears of changes until pgwake stops. Cancel safe.
+    /// Hears of changes until pgwake stops; nothing is asked for names after that. Cancel safe.
     pub async fn follow(self: Arc<Self>, mut shutdown: ShutdownWatch) {
         tokio::select! {
             () = self.listen() => (),
             () = shutdown.reached(Phase::Stopping) => (),
         }
+        self.close();
     }
 
     async fn listen(self: &Arc<Self>) {

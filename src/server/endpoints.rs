@@ -13,7 +13,7 @@ use crate::compute::{
     fixed::FixedCompute,
 };
 use crate::config::{self, Config, Endpoint};
-use crate::control_plane::Client;
+use crate::control_plane::{Book, Client};
 use crate::session::{Pooling, Poolings};
 use crate::tenant::quota::Quotas;
 use crate::tls::AskClients;
@@ -57,13 +57,13 @@ pub(super) struct Means {
 }
 
 impl Means {
-    pub(super) fn new(config: &Config, tasks: TaskTracker, control_plane: Option<Arc<Client>>) -> Self {
+    pub(super) fn new(config: &Config, tasks: TaskTracker, control_plane: Option<&Arc<Book>>) -> Self {
         let folder = config.state_dir.join("commands");
         Self {
             commands: Commands::new(config.limits.commands_at_once, tasks.clone(), folder),
             places: places(config),
             tasks,
-            control_plane,
+            control_plane: control_plane.map(|book| book.client().clone()),
         }
     }
 }

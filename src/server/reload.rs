@@ -86,8 +86,8 @@ impl Reloader {
         means: Means,
         store: Arc<Store>,
         config: Config,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        let reloader = Arc::new(Self {
             store,
             house,
             wiring,
@@ -98,7 +98,13 @@ impl Reloader {
             supervisor: OnceLock::new(),
             turn: Turn::default(),
             holds: Arc::new(ArcSwap::from_pointee(config)),
+        });
+        let (branches, book) = (&reloader.house.branches, &reloader.house.control_plane);
+        branches.connect(Arc::<Self>::downgrade(&reloader));
+        if let Some(book) = book {
+            book.connect(Arc::<Self>::downgrade(&reloader));
         }
+        reloader
     }
 
     /// What holds, for whoever looks from outside.

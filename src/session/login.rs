@@ -123,14 +123,7 @@ pub(super) async fn log_in(
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
     record.endpoint = shortened(resolved.said.as_bytes());
-    let knocked = knock(
-        &mut stream,
-        &mut resolved,
-        startup.role(),
-        patience,
-        (house, record),
-    )
-    .await?;
+    let knocked = knock(&mut stream, &mut resolved, &startup, (house, patience, record)).await?;
     house.tell(|| record.event("connect")).await;
     let claim = Claim {
         endpoint: knocked.endpoint.as_ref(),
@@ -221,14 +214,13 @@ struct Knocked<'a> {
 async fn knock<'a>(
     stream: &mut Stream,
     resolved: &mut Resolved,
-    role: &[u8],
-    patience: &Patience,
-    (house, record): (&'a House, &mut SessionRecord),
+    startup: &Startup,
+    (house, patience, record): (&'a House, &Patience, &mut SessionRecord),
 ) -> Result<Knocked<'a>, Outcome> {
     note(resolved, house, record);
     let from = record.peer.ip();
     // All branches of an endpoint have its passwords: to guess at each of them is to guess at it.
-    let attempt = match house.gate.attempt(from, resolved.known_as(), role) {
+    let attempt = match house.gate.attempt(from, resolved.known_as(), startup.role()) {
         Ok(attempt) => attempt,
         Err(error) => return Err(refuse(stream, &error, record).await),
     };

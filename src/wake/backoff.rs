@@ -137,6 +137,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_refuses_may_say_for_how_long_but_not_for_ever() {
+        let now = Instant::now();
+        let failure = |said: Option<u64>| {
+            let failure = Failure::after(None, "full".into(), Jitter(0), now);
+            let failure = failure.not_before(said.map(Duration::from_secs), now);
+            failure.backoff(now).again_in
+        };
+        assert_eq!(failure(None), FIRST);
+        assert_eq!(failure(Some(0)), FIRST, "never shorter than pgwake's own");
+        assert_eq!(failure(Some(60)), Duration::from_secs(60));
+        assert_eq!(failure(Some(1_000_000)), RETRY_AFTER_MAX);
+    }
+
+    #[test]
     fn delay_doubles_to_five_seconds_and_chance_only_shortens_it() {
         let full = |n| delay(n, Jitter::from_bits(0)).as_millis();
         assert_eq!([1, 2, 3, 4, 5, 60].map(full), [500, 1000, 2000, 4000, 5000, 5000]);

@@ -3,13 +3,12 @@
 //! It keeps its endpoints in memory and their data in folders. Tests can have it fail in every way that they think of, and
 //! kill it: then its computes go on, and it can be started again on the same port.
 
+mod owned;
+
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fs,
     net::SocketAddr,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +19,6 @@ use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, serv
 use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::os::unix::process::CommandExt;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -29,12 +27,12 @@ use tokio::{
 };
 
 use crate::harness::{
-    account::Account,
     gateway::Setup,
-    postgres::{PASSWORD, SUPERUSER, Version, programs},
+    postgres::{PASSWORD, SUPERUSER},
     processes,
     wait::until,
 };
+use owned::Owned;
 
 /// What pgwake has to show.
 pub(super) const TOKEN: &str = "the-token-of-the-control-plane";
@@ -65,19 +63,6 @@ struct All {
     /// By a part of the path.
     faults: Mutex<Vec<(String, Fault)>>,
     asked: Mutex<Vec<String>>,
-}
-
-struct Owned {
-    answer: Value,
-    version: u64,
-    data_dir: PathBuf,
-    generation: u64,
-    running: Option<Running>,
-}
-
-struct Running {
-    child: Child,
-    port: u16,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,6 +111,7 @@ impl Plane {
         let owned = Owned {
             answer,
             version: 1,
+            is_removed: false,
             data_dir: setup.make_data_dir(name),
             generation: 0,
             running: None,
@@ -144,7 +130,9 @@ impl Plane {
 
     /// Owns it no more, and tells so.
     pub(super) fn remove(&self, name: &str) {
-        lock(&self.all.endpoints).remove(name);
+        if let Some(owned) = lock(&self.all.endpoints).get_mut(name) {
+            owned.is_removed = true;
+        }
         self.tell(json!({ "kind": "removed", "endpoint": name }));
     }
 
@@ -218,13 +206,6 @@ impl Drop for Plane {
             serving.abort();
         }
         lock(&self.all.endpoints).clear();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -302,7 +283,8 @@ impl All {
 
     fn resolve(&self, name: &str, known: Option<&str>) -> Response<Full<Bytes>> {
         let endpoints = lock(&self.endpoints);
-        let Some(owned) = endpoints.get(name) else {
+        let owned = endpoints.get(name).filter(|owned| !owned.is_removed);
+        let Some(owned) = owned else {
             return say(404, &json!({ "reason": "no such endpoint" }));
         };
         let version = format!("\"{}\"", owned.version);
@@ -387,54 +369,5 @@ impl All {
             200,
             &json!({ "cursor": events.len().to_string(), "events": news }),
         )
-    }
-}
-
-impl Owned {
-    /// Where it takes logins, if it does.
-    fn place(&self) -> Option<Value> {
-        let running = self.running.as_ref()?;
-        // The eighth line: https://www.postgresql.org/docs/current/storage-file-layout.html
-        let status = fs::read_to_string(self.data_dir.join("postmaster.pid")).ok()?;
-        let ready = status.lines().nth(7).is_some_and(|word| word.trim() == "ready");
-        let own = status.lines().next() == Some(&running.child.id().to_string());
-        (ready && own).then(|| {
-            let address = format!("127.0.0.1:{}", running.port);
-            json!({ "address": address, "generation": self.generation })
-        })
-    }
-
-    /// Starts it where it does not run.
-    fn start(&mut self) {
-        let ended = |running: &mut Running| running.child.try_wait().unwrap().is_some();
-        if self.running.as_mut().is_some_and(|running| !ended(running)) {
-            return;
-        }
-        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        // setpriv becomes the postmaster: it keeps its process number.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "QUIT"]);
-        if let Some(Account { uid, gid }) = Account::for_postgres() {
-            command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
-            command.arg("--clear-groups");
-        }
-        command
-            .arg(programs(Version::Debian).join("postgres"))
-            .arg("-D")
-            .arg(&self.data_dir)
-            .args(["-c", &format!("port={port}"), "-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "unix_socket_directories="])
-            .current_dir(&self.data_dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0);
-        self.generation += 1;
-        self.running = Some(Running {
-            child: command.spawn().unwrap(),
-            port,
-        });
     }
 }

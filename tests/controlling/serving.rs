@@ -10,11 +10,14 @@ use super::{
 };
 use crate::harness::{logs, postgres::PASSWORD, processes, tls_client, wait::until};
 
+/// A token of operators.
+const LOOK: &str = "a-token-to-look-with";
+
 #[tokio::test]
 async fn an_endpoint_that_no_file_has_is_woken_served_suspended_and_woken_again() {
     const ENDPOINT: &str = "cp-life";
     let plane = Plane::start().await;
-    let setup = asking(&plane, "").admin("read_tokens = [\"look\"]");
+    let setup = asking(&plane, "").admin(&format!("read_tokens = [\"{LOOK}\"]"));
     plane.own(&setup, ENDPOINT, json!({ "suspend_after": "300ms" }));
     let data_dir = setup.data_dir(ENDPOINT);
     let gateway = setup.start().await;
@@ -25,7 +28,7 @@ async fn an_endpoint_that_no_file_has_is_woken_served_suspended_and_woken_again(
         .await
         .unwrap();
     assert_eq!(plane.generation(ENDPOINT), 1);
-    let shown = gateway.http("look").get("/api/v1/endpoints").await;
+    let shown = gateway.http(LOOK).get("/api/v1/endpoints").await;
     drop(client);
     until("the compute to be suspended", async || {
         processes::in_directory(&data_dir).is_empty()
@@ -81,6 +84,7 @@ async fn an_endpoint_that_is_removed_ends_its_sessions_and_its_compute() {
     let setup = asking(&plane, "fresh_for = \"1h\"");
     plane.own(&setup, ENDPOINT, json!({}));
     let gateway = setup.start().await;
+    let data_dir = gateway.data_dir(ENDPOINT);
     let mut client = gateway.raw_served(ENDPOINT).await;
 
     plane.remove(ENDPOINT);
@@ -92,6 +96,10 @@ async fn an_endpoint_that_is_removed_ends_its_sessions_and_its_compute() {
     client.closed().await;
     let error = refused(&gateway, ENDPOINT).await;
     assert_eq!(*error.code(), SqlState::INVALID_PASSWORD);
+    until("its compute to be suspended", async || {
+        processes::in_directory(&data_dir).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
