@@ -33,7 +33,7 @@ async fn refused_with(gateway: &Gateway, endpoint: &str, password: &str) -> DbEr
     let mut config = gateway.config(endpoint);
     config.password(password);
     let refused = tls_client::connect(&config, &gateway.authority).await;
-    let error = refused.err().expect("nobody comes in");
+    let error = refused.expect_err("nobody comes in");
     error.as_db_error().unwrap_or_else(|| panic!("{error:?}")).clone()
 }
 

@@ -87,7 +87,7 @@ async fn while_it_is_slow_clients_are_held_for_as_long_as_they_are_and_others_co
     const SLOW: &str = "cp-slow";
     const AWAKE: &str = "cp-slow-other";
     let plane = Plane::start().await;
-    let setup = asking(&plane, "fresh_for = \"1ms\"\ntimeout = \"300ms\"");
+    let setup = asking(&plane, "fresh_for = \"1ms\"\ntimeout = \"3s\"");
     plane.own(
         &setup,
         SLOW,
