@@ -13,7 +13,7 @@ use std::{fmt, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::config::{ServerAddress, ServerTls};
+use crate::config::{ServerAddress, ServerSetting, ServerTls};
 use crate::tls::Stream;
 
 pub use process::branch::Source;
@@ -142,6 +142,10 @@ pub trait Compute: Send + Sync + 'static {
     fn source(&self) -> Option<Source> {
         None
     }
+
+    /// What its server gets from the next start on; one that runs keeps what it has. Without a server of its own it has
+    /// no settings.
+    fn set_settings(&self, _settings: &[ServerSetting]) {}
 
     /// Looks, without starting anything: `Some` where it already runs (after a crash of pgwake).
     ///

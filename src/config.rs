@@ -47,7 +47,8 @@ use crate::ids::{EndpointName, TenantName};
 pub use admin::{Admin, Operator, OperatorRight};
 pub use branch::{BranchRules, Made};
 pub use compute::{
-    CommandCompute, CommandLine, Compute, FixedCompute, ProcessCompute, ServerAddress, ServerTls, Variable,
+    CommandCompute, CommandLine, Compute, FixedCompute, ProcessCompute, ServerAddress, ServerSetting,
+    ServerTls, Variable,
 };
 pub use control_plane::{ControlPlane, ControlledCompute, Defaults};
 pub use duration::{DurationError, DurationText, parse_duration};

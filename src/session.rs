@@ -8,6 +8,7 @@ mod branching;
 mod buffers;
 mod carried;
 mod checkout;
+mod coming_in;
 mod console;
 mod entrance;
 mod error;
@@ -49,26 +50,23 @@ use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::branches::Branches;
 use crate::cancel::Cancels;
-use crate::config::{DefaultEndpoint, Limits, ListenTls, Network, PoolMode};
+use crate::config::{DefaultEndpoint, Limits, ListenTls, Network};
 use crate::control_plane::Book;
-use crate::error::{ClientError, Fault, SqlState};
+use crate::error::ClientError;
 use crate::ids::SessionId;
 use crate::journal::Journal;
-use crate::metrics::{CancelResult, Metrics};
+use crate::metrics::Metrics;
 use crate::shutdown::ShutdownWatch;
 use crate::storm::Storms;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, Stream};
 use crate::wake::Wakes;
-use crate::wire::{refuse, startup::CancelKey};
+use crate::wire::refuse;
 use branching::Using;
-use entrance::{Entered, EntranceError};
-use error::SessionError;
-use login::{AtDoor, LoggedIn, Patience};
+use coming_in::come_in;
 use pooled::{Guest, Pooled};
-use record::{EndedBy, Outcome, SessionRecord, Step};
+use record::{Outcome, SessionRecord};
 use roster::Roster;
-use standing::Standing;
 use turn::Turn;
 
 pub use carried::Carried;
@@ -160,40 +158,13 @@ pub struct House {
 
 /// Serves one client. Errors end here: told to the client, written to its access line.
 pub async fn serve(arrived: Arrived, house: Arc<House>) {
-    let mut id = [0; 8];
-    aws_lc_rs::rand::fill(&mut id).expect("the system's random source does not fail once it is seeded");
-    let patience = Patience::new(&house, arrived.at);
-    let door = arrived.door.clone();
-    let mut socket = arrived.socket;
-    let peer = match patience.bound(entrance::introduce(&mut socket, &door)).await {
-        Ok(Ok(peer)) => peer,
-        // Whoever is not introduced as he should be is nobody that could be told anything.
-        Ok(Err(error)) => return tracing::debug!(%error, "connection without a PROXY header closed"),
-        Err(_) => return,
+    // Boxed, as all that a client needs for a moment only: thousands of them wait for their next statement.
+    let Some((mut record, come)) = Box::pin(come_in(arrived, &house)).await else {
+        return;
     };
-    let Some(unproved) = house.gate.enter(peer.ip()) else {
-        return tracing::debug!(%peer, "too many connections that have not logged in: one more is closed");
-    };
-    let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer, arrived.at);
-    let entering = Box::pin(entrance::enter(socket, &door, &house.certificates));
-    let entered = patience.bound(entering).await;
-    house.note_entered(&entered);
-    let outcome = match entered {
-        Ok(Ok(Entered::Client(entrance))) => {
-            let at_door = AtDoor {
-                entrance: *entrance,
-                door: &door,
-                unproved,
-            };
-            stay(at_door, &patience, &house, &mut record).await
-        }
-        Ok(Ok(Entered::Cancel { key, client })) => return pass_on(key, *client, &record, &house).await,
-        Ok(Ok(Entered::Probe)) => return,
-        Ok(Err(error)) => {
-            house.tell_turned_away(&error, &record).await;
-            turned_away(error, &record).await
-        }
-        Err(error) => Outcome::of(&error),
+    let outcome = match come {
+        Ok(stay) => stay.serve(&house, &mut record).await,
+        Err(outcome) => outcome,
     };
     house.note_ended(&record, &outcome);
     if record.pooling.is_some() {
@@ -202,120 +173,57 @@ pub async fn serve(arrived: Arrived, house: Arc<House>) {
     record.close(&outcome, &house.storms);
 }
 
-/// A cancel request is answered by the end of its connection, whatever comes of it.
-async fn pass_on(key: CancelKey, mut client: Stream, record: &SessionRecord, house: &House) {
-    let peer = record.peer;
-    if house.gate.may_cancel(peer.ip()) {
-        house.tell(|| record.event("cancel")).await;
-        let result = match house.cancels.cancel(key).await {
-            true => CancelResult::Hit,
-            false => CancelResult::Missed,
-        };
-        house.metrics.cancel(result);
-        if result == CancelResult::Hit {
-            house.gate.cancel_hit(peer.ip());
-        }
-    } else {
-        house.metrics.cancel(CancelResult::Limited);
-        tracing::debug!(%peer, "too many cancel requests: one more is not looked at");
-    }
-    // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it must be
-    // said: libpq takes an end that is not for an error.
-    let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
-}
-
 /// Why clients may keep a server session of their own, as [`roster::Listed::pins`] says it.
 pub fn pin_reasons() -> impl Iterator<Item = &'static str> {
     profile::Pins::all_names()
 }
 
-/// A client at the door, until it has left.
-async fn stay(
-    at_door: AtDoor<'_>,
-    patience: &Patience,
-    house: &Arc<House>,
-    record: &mut SessionRecord,
-) -> Outcome {
-    record.step_ended(Step::Tls);
-    let logging_in = Box::pin(login::log_in(at_door, patience, house, record));
-    let LoggedIn {
-        mut stream,
-        mut who,
-        branch,
-        parameters,
-        secret_length,
-        pool_mode,
-    } = match logging_in.await {
-        Ok(logged_in) => logged_in,
-        Err(outcome) => {
-            house.tell(|| record.refused(&outcome)).await;
-            return outcome;
+/// A client that has been let in.
+struct Stay<'h> {
+    stream: Stream,
+    served: Served<'h>,
+    _using: Using<'h>,
+}
+
+/// How it has server sessions.
+enum Served<'h> {
+    /// For each transaction the one that is there.
+    Pooled(Box<Pooled<'h>>),
+    /// One of its own.
+    Alone(Box<Guest>),
+}
+
+impl Stay<'_> {
+    /// Until it has left.
+    async fn serve(mut self, house: &Arc<House>, record: &mut SessionRecord) -> Outcome {
+        match self.served {
+            Served::Pooled(pooled) => pooled.serve(&mut self.stream, record).await,
+            Served::Alone(guest) => Box::pin(guest.take_turn(&mut self.stream, house, record)).await,
         }
-    };
-    record.step_ended(Step::Auth);
-    record.tenant = who.endpoint.tenant.to_string();
-    if let Some(branch) = branch {
-        let reaching = Box::pin(branching::reach(&mut stream, &mut who, &branch, house, record));
-        if let Err(outcome) = reaching.await {
-            house.tell(|| record.refused(&outcome)).await;
-            return outcome;
-        }
-        record.step_ended(Step::Hold);
     }
-    record.pooling = Some(pool_mode);
-    let _using = Using::begin(house, &who.endpoint);
-    house.note_began(record, &who.endpoint);
-    house.tell(|| record.event("auth_ok")).await;
-    if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {
-        return Box::pin(console.converse(&mut stream, &who.role, house, record)).await;
-    }
-    let permit = match house.quotas.admit(&who.endpoint, &who.role) {
-        Ok(permit) => permit,
-        Err(over) => {
-            house.tell_over(&over, record).await;
-            say_goodbye(&mut stream, &over, record.id).await;
-            return Outcome::failed(&over);
-        }
-    };
-    let mut standing = Standing::new(house, &who.endpoint.name, record);
-    if pool_mode == PoolMode::Transaction
-        && let Some(pooling) = house.pooling.get(&who.endpoint.name)
-    {
-        let guest = Guest {
+}
+
+impl Guest {
+    async fn take_turn(
+        self: Box<Self>,
+        stream: &mut Stream,
+        house: &Arc<House>,
+        record: &mut SessionRecord,
+    ) -> Outcome {
+        let Self {
             who,
             parameters,
             secret_length,
             permit,
-            standing,
+            mut standing,
+        } = *self;
+        let turn = Turn {
+            house,
+            who: &who,
+            secret_length,
+            permit: &permit,
         };
-        let pooled = Pooled::new(guest, pooling, house, record).expect("it is listed since its login");
-        return Box::new(pooled).serve(&mut stream, record).await;
-    }
-    let turn = Turn {
-        house,
-        who: &who,
-        secret_length,
-        permit: &permit,
-    };
-    // Boxed, as all that a parked client does not need: thousands of them are parked.
-    Box::pin(turn.take(&mut stream, parameters, (&mut standing, record))).await
-}
-
-/// Nobody came in: what can be told is told.
-async fn turned_away(error: EntranceError, record: &SessionRecord) -> Outcome {
-    let text = error.to_string();
-    match error {
-        EntranceError::Refused { mut stream, reason } => {
-            say_goodbye(&mut stream, &reason, record.id).await;
-            Outcome::of(&reason)
-        }
-        EntranceError::Gone(_) => Outcome::of(&SessionError::ClientGone),
-        EntranceError::Tls(_) | EntranceError::Smuggled => Outcome {
-            sqlstate: SqlState::PROTOCOL_VIOLATION.0.into(),
-            what: text,
-            fault: Some(Fault::Client),
-            by: EndedBy::Pgwake,
-        },
+        turn.take(stream, parameters, (&mut standing, record)).await
     }
 }
 
@@ -336,7 +244,7 @@ fn say_goodbye<'s>(
 ) -> impl Future<Output = ()> + Send + use<'s> {
     let mut message = BytesMut::new();
     refuse::fatal(error, session, &mut message);
-    async move { end_with(stream, &message).await }
+    Box::pin(async move { end_with(stream, &message).await })
 }
 
 /// The same with an ErrorResponse that is written already.

@@ -3,6 +3,7 @@
 mod broken;
 mod endpoints;
 mod sessions;
+mod settings;
 mod signals;
 
 use std::{fs, path::Path};

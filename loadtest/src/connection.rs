@@ -58,6 +58,8 @@ pub(crate) struct Answer {
 pub(crate) struct Connection {
     stream: Stream,
     input: Input,
+    /// Everything has been answered.
+    is_ready: bool,
 }
 
 /// A target with what its TLS needs, made once.
@@ -112,6 +114,7 @@ impl Connection {
         let mut connection = Self {
             stream,
             input: Input::with_room(INPUT_BYTES),
+            is_ready: false,
         };
         connection.login(&door.target).await?;
         steps.auth = lap();
@@ -216,7 +219,10 @@ impl Connection {
                 }
                 b'E' => refused = Some(wire::refusal(self.input.body(&message))),
                 b'G' => return Ok(answer),
-                b'Z' => return refused.map_or(Ok(answer), Err),
+                b'Z' => {
+                    self.is_ready = true;
+                    return refused.map_or(Ok(answer), Err);
+                }
                 _ => {}
             }
         }
@@ -240,11 +246,17 @@ impl Connection {
     /// # Errors
     /// The connection broke.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.is_ready = false;
         self.stream.write_all(bytes).await?;
         if let Stream::Tls(tls) = &mut self.stream {
             tls.flush().await?;
         }
         Ok(())
+    }
+
+    /// Whether it may be asked again: also after a refusal that did not end it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready
     }
 
     /// Takes large answers in large reads.

@@ -289,7 +289,7 @@ async fn arrive(desk: &Rc<Desk>, window: Window, per_second: f64) {
             let result = timeout_at(deadline, client.request(&desk)).await;
             let result = result.unwrap_or(Err(Failure::Late));
             client.note(&desk, window, intended, &result);
-            client.rest(&desk, result).await;
+            client.rest(&desk).await;
         });
     })
     .await;
@@ -356,9 +356,10 @@ impl Client {
         }
     }
 
-    /// Leaves where it is to connect anew next time.
-    async fn rest(&mut self, desk: &Desk, result: Result<(), Failure>) {
-        let stays = result.is_ok() && matches!(desk.work, Work::Query(_));
+    /// Leaves where it is to connect anew next time. Who was only refused stays, as drivers do.
+    async fn rest(&mut self, desk: &Desk) {
+        let is_ready = self.connection.as_ref().is_some_and(Connection::is_ready);
+        let stays = is_ready && matches!(desk.work, Work::Query(_));
         if !stays && let Some(connection) = self.connection.take() {
             connection.close().await;
         }
@@ -372,9 +373,8 @@ impl Client {
             }
             let result = self.request(desk).await;
             self.note(desk, window, began, &result);
-            let failed = result.is_err();
-            self.rest(desk, result).await;
-            if failed {
+            self.rest(desk).await;
+            if result.is_err() {
                 sleep(AGAIN_AFTER).await;
             }
         }
@@ -388,7 +388,7 @@ impl Client {
             };
             let result = self.request(desk).await;
             self.note(desk, window, intended, &result);
-            self.rest(desk, result).await;
+            self.rest(desk).await;
         }
     }
 

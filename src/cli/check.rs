@@ -338,6 +338,7 @@ fn process_compute(process: &ProcessCompute) -> Values {
         ("run_as", or(process.run_as.clone(), "the data directory's owner")),
         ("database", or(process.database.clone(), "none is made")),
         ("owner", or(process.owner.clone(), "none")),
+        ("settings", servers::settings(&process.settings)),
     ];
     values
         .map(|(key, value)| (format!("compute.{key}"), value))

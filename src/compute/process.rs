@@ -27,6 +27,7 @@ mod turn;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
 
@@ -40,11 +41,11 @@ use self::{
     pid_file::{PidFile, Status},
     postmaster::Postmaster,
     site::{Site, resolve},
-    survey::{Found, end_residents, survey},
+    survey::{Found, end_residents, remove_unwritten, survey},
     turn::{Held, Turn, died, held_by},
 };
 use super::{Address, Compute, ComputeError, Phases, Running};
-use crate::config::{self, Made, ServerAddress, ServerTls};
+use crate::config::{self, Made, ServerAddress, ServerSetting, ServerTls};
 use crate::ids::EndpointName;
 
 /// How long looking for a server waits for one that is just starting.
@@ -94,6 +95,7 @@ impl ProcessCompute {
             programs: config.programs.clone(),
             run_as: config.run_as.clone(),
             contents,
+            settings: ArcSwap::from_pointee(config.settings.clone()),
             made: config.made,
             places,
             stop_timeout,
@@ -135,8 +137,13 @@ impl ProcessCompute {
             }
         };
         turn.clear_after(&found, site).await?;
-        if matches!(found, Found::Dead { pid_taken: true }) {
-            remove_stale_pid_file(&site.data_dir)?;
+        match found {
+            Found::Dead { pid_taken: true } => remove_stale_pid_file(&site.data_dir)?,
+            Found::Unwritten => {
+                let data_dir = site.data_dir.clone();
+                blocking(move || remove_unwritten(&data_dir)).await??;
+            }
+            Found::Nothing | Found::Dead { .. } | Found::Postmaster { .. } => (),
         }
         phases.end("look");
         self.launch(turn, phases).await
@@ -281,6 +288,10 @@ impl Compute for ProcessCompute {
             turn: self.turn.clone(),
             wanted: self.wanted.clone(),
         })
+    }
+
+    fn set_settings(&self, settings: &[ServerSetting]) {
+        self.site.settings.store(Arc::new(settings.to_vec()));
     }
 
     /// Also ends what a dead server has left behind. Cancel safe.

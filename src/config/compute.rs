@@ -31,11 +31,45 @@ pub struct ProcessCompute {
     pub database: Option<String>,
     /// Role that owns it; `None`: the first listed role.
     pub owner: Option<String>,
+    /// What Postgres is started with, over what its files say; each name once.
+    pub settings: Vec<ServerSetting>,
     /// Where the data directory comes from.
     pub made: Made,
 }
 
+/// A setting of a Postgres server (<https://www.postgresql.org/docs/current/config-setting.html>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSetting {
+    /// Its name in lower case: letters, digits, `_` and `.`; none of those that are pgwake's own.
+    pub name: String,
+    /// Its value as Postgres reads it.
+    pub value: String,
+}
+
 impl Compute {
+    /// What its server is started with.
+    pub(crate) fn settings(&self) -> &[ServerSetting] {
+        match self {
+            Self::Process(process) => &process.settings,
+            Self::Fixed(_) | Self::Command(_) | Self::Controlled(_) => &[],
+        }
+    }
+
+    /// Whether nothing but settings tells the two apart: they are one compute then.
+    pub(crate) fn is_same_but_for_settings(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Process(process), Self::Process(other)) => {
+                let settings = process.settings.clone();
+                *process
+                    == ProcessCompute {
+                        settings,
+                        ..other.clone()
+                    }
+            }
+            _ => self == other,
+        }
+    }
+
     /// The host where its server is reached over TCP; `None`: through a socket, or that is known only once it runs.
     pub(crate) fn tcp_host(&self) -> Option<&str> {
         let address = match self {

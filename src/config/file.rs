@@ -12,6 +12,7 @@ mod gate;
 mod proofs;
 mod quota;
 mod roles_from;
+mod settings;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -39,6 +40,7 @@ pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 pub(crate) use quota::{QuotaTable, ScopedLimits};
 pub(crate) use roles_from::RolesFromSource;
+pub(crate) use settings::SettingsTable;
 
 table! {
     /// A whole configuration.
@@ -277,6 +279,8 @@ table! {
         database: String,
         /// Owner of that database.
         owner: String,
+        /// What Postgres is started with.
+        settings: SettingsTable,
     }
 }
 

@@ -21,14 +21,14 @@ pub(crate) struct Node {
     pub(crate) value: Value,
 }
 
-/// The kinds of TOML values; no key takes a decimal number or a date, so these are only told apart.
+/// The kinds of TOML values; no key takes a date, so it is only told apart.
 pub(crate) enum Value {
     /// A string.
     Text(Zeroizing<String>),
     /// An integer in decimal notation, or as written where it is in another.
     Integer(String),
-    /// A number with a decimal point or an exponent.
-    Float,
+    /// A number with a decimal point or an exponent, without `_`.
+    Float(String),
     /// `true` or `false`.
     Bool(bool),
     /// A date or time.
@@ -48,7 +48,7 @@ impl Value {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "an integer",
-            Self::Float => "a decimal number",
+            Self::Float(_) => "a decimal number",
             Self::Bool(_) => "a boolean",
             Self::Datetime => "a date or time",
             Self::List(_) => "a list",
@@ -140,7 +140,7 @@ impl Lines {
         match value {
             DeValue::String(text) => Value::Text(Zeroizing::new(text.into_owned())),
             DeValue::Integer(number) => Value::Integer(number.to_string()),
-            DeValue::Float(_) => Value::Float,
+            DeValue::Float(number) => Value::Float(number.to_string()),
             DeValue::Boolean(value) => Value::Bool(value),
             DeValue::Datetime(_) => Value::Datetime,
             DeValue::Array(values) => Value::List(

@@ -67,6 +67,11 @@ impl LoginError {
         self.kind() == Kind::Absent
     }
 
+    /// Whether a server took the connection and left without an answer.
+    pub fn has_left(&self) -> bool {
+        matches!(self, Self::Wire(WireError::Gone(_)))
+    }
+
     /// Whether pgwake's credential is not the server's.
     pub fn is_mismatch(&self) -> bool {
         self.kind() == Kind::Mismatch

@@ -48,6 +48,16 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.gone(closing).await;
     }
 
+    /// The same, and those that are lent are closed when they come back, all but this one.
+    pub async fn close_all_but(&self, spared: &mut Lent<C>) {
+        {
+            let mut state = self.0.lock();
+            state.epoch += 1;
+            spared.facts.slot.epoch = state.epoch;
+        }
+        self.close_idle().await;
+    }
+
     /// Since when the idle session waits that was used longest ago, if there is one.
     pub fn idle_since(&self) -> Option<Instant> {
         self.0.lock().idle().map(|idle| idle.since).min()

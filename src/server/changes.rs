@@ -96,11 +96,15 @@ impl Changes {
     fn compare_endpoint(&mut self, before: &Arc<Endpoint>, endpoint: &mut Arc<Endpoint>) {
         let path = format!("tenants.{}.endpoints.{}", endpoint.tenant, endpoint.name);
         let moves = endpoint.tenant != before.tenant;
-        if endpoint.compute != before.compute || endpoint.stop_timeout != before.stop_timeout || moves {
+        let same_compute = endpoint.compute.is_same_but_for_settings(&before.compute);
+        if !same_compute || endpoint.stop_timeout != before.stop_timeout || moves {
             let key = if moves { "" } else { ".compute" };
             self.needs_restart.push(format!("{path}{key}"));
             let kept = Arc::make_mut(endpoint);
-            kept.compute = before.compute.clone();
+            if !same_compute {
+                // Settings are meant for what is beside them.
+                kept.compute = before.compute.clone();
+            }
             kept.stop_timeout = before.stop_timeout;
             kept.tenant = before.tenant.clone();
         }

@@ -293,6 +293,12 @@ impl Reloader {
         if policy(before) != policy(endpoint) {
             self.house.wakes.set_policy(&endpoint.name, policy(endpoint));
         }
+        if before.compute != endpoint.compute
+            && let Some(compute) = self.house.wakes.compute(&endpoint.name)
+        {
+            // Other differences wait for a restart.
+            compute.set_settings(endpoint.compute.settings());
+        }
         if before.pool != endpoint.pool
             && let Some(pooling) = self.house.pooling.get(&endpoint.name)
         {

@@ -23,9 +23,11 @@ impl House {
     /// pgwake. Cancel safe.
     pub async fn tell(&self, event: impl FnOnce() -> Event) {
         if self.audit.is_on() {
-            let mut shutdown = self.shutdown.clone();
+            let (event, mut shutdown) = (event(), self.shutdown.clone());
+            // Boxed: each step of a client has a place for this.
+            let telling = Box::pin(self.audit.tell(event));
             tokio::select! { biased;
-                () = self.audit.tell(event()) => (),
+                () = telling => (),
                 () = shutdown.reached(Phase::Stopping) => (),
             }
         }

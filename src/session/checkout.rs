@@ -104,6 +104,12 @@ impl Checkout<'_> {
                     self.house.wakes.unreachable(&endpoint.name, lease.generation());
                     rewakes += 1;
                 }
+                // As of a postmaster that was killed with this login before it; whether it is there shows at the next.
+                Err(CheckoutError::Login(error)) if error.has_left() && rewakes < REWAKES_MAX => {
+                    drop(lease);
+                    held.wait(sleep(STARTING_RETRY), || "server is starting").await?;
+                    rewakes += 1;
+                }
                 session => return session.map(|session| (lease, session, permit)),
             }
         }

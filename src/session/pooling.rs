@@ -189,8 +189,13 @@ impl Pooling {
             .map(|(_, database)| database.clone())
     }
 
-    /// What has been read of a database.
-    pub(super) fn learn(&self, name: &Bytes, generation: Generation, mut database: Database) -> Database {
+    /// What has been read of a database in this generation, beginning when functions had changed so often.
+    pub(super) fn learn(
+        &self,
+        name: &Bytes,
+        (generation, epoch): (Generation, u64),
+        mut database: Database,
+    ) -> Database {
         let mut databases = lock(&self.databases);
         if let Some((_, known)) = databases.get(name)
             && known.functions.is_same(&database.functions)
@@ -199,25 +204,27 @@ impl Pooling {
             database.functions = known.functions.clone();
         }
         if databases.len() < REMEMBERED_MAX || databases.contains_key(name) {
-            databases.insert(name.clone(), (Some(generation), database.clone()));
+            // Those that have changed meanwhile may not be among them.
+            let known_in = (epoch == self.functions_epoch()).then_some(generation);
+            databases.insert(name.clone(), (known_in, database.clone()));
         }
         database
     }
 
     /// Functions of a database have changed: they are read again.
     pub(super) fn forget_database(&self, name: &Bytes) {
+        let mut databases = lock(&self.databases);
         self.functions_epoch.fetch_add(1, Ordering::AcqRel);
-        if let Some((known_in, _)) = lock(&self.databases).get_mut(name) {
+        if let Some((known_in, _)) = databases.get_mut(name) {
             *known_in = None;
         }
     }
 
     /// Functions of some database have changed, beside transaction pooling: all are read again.
     pub(super) fn forget_databases(&self) {
+        let mut databases = lock(&self.databases);
         self.functions_epoch.fetch_add(1, Ordering::AcqRel);
-        lock(&self.databases)
-            .values_mut()
-            .for_each(|(known_in, _)| *known_in = None);
+        databases.values_mut().for_each(|(known_in, _)| *known_in = None);
     }
 
     /// How often functions have changed. To be asked for before what is known of a database.
@@ -248,4 +255,42 @@ fn pool_rules(rules: &config::Pool) -> PoolRules {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> Database {
+        Database {
+            functions: Arc::new(FunctionWords::new([])),
+            names: CustomNames::default(),
+            is_careful: false,
+            idle_in_transaction: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn functions_that_change_while_they_are_read_are_read_again() {
+        let pooling = Pooling::new(&config::Pool::default(), TaskTracker::new());
+        let (name, wake) = (Bytes::from_static(b"shop"), Generation(1));
+        let before = pooling.functions_epoch();
+        pooling.learn(&name, (wake, before), database());
+        assert!(pooling.database(&name, wake).is_some());
+        assert!(
+            pooling.database(&name, Generation(2)).is_none(),
+            "of another wake"
+        );
+
+        pooling.forget_database(&name);
+        pooling.learn(&name, (wake, before), database());
+        assert!(
+            pooling.database(&name, wake).is_none(),
+            "what is new is not among them"
+        );
+        pooling.learn(&name, (wake, pooling.functions_epoch()), database());
+        assert!(pooling.database(&name, wake).is_some());
+        pooling.forget_databases();
+        assert!(pooling.database(&name, wake).is_none());
+    }
 }

@@ -32,7 +32,7 @@
 //! where it is called some day; and in Ready, while as many of those who were held log in as may at once.
 //! **Invariant:** in InLine somebody waits, or wants it to be woken without waiting.
 //! **Invariant:** leases exist in Ready, Emptying and Settling; leaving these three tells them
-//! [`LeaseSignal::Lost`], and what they say afterwards carries an old generation and is ignored.
+//! [`LeaseSignal::Lost`](super::lease::LeaseSignal::Lost), and what they say afterwards carries an old generation and is ignored.
 
 mod clients;
 mod computes;

@@ -135,6 +135,8 @@ async fn a_disk_without_room_has_no_branches_and_nothing_left_of_one() {
     assert_eq!(refused.code().unwrap().code(), "53100", "{refused}");
     assert_eq!(in_folder(&data_dir), before);
 
+    // Its room is free once nobody has it open.
+    drop(file);
     fs::remove_file(&filler).unwrap();
     create(&gateway, "branch-full", "more").await;
     gateway.server.stop().await;

@@ -86,7 +86,7 @@ async fn commands_leave_no_process_and_no_open_file_behind() {
     let pgwake = Pgwake::start(&setup).await;
     let data_dir = setup.data_dir(ENDPOINT);
     let pid = pgwake.running.pid();
-    let mut open = Vec::new();
+    let mut open = 0;
     for round in 1..=5 {
         drop(pgwake.connect(ENDPOINT).await);
         until("the compute to be suspended", async || {
@@ -95,10 +95,16 @@ async fn commands_leave_no_process_and_no_open_file_behind() {
         .await;
         // One that has ended and was not asked for would stay, too.
         until("no child to be left", async || children(pid) == 0).await;
-        open.push(processes::open_files(pid));
+        if round == 2 {
+            // The first rounds may have opened what stays open: logs, runtimes.
+            open = processes::open_files(pid);
+        }
     }
-    // The first rounds may have opened what stays open: logs, runtimes.
-    assert!(open[4] <= open[1] + 2, "{open:?}");
+    // The last connections may still be closing.
+    until("no file to be left open", async || {
+        processes::open_files(pid) <= open + 2
+    })
+    .await;
     ends_cleanly(pgwake).await;
 }
 

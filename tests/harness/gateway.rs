@@ -147,6 +147,12 @@ impl Setup {
         self.local(endpoint, "", &format!("{}\n{keys}", listed_superuser()))
     }
 
+    /// The same, whose Postgres is started with these settings, as TOML.
+    pub(crate) fn with_settings(self, endpoint: &str, settings: &str, keys: &str) -> Self {
+        let settings = format!("settings = {settings}, ");
+        self.local(endpoint, &settings, &format!("{}\n{keys}", listed_superuser()))
+    }
+
     /// The same, whose Postgres starts only through a gate.
     pub(crate) fn gated(self, endpoint: &str, gate: &Gate, keys: &str) -> Self {
         let programs = format!("programs = \"{}\", ", gate.programs().display());

@@ -167,3 +167,22 @@ async fn a_function_that_is_made_in_session_pooling_is_known() {
         client.query("reset all").await;
     }
 }
+
+/// What was made before pgwake first came to the database is known to its first statement.
+#[tokio::test]
+async fn what_functions_do_in_the_first_statement_of_a_wake_is_its_clients_own() {
+    const ENDPOINT: &str = "call-at-once";
+    const LOOK: &str =
+        "select current_setting('datestyle'), coalesce(current_setting('app.mark', true), 'none')";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let direct = pooled.direct().await;
+    let define = "create function at_once() returns int language plpgsql as $$begin
+            perform set_config('app.mark', 'at once', false); set datestyle = 'German'; return 1;
+        end$$";
+    direct.batch_execute(define).await.unwrap();
+    let mut client = pooled.line(ENDPOINT).await;
+    assert_eq!(values(&client.query("select at_once()").await), ["1"]);
+    let mut other = pooled.line(ENDPOINT).await;
+    assert_eq!(values(&other.query(LOOK).await), ["ISO, MDY", "none"]);
+    assert_eq!(values(&client.query(LOOK).await), ["German, DMY", "at once"]);
+}

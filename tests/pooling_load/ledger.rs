@@ -8,19 +8,20 @@
 mod audit;
 mod clerk;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::{sync::RwLock, time::sleep};
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, error::SqlState};
 
 use super::{
     chance::Chance,
     chaos::{Blow, Chaos},
-    client::{Session, bounded},
+    client::Session,
     course::Course,
     pooled::{Lending, Pooled},
 };
+use crate::harness::{logs, wait::PATIENCE};
 use audit::{Books, Entry, Outcome};
 use clerk::{Clerk, Report};
 
@@ -51,20 +52,26 @@ async fn open_books(pooled: &Pooled) {
 
 /// The books, as soon as the server is back from the last blow: until then pgwake says 57P03.
 async fn read_books(pooled: &Pooled) -> Books {
+    let began = Instant::now();
     loop {
-        let read = match Session::connect(&pooled.config(), &pooled.gateway.authority).await {
-            Ok(session) => read_books_once(&session.client).await.map_err(|error| {
-                error
-                    .code()
-                    .map_or(error.to_string(), |code| code.code().to_owned())
-            }),
-            Err(told) => Err(told.code),
+        let (code, said) = match Session::connect(&pooled.config(), &pooled.gateway.authority).await {
+            Ok(session) => match read_books_once(&session.client).await {
+                Ok(books) => return books,
+                Err(error) => (
+                    error.code().map_or("", SqlState::code).to_owned(),
+                    format!("{error:?}"),
+                ),
+            },
+            Err(told) => (told.code.clone(), told.code),
         };
-        match read {
-            Ok(books) => return books,
-            Err(code) if code == "57P03" => sleep(Duration::from_millis(50)).await,
-            Err(code) => panic!("the books cannot be read: {code}"),
+        assert_eq!(code, "57P03", "the books cannot be read: {said}");
+        if began.elapsed() > PATIENCE {
+            let lines = logs::of_endpoint(pooled.endpoint);
+            let pgwake = lines.iter().rev().filter(|line| line.target != "pgwake::access");
+            let last: Vec<_> = pgwake.take(10).map(|line| &line.fields).collect();
+            panic!("the server is not back after {PATIENCE:?}: {said}; the last lines first: {last:#?}");
         }
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -113,7 +120,7 @@ async fn run(pooled: &Pooled, course: &Course, blows: &[Blow], rest_millis: u64)
 
 /// The books against what the clerks were told; and whether enough happened for that to mean anything.
 async fn settle(pooled: &Pooled, course: &Course, report: &Report) {
-    let books = bounded("the books", Box::pin(read_books(pooled))).await;
+    let books = read_books(pooled).await;
     let count = |outcome| {
         report
             .claims

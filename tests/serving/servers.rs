@@ -299,3 +299,31 @@ async fn a_server_that_closes_between_messages_is_told_as_lost() {
     assert!(lost.fields()[&'D'].contains("whether the last statement took effect is unknown"));
     client.closed().await;
 }
+
+/// A server that takes a connection and is gone before it answers, as a postmaster that is killed just then, is tried
+/// again before anybody is told.
+#[tokio::test]
+async fn a_login_that_a_server_leaves_is_tried_again() {
+    const ENDPOINT: &str = "server-leaves-once";
+    let postgres = Prepared::new(Version::Debian).start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, server) = (listener.local_addr().unwrap().port(), postgres.port());
+    let compute = format!("address = \"127.0.0.1:{port}\", tls = \"disable\"");
+    let setup = Setup::new().tenants(&endpoint(ENDPOINT, &verifier(&postgres).await, &compute));
+    let gateway = setup.start().await;
+    for suffix in ["", "-pooler"] {
+        let config = gateway.config(&format!("{ENDPOINT}{suffix}"));
+        let serving = async {
+            drop(listener.accept().await.unwrap());
+            let (mut near, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            });
+        };
+        let connecting = crate::harness::tls_client::connect(&config, &gateway.authority);
+        let (client, ()) = tokio::join!(connecting, serving);
+        let client = client.unwrap();
+        assert_eq!(value(&client, "select 'served'").await, "served", "{suffix}");
+    }
+}

@@ -181,3 +181,18 @@ async fn session_that_an_administrator_ends_is_told_so_once() {
     assert_eq!(access[0].field("sqlstate"), "57P01");
     gateway.server.stop().await;
 }
+
+/// A server that is killed as it begins leaves an empty file, which Postgres takes for a start that is under way, for ever.
+#[tokio::test]
+async fn a_server_that_was_killed_as_it_began_is_in_nobodys_way() {
+    const ENDPOINT: &str = "lost-beginning";
+    let gateway = Setup::new()
+        .listed(ENDPOINT, "suspend_after = \"50ms\"")
+        .start()
+        .await;
+    drop(gateway.connect(ENDPOINT).await);
+    gateway.asleep(ENDPOINT).await;
+    std::fs::write(gateway.data_dir(ENDPOINT).join("postmaster.pid"), "").unwrap();
+
+    is_served_by_a_fresh_wake(&gateway, ENDPOINT).await;
+}

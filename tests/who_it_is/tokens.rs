@@ -128,7 +128,7 @@ async fn what_is_not_right_of_a_token_is_a_wrong_password_and_wakes_nothing() {
     );
     let huge = changed("name", Value::from("x".repeat(40_000)));
     for (what, token) in [
-        ("audience", changed("aud", json!("elsewhere"))),
+        ("audience", changed("aud", json!("another-audience"))),
         ("issuer", changed("iss", json!("https://other.example"))),
         ("expired", changed("exp", json!(now() - 60))),
         ("not yet", changed("nbf", json!(now() + 60))),
@@ -159,7 +159,7 @@ async fn what_is_not_right_of_a_token_is_a_wrong_password_and_wakes_nothing() {
         );
     }
     assert_eq!(gateway.wakes("tok-wrong"), 0);
-    for secret in ["eyJ", "elsewhere"] {
+    for secret in ["eyJ", "another-audience"] {
         assert!(logs::with_text(secret).is_empty(), "{secret}");
     }
     // Longer than any message of a login may be.

@@ -21,6 +21,9 @@ const DOMAIN: &str = "db.localhost";
 /// How long after its last client a compute is suspended.
 const SUSPEND_AFTER: &str = "150ms";
 
+/// What the loud tenant may have; it asks for far more.
+const LOUD_MAX: &str = "200/s";
+
 /// What a pgwake is to serve.
 #[derive(Debug, Clone)]
 pub(super) struct Served<'a> {
@@ -166,6 +169,9 @@ verifier = "{verifier}"
 
 [tenants.bench.endpoints.bench-main]
 compute = {{ kind = "fixed", address = "127.0.0.1:{server}", tls = "disable" }}
+
+[tenants.loud]
+limits.per_tenant = {{ transactions = "{LOUD_MAX}" }}
 
 [tenants.loud.roles.{ROLE}]
 verifier = "{verifier}"

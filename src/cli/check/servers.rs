@@ -1,6 +1,9 @@
-//! Computes whose server has an address of its own, as `pgwake check` shows them.
+//! Computes whose server has an address of its own, and settings of those that pgwake starts, as `pgwake check` shows
+//! them.
 
-use crate::config::{CommandCompute, CommandLine, DurationText, FixedCompute, ServerTls, Variable};
+use crate::config::{
+    CommandCompute, CommandLine, DurationText, FixedCompute, ServerSetting, ServerTls, Variable,
+};
 
 use super::{Values, list, places::server, quoted};
 
@@ -60,6 +63,16 @@ pub(super) fn command(command: &CommandCompute) -> Values {
     values
 }
 
+/// What a local server is started with, as one could write it.
+pub(super) fn settings(settings: &[ServerSetting]) -> String {
+    if settings.is_empty() {
+        return "none".to_owned();
+    }
+    let setting = |setting: &ServerSetting| format!("{} = {:?}", setting.name, setting.value);
+    let settings: Vec<_> = settings.iter().map(setting).collect();
+    format!("{{ {} }}", settings.join(", "))
+}
+
 fn key(name: &str, value: String) -> (String, String) {
     (format!("compute.{name}"), value)
 }
@@ -87,7 +100,7 @@ mod tests {
         let text = format!(
             "[listen]\npostgres = {{ address = \"127.0.0.1:6432\", tls = \"optional\" }}\n\
              [tenants.demo]\nroles_from = \"postgres\"\n\
-             endpoints.demo-main.compute = {{ kind = \"command\", {compute} }}\n"
+             endpoints.demo-main.compute = {{ {compute} }}\n"
         );
         fs::write(&file, text).unwrap();
         let mut out = Vec::new();
@@ -99,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_compute_of_commands_is_shown_as_it_will_be_run_and_its_environment_without_values() {
-        let compute = "start = [\"systemctl\", \"start\", \"pg-{endpoint}\"], stop = [\"systemctl\", \"stop\", \"pg-{endpoint}\"], \
+        let compute = "kind = \"command\", start = [\"systemctl\", \"start\", \"pg-{endpoint}\"], stop = [\"systemctl\", \"stop\", \"pg-{endpoint}\"], \
              status = [\"systemctl\", \"is-active\", \"pg-{endpoint}\"], environment = [\"TOKEN=very-secret\"], \
              address = \"/run/pg/.s.PGSQL.5432\", stop_timeout = \"1m\"";
         let text = shown(compute, Some("demo-main"));
@@ -119,8 +132,22 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_shown_as_one_could_write_them() {
+        let compute = "kind = \"process\", data_dir = \"/data\"";
+        let none = shown(compute, Some("demo-main"));
+        assert!(none.contains("compute.settings none built-in"), "{none}");
+        let compute = format!(
+            "{compute}, settings = {{ Shared_Buffers = \"64MB\", jit = false, a.b = \"it's \\\"c\\\"\" }}"
+        );
+        let some = shown(&compute, Some("demo-main"));
+        let line = "compute.settings { a.b = \"it's \\\"c\\\"\", jit = \"off\", shared_buffers = \"64MB\" } ";
+        assert!(some.contains(line), "{some}");
+        assert!(!some.contains("} built-in"), "{some}");
+    }
+
+    #[test]
     fn one_without_a_stop_command_is_said_to_be_never_suspended() {
-        let compute = "start = [\"a\"], status = [\"b\"]";
+        let compute = "kind = \"command\", start = [\"a\"], status = [\"b\"]";
         let all = shown(compute, None);
         assert!(
             all.contains("demo-main tenant demo, command a, never suspended: there is no `stop`"),

@@ -48,7 +48,7 @@ pub(crate) fn launch(site: &Site, means: &Means, turn: &mut Turn) -> Result<Laun
         .map_err(|error| ComputeError::new(format!("cannot open a log in {}: {error}", log_dir.display())))?;
     let postgres = means.programs.postgres();
     let failed = |error: io::Error| ComputeError::new(format!("cannot run {}: {error}", postgres.display()));
-    let mut command = command(&site.data_dir, site.made, means, &sockets);
+    let mut command = command(site, means, &sockets);
     command
         .stdin(Stdio::null())
         .stdout(file.try_clone().map_err(failed)?)
@@ -101,20 +101,27 @@ const BRANCH_SETTINGS: [&str; 3] = [
     "max_logical_replication_workers=0",
 ];
 
-fn command(data_dir: &Path, made: Made, means: &Means, sockets: &SocketFolder) -> Command {
+/// Arguments are no text for a shell: whatever a setting's value is, it stays that value.
+fn command(site: &Site, means: &Means, sockets: &SocketFolder) -> Command {
     let mut folders = OsString::from("unix_socket_directories=");
     folders.push(list_item(sockets.path()));
     let mut command = Command::new(means.programs.postgres());
     means.account.dress(&mut command);
     // It goes there anyway; from its first moment it can be recognised as this directory's.
-    command.current_dir(data_dir).arg("-D").arg(data_dir);
+    command.current_dir(&site.data_dir).arg("-D").arg(&site.data_dir);
+    // First: of two settings of one name the last holds.
+    for setting in site.settings.load().iter() {
+        command
+            .arg("-c")
+            .arg(format!("{}={}", setting.name, setting.value));
+    }
     command
         .args(["-c", "listen_addresses="])
         .arg("-c")
         .arg(format!("port={PORT}"))
         .arg("-c")
         .arg(folders);
-    if made == Made::AsBranch {
+    if site.made == Made::AsBranch {
         command.args(BRANCH_SETTINGS.iter().flat_map(|setting| ["-c", setting]));
     }
     command

@@ -1,4 +1,4 @@
-//! What does not change about one compute, and what is needed before its server can be started.
+//! What does not change about one compute but its settings, and what is needed before its server can be started.
 //!
 //! It changes nothing but the folder above the data directory, which it makes. Called by `process`.
 
@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
+
 use super::{
     ComputeError, Places,
     account::{Account, we_are_root},
@@ -16,7 +18,7 @@ use super::{
     programs::Programs,
     sockets::make_folders,
 };
-use crate::config::Made;
+use crate::config::{Made, ServerSetting};
 use crate::ids::EndpointName;
 
 /// One endpoint's data directory and how it is served.
@@ -28,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) programs: Option<PathBuf>,
     pub(crate) run_as: Option<String>,
     pub(crate) contents: Contents,
+    /// What the next server gets; a reload may change it.
+    pub(crate) settings: ArcSwap<Vec<ServerSetting>>,
     pub(crate) made: Made,
     pub(crate) places: Places,
     pub(crate) stop_timeout: Duration,

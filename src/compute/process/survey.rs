@@ -14,7 +14,13 @@ use std::{
 use rustix::process::{Pid, Signal};
 use tokio::time::timeout;
 
-use super::{ComputeError, census::is_gone, folder::Folder, os_process::OsProcess, pid_file::PidFile};
+use super::{
+    ComputeError,
+    census::is_gone,
+    folder::Folder,
+    os_process::OsProcess,
+    pid_file::{self, PidFile},
+};
 
 /// After SIGKILL only the kernel is left to wait for: freeing memory, or a disk that does not answer.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +33,8 @@ const DYING_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Found {
     /// No sign of a server.
     Nothing,
+    /// A `postmaster.pid` that nothing is written in: its server has just begun, or was killed as it did.
+    Unwritten,
     /// A dead server's `postmaster.pid`.
     Dead {
         /// Its number still means a process: another program, or the dead one while its parent has not noticed.
@@ -53,8 +61,14 @@ pub(crate) fn survey(data_dir: &Path) -> Result<Found, ComputeError> {
     let Some(folder) = Folder::open(data_dir).map_err(unreadable)? else {
         return Ok(Found::Nothing);
     };
-    let Some(pid_file) = PidFile::read(&folder).map_err(unreadable)? else {
+    let Some(text) = folder
+        .read(pid_file::NAME, pid_file::BYTES_MAX)
+        .map_err(unreadable)?
+    else {
         return Ok(Found::Nothing);
+    };
+    let Some(pid_file) = PidFile::parse(&text) else {
+        return Ok(Found::Unwritten);
     };
     let pid = pid_file.pid.as_raw_nonzero();
     match FolderId::of(folder.meta()).resident(pid_file.pid) {
@@ -71,6 +85,30 @@ pub(crate) fn survey(data_dir: &Path) -> Result<Found, ComputeError> {
             pid_taken: proc(pid_file.pid).exists(),
         }),
     }
+}
+
+/// Removes a `postmaster.pid` that nothing is written in, unless somebody may be about to: Postgres takes it for a
+/// start that is under way, and would not start for ever. It blocks for a few files, and a system call per process of
+/// the machine.
+///
+/// # Errors
+/// It cannot be told, or not be removed.
+pub(crate) fn remove_unwritten(data_dir: &Path) -> Result<(), ComputeError> {
+    let remove = || {
+        let Some(folder) = Folder::open(data_dir)? else {
+            return Ok(());
+        };
+        let text = folder.read(pid_file::NAME, pid_file::BYTES_MAX)?;
+        let is_unwritten = text.is_some_and(|text| PidFile::parse(&text).is_none());
+        if is_unwritten && FolderId::of(folder.meta()).residents()?.is_empty() {
+            folder.remove(pid_file::NAME)?;
+        }
+        Ok(())
+    };
+    remove().map_err(|error: io::Error| {
+        let path = data_dir.join(pid_file::NAME);
+        ComputeError::new(format!("cannot remove the empty {}: {error}", path.display()))
+    })
 }
 
 /// Whether `pid` is a `postgres` that stands in `data_dir`, by whatever path that is reached.
@@ -359,6 +397,26 @@ mod tests {
             survey(folder.path()),
             Ok(Found::Dead { pid_taken: false })
         ));
+    }
+
+    #[test]
+    fn an_empty_pid_file_stands_in_nobodys_way_once_who_made_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("postmaster.pid");
+        fs::write(&file, "").unwrap();
+        let (_place, mut beginner) = idle(folder.path(), "postgres");
+        assert!(matches!(survey(folder.path()), Ok(Found::Unwritten)));
+        remove_unwritten(folder.path()).unwrap();
+        assert!(file.exists(), "it may be about to be written");
+        beginner.kill().unwrap();
+        beginner.wait().unwrap();
+        fs::write(&file, "1\n").unwrap();
+        remove_unwritten(folder.path()).unwrap();
+        assert!(file.exists(), "it says something");
+        fs::write(&file, "").unwrap();
+        remove_unwritten(folder.path()).unwrap();
+        assert!(matches!(survey(folder.path()), Ok(Found::Nothing)));
+        remove_unwritten(folder.path()).unwrap();
     }
 
     #[test]

@@ -84,6 +84,7 @@ impl Place {
             run_as: None,
             database: Some("my app".into()),
             owner: None,
+            settings: Vec::new(),
             made: Made::OnFirstUse,
         };
         let creation = Creation {

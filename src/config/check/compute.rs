@@ -48,6 +48,7 @@ fn check_process(
     record_own(origins, "compute.run_as", &table.run_as);
     record_own(origins, "compute.database", &table.database);
     record_own(origins, "compute.owner", &table.owner);
+    record_own(origins, "compute.settings", &table.settings);
     if let Some(at) = table.programs.given()
         && !at.value.join("postgres").is_file()
     {
@@ -69,6 +70,10 @@ fn check_process(
         run_as: text(&table.run_as),
         database: text(&table.database),
         owner: text(&table.owner),
+        settings: table
+            .settings
+            .given()
+            .map_or_else(Vec::new, |at| at.value.0.clone()),
         made: Made::OnFirstUse,
     })
 }

@@ -186,7 +186,7 @@ fn node(value: &Json, place: &Place) -> Result<Node, String> {
         Json::String(text) => Value::Text(Zeroizing::new(text.clone())),
         Json::Bool(yes) => Value::Bool(*yes),
         Json::Number(number) if number.is_i64() || number.is_u64() => Value::Integer(number.to_string()),
-        Json::Number(_) => Value::Float,
+        Json::Number(number) => Value::Float(number.to_string()),
         Json::Null => return Err("`null` says nothing: leave the key out".to_owned()),
         Json::Array(values) => {
             let nodes = values.iter().map(|value| node(value, place));

@@ -107,6 +107,7 @@ fn no_kind_of_error_is_left_out_of_the_comparison() {
     }
     let compared = [
         "AuthError",
+        "BranchError",
         "LoginError",
         // This one and `Undone` by a test of the console, which has a table of its own.
         "Misunderstood",

@@ -108,6 +108,7 @@ impl Pooled<'_> {
 
     /// Asks what the functions of the database can do: once per wake, and after they have changed.
     async fn learn_functions(&self, turn: &mut Turn) -> Result<(), BringError> {
+        let epoch = self.pooling.functions_epoch();
         let mut flight = Flight::default();
         flight.query(functions::SQL);
         let read = match self.fly(turn, &mut flight).await {
@@ -125,7 +126,7 @@ impl Pooled<'_> {
             idle_in_transaction: read.idle_in_transaction,
         };
         let generation = turn.loan.lease.generation();
-        turn.database = Some(self.pooling.learn(&self.database, generation, database));
+        turn.database = Some(self.pooling.learn(&self.database, (generation, epoch), database));
         Ok(())
     }
 

@@ -42,6 +42,11 @@ impl Pooled<'_> {
             .then_some(self.endpoint.pool.sequence_grace);
         let carried = &mut turn.loan.session.carried;
         carried.note_sequences(&facts, grace);
+        // What the server reports from here on, between its answers to pgwake, the client has not read.
+        self.believed = turn.loan.session.carried.reported.clone();
+        if facts.is_told_own_application {
+            self.believed.note_application(&self.application);
+        }
         if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
             self.pooling.changed();
             self.pooling.pool.approve(&mut turn.loan.session);
@@ -55,10 +60,6 @@ impl Pooled<'_> {
         let unsettled = std::mem::take(&mut facts.unsettled);
         let reported = &turn.loan.session.carried.reported;
         unsettled.settle(&mut self.statements, &self.profile, reported);
-        self.believed = turn.loan.session.carried.reported.clone();
-        if facts.is_told_own_application {
-            self.believed.note_application(&self.application);
-        }
         let is_pinned = self.pin(turn, facts)?;
         if is_pinned {
             Box::pin(self.put_right(turn)).await?;

@@ -230,7 +230,8 @@ impl Pooled<'_> {
         match turn.facts.take_gate() {
             Some(Gate::Sequences) => self.discard_sequences(turn).await,
             Some(Gate::Databases) => {
-                self.pooling.pool.close_idle().await;
+                // Postgres itself waits some seconds for those that are in use.
+                self.pooling.pool.close_all_but(&mut turn.loan.session).await;
                 turn.facts.databases_closed = true;
                 Ok(())
             }

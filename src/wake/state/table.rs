@@ -452,7 +452,7 @@ fn fixed_server_is_never_suspended_and_never_given_up() {
 fn one_that_nobody_stops_is_looked_at_when_it_cannot_be_reached_and_left_running_at_the_end() {
     let mut case = keeps();
     case.machine.rules.suspendable = false;
-    let waking = case.asked(1);
+    let waking = case.asked(1).called();
     let mut given_up = waking.machine.clone();
     let generation = waking.generation();
     let actions: Vec<_> = given_up.step(Event::StopOrdered, waking.now).collect();

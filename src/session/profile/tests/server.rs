@@ -64,6 +64,7 @@ impl Server {
             run_as: None,
             database: None,
             owner: None,
+            settings: Vec::new(),
             made: config::Made::OnFirstUse,
         };
         let places = Places {

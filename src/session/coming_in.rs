@@ -1,0 +1,187 @@
+//! From a client's first byte until it has been let in: where a stranger's stay ends, and what a client brings to its own.
+
+use std::sync::Arc;
+
+use tokio::{io::AsyncWriteExt, time::timeout};
+
+use super::{
+    Arrived, House, SAYING_TIMEOUT, Served, Stay,
+    branching::{self, Using},
+    entrance::{self, Entered, EntranceError},
+    error::SessionError,
+    login::{self, AtDoor, LoggedIn, Patience},
+    pooled::{Guest, Pooled},
+    record::{EndedBy, Outcome, SessionRecord, Step},
+    say_goodbye,
+    standing::Standing,
+};
+use crate::config::PoolMode;
+use crate::error::{Fault, SqlState};
+use crate::ids::SessionId;
+use crate::metrics::CancelResult;
+use crate::tls::Stream;
+use crate::wire::startup::CancelKey;
+
+/// A client from its first byte until it has been let in, or was told why not. `None`: it was nobody's stay.
+pub(super) async fn come_in(
+    arrived: Arrived,
+    house: &Arc<House>,
+) -> Option<(SessionRecord, Result<Stay<'_>, Outcome>)> {
+    let mut id = [0; 8];
+    aws_lc_rs::rand::fill(&mut id).expect("the system's random source does not fail once it is seeded");
+    let patience = Patience::new(house, arrived.at);
+    let door = arrived.door;
+    let mut socket = arrived.socket;
+    let peer = match patience.bound(entrance::introduce(&mut socket, &door)).await {
+        Ok(Ok(peer)) => peer,
+        // Whoever is not introduced as he should be is nobody that could be told anything.
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "connection without a PROXY header closed");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    let Some(unproved) = house.gate.enter(peer.ip()) else {
+        tracing::debug!(%peer, "too many connections that have not logged in: one more is closed");
+        return None;
+    };
+    let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer, arrived.at);
+    let entering = Box::pin(entrance::enter(socket, &door, &house.certificates));
+    let entered = patience.bound(entering).await;
+    house.note_entered(&entered);
+    let come = match entered {
+        Ok(Ok(Entered::Client(entrance))) => {
+            let at_door = AtDoor {
+                entrance: *entrance,
+                door: &door,
+                unproved,
+            };
+            let admitting = admit(at_door, &patience, house, &mut record);
+            Box::pin(admitting).await
+        }
+        Ok(Ok(Entered::Cancel { key, client })) => {
+            pass_on(key, *client, &record, house).await;
+            return None;
+        }
+        Ok(Ok(Entered::Probe)) => return None,
+        Ok(Err(error)) => {
+            house.tell_turned_away(&error, &record).await;
+            Err(turned_away(error, &record).await)
+        }
+        Err(error) => Err(Outcome::of(&error)),
+    };
+    Some((record, come))
+}
+
+/// A client at the door, until it may stay. The error is how its stay ended, of which it has been told.
+async fn admit<'h>(
+    at_door: AtDoor<'_>,
+    patience: &Patience,
+    house: &'h Arc<House>,
+    record: &mut SessionRecord,
+) -> Result<Stay<'h>, Outcome> {
+    record.step_ended(Step::Tls);
+    let logging_in = login::log_in(at_door, patience, house, record);
+    let LoggedIn {
+        mut stream,
+        mut who,
+        branch,
+        parameters,
+        secret_length,
+        pool_mode,
+    } = match logging_in.await {
+        Ok(logged_in) => logged_in,
+        Err(outcome) => {
+            house.tell(|| record.refused(&outcome)).await;
+            return Err(outcome);
+        }
+    };
+    record.step_ended(Step::Auth);
+    record.tenant = who.endpoint.tenant.to_string();
+    if let Some(branch) = branch {
+        let reaching = branching::reach(&mut stream, &mut who, &branch, house, record);
+        if let Err(outcome) = reaching.await {
+            house.tell(|| record.refused(&outcome)).await;
+            return Err(outcome);
+        }
+        record.step_ended(Step::Hold);
+    }
+    record.pooling = Some(pool_mode);
+    let using = Using::begin(house, &who.endpoint);
+    house.note_began(record, &who.endpoint);
+    house.tell(|| record.event("auth_ok")).await;
+    if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {
+        return Err(console.converse(&mut stream, &who.role, house, record).await);
+    }
+    let permit = match house.quotas.admit(&who.endpoint, &who.role) {
+        Ok(permit) => permit,
+        Err(over) => {
+            house.tell_over(&over, record).await;
+            say_goodbye(&mut stream, &over, record.id).await;
+            return Err(Outcome::failed(&over));
+        }
+    };
+    let pooling = match pool_mode {
+        PoolMode::Transaction => house.pooling.get(&who.endpoint.name),
+        PoolMode::Session => None,
+    };
+    let guest = Guest {
+        standing: Standing::new(house, &who.endpoint.name, record),
+        who,
+        parameters,
+        secret_length,
+        permit,
+    };
+    let served = match pooling {
+        Some(pooling) => {
+            let pooled = Pooled::new(guest, pooling, house, record).expect("it is listed since its login");
+            Served::Pooled(Box::new(pooled))
+        }
+        None => Served::Alone(Box::new(guest)),
+    };
+    Ok(Stay {
+        stream,
+        served,
+        _using: using,
+    })
+}
+
+/// Nobody came in: what can be told is told.
+async fn turned_away(error: EntranceError, record: &SessionRecord) -> Outcome {
+    let text = error.to_string();
+    match error {
+        EntranceError::Refused { mut stream, reason } => {
+            say_goodbye(&mut stream, &reason, record.id).await;
+            Outcome::of(&reason)
+        }
+        EntranceError::Gone(_) => Outcome::of(&SessionError::ClientGone),
+        EntranceError::Tls(_) | EntranceError::Smuggled => Outcome {
+            sqlstate: SqlState::PROTOCOL_VIOLATION.0.into(),
+            what: text,
+            fault: Some(Fault::Client),
+            by: EndedBy::Pgwake,
+        },
+    }
+}
+
+/// A cancel request is answered by the end of its connection, whatever comes of it.
+async fn pass_on(key: CancelKey, mut client: Stream, record: &SessionRecord, house: &House) {
+    let peer = record.peer;
+    if house.gate.may_cancel(peer.ip()) {
+        house.tell(|| record.event("cancel")).await;
+        let result = match house.cancels.cancel(key).await {
+            true => CancelResult::Hit,
+            false => CancelResult::Missed,
+        };
+        house.metrics.cancel(result);
+        if result == CancelResult::Hit {
+            house.gate.cancel_hit(peer.ip());
+        }
+    } else {
+        house.metrics.cancel(CancelResult::Limited);
+        tracing::debug!(%peer, "too many cancel requests: one more is not looked at");
+    }
+    // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it must be
+    // said: libpq takes an end that is not for an error.
+    let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
+}
