@@ -1,4 +1,5 @@
-//! One client's stay, from its socket to its access line: the whole path, top to bottom, in [`serve`].
+//! One client's stay, from its socket to its access line: the whole path begins in [`serve`], and its first part, up to
+//! where a client is let in, is `coming_in`.
 //!
 //! The only place where `wake`, `pool` and `cancel` meet for a client. One task owns the client and the server
 //! session lent to it. `listener` calls; nothing here accepts, starts or configures anything.

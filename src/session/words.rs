@@ -120,6 +120,8 @@ words! {
     SETTINGS_VIEW = 41,
     /// Set for a transaction: one of Postgres' own settings, on which the meaning of a statement may depend.
     SET_LOCAL_MEANING = 42,
+    /// `DEFAULT`; `set_config` of `application_name` to what may be null.
+    DEFAULT = 43,
 }
 
 impl Words {
@@ -199,6 +201,9 @@ impl Words {
         if self.has(Self::SETS) {
             effect |= self.only(Self::SEED | Self::HIDDEN_SETTING);
         }
+        if self.may_reset() {
+            effect |= Self::RESET;
+        }
         if self.has(Self::CHANGES_IN_FUNCTION) {
             effect |= Self::TRIGGER_FUNCTION;
         }
@@ -208,6 +213,14 @@ impl Words {
     /// Whether any of `these` is among them.
     pub(super) fn has(self, these: Self) -> bool {
         self.0 & these.0 != 0
+    }
+
+    /// Whether a setting may return to what the session was opened with.
+    pub(super) fn may_reset(self) -> bool {
+        const SETS: Words = Words(
+            Words::SET_SESSION.0 | Words::SET_LOCAL.0 | Words::SET_CONFIG.0 | Words::SET_CONFIG_LOCAL.0,
+        );
+        self.has(Self::RESET | Self::DISCARD) || (self.has(Self::DEFAULT) && self.has(SETS))
     }
 
     /// Those that are not among `these`.

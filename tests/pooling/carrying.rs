@@ -148,46 +148,51 @@ async fn values_are_carried_whole_and_as_they_were_written() {
 /// Back to one's own startup values, not to the server's.
 #[tokio::test]
 async fn resets_return_to_what_the_client_came_with() {
-    let mut script = Script::new("carry-reset", 2)
-        .who(
-            who("postgres")
-                .with("application_name", "came so")
-                .with("DateStyle", "German"),
-        )
-        .who(who("postgres").with("options", "-c datestyle=SQL -c app.tenant_id=mine"))
-        .who(who("postgres").with("application_name", "third"))
-        .who(who("postgres"));
-    for reset in [
-        "reset all",
-        "discard all",
-        "reset datestyle; reset application_name; reset app.tenant_id",
-        "set datestyle to default; set application_name to default; set app.tenant_id to default",
-    ] {
-        for client in 0..4 {
-            script = script.queries(
-                client,
-                &[
-                    "set datestyle = 'ISO, YMD'; set application_name = 'other'; set app.tenant_id = 'other'",
-                    LOOK,
-                ],
+    // With one session the first client has opened it; with two it is either of two.
+    for sessions in [1, 2] {
+        let mut script = Script::new(&format!("carry-reset-{sessions}"), sessions)
+            .who(
+                who("postgres")
+                    .with("application_name", "came so")
+                    .with("DateStyle", "German"),
+            )
+            .who(who("postgres").with("options", "-c datestyle=SQL -c app.tenant_id=mine"))
+            .who(who("postgres").with("application_name", "third"))
+            .who(who("postgres"));
+        for reset in [
+            "reset all",
+            "discard all",
+            "reset datestyle; reset application_name; reset app.tenant_id",
+            "set datestyle to default; set application_name to default; set app.tenant_id to default",
+            "select set_config('datestyle', null, false), set_config('application_name', null, false) is null, \
+                 set_config('app.tenant_id', null, false)",
+        ] {
+            for client in 0..4 {
+                script = script.queries(
+                    client,
+                    &[
+                        "set datestyle = 'ISO, YMD'; set application_name = 'other'; set app.tenant_id = 'other'",
+                        LOOK,
+                    ],
+                );
+            }
+            for client in 0..4 {
+                script = script
+                    .query(client, reset)
+                    .query((client + 1) % 4, STRANGER)
+                    .query(client, LOOK);
+            }
+            script = script.say(
+                0,
+                [
+                    Said::run("reset all", &[]).as_slice(),
+                    &[Said::Sync, Said::query(LOOK)],
+                ]
+                .concat(),
             );
         }
-        for client in 0..4 {
-            script = script
-                .query(client, reset)
-                .query((client + 1) % 4, STRANGER)
-                .query(client, LOOK);
-        }
-        script = script.say(
-            0,
-            [
-                Said::run("reset all", &[]).as_slice(),
-                &[Said::Sync, Said::query(LOOK)],
-            ]
-            .concat(),
-        );
+        script.play().await;
     }
-    script.play().await;
 }
 
 /// What no reset takes away: a setting that a session has once had is '' from then on, and no error.

@@ -136,16 +136,9 @@ impl Folder {
     /// # Errors
     /// The system's; anything else than an ordinary file is an error.
     pub(crate) fn read(&self, name: &str, bytes_max: u64) -> io::Result<Option<String>> {
-        // Without NONBLOCK opening a pipe waits for its writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(&self.place, name, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(file) = self.file(Path::new(name))? else {
+            return Ok(None);
         };
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other(format!("{name} is not an ordinary file")));
-        }
         let mut bytes = Vec::new();
         file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))

@@ -252,7 +252,7 @@ impl Exchange<'_> {
         };
         let said = said.strip_suffix(b"\0").unwrap_or(said);
         let is_other = pooled.carried.opened_as != *pooled.application;
-        let may_be_reset = is_other && pooled.facts.words.has(Words::RESET | Words::DISCARD);
+        let may_be_reset = is_other && pooled.facts.words.may_reset();
         let is_reset = may_be_reset && *said == *pooled.carried.opened_as;
         let told = if is_reset {
             pooled.application.clone()

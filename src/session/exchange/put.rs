@@ -191,8 +191,7 @@ impl<'a> Exchange<'a> {
     /// Behind a reset the session may have the name of another client's application.
     pub(super) fn note_reset(&mut self, words: Words) {
         let pooled = self.pooled();
-        pooled.facts.is_reset |=
-            words.has(Words::RESET | Words::DISCARD) && *pooled.application != pooled.carried.opened_as;
+        pooled.facts.is_reset |= words.may_reset() && *pooled.application != pooled.carried.opened_as;
     }
 
     pub(super) fn finish_scan(&mut self, mut scan: Scan) -> Seen {

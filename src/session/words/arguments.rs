@@ -6,6 +6,7 @@
 use super::Words;
 use super::names::{NAME_BYTES_MAX, is_dotted};
 use super::naming::{Short, is_of_no_meaning};
+use crate::session::profile::APPLICATION_NAME;
 
 /// Their names, for `set_config(setting_name => …)`.
 const PARAMETERS: [&[u8]; 3] = [b"setting_name", b"new_value", b"is_local"];
@@ -24,6 +25,8 @@ pub(super) struct Arguments {
     last: u8,
     /// The first argument without blanks.
     first: Short<NAME_BYTES_MAX>,
+    /// How the second one begins.
+    second: Short<2>,
     /// The third.
     third: Short<THIRD_BYTES_MAX>,
 }
@@ -43,6 +46,7 @@ impl Arguments {
         quote: 0,
         last: 0,
         first: Short::EMPTY,
+        second: Short::EMPTY,
         third: Short::EMPTY,
     };
 
@@ -89,19 +93,21 @@ impl Arguments {
     fn push(&mut self, byte: u8) {
         match self.index {
             0 => self.first.push(byte),
+            1 => self.second.push(byte),
             2 => self.third.push(byte),
             _ => (),
         }
     }
 
-    /// Behind `name =>` or `name :=`: whether it is the name of this argument. The second one is not looked at.
+    /// Behind `name =>` or `name :=`: whether it is the name of this argument. Of the second one any
+    /// will do.
     fn is_named(&mut self) -> bool {
         let is_own = |text: Option<&[u8]>, name: &[u8]| {
             text.and_then(|text| text.strip_suffix(b"=").or(text.strip_suffix(b":"))) == Some(name)
         };
         match self.index {
             0 if is_own(self.first.text(), PARAMETERS[0]) => self.first = Short::EMPTY,
-            1 => (),
+            1 => self.second = Short::EMPTY,
             2 if is_own(self.third.text(), PARAMETERS[2]) => self.third = Short::EMPTY,
             _ => return false,
         }
@@ -121,11 +127,24 @@ impl Arguments {
             return (scope, None);
         }
         match self.name() {
-            Name::Literal(name) if !name.contains(&b'.') => (scope | meaning(scope, name), None),
+            Name::Literal(name) if !name.contains(&b'.') => {
+                (scope | meaning(scope, name) | self.default(name), None)
+            }
             Name::Literal(name) if is_dotted(name) => (scope, Some(name)),
             Name::Bound => (scope | Words::NAME_BOUND, None),
             // Before Postgres 14, names may have other characters in them.
             Name::Literal(_) | Name::Unseen => (scope | Words::NAME_UNSEEN, None),
+        }
+    }
+
+    /// A null takes a setting back to its default. Only of one does it matter to the messages behind it.
+    fn default(&self, name: &[u8]) -> Words {
+        let value = self.second.beginning();
+        let is_literal = value.starts_with(b"'") || value.starts_with(b"e'");
+        if !is_literal && name.eq_ignore_ascii_case(APPLICATION_NAME) {
+            Words::DEFAULT
+        } else {
+            Words::NONE
         }
     }
 

@@ -127,6 +127,7 @@ pub(super) fn look_up(word: &[u8]) -> Option<Found> {
         b"nextval" | b"setval" => Found::Word(Words::NEXTVAL),
         b"setseed" => Found::Word(Words::SETSEED),
         b"seed" => Found::Word(Words::SEED),
+        b"default" => Found::Word(Words::DEFAULT),
         b"query_to_xml"
         | b"query_to_xmlschema"
         | b"query_to_xml_and_xmlschema"
@@ -245,6 +246,7 @@ const KEYWORDS: &[&str] = &[
     "setval",
     "setseed",
     "seed",
+    "default",
     "query_to_xml",
     "query_to_xmlschema",
     "query_to_xml_and_xmlschema",

@@ -400,6 +400,35 @@ fn a_set_in_a_source_is_told_from_prose() {
 }
 
 #[test]
+fn every_way_back_to_what_a_session_was_opened_with_is_seen() {
+    for statement in [
+        "RESET application_name",
+        "RESET ALL",
+        "DISCARD ALL",
+        "SET application_name TO DEFAULT",
+        "SET application_name=DEFAULT",
+        "SET LOCAL application_name = default",
+        "SELECT set_config('application_name', NULL, false)",
+        "SELECT set_config('Application_Name', $1, true)",
+        "SELECT set_config('application_name', new_value => null, is_local => false)",
+    ] {
+        assert!(words(statement).may_reset(), "{statement}");
+        let function = format!("begin perform 1; {statement}; end");
+        assert!(words(&function).in_function().may_reset(), "{function}");
+    }
+    for statement in [
+        "SET application_name TO 'default_'",
+        "CREATE TABLE t (a int DEFAULT 1)",
+        "SELECT set_config('application_name', 'x', false)",
+        "SELECT set_config('application_name', new_value => E'x', is_local => false)",
+        "SELECT set_config('app.tenant', $1, true)",
+    ] {
+        assert!(!words(statement).may_reset(), "{statement}");
+        assert!(!words(statement).in_function().may_reset(), "{statement}");
+    }
+}
+
+#[test]
 fn definitions_that_hide_a_call_have_functions_read_anew() {
     let function = |words, answered: &[&str]| functions_may_have_changed(words, tags(answered));
     assert!(function(words("CREATE FUNCTION f()"), &["CREATE FUNCTION"]));

@@ -139,7 +139,13 @@ fn tags_are_the_clients_own() {
 
 #[test]
 fn after_a_reset_a_client_reads_its_own_application_name() {
-    for reset in ["reset application_name", "reset all", "discard all"] {
+    for reset in [
+        "reset application_name",
+        "reset all",
+        "discard all",
+        "set application_name to default",
+        "select set_config('application_name', null, false)",
+    ] {
         each(|mut stage| {
             let mut session = opened_as("stranger");
             let mut talk = stage.turn(&mut session);
