@@ -6,7 +6,7 @@ use super::{Exchange, PREFIX_BYTES};
 use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
 use crate::session::statements::{Effect, Shape};
-use crate::session::words::{Tags, Words};
+use crate::session::words::Tags;
 use crate::wire::frame::Front;
 use crate::wire::reply::error_fields;
 use crate::wire::say;
