@@ -1,9 +1,12 @@
 //! Endpoints that a control plane owns: the reference control plane, real Postgres behind it, real clients in front.
 
+mod coming_back;
 mod failing;
 mod plane;
+mod reloaded;
 mod serving;
 mod strangers;
+mod trusted;
 mod wrong;
 
 use std::collections::BTreeMap;

@@ -194,12 +194,7 @@ fn process_values(config: &Config) -> Values {
     values.push(("limits.disk_free_min".to_owned(), quoted(free_min)));
     values.extend(limits::of_process(&limits.quota));
     values.extend(gate(&config.gate));
-    values.extend(
-        config
-            .control_plane
-            .iter()
-            .flat_map(|plane| control_plane::values(plane)),
-    );
+    values.extend(config.control_plane.iter().flat_map(control_plane::values));
     values
 }
 

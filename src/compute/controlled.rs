@@ -3,61 +3,48 @@
 //! What runs there is its affair; pgwake asks for a wake until there is an address, and believes that only once somebody
 //! answers there. `server` builds it, `wake` calls it.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Address, Compute, ComputeError, Phases, Running, answer::answered};
 use crate::config::{self, ServerAddress, ServerTls};
-use crate::control_plane::{Client, Place, Trouble, Woken};
+use crate::control_plane::{Client, Contact, Place, Seat, Trouble, Woken};
 use crate::ids::EndpointName;
 
 /// How long one that is said to run has to answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long one that is said to have started has.
 const STARTED_PATIENCE: Duration = Duration::from_secs(10);
-/// Generations are numbered by the control plane; this one is none.
-const NO_GENERATION: u64 = u64::MAX;
+/// For so long a control plane that has begun a start may be away: it is started again itself, most likely.
+const AWAY_MAX: Duration = Duration::from_secs(10);
+/// Meanwhile it is asked so often.
+const AWAY_AGAIN: Duration = Duration::from_millis(250);
 
 /// A compute of a control plane.
 pub(crate) struct ControlledCompute {
-    client: Arc<Client>,
     endpoint: EndpointName,
+    seat: Arc<Seat>,
     tls: Option<ServerTls>,
-    /// The last generation that was heard of.
-    generation: AtomicU64,
 }
 
 impl ControlledCompute {
-    /// A compute of which nothing is known yet.
+    /// A compute of which nothing is known yet. It speaks for its endpoint from now on.
     pub(crate) fn new(
         endpoint: &EndpointName,
         config: &config::ControlledCompute,
         client: Arc<Client>,
     ) -> Self {
         Self {
-            client,
             endpoint: endpoint.clone(),
+            seat: Seat::take(client, endpoint),
             tls: config.tls.clone(),
-            generation: AtomicU64::new(NO_GENERATION),
         }
     }
 
-    fn generation(&self) -> Option<u64> {
-        Some(self.generation.load(Ordering::Relaxed)).filter(|number| *number != NO_GENERATION)
-    }
-
     async fn inspect(&self) -> Result<Option<Running>, ComputeError> {
-        let Some(place) = self.client.state(&self.endpoint).await? else {
+        let Some(place) = self.seat.state().await? else {
             return Ok(None);
         };
         let address = address_of(&place, self.tls.as_ref())?;
@@ -65,51 +52,53 @@ impl ControlledCompute {
             let reason = "its control plane says that it runs, and nothing answers at its address";
             return Err(ComputeError::new(reason));
         }
-        Ok(Some(self.running(&place, address, (Vec::new(), true))))
+        Ok(Some(Running {
+            address,
+            adopted: true,
+            died: self.seat.until_gone(place.generation).boxed(),
+            phases: Vec::new(),
+        }))
     }
 
     async fn start(&self) -> Result<Running, ComputeError> {
         let mut phases = Phases::begin();
-        let place = loop {
-            match self.client.wake(&self.endpoint).await? {
-                Woken::Ready(place) => break place,
-                // For as long as the whole start may take: `wake` ends it.
-                Woken::Starting(again_in) => sleep(again_in).await,
-            }
-        };
+        let place = self.woken().await?;
         phases.end("control plane");
-        self.generation.store(place.generation, Ordering::Relaxed);
         let address = address_of(&place, self.tls.as_ref())?;
         if timeout(STARTED_PATIENCE, answered(&address)).await.is_err() {
             let reason = "nothing answers at the address that its control plane has given";
             return Err(ComputeError::new(reason));
         }
         phases.end("answer");
-        Ok(self.running(&place, address, (phases.done, false)))
+        Ok(Running {
+            address,
+            adopted: false,
+            died: self.seat.until_gone(place.generation).boxed(),
+            phases: phases.done,
+        })
     }
 
-    fn running(
-        &self,
-        place: &Place,
-        address: Address,
-        (phases, adopted): (Vec<(&'static str, Duration)>, bool),
-    ) -> Running {
-        self.generation.store(place.generation, Ordering::Relaxed);
-        let (mut gone, generation) = (self.client.watch(&self.endpoint), place.generation);
-        let died = async move {
-            let of_this = |gone: &Option<(u64, &str)>| gone.is_some_and(|(number, _)| number >= generation);
-            let why = gone.wait_for(of_this).await.ok().and_then(|gone| *gone);
-            match why {
-                Some((_, why)) => why.to_owned(),
-                // Nobody tells any more.
-                None => std::future::pending().await,
+    /// Asks for a wake until there is an address, for as long as the whole start may take: `wake` ends it.
+    async fn woken(&self) -> Result<Place, Trouble> {
+        let mut has_begun = false;
+        let mut away_since = None;
+        loop {
+            match self.seat.wake().await {
+                Ok(Woken::Ready(place)) => return Ok(place),
+                Ok(Woken::Starting(again_in)) => {
+                    (has_begun, away_since) = (true, None);
+                    sleep(again_in).await;
+                }
+                Err(trouble) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    has_begun |= trouble.contact == Contact::Cut;
+                    let is_there = trouble.contact == Contact::Held;
+                    if is_there || !has_begun || since.elapsed() >= AWAY_MAX {
+                        return Err(trouble);
+                    }
+                    sleep(AWAY_AGAIN).await;
+                }
             }
-        };
-        Running {
-            address,
-            adopted,
-            died: died.boxed(),
-            phases,
         }
     }
 }
@@ -166,7 +155,7 @@ impl Compute for ControlledCompute {
 
     /// Cancel safe: the control plane goes on.
     fn stop(&self) -> BoxFuture<'_, Result<(), ComputeError>> {
-        let suspended = self.client.suspend(&self.endpoint, self.generation());
+        let suspended = self.seat.suspend();
         suspended.map(|done| done.map_err(ComputeError::from)).boxed()
     }
 }

@@ -21,7 +21,6 @@ mod tokens;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
-    sync::Arc,
     time::Duration,
 };
 
@@ -45,8 +44,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The checked configuration. What it returns is only to be used where nothing was reported.
 pub(crate) fn check(root: Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
     let mut config = check_all(&root, spot, origins, report);
-    if let Setting::Given(defaults) = root.defaults {
-        config.defaults = Defaults(Some(Arc::new(defaults.value)));
+    if config.control_plane.is_some() {
+        config.defaults = Defaults::of(root);
     }
     config
 }

@@ -87,6 +87,11 @@ impl Compute {
 }
 
 impl Endpoint {
+    /// Whether the two are one endpoint under other rules: its tenant and its compute are the same.
+    pub(crate) fn differs_in_rules_alone(&self, other: &Self) -> bool {
+        self.tenant == other.tenant && self.compute.is_same_but_for_settings(&other.compute)
+    }
+
     /// How long its compute may take to stop, before that is forced or given up.
     pub(crate) fn stop_takes_at_most(&self) -> Duration {
         let own = match &self.compute {

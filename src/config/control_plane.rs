@@ -1,9 +1,13 @@
 //! Where endpoints are asked for that no file names, and what an endpoint is that was answered.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use super::{ServerTls, file::Inherited};
-use crate::ids::Secret;
+use super::{
+    ServerTls,
+    file::{Inherited, Root, Tenant},
+    read::Setting,
+};
+use crate::ids::{Secret, TenantName};
 
 /// The control plane, and how it is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +41,50 @@ pub struct ControlledCompute {
     pub tls: Option<ServerTls>,
 }
 
-/// `[defaults]` as it is written, for endpoints that come later.
+/// What files say that endpoints have which come later: `[defaults]` and `[tenants.<tenant>]` as they are written.
 #[derive(Clone, Default)]
-pub struct Defaults(pub(super) Option<Arc<Inherited>>);
+pub struct Defaults(Arc<Levels>);
+
+#[derive(Default)]
+struct Levels {
+    all: Option<Inherited>,
+    tenants: BTreeMap<TenantName, Tenant>,
+}
+
+impl Defaults {
+    /// Those of a whole configuration. Its tenants' roles and endpoints are no default of anybody.
+    pub(super) fn of(root: Root) -> Self {
+        let tenants = match root.tenants {
+            Setting::Given(tenants) => tenants.value.0,
+            Setting::Absent | Setting::Refused => BTreeMap::new(),
+        };
+        let rules = |tenant: Tenant| Tenant {
+            roles: Setting::Absent,
+            endpoints: Setting::Absent,
+            ..tenant
+        };
+        Self(Arc::new(Levels {
+            all: match root.defaults {
+                Setting::Given(defaults) => Some(defaults.value),
+                Setting::Absent | Setting::Refused => None,
+            },
+            tenants: tenants
+                .into_iter()
+                .map(|(name, tenant)| (name, rules(tenant.value)))
+                .collect(),
+        }))
+    }
+
+    /// Of all tenants.
+    pub(super) fn all(&self) -> Option<&Inherited> {
+        self.0.all.as_ref()
+    }
+
+    /// Of this one, if a file names it.
+    pub(super) fn of_tenant(&self, tenant: &TenantName) -> Option<&Tenant> {
+        self.0.tenants.get(tenant)
+    }
+}
 
 impl fmt::Debug for Defaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,14 +18,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Mutex as Turn, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
     client::{Answer, Client, Trouble},
-    kept::{Kept, Verdict},
+    kept::{Before, Kept, Verdict},
     pace::Pace,
 };
 use crate::config::{ControlPlane, Defaults, Endpoint};
@@ -50,8 +50,8 @@ pub trait Serving: Send + Sync + 'static {
     /// There is no such endpoint any more. Its sessions end between transactions. Not cancel safe.
     fn withdraw(self: Arc<Self>, endpoint: EndpointName) -> BoxFuture<'static, ()>;
 
-    /// Whether nobody uses it, and its compute sleeps.
-    fn is_idle(&self, endpoint: &EndpointName) -> bool;
+    /// The first of these that nobody uses, and whose compute sleeps.
+    fn first_idle(&self, endpoints: Vec<EndpointName>) -> Option<EndpointName>;
 }
 
 /// Whether an endpoint is in force.
@@ -73,6 +73,8 @@ pub struct Book {
     of_strangers: Semaphore,
     /// Places for questions about endpoints that are.
     of_known: Semaphore,
+    /// Locked while an endpoint is put in force: no two take the same room.
+    placing: Turn<()>,
     pace: Pace,
     storms: Storms,
     tasks: TaskTracker,
@@ -90,6 +92,7 @@ impl Book {
             kept: Mutex::default(),
             of_strangers: Semaphore::new(rules.questions_at_once),
             of_known: Semaphore::new(rules.questions_at_once),
+            placing: Turn::default(),
             rules: rules.clone(),
             serving,
             pace: Pace::default(),
@@ -124,7 +127,10 @@ impl Book {
             }
             Verdict::Old | Verdict::Ask => match self.question(name) {
                 Some(asked) => asked,
-                None => return Found::Nobody,
+                None => {
+                    self.like_others().await;
+                    return Found::Nobody;
+                }
             },
         };
         let answered = async { while asked.changed().await.is_ok() {} };
@@ -139,6 +145,13 @@ impl Book {
     pub(super) fn close(&self) {
         self.of_strangers.close();
         self.of_known.close();
+    }
+
+    /// The control plane is there: what could not be asked for before is.
+    pub(super) fn settle_debts(&self) {
+        if !self.client.owed.is_empty() {
+            self.tasks.spawn(self.client.clone().suspend_owed());
+        }
     }
 
     /// Waits as long as somebody who has asked: for those whose name needs no question.
@@ -176,7 +189,7 @@ impl Book {
                 let asking = Asking {
                     book: self.clone(),
                     name: name.clone(),
-                    _done: done,
+                    done,
                 };
                 self.tasks.spawn(asking.run());
                 Some(asked)
@@ -189,10 +202,13 @@ impl Book {
             return;
         };
         let trouble = match answered {
-            Ok(Answer::Known { version, answer }) => match self.place(name, &answer, &serving).await {
-                Ok(()) => return self.kept().note_known(name, version, Instant::now()),
-                Err(trouble) => trouble,
-            },
+            Ok(Answer::Known { version, answer }) => {
+                let _turn = self.placing.lock().await;
+                match self.place(name, &answer, &serving).await {
+                    Ok(()) => return self.kept().note_known(name, version, Instant::now()),
+                    Err(trouble) => trouble,
+                }
+            }
             Ok(Answer::Unchanged) => return self.kept().note_unchanged(name, Instant::now()),
             Ok(Answer::Unknown) => {
                 let was_known = self
@@ -201,7 +217,6 @@ impl Book {
                 if was_known {
                     tracing::info!(endpoint = %name, "its control plane has it no more");
                     serving.withdraw(name.clone()).await;
-                    self.client.forget(name);
                 }
                 return;
             }
@@ -227,29 +242,22 @@ impl Book {
         serving.clone().place(endpoint).await.map_err(Trouble::wrong)
     }
 
-    /// One more endpoint may be known: those go that nobody has used for the longest time.
+    /// One more endpoint may be known: of those that nobody uses, the one goes that was used least recently.
     async fn make_room(&self, name: &EndpointName, serving: &Arc<dyn Serving>) -> Result<(), Trouble> {
-        let is_full = |kept: &Kept| kept.lacks_room(name, self.rules.endpoints_max);
         let candidates = {
             let kept = self.kept();
-            if !is_full(&kept) {
+            if !kept.lacks_room(name, self.rules.endpoints_max) {
                 return Ok(());
             }
             kept.least_used()
         };
-        for candidate in candidates {
-            if serving.is_idle(&candidate) {
-                self.kept().remove(&candidate);
-                serving.clone().withdraw(candidate.clone()).await;
-                self.client.forget(&candidate);
-                if !is_full(&self.kept()) {
-                    return Ok(());
-                }
-            }
-        }
-        Err(Trouble::wrong(
-            "control_plane.endpoints_max are known, and all are in use",
-        ))
+        let idle = serving.first_idle(candidates);
+        let idle = idle.ok_or_else(|| {
+            Trouble::wrong("control_plane.endpoints_max are known, and all of them are in use")
+        })?;
+        self.kept().remove(&idle);
+        serving.clone().withdraw(idle).await;
+        Ok(())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -268,28 +276,34 @@ impl fmt::Debug for Book {
 struct Asking {
     book: Arc<Book>,
     name: EndpointName,
-    _done: watch::Sender<()>,
+    done: watch::Sender<()>,
 }
 
 impl Asking {
     async fn run(self) {
         let (book, name) = (&self.book, &self.name);
         loop {
-            let known = book.kept().version(name);
-            let lane = match known {
-                Some(_) => &book.of_known,
-                None => &book.of_strangers,
+            let Some(Before { is_known, .. }) = book.kept().before(name, &self.done) else {
+                return;
+            };
+            let lane = match is_known {
+                true => &book.of_known,
+                false => &book.of_strangers,
             };
             let Ok(_place) = lane.acquire().await else {
                 return;
             };
+            // It may have been a long wait.
+            let Some(before) = book.kept().before(name, &self.done) else {
+                return;
+            };
             let began = Instant::now();
-            let answered = book.client.resolve(name, known.flatten().as_deref()).await;
+            let answered = book.client.resolve(name, before.version.as_deref()).await;
             if answered.is_ok() {
                 book.pace.note(began.elapsed());
             }
             book.take(name, answered).await;
-            if !book.kept().take_doubt(name) {
+            if !book.kept().is_outdated(name, &before) {
                 return;
             }
         }
@@ -298,6 +312,6 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.book.kept().end(&self.name);
+        self.book.kept().end(&self.name, &self.done);
     }
 }

@@ -1,28 +1,41 @@
-//! Asks the control plane, one question at a time, and says what is wrong where there is no good answer.
+//! Asks the control plane, one question at a time, and says what is wrong where there is no good answer. What is asked of
+//! a compute goes through its `seat`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use super::{
-    http::{Http, Question, Reply},
-    said::{self, News, Place, Woken},
+    http::{BYTES_MAX, Http, NoAnswer, Question, Reply},
+    owed::{Owed, Suspend},
+    said::{self, News},
+    seat::Seat,
 };
 use crate::config::ControlPlane;
 use crate::ids::EndpointName;
 use crate::tls::TlsError;
 
-/// How long a question for a wake is let wait for its answer.
-const WAKE_WAIT: Duration = Duration::from_secs(15);
+/// How long a question for a wake or a suspend is let wait for its answer.
+pub(super) const ORDER_WAIT: Duration = Duration::from_secs(15);
 /// How long a question for events is.
 const EVENTS_WAIT: Duration = Duration::from_secs(25);
-/// A start that is under way is not asked after more often, however short the answers take.
-const AGAIN_MIN: Duration = Duration::from_millis(100);
-/// Nor less often.
-const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Whether what was asked for may be under way all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// It has answered, or had all the time for it.
+    Held,
+    /// The connection has ended before an answer had come.
+    Cut,
+    /// There was none.
+    Unreached,
+}
 
 /// Why there is no good answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub(crate) struct Trouble {
     pub(crate) detail: Option<String>,
     /// When it may be asked again.
     pub(crate) retry_after: Option<Duration>,
+    /// Whether it was there.
+    pub(crate) contact: Contact,
 }
 
 impl Trouble {
@@ -41,12 +56,28 @@ impl Trouble {
             said: said.into(),
             detail: Some(detail.into()),
             retry_after: None,
+            contact: Contact::Held,
         }
     }
 
-    /// An answer that cannot be used.
-    pub(super) fn wrong(detail: impl Into<String>) -> Self {
+    /// An answer that cannot be used. What is told of it may repeat it, and so is made short.
+    pub(super) fn wrong(detail: impl AsRef<str>) -> Self {
+        let detail = said::clean(detail.as_ref());
         Self::new("the control plane's answer cannot be understood", detail)
+    }
+}
+
+impl From<NoAnswer> for Trouble {
+    fn from(why: NoAnswer) -> Self {
+        let (detail, contact) = match why {
+            NoAnswer::Unreached(detail) => (detail, Contact::Unreached),
+            NoAnswer::Cut(detail) => (detail, Contact::Cut),
+            NoAnswer::TooLong => return Self::wrong(format!("its answer has more than {BYTES_MAX} bytes")),
+        };
+        Self {
+            contact,
+            ..Self::new("the control plane cannot be asked", detail)
+        }
     }
 }
 
@@ -80,14 +111,14 @@ pub(super) enum Heard {
     Gap,
 }
 
-/// The last generation of a compute that is known to be gone, and why.
-pub(crate) type Gone = Option<(u64, &'static str)>;
-
 /// Asks.
 pub(crate) struct Client {
     http: Http,
     timeout: Duration,
-    gone: DashMap<EndpointName, watch::Sender<Gone>>,
+    /// Who speaks for each compute.
+    pub(super) seats: DashMap<EndpointName, Weak<Seat>>,
+    /// What could not be asked for.
+    pub(super) owed: Owed,
 }
 
 impl Client {
@@ -99,7 +130,8 @@ impl Client {
         Ok(Arc::new(Self {
             http: Http::new(rules)?,
             timeout: rules.timeout,
-            gone: DashMap::new(),
+            seats: DashMap::new(),
+            owed: Owed::default(),
         }))
     }
 
@@ -127,52 +159,6 @@ impl Client {
         }
     }
 
-    /// Has it started, and waits a while for that. Cancel safe: the start goes on there.
-    pub(crate) async fn wake(&self, name: &EndpointName) -> Result<Woken, Trouble> {
-        let reply = self.order(name, "wake", &wait(WAKE_WAIT), WAKE_WAIT).await?;
-        match reply.status {
-            StatusCode::OK => said::place(&object(&reply)?)
-                .map(Woken::Ready)
-                .map_err(Trouble::wrong),
-            StatusCode::ACCEPTED | StatusCode::GATEWAY_TIMEOUT => {
-                let answer = said::object(&reply.body).unwrap_or_default();
-                let again = said::retry_after(&answer).unwrap_or(AGAIN_MIN);
-                Ok(Woken::Starting(again.clamp(AGAIN_MIN, AGAIN_MAX)))
-            }
-            _ => Err(trouble(&reply)),
-        }
-    }
-
-    /// Has it suspended: this generation of it, where one is known.
-    pub(crate) async fn suspend(&self, name: &EndpointName, generation: Option<u64>) -> Result<(), Trouble> {
-        let body = match generation {
-            Some(generation) => json!({ "generation": generation }),
-            None => json!({}),
-        };
-        let reply = self.order(name, "suspend", &body, WAKE_WAIT).await?;
-        match reply.status {
-            // What is not there needs no end, and of what runs by now nobody has spoken.
-            StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(()),
-            status if status.is_success() => Ok(()),
-            _ => Err(trouble(&reply)),
-        }
-    }
-
-    /// Where it runs, if it does.
-    pub(crate) async fn state(&self, name: &EndpointName) -> Result<Option<Place>, Trouble> {
-        let question = Question {
-            method: Method::GET,
-            path: format!("/v1/endpoints/{name}/state"),
-            body: None,
-            version: None,
-        };
-        let reply = self.ask(question, Duration::ZERO).await?;
-        match reply.status {
-            StatusCode::OK => said::state(&object(&reply)?).map_err(Trouble::wrong),
-            _ => Err(trouble(&reply)),
-        }
-    }
-
     /// What has happened behind the cursor; waits a while where nothing has.
     pub(super) async fn events(&self, cursor: Option<&str>) -> Result<Heard, Trouble> {
         let wait = EVENTS_WAIT.as_millis();
@@ -196,45 +182,52 @@ impl Client {
         }
     }
 
-    /// Hears when a compute of this endpoint is gone.
-    pub(crate) fn watch(&self, name: &EndpointName) -> watch::Receiver<Gone> {
-        let sender = self.gone.entry(name.clone()).or_default();
-        sender.subscribe()
-    }
-
-    /// Its compute, up to this generation, is gone.
+    /// The compute of this endpoint, up to this generation, is gone.
     pub(super) fn note_gone(&self, name: &EndpointName, generation: u64, why: &'static str) {
-        if let Some(sender) = self.gone.get(name) {
-            sender.send_replace(Some((generation, why)));
+        if let Some(seat) = self.seat(name) {
+            seat.note_gone(generation, why);
         }
     }
 
-    /// Nobody is interested in it any more.
-    pub(super) fn forget(&self, name: &EndpointName) {
-        self.gone
-            .remove_if(name, |_, sender| sender.receiver_count() == 0);
+    /// Whoever speaks for the compute of this endpoint.
+    pub(super) fn seat(&self, name: &EndpointName) -> Option<Arc<Seat>> {
+        // The guard of the map is not held while the last one leaves its seat.
+        let seat = self.seats.get(name).map(|seat| seat.clone());
+        seat.and_then(|seat| seat.upgrade())
     }
 
-    async fn order(
-        &self,
-        name: &EndpointName,
-        what: &str,
-        body: &Value,
-        wait: Duration,
-    ) -> Result<Reply, Trouble> {
+    /// Has it suspended. What could not be asked for is owed. Cancel safe: it goes on there.
+    pub(super) async fn suspend(&self, name: &EndpointName, suspend: Suspend) -> Result<(), Trouble> {
+        let mut body = json!({ "order": suspend.order });
+        if let Some(generation) = suspend.generation {
+            body["generation"] = generation.into();
+        }
         let question = Question {
             method: Method::POST,
-            path: format!("/v1/endpoints/{name}/{what}"),
+            path: format!("/v1/endpoints/{name}/suspend"),
             body: Some(body.to_string()),
             version: None,
         };
-        self.ask(question, wait).await
+        let answered = self
+            .ask(question, ORDER_WAIT)
+            .await
+            .and_then(|reply| match reply.status {
+                // What is not there needs no end, and of what runs by now nobody has spoken.
+                StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(()),
+                status if status.is_success() => Ok(()),
+                _ => Err(trouble(&reply)),
+            });
+        if answered.is_err() {
+            self.owed.note(name, suspend);
+        }
+        answered
     }
 
-    async fn ask(&self, question: Question<'_>, wait: Duration) -> Result<Reply, Trouble> {
+    /// One answer to one question, which may take `wait` longer than others. Cancel safe.
+    pub(super) async fn ask(&self, question: Question<'_>, wait: Duration) -> Result<Reply, Trouble> {
         let limit = self.timeout + wait;
         match timeout(limit, self.http.ask(question)).await {
-            Ok(answered) => answered.map_err(|why| Trouble::new("the control plane cannot be asked", why)),
+            Ok(answered) => answered.map_err(Trouble::from),
             Err(_) => Err(Trouble::new(
                 "the control plane does not answer in time",
                 format!("nothing for {limit:?}"),
@@ -243,16 +236,13 @@ impl Client {
     }
 }
 
-fn wait(time: Duration) -> Value {
-    json!({ "wait_ms": u64::try_from(time.as_millis()).unwrap_or(u64::MAX) })
-}
-
-fn object(reply: &Reply) -> Result<Map<String, Value>, Trouble> {
+/// The object that an answer is.
+pub(super) fn object(reply: &Reply) -> Result<Map<String, Value>, Trouble> {
     said::object(&reply.body).map_err(Trouble::wrong)
 }
 
 /// A status that is no answer.
-fn trouble(reply: &Reply) -> Trouble {
+pub(super) fn trouble(reply: &Reply) -> Trouble {
     let status = reply.status;
     let complaint = said::complaint(&reply.body);
     let said = complaint
@@ -272,6 +262,7 @@ fn trouble(reply: &Reply) -> Trouble {
         said,
         detail: Some(detail),
         retry_after: complaint.retry_after,
+        contact: Contact::Held,
     }
 }
 

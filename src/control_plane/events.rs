@@ -40,6 +40,7 @@ impl Book {
                         self.doubt_all();
                     }
                     cursor = Some(self.hear(news));
+                    self.settle_debts();
                     pause = PAUSE;
                     if is_failing {
                         tracing::info!("the control plane's events are heard again");

@@ -1,10 +1,10 @@
 //! One request on a connection of its own: no redirect is followed, nothing is asked twice, and no more is read than an
 //! answer may have. Called by `client`, which bounds the time.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, StatusCode, Uri,
     client::conn::http1,
@@ -48,6 +48,17 @@ pub(super) struct Reply {
     pub(super) body: Vec<u8>,
 }
 
+/// Why there is no answer, each with what is wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// There was no connection: nothing has been asked.
+    Unreached(String),
+    /// It ended before the answer did: what was asked for may be done or not.
+    Cut(String),
+    /// It is longer than an answer may be.
+    TooLong,
+}
+
 /// Where it is asked.
 pub(super) struct Http {
     host: String,
@@ -66,9 +77,8 @@ impl Http {
     pub(super) fn new(rules: &ControlPlane) -> Result<Self, TlsError> {
         let url: Uri = rules.url.parse().expect("the configuration was checked");
         let is_tls = url.scheme_str() == Some("https");
-        let mut token = HeaderValue::from_str(&format!("Bearer {}", rules.token.reveal()))
-            // A token that no header can have is shown as none, and refused.
-            .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+        let token = HeaderValue::from_str(&format!("Bearer {}", rules.token.reveal()));
+        let mut token = token.expect("the configuration was checked");
         token.set_sensitive(true);
         // An IPv6 address stands in brackets in a URL, and nowhere else.
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -82,22 +92,27 @@ impl Http {
         })
     }
 
-    /// `Err`: why there is no answer. Cancel safe: it is given up.
-    pub(super) async fn ask(&self, question: Question<'_>) -> Result<Reply, String> {
-        let failed = |error: std::io::Error| format!("cannot connect to {}: {error}", self.authority);
+    /// One answer. Cancel safe: it is given up.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]
+    pub(super) async fn ask(&self, question: Question<'_>) -> Result<Reply, NoAnswer> {
+        let failed =
+            |error: io::Error| NoAnswer::Unreached(format!("cannot connect to {}: {error}", self.authority));
+        let request = self.request(question)?;
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(failed)?;
-        let request = self.request(question)?;
         let Some(config) = &self.tls else {
             return talk(stream, request).await;
         };
-        let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
+        let name = ServerName::try_from(self.host.clone());
+        let name = name.map_err(|error| NoAnswer::Unreached(error.to_string()))?;
         let connecting = TlsConnector::from(config.clone()).connect(name, stream);
         talk(connecting.await.map_err(failed)?, request).await
     }
 
-    fn request(&self, question: Question<'_>) -> Result<Request<Full<Bytes>>, String> {
+    fn request(&self, question: Question<'_>) -> Result<Request<Full<Bytes>>, NoAnswer> {
         let mut request = Request::builder()
             .method(question.method)
             .uri(format!("{}{}", self.prefix, question.path))
@@ -112,30 +127,36 @@ impl Http {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let body = Full::from(question.body.unwrap_or_default());
-        request.body(body).map_err(|error| error.to_string())
+        request
+            .body(body)
+            .map_err(|error| NoAnswer::Unreached(error.to_string()))
     }
 }
 
-async fn talk<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply, String>
+async fn talk<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply, NoAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let cut = |error: hyper::Error| NoAnswer::Cut(error.to_string());
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(cut)?;
     let answer = async {
-        let response = sender.send_request(request).await;
-        let (head, body) = response.map_err(|error| error.to_string())?.into_parts();
+        let (head, body) = sender.send_request(request).await.map_err(cut)?.into_parts();
         let version = head.headers.get(ETAG).and_then(|value| value.to_str().ok());
         let version = version.filter(|version| version.len() <= VERSION_BYTES_MAX);
         let body = Limited::new(body, BYTES_MAX).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => NoAnswer::TooLong,
+            false => NoAnswer::Cut(error.to_string()),
+        })?;
         Ok(Reply {
             status: head.status,
             version: version.map(str::to_owned),
-            body: body.map_err(|error| error.to_string())?.to_bytes().to_vec(),
+            body: body.to_bytes().to_vec(),
         })
     };
     tokio::pin!(answer);

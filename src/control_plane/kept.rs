@@ -63,6 +63,18 @@ pub(super) struct Kept {
     asked: HashMap<EndpointName, watch::Receiver<()>>,
     /// Doubted while they were asked for.
     doubted: HashSet<EndpointName>,
+    /// How often `[defaults]` have changed.
+    defaults: u64,
+}
+
+/// What a question begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Whether it is about a name that is known.
+    pub(super) is_known: bool,
+    /// The version of what is known.
+    pub(super) version: Option<String>,
+    defaults: u64,
 }
 
 impl Kept {
@@ -109,16 +121,37 @@ impl Kept {
         Some(None)
     }
 
-    /// It has ended.
-    pub(super) fn end(&mut self, name: &EndpointName) {
-        self.asked.remove(name);
-        self.doubted.remove(name);
+    /// It has ended, unless that was known and another has begun.
+    pub(super) fn end(&mut self, name: &EndpointName, waiting: &watch::Sender<()>) {
+        let asked = self.asked.get(name);
+        if asked.is_some_and(|asked| asked.same_channel(&waiting.subscribe())) {
+            self.asked.remove(name);
+            self.doubted.remove(name);
+        }
     }
 
-    /// The version of what is known; `None`: it is not known.
-    pub(super) fn version(&self, name: &EndpointName) -> Option<Option<String>> {
-        let entry = self.known.get(name)?;
-        Some(entry.version.clone())
+    /// It is about to be asked. `None`: nobody waits for it any more, and it has ended.
+    pub(super) fn before(&mut self, name: &EndpointName, waiting: &watch::Sender<()>) -> Option<Before> {
+        let entry = self.known.get(name);
+        // One is kept here, for those who come later.
+        if entry.is_none() && waiting.receiver_count() <= 1 {
+            self.end(name, waiting);
+            return None;
+        }
+        Some(Before {
+            is_known: entry.is_some(),
+            version: entry.and_then(|entry| entry.version.clone()),
+            defaults: self.defaults,
+        })
+    }
+
+    /// It was answered: whether that is not good enough, since something has changed meanwhile.
+    pub(super) fn is_outdated(&mut self, name: &EndpointName, before: &Before) -> bool {
+        let is_other = self.defaults != before.defaults;
+        if let Some(entry) = self.known.get_mut(name).filter(|_| is_other) {
+            entry.version = None;
+        }
+        self.doubted.remove(name) || is_other
     }
 
     pub(super) fn note_known(&mut self, name: &EndpointName, version: Option<String>, now: Instant) {
@@ -135,8 +168,10 @@ impl Kept {
     }
 
     pub(super) fn note_unchanged(&mut self, name: &EndpointName, now: Instant) {
-        if let Some(entry) = self.known.get_mut(name) {
-            (entry.true_at, entry.again_at, entry.is_doubted) = (now, None, false);
+        match self.known.get_mut(name) {
+            Some(entry) => (entry.true_at, entry.again_at, entry.is_doubted) = (now, None, false),
+            // It has made room for another meanwhile.
+            None => _ = self.doubted.insert(name.clone()),
         }
     }
 
@@ -175,11 +210,6 @@ impl Kept {
         })
     }
 
-    /// Whether it was doubted while it was asked for.
-    pub(super) fn take_doubt(&mut self, name: &EndpointName) -> bool {
-        self.doubted.remove(name)
-    }
-
     /// All of them; those that are known.
     pub(super) fn doubt_all(&mut self) -> Vec<EndpointName> {
         self.nobodys.clear();
@@ -191,7 +221,9 @@ impl Kept {
         self.known.keys().cloned().collect()
     }
 
+    /// `[defaults]` have changed: what is known is asked for in full when it is needed.
     pub(super) fn forget_versions(&mut self) {
+        self.defaults += 1;
         for entry in self.known.values_mut() {
             (entry.version, entry.is_doubted) = (None, true);
         }
@@ -255,7 +287,7 @@ mod tests {
         kept.note_failed(&shop, start + 3601 * SECOND);
         assert_eq!(at(&mut kept, 3602), Verdict::Nobody);
         assert_eq!(kept.found(&shop, start + 3602 * SECOND, &rules), Found::Nobody);
-        assert_eq!(kept.version(&shop), Some(Some("v1".into())));
+        assert_eq!(kept.known[&shop].version.as_deref(), Some("v1"));
         kept.note_unchanged(&shop, start + 3610 * SECOND);
         assert_eq!(at(&mut kept, 3611), Verdict::Known);
     }
@@ -282,16 +314,54 @@ mod tests {
     #[test]
     fn a_doubt_that_comes_during_a_question_is_not_lost() {
         let (mut kept, rules, start, shop) = (Kept::default(), rules(), Instant::now(), name("shop"));
-        let (_done, asked) = watch::channel(());
+        let (done, asked) = watch::channel(());
+        let _waiting = asked.clone();
         assert!(matches!(kept.begin(&shop, asked.clone()), Some(None)));
         assert!(matches!(kept.begin(&shop, asked), Some(Some(_))), "one at a time");
+        let before = kept.before(&shop, &done).unwrap();
         assert!(!kept.doubt(&shop));
         kept.note_known(&shop, None, start);
-        assert!(kept.take_doubt(&shop));
-        assert!(!kept.take_doubt(&shop));
-        kept.end(&shop);
+        assert!(kept.is_outdated(&shop, &before));
+        assert!(!kept.is_outdated(&shop, &before));
+        kept.end(&shop, &done);
         assert!(kept.doubt(&shop));
         assert_eq!(kept.verdict(&shop, start, &rules), Verdict::Old);
+    }
+
+    #[test]
+    fn other_defaults_and_a_place_that_was_lost_ask_for_a_whole_answer() {
+        let (mut kept, start, shop) = (Kept::default(), Instant::now(), name("shop"));
+        let (done, asked) = watch::channel(());
+        kept.note_known(&shop, Some("v1".into()), start);
+        kept.begin(&shop, asked);
+        let before = kept.before(&shop, &done).unwrap();
+        assert_eq!(before.version.as_deref(), Some("v1"));
+        kept.forget_versions();
+        kept.note_known(&shop, Some("v2".into()), start);
+        assert!(kept.is_outdated(&shop, &before));
+        let before = kept.before(&shop, &done).unwrap();
+        assert_eq!((before.is_known, before.version.as_deref()), (true, None));
+        kept.note_known(&shop, Some("v2".into()), start);
+        assert!(!kept.is_outdated(&shop, &before));
+
+        kept.remove(&shop);
+        kept.note_unchanged(&shop, start);
+        assert!(kept.is_outdated(&shop, &before));
+    }
+
+    #[test]
+    fn nobody_is_asked_for_who_has_left() {
+        let (mut kept, shop) = (Kept::default(), name("shop"));
+        let (done, asked) = watch::channel(());
+        kept.begin(&shop, asked.clone());
+        assert!(kept.before(&shop, &done).is_some(), "somebody waits");
+        drop(asked);
+        assert_eq!(kept.before(&shop, &done), None);
+        let (_done, asked) = watch::channel(());
+        assert!(
+            matches!(kept.begin(&shop, asked), Some(None)),
+            "who comes later asks anew"
+        );
     }
 
     #[test]

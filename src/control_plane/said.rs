@@ -128,7 +128,7 @@ pub(super) fn retry_after(answer: &Map<String, Value>) -> Option<Duration> {
 }
 
 /// One line without control characters, of bounded length.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let printed = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     printed.take(TEXT_CHARS_MAX).collect::<String>().trim().to_owned()
 }

@@ -1,21 +1,19 @@
 //! Endpoints of the control plane: they are put in force and taken away as by a reload of the configuration, one at a
 //! time.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio_util::task::TaskTracker;
 
 use super::{
     Reloader, StartError,
-    endpoints::{compute, policy},
-    reload::blocking,
-    standing::obey,
+    endpoints::compute,
+    reload::{Added, blocking},
 };
 use crate::config::{Compute, Config, Defaults, Endpoint};
 use crate::control_plane::{Book, Serving};
 use crate::ids::EndpointName;
-use crate::session::Pooling;
 use crate::wake::ComputeState;
 
 /// Whether it comes from the control plane.
@@ -29,62 +27,68 @@ pub(super) fn book(config: &Config, tasks: &TaskTracker) -> Result<Option<Arc<Bo
     Ok(rules.map(|rules| Book::new(rules, tasks.clone())).transpose()?)
 }
 
-/// A configuration that was read takes over the endpoints that no file names.
-pub(super) fn carry_over(holds: &Config, config: &mut Config) {
-    for (name, endpoint) in &holds.endpoints {
-        if is_controlled(endpoint) && !config.endpoints.contains_key(name) {
-            config.endpoints.insert(name.clone(), endpoint.clone());
+/// A configuration that was read takes over the endpoints that no file names. What held, without those that a file has
+/// by now; they are returned beside it.
+pub(super) fn carry_over(holds: Arc<Config>, config: &mut Config) -> (Arc<Config>, Vec<Arc<Endpoint>>) {
+    let mut overtaken = Vec::new();
+    for (name, endpoint) in holds.endpoints.iter().filter(|(_, one)| is_controlled(one)) {
+        match config.endpoints.contains_key(name) {
+            true => overtaken.push(endpoint.clone()),
+            false => _ = config.endpoints.insert(name.clone(), endpoint.clone()),
         }
     }
+    if overtaken.is_empty() {
+        return (holds, overtaken);
+    }
+    let mut others = (*holds).clone();
+    others
+        .endpoints
+        .retain(|name, _| overtaken.iter().all(|gone| gone.name != *name));
+    (Arc::new(others), overtaken)
 }
 
 impl Reloader {
     async fn place_controlled(&self, endpoint: Endpoint) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         let holds = self.holds.load_full();
-        let (name, endpoint) = (endpoint.name.clone(), Arc::new(endpoint));
-        if let Some(before) = holds.endpoints.get(&name) {
-            if !is_controlled(before) {
+        let endpoint = Arc::new(endpoint);
+        let before = holds.endpoints.get(&endpoint.name);
+        match before {
+            Some(before) if !is_controlled(before) => {
                 return Err("a file of the configuration has an endpoint of this name".to_owned());
             }
-            if before == &endpoint {
-                return Ok(());
-            }
-            let stays = before.compute == endpoint.compute && before.tenant == endpoint.tenant;
-            if stays {
+            Some(before) if *before == endpoint => return Ok(()),
+            Some(before) if before.differs_in_rules_alone(&endpoint) => {
                 let mut config = (*holds).clone();
-                config.endpoints.insert(name, endpoint.clone());
+                config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
                 self.change(before, &endpoint);
                 self.put_controlled_in_force(config);
                 return Ok(());
             }
-            // Another compute, or another's: the old endpoint goes, with all who are there.
-            self.take_away(before);
+            _ => (),
         }
-        self.add(endpoint).await.map_err(|error| error.to_string())
-    }
-
-    async fn add(&self, endpoint: Arc<Endpoint>) -> Result<(), StartError> {
-        let (house, made, means) = (self.house.clone(), endpoint.clone(), self.means.clone());
-        let store = self.store.clone();
-        let prepared = blocking(move || {
-            house.roles.remember(&made.name)?;
-            let orders = store.orders()?.get(made.name.as_str()).copied();
-            Ok::<_, StartError>((compute(&made, &means)?, orders.unwrap_or_default()))
-        });
-        let (compute, orders) = prepared.await?;
-        let (house, name) = (&self.house, endpoint.name.clone());
-        let budget = house.quotas.wake_budget(&endpoint);
-        house
-            .wakes
-            .add_within(name.clone(), policy(&endpoint), compute, budget);
-        let pooling = Pooling::new(&endpoint.pool, self.means.tasks.clone());
-        house.pooling.insert(name.clone(), Arc::new(pooling));
-        obey(&name, orders, &house.wakes, &house.pooling);
+        let added = self.prepare_one(&endpoint).await;
+        let added = added.map_err(|error| error.to_string())?;
+        // Another compute, or another's: the old endpoint goes, with all who are there.
+        before.iter().for_each(|before| self.take_away(before));
+        self.begin(added);
         let mut config = (*self.holds.load_full()).clone();
-        config.endpoints.insert(name, endpoint);
+        config.endpoints.insert(endpoint.name.clone(), endpoint);
         self.put_controlled_in_force(config);
         Ok(())
+    }
+
+    /// All that can fail.
+    async fn prepare_one(&self, endpoint: &Arc<Endpoint>) -> Result<Added, StartError> {
+        let (house, endpoint, means) = (self.house.clone(), endpoint.clone(), self.means.clone());
+        let store = self.store.clone();
+        let prepare = move || {
+            house.roles.remember(&endpoint.name)?;
+            let orders = store.orders()?.get(endpoint.name.as_str()).copied();
+            let compute = compute(&endpoint, &means)?;
+            Ok((endpoint, compute, orders.unwrap_or_default()))
+        };
+        blocking(prepare).await
     }
 
     async fn withdraw_controlled(&self, name: &EndpointName) {
@@ -96,7 +100,7 @@ impl Reloader {
     }
 
     /// Nobody comes in any more; who is here reads why.
-    fn take_away(&self, endpoint: &Arc<Endpoint>) {
+    pub(super) fn take_away(&self, endpoint: &Arc<Endpoint>) {
         let mut config = (*self.holds.load_full()).clone();
         config.endpoints.remove(&endpoint.name);
         self.put_controlled_in_force(config.clone());
@@ -123,13 +127,16 @@ impl Serving for Reloader {
         async move { self.withdraw_controlled(&endpoint).await }.boxed()
     }
 
-    fn is_idle(&self, endpoint: &EndpointName) -> bool {
-        let figures = self.house.wakes.figures(endpoint);
-        let sleeps = figures.is_none_or(|figures| {
+    fn first_idle(&self, endpoints: Vec<EndpointName>) -> Option<EndpointName> {
+        let here = self.house.roster.all();
+        let used: HashSet<_> = here.iter().map(|listed| &listed.who.endpoint).collect();
+        let sleeps = |name: &EndpointName| {
             let asleep = [ComputeState::Unknown, ComputeState::Asleep, ComputeState::Failed];
-            asleep.contains(&figures.state) && figures.held == 0
-        });
-        let mut here = self.house.roster.all().into_iter();
-        sleeps && !here.any(|listed| listed.who.endpoint == *endpoint)
+            let figures = self.house.wakes.figures(name);
+            figures.is_none_or(|figures| asleep.contains(&figures.state) && figures.held == 0)
+        };
+        endpoints
+            .into_iter()
+            .find(|name| !used.contains(name) && sleeps(name))
     }
 }

@@ -76,8 +76,11 @@ pub struct Reloader {
 struct Ready {
     proofs: Proofs,
     certificates: Option<Prepared>,
-    added: Vec<(Arc<Endpoint>, Arc<dyn Compute>, StandingOrders)>,
+    added: Vec<Added>,
 }
+
+/// An endpoint that comes, with its compute and what operators have ordered of it.
+pub(super) type Added = (Arc<Endpoint>, Arc<dyn Compute>, StandingOrders);
 
 impl Reloader {
     pub(super) fn new(
@@ -189,19 +192,18 @@ impl Reloader {
         let Loaded { mut config, origins } = blocking(move || load(&path)).await?;
         self.note_files(&origins, &file);
         self.house.branches.extend(&mut config);
-        carry_over(&holds, &mut config);
+        let (holds, overtaken) = carry_over(holds, &mut config);
         let (changes, config) = Changes::between(&holds, config);
+        if !changes.is_empty() {
+            let ready = self.prepare(&holds, &config, &changes).await?;
+            overtaken.iter().for_each(|endpoint| self.take_away(endpoint));
+            self.apply(&holds, &config, &changes, ready);
+        }
+        // Also where nothing has changed: what `[defaults]` say may be for endpoints that come later.
+        self.holds.store(Arc::new(config));
         if let Some(book) = &self.house.control_plane {
             book.forget_versions();
         }
-        if changes.is_empty() {
-            // What `[defaults]` say to endpoints that come later is no change to those that are there.
-            self.holds.store(Arc::new(config));
-            return Ok(changes);
-        }
-        let ready = self.prepare(&holds, &config, &changes).await?;
-        self.apply(&holds, &config, &changes, ready);
-        self.holds.store(Arc::new(config));
         Ok(changes)
     }
 
@@ -243,17 +245,7 @@ impl Reloader {
         house.proofs.store(proofs.clone());
         proofs.begin();
         self.wiring.replace(config.endpoints.clone());
-        for (endpoint, compute, orders) in ready.added {
-            let (name, budget) = (endpoint.name.clone(), house.quotas.wake_budget(&endpoint));
-            house
-                .wakes
-                .add_within(name.clone(), policy(&endpoint), compute, budget);
-            house.pooling.insert(
-                name,
-                Arc::new(Pooling::new(&endpoint.pool, self.means.tasks.clone())),
-            );
-            obey(&endpoint.name, orders, &house.wakes, &house.pooling);
-        }
+        ready.added.into_iter().for_each(|added| self.begin(added));
         for (name, endpoint) in &config.endpoints {
             match old.endpoints.get(name) {
                 Some(before) if !Arc::ptr_eq(before, endpoint) => self.change(before, endpoint),
@@ -268,6 +260,18 @@ impl Reloader {
             }
         }
         self.learn_roles_of(config.endpoints.values());
+    }
+
+    /// The endpoint can be woken and pooled from now on, as soon as somebody can name it.
+    pub(super) fn begin(&self, (endpoint, compute, orders): Added) {
+        let (house, name) = (&self.house, endpoint.name.clone());
+        let budget = house.quotas.wake_budget(&endpoint);
+        house
+            .wakes
+            .add_within(name.clone(), policy(&endpoint), compute, budget);
+        let pooling = Pooling::new(&endpoint.pool, self.means.tasks.clone());
+        house.pooling.insert(name.clone(), Arc::new(pooling));
+        obey(&name, orders, &house.wakes, &house.pooling);
     }
 
     /// Has the roles read of all endpoints that nobody has read yet, where these may be among them.

@@ -11,7 +11,7 @@ use super::{
     plane::{Fault, Plane},
     refused,
 };
-use crate::harness::wait::until;
+use crate::harness::{logs, processes, wait::until};
 
 /// Everything is asked for with every login.
 const ALWAYS: &str = "fresh_for = \"1ms\"\nunknown_for = \"1ms\"";
@@ -169,4 +169,75 @@ async fn a_start_that_takes_longer_than_one_question_is_asked_after_again() {
     tokio::time::timeout(Duration::from_secs(30), gateway.server.drain())
         .await
         .expect("a question for events is no reason to stay");
+}
+
+#[tokio::test]
+async fn killed_while_it_is_asked_for_a_wake_and_back_again_it_is_asked_again() {
+    const ENDPOINT: &str = "cp-away";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "");
+    plane.own(&setup, ENDPOINT, json!({}));
+    let gateway = setup.start().await;
+    plane.fault("/wake", Fault::Silence);
+
+    let wake = format!("POST /v1/endpoints/{ENDPOINT}/wake");
+    let dying = async {
+        until("it to be asked for a wake", async || plane.asked(&wake) == 1).await;
+        plane.kill().await;
+        plane.mend();
+        plane.revive().await;
+    };
+    let (client, ()) = tokio::join!(gateway.connect(ENDPOINT), dying);
+
+    assert_eq!(number(&client, "select 1::bigint").await, 1);
+    assert_eq!(plane.generation(ENDPOINT), 1);
+}
+
+#[tokio::test]
+async fn a_wake_whose_answer_is_lost_is_asked_for_again_and_starts_nothing_twice() {
+    const ENDPOINT: &str = "cp-lost";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "");
+    plane.own(&setup, ENDPOINT, json!({}));
+    let gateway = setup.start().await;
+    plane.fault("/wake", Fault::Cut);
+
+    let wake = format!("POST /v1/endpoints/{ENDPOINT}/wake");
+    let mending = async {
+        until("it to be asked again", async || plane.asked(&wake) >= 2).await;
+        plane.mend();
+    };
+    let (client, ()) = tokio::join!(gateway.connect(ENDPOINT), mending);
+
+    assert_eq!(number(&client, "select 1::bigint").await, 1);
+    assert_eq!(plane.generation(ENDPOINT), 1);
+}
+
+#[tokio::test]
+async fn a_suspend_that_it_did_not_hear_is_asked_for_when_it_is_back() {
+    const ENDPOINT: &str = "cp-owed";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "");
+    plane.own(&setup, ENDPOINT, json!({ "suspend_after": "100ms" }));
+    let gateway = setup.start().await;
+    let client = gateway.connect(ENDPOINT).await;
+    plane.kill().await;
+    drop(client);
+    until("the suspend to be given up", async || {
+        let lines = logs::of_endpoint(ENDPOINT);
+        lines
+            .iter()
+            .any(|line| line.field("message") == "could not be stopped")
+    })
+    .await;
+    assert!(!processes::in_directory(&gateway.data_dir(ENDPOINT)).is_empty());
+
+    plane.revive().await;
+
+    until("its compute to be suspended", async || {
+        processes::in_directory(&gateway.data_dir(ENDPOINT)).is_empty()
+    })
+    .await;
+    drop(connected_again(&gateway, ENDPOINT).await);
+    assert_eq!(plane.generation(ENDPOINT), 2);
 }

@@ -3,35 +3,30 @@
 //! It keeps its endpoints in memory and their data in folders. Tests can have it fail in every way that they think of, and
 //! kill it: then its computes go on, and it can be started again on the same port.
 
+mod answering;
 mod owned;
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{
+    account::Account,
+    certificates::{Authority, ServerCertificate},
     gateway::Setup,
     postgres::{PASSWORD, SUPERUSER},
-    processes,
     wait::until,
 };
+use answering::serve;
 use owned::Owned;
 
 /// What pgwake has to show.
@@ -46,12 +41,18 @@ pub(super) enum Fault {
     Answer(u16, String),
     /// With the address of somebody else.
     Redirect(String),
+    /// With one byte of a body now and then, for ever.
+    Drip,
+    /// As it should, but the connection ends before the answer has been sent.
+    Cut,
 }
 
 /// It ends with this value, and so do its computes.
 pub(super) struct Plane {
     all: Arc<All>,
     address: SocketAddr,
+    /// Its certificate, where it speaks TLS.
+    tls: Option<TlsAcceptor>,
     serving: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -63,6 +64,8 @@ struct All {
     /// By a part of the path.
     faults: Mutex<Vec<(String, Fault)>>,
     asked: Mutex<Vec<String>>,
+    /// Connections on which no TLS came about.
+    distrusted: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +81,16 @@ pub(super) fn role(password: &str) -> Value {
 impl Plane {
     /// Begins to serve; it owns nothing.
     pub(super) async fn start() -> Self {
+        Self::serving(None).await
+    }
+
+    /// The same over TLS, as `localhost`.
+    pub(super) async fn start_tls(authority: &Authority) -> Self {
+        let config = authority.certify(&["localhost"]).server_config();
+        Self::serving(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn serving(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let all = Arc::new(All {
@@ -86,21 +99,24 @@ impl Plane {
             first_event: Mutex::default(),
             faults: Mutex::default(),
             asked: Mutex::default(),
+            distrusted: AtomicUsize::new(0),
         });
-        let serving = tokio::spawn(serve(listener, all.clone()));
+        let serving = tokio::spawn(serve(listener, tls.clone(), all.clone()));
         Self {
             all,
             address,
+            tls,
             serving: Mutex::new(Some(serving)),
         }
     }
 
     /// `[control_plane]`, with further lines of it.
     pub(super) fn toml(&self, keys: &str) -> String {
-        format!(
-            "[control_plane]\nurl = \"http://{}\"\ntoken = \"{TOKEN}\"\n{keys}\n",
-            self.address
-        )
+        let url = match &self.tls {
+            Some(_) => format!("https://localhost:{}", self.address.port()),
+            None => format!("http://{}", self.address),
+        };
+        format!("[control_plane]\nurl = \"{url}\"\ntoken = \"{TOKEN}\"\n{keys}\n")
     }
 
     /// An endpoint of tenant `acme` with data of its own; `settings` are further keys of its answer.
@@ -114,9 +130,31 @@ impl Plane {
             is_removed: false,
             data_dir: setup.make_data_dir(name),
             generation: 0,
+            woken_by: 0,
+            tls: None,
             running: None,
         };
         lock(&self.all.endpoints).insert(name.to_owned(), owned);
+    }
+
+    /// Its Postgres shows this certificate, at `localhost`.
+    pub(super) fn certify(&self, name: &str, certificate: &ServerCertificate) {
+        let mut endpoints = lock(&self.all.endpoints);
+        let owned = endpoints.get_mut(name).unwrap();
+        let paths = certificate.write(&owned.data_dir, "server");
+        if let Some(account) = Account::for_postgres() {
+            account.own(&paths.certificate);
+            account.own(&paths.key);
+        }
+        owned.tls = Some(paths);
+    }
+
+    /// Owns it again, and tells so.
+    pub(super) fn restore(&self, name: &str) {
+        if let Some(owned) = lock(&self.all.endpoints).get_mut(name) {
+            owned.is_removed = false;
+        }
+        self.tell(json!({ "kind": "changed", "endpoint": name }));
     }
 
     /// Changes an answer, and tells so.
@@ -165,6 +203,11 @@ impl Plane {
             .count()
     }
 
+    /// How many have hung up during the handshake of TLS.
+    pub(super) fn distrusted(&self) -> usize {
+        self.all.distrusted.load(Ordering::SeqCst)
+    }
+
     /// Which start of its compute is the last.
     pub(super) fn generation(&self, name: &str) -> u64 {
         lock(&self.all.endpoints)[name].generation
@@ -195,7 +238,7 @@ impl Plane {
             listener.is_some()
         })
         .await;
-        let serving = tokio::spawn(serve(listener.unwrap(), self.all.clone()));
+        let serving = tokio::spawn(serve(listener.unwrap(), self.tls.clone(), self.all.clone()));
         *lock(&self.serving) = Some(serving);
     }
 }
@@ -206,168 +249,5 @@ impl Drop for Plane {
             serving.abort();
         }
         lock(&self.all.endpoints).clear();
-    }
-}
-
-async fn serve(listener: TcpListener, all: Arc<All>) {
-    // Dropped with this task, and then there is no connection left.
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let all = all.clone();
-        connections.spawn(async move {
-            let answer = service_fn(move |request| {
-                let all = all.clone();
-                async move { Ok::<_, Infallible>(all.answer(request).await) }
-            });
-            // Who asked may have left.
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-        });
-    }
-}
-
-fn say(status: u16, body: &Value) -> Response<Full<Bytes>> {
-    Response::builder()
-        .status(status)
-        .header("content-type", "application/json")
-        .body(Full::from(body.to_string()))
-        .unwrap()
-}
-
-/// The value of a key of a query.
-fn of_query<'q>(query: &'q str, key: &str) -> Option<&'q str> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
-}
-
-impl All {
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let path = head.uri.path().to_owned();
-        lock(&self.asked).push(format!("{} {path}", head.method));
-        let fault = lock(&self.faults)
-            .iter()
-            .find(|(part, _)| path.contains(part.as_str()))
-            .map(|(_, fault)| fault.clone());
-        match fault {
-            None => (),
-            Some(Fault::Silence) => std::future::pending().await,
-            Some(Fault::Answer(status, body)) => {
-                return Response::builder().status(status).body(Full::from(body)).unwrap();
-            }
-            Some(Fault::Redirect(to)) => {
-                let answer = Response::builder().status(302).header("location", to);
-                return answer.body(Full::default()).unwrap();
-            }
-        }
-        let shown = head.headers.get("authorization");
-        if shown.is_none_or(|shown| shown != &format!("Bearer {TOKEN}")) {
-            return say(401, &json!({ "reason": "no such token" }));
-        }
-        let body = body.collect().await.unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let known = head.headers.get("if-none-match").and_then(|it| it.to_str().ok());
-        let parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
-        match (&head.method, parts.as_slice()) {
-            (&Method::GET, ["v1", "events"]) => self.events(head.uri.query().unwrap_or_default()).await,
-            (&Method::GET, ["v1", "endpoints", name]) => self.resolve(name, known),
-            (&Method::GET, ["v1", "endpoints", name, "state"]) => self.state(name),
-            (&Method::POST, ["v1", "endpoints", name, "wake"]) => self.wake(name, &body).await,
-            (&Method::POST, ["v1", "endpoints", name, "suspend"]) => self.suspend(name, &body).await,
-            _ => say(404, &json!({ "reason": "no such path" })),
-        }
-    }
-
-    fn resolve(&self, name: &str, known: Option<&str>) -> Response<Full<Bytes>> {
-        let endpoints = lock(&self.endpoints);
-        let owned = endpoints.get(name).filter(|owned| !owned.is_removed);
-        let Some(owned) = owned else {
-            return say(404, &json!({ "reason": "no such endpoint" }));
-        };
-        let version = format!("\"{}\"", owned.version);
-        if known == Some(&version) {
-            return Response::builder().status(304).body(Full::default()).unwrap();
-        }
-        let mut answer = say(200, &owned.answer);
-        answer.headers_mut().insert("etag", version.parse().unwrap());
-        answer
-    }
-
-    fn state(&self, name: &str) -> Response<Full<Bytes>> {
-        match lock(&self.endpoints).get(name) {
-            None => say(404, &json!({ "reason": "no such endpoint" })),
-            Some(owned) => match owned.place() {
-                Some(mut place) => {
-                    place["state"] = "running".into();
-                    say(200, &place)
-                }
-                None if owned.running.is_some() => say(200, &json!({ "state": "starting" })),
-                None => say(200, &json!({ "state": "suspended" })),
-            },
-        }
-    }
-
-    async fn wake(&self, name: &str, body: &Value) -> Response<Full<Bytes>> {
-        match lock(&self.endpoints).get_mut(name) {
-            None => return say(404, &json!({ "reason": "no such endpoint" })),
-            Some(owned) => owned.start(),
-        }
-        let wait = Duration::from_millis(body["wait_ms"].as_u64().unwrap_or(0));
-        let ready = timeout(wait, async {
-            loop {
-                if let Some(place) = lock(&self.endpoints).get(name).and_then(Owned::place) {
-                    return place;
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
-        match ready.await {
-            Ok(place) => say(200, &place),
-            Err(_) => say(202, &json!({ "state": "starting", "retry_after_ms": 100 })),
-        }
-    }
-
-    async fn suspend(&self, name: &str, body: &Value) -> Response<Full<Bytes>> {
-        let running = match lock(&self.endpoints).get_mut(name) {
-            None => return say(404, &json!({ "reason": "no such endpoint" })),
-            Some(owned) => {
-                let asked = body["generation"].as_u64();
-                if asked.is_some_and(|generation| generation != owned.generation) {
-                    return say(409, &json!({ "reason": "another start by now" }));
-                }
-                owned.running.take()
-            }
-        };
-        if let Some(mut running) = running {
-            processes::signal(running.child.id().cast_signed(), Signal::INT);
-            while running.child.try_wait().unwrap().is_none() {
-                sleep(Duration::from_millis(5)).await;
-            }
-        }
-        say(200, &json!({ "state": "suspended" }))
-    }
-
-    async fn events(&self, query: &str) -> Response<Full<Bytes>> {
-        let mut seen = self.events.subscribe();
-        let Some(after) = of_query(query, "after") else {
-            let cursor = seen.borrow().len().to_string();
-            return say(200, &json!({ "cursor": cursor, "events": [] }));
-        };
-        let after: usize = after.parse().unwrap();
-        if after < *lock(&self.first_event) {
-            return say(410, &json!({ "reason": "these events are forgotten" }));
-        }
-        let wait = of_query(query, "wait_ms").and_then(|wait| wait.parse().ok());
-        let more = seen.wait_for(|events| events.len() > after);
-        let _ = timeout(Duration::from_millis(wait.unwrap_or(0)), more).await;
-        let events = self.events.borrow();
-        let news = &events[after.min(events.len())..];
-        say(
-            200,
-            &json!({ "cursor": events.len().to_string(), "events": news }),
-        )
     }
 }

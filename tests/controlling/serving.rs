@@ -28,7 +28,10 @@ async fn an_endpoint_that_no_file_has_is_woken_served_suspended_and_woken_again(
         .await
         .unwrap();
     assert_eq!(plane.generation(ENDPOINT), 1);
-    let shown = gateway.http(LOOK).get("/api/v1/endpoints").await;
+    let shown = gateway
+        .http(LOOK)
+        .get(&format!("/api/v1/endpoints/{ENDPOINT}"))
+        .await;
     drop(client);
     until("the compute to be suspended", async || {
         processes::in_directory(&data_dir).is_empty()

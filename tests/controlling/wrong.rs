@@ -14,7 +14,7 @@ use crate::harness::{gateway::Setup, logs, postgres::PASSWORD};
 async fn wrong_answers_make_no_endpoint_and_take_none_away() {
     const KNOWN: &str = "cp-wrong-known";
     let plane = Plane::start().await;
-    let setup = asking(&plane, "fresh_for = \"1ms\"");
+    let setup = asking(&plane, "fresh_for = \"1ms\"\ntimeout = \"1s\"");
     plane.own(&setup, KNOWN, json!({}));
     let gateway = setup.start().await;
     let here = gateway.connect(KNOWN).await;
@@ -47,6 +47,8 @@ async fn wrong_answers_make_no_endpoint_and_take_none_away() {
         ("not-modified", Fault::Answer(304, String::new())),
         ("redirect", Fault::Redirect(format!("/v1/endpoints/{KNOWN}"))),
         ("token", Fault::Answer(401, "{}".to_owned())),
+        ("drip", Fault::Drip),
+        ("cut", Fault::Cut),
     ];
     for (what, fault) in faults {
         let endpoint = format!("cp-wrong-{what}");
@@ -124,4 +126,41 @@ async fn a_token_that_is_refused_is_told_to_the_operator_alone() {
         .any(|line| line.field("reason").contains("401 (no such token)"));
     assert!(told, "{lines:?}");
     assert!(logs::with_text("some-other-token").is_empty());
+}
+
+#[tokio::test]
+async fn a_wake_that_is_answered_wrong_is_told_as_such_and_tried_again() {
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "timeout = \"1s\"");
+    let wrong = "the control plane's answer cannot be understood";
+    let faults = [
+        (
+            "cp-wake-token",
+            Fault::Answer(401, String::new()),
+            "the control plane answered 401",
+        ),
+        (
+            "cp-wake-redirect",
+            Fault::Redirect("/v1/endpoints/cp-wake-huge/wake".to_owned()),
+            "the control plane answered 302",
+        ),
+        ("cp-wake-huge", Fault::Answer(200, " ".repeat(300 * 1024)), wrong),
+        ("cp-wake-garbage", Fault::Answer(200, "[".to_owned()), wrong),
+    ];
+    for (endpoint, _, _) in &faults {
+        plane.own(&setup, endpoint, json!({}));
+    }
+    let gateway = setup.start().await;
+    for (endpoint, fault, told) in faults {
+        plane.fault("/wake", fault);
+        let error = refused(&gateway, endpoint).await;
+        assert_eq!(*error.code(), SqlState::CANNOT_CONNECT_NOW, "{endpoint}");
+        let detail = error.detail().unwrap();
+        assert!(detail.starts_with(told), "{endpoint}: {detail}");
+        assert!(plane.asked(&format!("POST /v1/endpoints/{endpoint}/wake")) <= 1);
+        plane.mend();
+        let client = connected_again(&gateway, endpoint).await;
+        assert_eq!(number(&client, "select 1::bigint").await, 1);
+        assert_eq!(plane.generation(endpoint), 1);
+    }
 }

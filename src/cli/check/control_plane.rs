@@ -1,10 +1,13 @@
 //! Where endpoints are asked for that no file names, as `pgwake check` shows it.
 
+use std::{path::PathBuf, sync::Arc};
+
 use super::{Values, quoted};
 use crate::config::{ControlPlane, DurationText};
 
-pub(super) fn values(plane: &ControlPlane) -> Values {
-    let path = |path: &Option<std::path::PathBuf>, none: &str| {
+/// All keys of `[control_plane]`.
+pub(super) fn values(plane: &Arc<ControlPlane>) -> Values {
+    let path = |path: &Option<PathBuf>, none: &str| {
         path.as_ref()
             .map_or_else(|| none.to_owned(), |path| quoted(path.display()))
     };

@@ -6,15 +6,15 @@ use serde_json::{Map, Value as Json};
 use zeroize::Zeroizing;
 
 use crate::config::{
-    Compute, ControlPlane, ControlledCompute, Defaults, Endpoint, ServerTls, built_in,
+    Compute, ControlPlane, ControlledCompute, Defaults, Endpoint, ServerTls, Tokens, built_in,
     file::{ControlPlaneTable, EndpointTable, Root, Tenant},
     origin::{OriginsByKey, record_own},
-    problem::{Place, Report, Spot},
+    problem::{Place, Report, Spot, Wrong},
     read::{At, Read, Setting},
     secret,
     tree::{Node, Table, Value},
 };
-use crate::ids::{EndpointName, TenantName};
+use crate::ids::{EndpointName, Secret, TenantName};
 
 use super::{
     MOMENT, YEAR,
@@ -64,6 +64,9 @@ pub(super) fn check(
     }
     let url = required(&table.url, "url", &at.spot, report);
     let token = required(&table.token, "token", &at.spot, report);
+    if let Some(at) = table.token.given() {
+        report.note(&at.spot, check_token(&at.value));
+    }
     let mut duration = |key: &str, pick: fn(&ControlPlaneTable) -> &Setting<Duration>, default: Duration| {
         let setting = pick(table);
         record_own(origins, &format!("control_plane.{key}"), setting);
@@ -92,8 +95,19 @@ pub(super) fn check(
     }))
 }
 
+fn check_token(token: &Secret) -> Result<(), Wrong> {
+    let fits = |byte: u8| byte.is_ascii_graphic();
+    match !token.reveal().is_empty() && token.reveal().bytes().all(fits) {
+        true => Ok(()),
+        false => Err(Wrong::new(
+            "it goes into a header of HTTP, and not all of it can",
+            "use a token of letters, digits and punctuation",
+        )),
+    }
+}
+
 impl ControlPlane {
-    /// An endpoint as the control plane has answered it: what it leaves open is as `[defaults]` says.
+    /// An endpoint as the control plane has answered it: what it leaves open is as its tenant's table and `[defaults]` say.
     ///
     /// # Errors
     /// What is wrong with the answer, without any value of a secret.
@@ -129,7 +143,9 @@ impl ControlPlane {
             let told = told.map(|problem| format!("{}: {}", problem.key, problem.message));
             told.collect::<Vec<_>>().join("; ")
         })?;
-        checked.ok_or_else(|| "it cannot be understood".to_owned())
+        let endpoint = checked.ok_or("it cannot be understood")?;
+        check_apart(&endpoint)?;
+        Ok(endpoint)
     }
 
     fn server_tls(&self, word: Option<&str>) -> Result<Option<ServerTls>, String> {
@@ -180,6 +196,21 @@ fn check_roles(answer: &Map<String, Json>) -> Result<(), String> {
     Ok(())
 }
 
+/// What a file's tenants cannot have in common, those of a control plane cannot either: nobody has looked at all of them.
+fn check_apart(endpoint: &Endpoint) -> Result<(), String> {
+    if endpoint.client_certificates.is_some() {
+        let why =
+            "its client_certificates, which a file says it has: nothing in a certificate says whose it is";
+        return Err(why.to_owned());
+    }
+    let names_no_tenant = |tokens: &Tokens| tokens.tenant_claim.is_none();
+    if endpoint.tokens.as_ref().is_some_and(names_no_tenant) {
+        let why = "its tokens, which a file says it has, lack a tenant_claim: every tenant would let them in";
+        return Err(why.to_owned());
+    }
+    Ok(())
+}
+
 /// The same value as a file would have it.
 fn node(value: &Json, place: &Place) -> Result<Node, String> {
     let value = match value {
@@ -218,13 +249,13 @@ fn checked(
         value: EndpointTable::read(&node(table), spot, report)?,
         spot: spot.clone(),
     };
-    let tenant = Tenant::read(&node(Table::new()), spot, report)?;
+    let unnamed = Tenant::read(&node(Table::new()), spot, report)?;
     let mut written = Written {
         name,
         tenant_name,
         own: &own,
-        tenant: &tenant,
-        defaults: defaults.0.as_deref(),
+        tenant: defaults.of_tenant(tenant_name).unwrap_or(&unnamed),
+        defaults: defaults.all(),
         origins: OriginsByKey::new(),
         report,
     };
@@ -237,12 +268,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::PoolMode;
-    use crate::ids::Secret;
+    use crate::config::{PoolMode, tree};
 
     const VERIFIER: &str = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
     fn endpoint(answer: Json) -> Result<Endpoint, String> {
+        endpoint_by(answer, &Defaults::default())
+    }
+
+    fn endpoint_by(answer: Json, defaults: &Defaults) -> Result<Endpoint, String> {
         let plane = ControlPlane {
             url: "http://127.0.0.1:1".to_owned(),
             ca: None,
@@ -258,11 +292,18 @@ mod tests {
         let Json::Object(answer) = answer else {
             panic!("an object is asked for")
         };
-        plane.endpoint(
-            &EndpointName::parse("shop-main").unwrap(),
-            &answer,
-            &Defaults::default(),
-        )
+        plane.endpoint(&EndpointName::parse("shop-main").unwrap(), &answer, defaults)
+    }
+
+    /// Of a file with this text.
+    fn defaults(text: &str) -> Defaults {
+        let (file, mut report) = (std::path::Path::new("file").into(), Report::default());
+        let spot = Spot::of_file(&file);
+        let value = Value::Table(tree::parse(&file, text, &mut report).unwrap());
+        let place = spot.place.clone();
+        let root = Root::read(&Node { place, value }, &spot, &mut report).unwrap();
+        report.finish(&file).unwrap();
+        Defaults::of(root)
     }
 
     #[test]
@@ -333,5 +374,59 @@ mod tests {
             assert!(error.contains(told), "{answer}: {error}");
             assert!(!error.contains("sesame"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_it_leaves_open_is_as_files_say() {
+        let answer = |tenant: &str| {
+            json!({
+                "tenant": tenant, "roles": { "app": { "verifier": VERIFIER } }, "hold_timeout": "3s",
+            })
+        };
+        let defaults = defaults(
+            r#"
+            defaults.hold_timeout = "1s"
+            defaults.start_timeout = "7s"
+            [tenants.shop]
+            limits.per_tenant.clients_max = 9
+            access.allow = ["10.0.0.0/8"]
+            [tenants.shop.roles.ops]
+            server_password = "p"
+            "#,
+        );
+        let shop = endpoint_by(answer("shop"), &defaults).unwrap();
+        assert_eq!(shop.hold_timeout, Duration::from_secs(3));
+        assert_eq!(shop.start_timeout, Duration::from_secs(7));
+        assert_eq!(shop.quotas.per_tenant.clients_max, Some(9));
+        assert!(!shop.access.allows("192.0.2.1".parse().unwrap()));
+        assert_eq!(shop.roles.keys().collect::<Vec<_>>(), ["app"]);
+        let other = endpoint_by(answer("other"), &defaults).unwrap();
+        assert_eq!(other.quotas.per_tenant.clients_max, None);
+        assert!(other.access.allows("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_would_let_other_tenants_in_makes_no_endpoint() {
+        let answer = json!({ "tenant": "shop", "roles": { "app": { "verifier": VERIFIER } } });
+        let tokens = r#"
+            defaults.login = "password-or-token"
+            [defaults.tokens]
+            keys = { url = "https://keys.example.com" }
+            issuer = "https://keys.example.com"
+            audiences = ["db"]
+            "#;
+        let refused = endpoint_by(answer.clone(), &defaults(tokens)).unwrap_err();
+        assert!(refused.contains("tenant_claim"), "{refused}");
+        let named = format!("{tokens}\ntenant_claim = \"tenant\"");
+        assert!(
+            endpoint_by(answer.clone(), &defaults(&named))
+                .unwrap()
+                .tokens
+                .is_some()
+        );
+        let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let certificates = format!("defaults.client_certificates.ca = \"{ca}\"");
+        let refused = endpoint_by(answer, &defaults(&certificates)).unwrap_err();
+        assert!(refused.contains("client_certificates"), "{refused}");
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     account::Account,
+    certificates::CertificatePaths,
     postgres::{Version, programs},
 };
 
@@ -22,6 +23,10 @@ pub(super) struct Owned {
     pub(super) is_removed: bool,
     pub(super) data_dir: PathBuf,
     pub(super) generation: u64,
+    /// The highest order of a wake: what comes with a lower one comes late.
+    pub(super) woken_by: u64,
+    /// What its Postgres shows.
+    pub(super) tls: Option<CertificatePaths>,
     pub(super) running: Option<Running>,
 }
 
@@ -47,7 +52,12 @@ impl Owned {
         let ready = status.lines().nth(7).is_some_and(|word| word.trim() == "ready");
         let own = status.lines().next() == Some(&running.child.id().to_string());
         (ready && own).then(|| {
-            let address = format!("127.0.0.1:{}", running.port);
+            let host = if self.tls.is_some() {
+                "localhost"
+            } else {
+                "127.0.0.1"
+            };
+            let address = format!("{host}:{}", running.port);
             json!({ "address": address, "generation": self.generation })
         })
     }
@@ -79,6 +89,11 @@ impl Owned {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0);
+        if let Some(CertificatePaths { certificate, key }) = &self.tls {
+            command.args(["-c", "ssl=on"]);
+            command.args(["-c", &format!("ssl_cert_file={}", certificate.display())]);
+            command.args(["-c", &format!("ssl_key_file={}", key.display())]);
+        }
         self.generation += 1;
         self.running = Some(Running {
             child: command.spawn().unwrap(),
