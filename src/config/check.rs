@@ -44,9 +44,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The checked configuration. What it returns is only to be used where nothing was reported.
 pub(crate) fn check(root: Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
     let mut config = check_all(&root, spot, origins, report);
-    if config.control_plane.is_some() {
-        config.defaults = Defaults::of(root);
-    }
+    // Also without a control plane: one that is taken out of the file goes on until a restart.
+    config.defaults = Defaults::of(root);
     config
 }
 

@@ -147,6 +147,11 @@ impl Book {
         self.of_known.close();
     }
 
+    /// Computes may have moved.
+    pub(super) fn look_again(&self) {
+        self.tasks.spawn(self.client.clone().look_again());
+    }
+
     /// The control plane is there: what could not be asked for before is.
     pub(super) fn settle_debts(&self) {
         if !self.client.owed.is_empty() {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use dashmap::DashMap;
+use futures_util::{StreamExt, stream};
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -26,6 +27,9 @@ use crate::tls::TlsError;
 pub(super) const ORDER_WAIT: Duration = Duration::from_secs(15);
 /// How long a question for events is.
 const EVENTS_WAIT: Duration = Duration::from_secs(25);
+/// So many computes are looked at again at once.
+const LOOKS_AT_ONCE: usize = 8;
+
 /// Whether what was asked for may be under way all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contact {
@@ -187,6 +191,13 @@ impl Client {
         if let Some(seat) = self.seat(name) {
             seat.note_gone(generation, why);
         }
+    }
+
+    /// Events may have been missed: looks whether all computes that are in use are still where they were. Cancel safe.
+    pub(super) async fn look_again(self: Arc<Self>) {
+        let seats: Vec<_> = self.seats.iter().filter_map(|seat| seat.upgrade()).collect();
+        let look = async |seat: Arc<Seat>| seat.look_again().await;
+        stream::iter(seats).for_each_concurrent(LOOKS_AT_ONCE, look).await;
     }
 
     /// Whoever speaks for the compute of this endpoint.

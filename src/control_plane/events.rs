@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     book::Book,
-    client::Heard,
+    client::{Heard, Trouble},
     said::{Event, News},
 };
 use crate::shutdown::{Phase, ShutdownWatch};
@@ -38,6 +38,7 @@ impl Book {
                     if cursor.is_none() {
                         // From here on nothing is missed; what came before may have been.
                         self.doubt_all();
+                        self.look_again();
                     }
                     cursor = Some(self.hear(news));
                     self.settle_debts();
@@ -47,8 +48,11 @@ impl Book {
                         is_failing = false;
                     }
                 }
-                Ok(Heard::Gap) => cursor = None,
-                Err(trouble) => {
+                Ok(Heard::Gap) if cursor.is_some() => cursor = None,
+                answered => {
+                    let trouble = answered
+                        .err()
+                        .unwrap_or_else(|| Trouble::wrong("410 without a cursor"));
                     if !is_failing {
                         tracing::warn!(reason = %trouble, "the control plane's events are not heard");
                         is_failing = true;

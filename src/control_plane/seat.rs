@@ -122,14 +122,31 @@ impl Seat {
     /// Where it runs, if it does. Cancel safe.
     pub(crate) async fn state(&self) -> Result<Option<Place>, Trouble> {
         let _turn = self.speak().await;
+        let place = self.place().await?;
+        self.take_over();
+        Ok(place.map(|place| self.heard(place)))
+    }
+
+    async fn place(&self) -> Result<Option<Place>, Trouble> {
         let reply = self.ask(Method::GET, "state", None).await?;
         match reply.status {
-            StatusCode::OK => {
-                let place = said::state(&object(&reply)?).map_err(Trouble::wrong)?;
-                self.take_over();
-                Ok(place.map(|place| self.heard(place)))
-            }
+            StatusCode::OK => said::state(&object(&reply)?).map_err(Trouble::wrong),
             _ => Err(trouble(&reply)),
+        }
+    }
+
+    /// Whether the compute that is in use is still the one that there is: a later one would not hear what is written to it.
+    /// That it does not run is not believed here. Whoever is connected to it knows better.
+    pub(super) async fn look_again(&self) {
+        let _turn = self.turn().await;
+        let heard = *self.generation();
+        if self.gone.receiver_count() == 0 {
+            return;
+        }
+        if let (Some(heard), Ok(Some(place))) = (heard, self.place().await)
+            && place.generation > heard
+        {
+            self.note_gone(place.generation - 1, "its control plane has moved it");
         }
     }
 

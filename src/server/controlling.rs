@@ -63,6 +63,7 @@ impl Reloader {
                 config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
                 self.change(before, &endpoint);
                 self.put_controlled_in_force(config);
+                self.tell_sessions();
                 return Ok(());
             }
             _ => (),
@@ -104,12 +105,17 @@ impl Reloader {
         let mut config = (*self.holds.load_full()).clone();
         config.endpoints.remove(&endpoint.name);
         self.put_controlled_in_force(config.clone());
+        self.tell_sessions();
         self.remove(endpoint.clone(), &config);
     }
 
     fn put_controlled_in_force(&self, config: Config) {
         self.house.quotas.set_rules(&config);
         self.put_in_force(config);
+    }
+
+    /// Something has changed for those who are here: an endpoint that comes is no concern of theirs.
+    fn tell_sessions(&self) {
         self.house.changes.send_modify(|number| *number += 1);
     }
 }

@@ -213,6 +213,11 @@ impl Plane {
         lock(&self.all.endpoints)[name].generation
     }
 
+    /// Says that it has started again, as after a move, and tells nobody.
+    pub(super) fn move_compute(&self, name: &str) {
+        lock(&self.all.endpoints).get_mut(name).unwrap().generation += 1;
+    }
+
     /// Kills the compute as a machine that burns does.
     pub(super) fn kill_compute(&self, name: &str) {
         let running = lock(&self.all.endpoints)

@@ -155,3 +155,25 @@ async fn after_a_gap_in_the_events_everything_is_asked_for_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn after_a_gap_in_the_events_nobody_stays_at_a_compute_that_has_moved() {
+    const MOVED: &str = "cp-gap-moved";
+    const STAYED: &str = "cp-gap-stayed";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "");
+    plane.own(&setup, MOVED, json!({}));
+    plane.own(&setup, STAYED, json!({}));
+    let gateway = setup.start().await;
+    let (mut moved, stayed) = (gateway.raw_served(MOVED).await, gateway.connect(STAYED).await);
+    plane.kill().await;
+    plane.move_compute(MOVED);
+    plane.forget_events();
+
+    plane.revive().await;
+
+    moved.until(b'E').await;
+    moved.closed().await;
+    drop(connected_again(&gateway, MOVED).await);
+    assert_eq!(number(&stayed, "select 1::bigint").await, 1);
+}
