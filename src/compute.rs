@@ -2,7 +2,9 @@
 //!
 //! A compute does not know clients, leases or when to sleep: `wake` decides, a compute does. One file per kind.
 
+mod answer;
 pub(crate) mod command;
+pub(crate) mod controlled;
 pub(crate) mod fixed;
 pub(crate) mod process;
 
@@ -96,6 +98,8 @@ pub struct ComputeError {
     pub reason: String,
     /// The last lines of the server's own log, or the system's error: for the operator only.
     pub detail: Option<String>,
+    /// When it may be tried again at the earliest, if whoever refused it has said so.
+    pub retry_after: Option<Duration>,
 }
 
 impl ComputeError {
@@ -104,6 +108,7 @@ impl ComputeError {
         Self {
             reason: reason.into(),
             detail: None,
+            retry_after: None,
         }
     }
 

@@ -11,6 +11,7 @@ mod branch;
 mod built_in;
 mod check;
 mod compute;
+mod control_plane;
 mod duration;
 mod file;
 mod listen;
@@ -49,6 +50,7 @@ pub use compute::{
     CommandCompute, CommandLine, Compute, FixedCompute, ProcessCompute, ServerAddress, ServerSetting,
     ServerTls, Variable,
 };
+pub use control_plane::{ControlPlane, ControlledCompute, Defaults};
 pub use duration::{DurationError, DurationText, parse_duration};
 pub use listen::{DefaultEndpoint, Listen, ListenAddress, ListenTls};
 pub use network::{Access, Network};
@@ -89,7 +91,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     // Where a file is missing, whatever misses something else may miss what stands there.
     let checked = root
         .filter(|_| sources.complete)
-        .map(|root| check::check(&root, &spot, &mut origins, &mut report));
+        .map(|root| check::check(root, &spot, &mut origins, &mut report));
     report.finish(path)?;
     let config = checked.expect("nothing was reported, so every file was read");
     Ok(Loaded { config, origins })
@@ -122,6 +124,10 @@ pub struct Config {
     pub login: LoginMethod,
     /// The tokens that are let in where nothing else is said, if that says enough.
     pub tokens: Option<Tokens>,
+    /// Where endpoints are asked for that are not among these.
+    pub control_plane: Option<Arc<ControlPlane>>,
+    /// What holds for those where nothing else is said.
+    pub defaults: Defaults,
     /// All endpoints of all tenants.
     pub endpoints: BTreeMap<EndpointName, Arc<Endpoint>>,
 }

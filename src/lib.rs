@@ -27,6 +27,8 @@ pub mod wire;
 
 pub mod tls;
 
+pub mod control_plane;
+
 pub mod compute;
 pub mod tenant;
 

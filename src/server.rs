@@ -4,6 +4,7 @@
 
 mod branching;
 mod changes;
+mod controlling;
 mod endpoints;
 mod following;
 mod limits;
@@ -127,7 +128,8 @@ impl Server {
         let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
-        let (quotas, means) = (Quotas::new(&config), Means::new(&config, tasks.clone()));
+        let (quotas, control_plane) = (Quotas::new(&config), controlling::book(&config, &tasks)?);
+        let means = Means::new(&config, tasks.clone(), control_plane.as_ref());
         wakes.set_limits(&config.limits);
         let branches = branches(&store, (&mut config, &wiring), &wakes, &tasks, &watch_end)?;
         let names = config.endpoints.keys();
@@ -146,6 +148,7 @@ impl Server {
             changes: watch::Sender::new(0),
             roles,
             branches,
+            control_plane,
             wakes,
             cancels: Cancels::new(sockets),
             sockets,
@@ -160,8 +163,6 @@ impl Server {
         standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;
         let connected = wiring.clone().connect(&house);
         let reloader = Reloader::new(house.clone(), wiring, means, store.clone(), config);
-        let reloader = Arc::new(reloader);
-        house.branches.connect(Arc::<Reloader>::downgrade(&reloader));
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
         let view = view(&house, &workers, &reloader, (store, &bound));
@@ -206,6 +207,9 @@ impl Server {
         self.tasks.spawn(roles::learn_all(self.house.clone()));
         self.tasks.spawn(sum_up(self.house.clone()));
         self.tasks.spawn(self.house.branches.clone().keep());
+        if let Some(book) = &self.house.control_plane {
+            self.tasks.spawn(book.clone().follow(self.house.shutdown.clone()));
+        }
     }
 
     /// Reads the configuration again whenever its files change, from now on; it was read from `file`.

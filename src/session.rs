@@ -52,6 +52,7 @@ use crate::auth::{Proofs, RoleBook};
 use crate::branches::Branches;
 use crate::cancel::Cancels;
 use crate::config::{DefaultEndpoint, Limits, ListenTls, Network};
+use crate::control_plane::Book;
 use crate::error::ClientError;
 use crate::ids::SessionId;
 use crate::journal::Journal;
@@ -128,6 +129,8 @@ pub struct House {
     pub proofs: ArcSwap<Proofs>,
     /// Which branches there are.
     pub branches: Arc<Branches>,
+    /// Asks for names that no file has, if there is somebody to ask.
+    pub control_plane: Option<Arc<Book>>,
     /// Computes.
     pub wakes: Wakes,
     /// What pools each endpoint's server sessions.

@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["store", "wire"],
     &["tls"],
+    &["control_plane"],
     &["compute", "tenant"],
     &["auth"],
     &["wake", "pool", "cancel"],

@@ -7,6 +7,7 @@ mod cancelling;
 mod coming_in;
 mod command_line;
 mod commanding;
+mod controlling;
 mod deploying;
 mod ending;
 mod harness;

@@ -199,7 +199,7 @@ impl View {
         let config = self.config.load();
         let database = match &endpoint.compute {
             Compute::Process(process) => process.database.clone(),
-            Compute::Fixed(_) | Compute::Command(_) => None,
+            Compute::Fixed(_) | Compute::Command(_) | Compute::Controlled(_) => None,
         };
         let database = database.unwrap_or_else(|| "postgres".to_owned());
         let Some(address) = self.address else {

@@ -323,6 +323,7 @@ fn compute(endpoint: &Endpoint) -> Value {
         Compute::Fixed(_) => json!({ "kind": "fixed" }),
         // What the commands are is for whoever may read the configuration.
         Compute::Command(_) => json!({ "kind": "command" }),
+        Compute::Controlled(_) => json!({ "kind": "control_plane" }),
     }
 }
 

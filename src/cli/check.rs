@@ -2,6 +2,7 @@
 //!
 //! Starts nothing and connects to nothing. Secrets print as `…`. The exit code is its caller's work.
 
+mod control_plane;
 mod limits;
 mod places;
 mod servers;
@@ -78,6 +79,7 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
             Compute::Process(process) => format!("process {}", process.data_dir.display()),
             Compute::Fixed(fixed) => format!("fixed {}", server(&fixed.address)),
             Compute::Command(command) => servers::command_line(command),
+            Compute::Controlled(_) => "control_plane".to_owned(),
         };
         let name = endpoint.name.as_str();
         writeln!(out, "  {name:width$}  tenant {}, {compute}", endpoint.tenant)?;
@@ -195,6 +197,7 @@ fn process_values(config: &Config) -> Values {
     values.push(("limits.disk_free_min".to_owned(), quoted(free_min)));
     values.extend(limits::of_process(limits));
     values.extend(gate(&config.gate));
+    values.extend(config.control_plane.iter().flat_map(control_plane::values));
     values
 }
 
@@ -274,6 +277,7 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
         Compute::Process(process) => values.extend(process_compute(process)),
         Compute::Fixed(fixed) => values.extend(servers::fixed(fixed)),
         Compute::Command(command) => values.extend(servers::command(command)),
+        Compute::Controlled(_) => (),
     }
     values
 }

@@ -7,7 +7,6 @@
 //! again (the record); `start` runs only after `status` has said, under no other's turn, that the compute does not run.
 
 mod address;
-mod answer;
 mod output;
 mod record;
 mod run;
@@ -31,12 +30,12 @@ use tokio::{
 pub(crate) use self::run::Commands;
 use self::{
     address::address_of,
-    answer::answered,
     record::{Left, Record},
     run::{Claim, Ended, Order, Purpose, Whose, end_group, is_there},
 };
 use super::{
     Address, Compute, ComputeError, Phases, Running,
+    answer::answered,
     process::{blocking, os_process::Ending},
 };
 use crate::config::{self, CommandLine, Endpoint};

@@ -35,6 +35,18 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// `compute.status_every`
 pub(crate) const STATUS_EVERY: Duration = Duration::from_secs(30);
+/// `control_plane.timeout`
+pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// `control_plane.fresh_for`
+pub(crate) const CONTROL_FRESH_FOR: Duration = Duration::from_secs(30);
+/// `control_plane.unknown_for`
+pub(crate) const CONTROL_UNKNOWN_FOR: Duration = Duration::from_secs(10);
+/// `control_plane.stale_max`: a control plane that is down for a night is no reason to keep everybody out.
+pub(crate) const CONTROL_STALE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// `control_plane.endpoints_max`
+pub(crate) const CONTROL_ENDPOINTS_MAX: usize = 1_000;
+/// `control_plane.questions_at_once`
+pub(crate) const CONTROL_QUESTIONS_AT_ONCE: usize = 32;
 /// `login`
 pub(crate) const LOGIN: LoginMethod = LoginMethod::Auto;
 /// `tokens.role_claim`

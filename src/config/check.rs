@@ -9,6 +9,7 @@ mod branches;
 mod certificates;
 mod command;
 mod compute;
+mod control_plane;
 mod endpoint;
 mod gate;
 mod listen;
@@ -24,7 +25,7 @@ use std::{
 };
 
 use super::{
-    CertificateFiles, Config, DefaultEndpoint, Limits, built_in,
+    CertificateFiles, Config, DefaultEndpoint, Defaults, Limits, built_in,
     file::{LimitsTable, Root},
     origin::{Origins, OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
@@ -41,7 +42,14 @@ const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The checked configuration. What it returns is only to be used where nothing was reported.
-pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
+pub(crate) fn check(root: Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
+    let mut config = check_all(&root, spot, origins, report);
+    // Also without a control plane: one that is taken out of the file goes on until a restart.
+    config.defaults = Defaults::of(root);
+    config
+}
+
+fn check_all(root: &Root, spot: &Spot, origins: &mut Origins, report: &mut Report) -> Config {
     let domains = check_domains(root, &mut origins.process, report);
     let databases = check_databases(root, &mut origins.process, report);
     let certificates = check_certificates(root, &mut origins.process, report);
@@ -53,6 +61,7 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
     let audit = audit::check(root, &mut origins.process, report);
     let admin = admin::check(root, &mut origins.process, report);
     let listen = listen::check(root, spot, &mut origins.process, report);
+    let control_plane = control_plane::check(root, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
     tokens::check_apart(root, &endpoints, report);
     certificates::check_apart(root, &endpoints, report);
@@ -76,6 +85,8 @@ pub(crate) fn check(root: &Root, spot: &Spot, origins: &mut Origins, report: &mu
             .given()
             .map_or(built_in::LOGIN, |at| at.value),
         tokens: tokens::of_defaults(root),
+        control_plane,
+        defaults: Defaults::default(),
         endpoints,
     }
 }

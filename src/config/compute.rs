@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Endpoint, Made};
+use super::{ControlledCompute, Endpoint, Made};
 use crate::ids::Secret;
 
 /// What runs an endpoint's server.
@@ -14,6 +14,8 @@ pub enum Compute {
     Fixed(FixedCompute),
     /// A server that commands start and stop.
     Command(Box<CommandCompute>),
+    /// A server that a control plane starts and stops.
+    Controlled(ControlledCompute),
 }
 
 /// A local Postgres data directory.
@@ -51,7 +53,7 @@ impl Compute {
     pub(crate) fn settings(&self) -> &[ServerSetting] {
         match self {
             Self::Process(process) => &process.settings,
-            Self::Fixed(_) | Self::Command(_) => &[],
+            Self::Fixed(_) | Self::Command(_) | Self::Controlled(_) => &[],
         }
     }
 
@@ -76,6 +78,8 @@ impl Compute {
             Self::Process(_) => None,
             Self::Fixed(fixed) => Some(&fixed.address),
             Self::Command(command) => command.address.as_ref(),
+            // Wherever that is: pgwake's own user counts for nothing there.
+            Self::Controlled(_) => return Some("its control plane's address"),
         };
         match address? {
             ServerAddress::Tcp { host, .. } => Some(host),
@@ -85,11 +89,16 @@ impl Compute {
 }
 
 impl Endpoint {
+    /// Whether the two are one endpoint under other rules: its tenant and its compute are the same.
+    pub(crate) fn differs_in_rules_alone(&self, other: &Self) -> bool {
+        self.tenant == other.tenant && self.compute.is_same_but_for_settings(&other.compute)
+    }
+
     /// How long its compute may take to stop, before that is forced or given up.
     pub(crate) fn stop_takes_at_most(&self) -> Duration {
         let own = match &self.compute {
             Compute::Command(command) => command.stop_timeout,
-            Compute::Process(_) | Compute::Fixed(_) => None,
+            Compute::Process(_) | Compute::Fixed(_) | Compute::Controlled(_) => None,
         };
         own.unwrap_or(self.stop_timeout)
     }

@@ -7,6 +7,7 @@ mod admin;
 mod branches;
 mod command;
 mod compute;
+mod control_plane;
 mod gate;
 mod proofs;
 mod quota;
@@ -34,6 +35,7 @@ pub(crate) use admin::AdminTable;
 pub(crate) use branches::BranchesTable;
 pub(crate) use command::{CommandTable, CommandWords};
 pub(crate) use compute::ComputeTable;
+pub(crate) use control_plane::ControlPlaneTable;
 pub(crate) use gate::{AccessTable, GateTable};
 pub(crate) use proofs::{ClientCertificatesTable, TokensTable};
 pub(crate) use quota::{QuotaTable, ScopedLimits};
@@ -63,6 +65,8 @@ table! {
         audit: AuditTable,
         /// `[admin]`
         admin: AdminTable,
+        /// `[control_plane]`
+        control_plane: ControlPlaneTable,
         /// `[defaults]`
         defaults: Inherited,
         /// `[tenants.<tenant>]`

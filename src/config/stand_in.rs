@@ -60,6 +60,8 @@ impl super::Config {
             login: LoginMethod::Auto,
             tokens: None,
             admin: super::Admin::default(),
+            control_plane: None,
+            defaults: super::Defaults::default(),
             endpoints: endpoints
                 .map(|endpoint| (endpoint.name.clone(), std::sync::Arc::new(endpoint.clone())))
                 .collect(),

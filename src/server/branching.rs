@@ -6,18 +6,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{
-    Reloader, StartError,
-    endpoints::{compute, policy},
-    reload::blocking,
-    wiring::Wiring,
-};
+use super::{Reloader, StartError, endpoints::compute, reload::blocking, wiring::Wiring};
 use crate::branches::{BranchRecord, Branches, Serving};
 use crate::config::Config;
 use crate::ids::EndpointName;
-use crate::session::Pooling;
 use crate::shutdown::ShutdownWatch;
-use crate::store::Store;
+use crate::store::{StandingOrders, Store};
 use crate::tls::SocketSettings;
 use crate::wake::Wakes;
 
@@ -64,15 +58,9 @@ impl Reloader {
             compute(&made, &means)
         });
         let compute = prepared.await.map_err(|error| error.to_string())?;
-        let (house, name) = (&self.house, endpoint.name.clone());
-        let budget = house.quotas.wake_budget(&endpoint);
-        house
-            .wakes
-            .add_within(name.clone(), policy(&endpoint), compute, budget);
-        let pooling = Pooling::new(&endpoint.pool, self.means.tasks.clone());
-        house.pooling.insert(name.clone(), Arc::new(pooling));
+        self.begin((endpoint.clone(), compute, StandingOrders::default()));
         let mut config = (*holds).clone();
-        config.endpoints.insert(name, endpoint.clone());
+        config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
         self.put_in_force(config);
         self.learn_roles_of([&endpoint].into_iter());
         Ok(())
@@ -100,7 +88,7 @@ impl Reloader {
     }
 
     /// Everything that names endpoints knows these from now on.
-    fn put_in_force(&self, config: Config) {
+    pub(super) fn put_in_force(&self, config: Config) {
         self.wiring.replace(config.endpoints.clone());
         self.house.directory.replace(&config);
         self.holds.store(Arc::new(config));

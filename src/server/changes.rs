@@ -54,6 +54,7 @@ impl Changes {
         keep("listen.postgres", old.listen != new.listen);
         keep("audit", old.audit != new.audit);
         keep("admin", old.admin != new.admin);
+        keep("control_plane", old.control_plane != new.control_plane);
         let (limits, before) = (&mut new.limits, &old.limits);
         keep(
             "limits.tcp_user_timeout",
@@ -74,6 +75,7 @@ impl Changes {
         new.listen.clone_from(&old.listen);
         new.audit = old.audit.clone();
         new.admin = old.admin.clone();
+        new.control_plane.clone_from(&old.control_plane);
     }
 
     fn compare_process(&mut self, old: &Config, new: &Config) {

@@ -9,9 +9,11 @@ use crate::compute::process::{Creation, Places, ProcessCompute, sockets};
 use crate::compute::{
     Compute, ComputeError,
     command::{CommandCompute, Commands},
+    controlled::ControlledCompute,
     fixed::FixedCompute,
 };
 use crate::config::{self, Config, Endpoint};
+use crate::control_plane::{Book, Client};
 use crate::session::{Pooling, Poolings};
 use crate::tenant::quota::Quotas;
 use crate::tls::AskClients;
@@ -50,15 +52,18 @@ pub(super) struct Means {
     pub(super) tasks: TaskTracker,
     places: Places,
     commands: Commands,
+    /// Asks for the wakes of its computes, where there is one.
+    control_plane: Option<Arc<Client>>,
 }
 
 impl Means {
-    pub(super) fn new(config: &Config, tasks: TaskTracker) -> Self {
+    pub(super) fn new(config: &Config, tasks: TaskTracker, control_plane: Option<&Arc<Book>>) -> Self {
         let folder = config.state_dir.join("commands");
         Self {
             commands: Commands::new(config.limits.commands_at_once, tasks.clone(), folder),
             places: places(config),
             tasks,
+            control_plane: control_plane.map(|book| book.client().clone()),
         }
     }
 }
@@ -98,6 +103,15 @@ pub(super) fn compute(endpoint: &Endpoint, means: &Means) -> Result<Arc<dyn Comp
             let compute = compute.map_err(|error| failed(endpoint, error))?;
             let checked = compute.check();
             (Arc::new(compute), checked)
+        }
+        config::Compute::Controlled(controlled) => {
+            let client = means.control_plane.clone();
+            let client = client.ok_or_else(|| {
+                let reason = "there is no [control_plane] to ask";
+                failed(endpoint, ComputeError::new(reason))
+            })?;
+            let compute = ControlledCompute::new(&endpoint.name, controlled, client);
+            (Arc::new(compute), Ok(()))
         }
     };
     if let Err(error) = checked {

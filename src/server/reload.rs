@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Changes, StartError,
+    controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     roles,
     standing::obey,
@@ -57,7 +58,7 @@ pub struct Reloader {
     pub(super) wiring: Arc<Wiring>,
     pub(super) means: Arc<Means>,
     /// Has what operators have ordered of endpoints that come back.
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
@@ -75,8 +76,11 @@ pub struct Reloader {
 struct Ready {
     proofs: Proofs,
     certificates: Option<Prepared>,
-    added: Vec<(Arc<Endpoint>, Arc<dyn Compute>, StandingOrders)>,
+    added: Vec<Added>,
 }
+
+/// An endpoint that comes, with its compute and what operators have ordered of it.
+pub(super) type Added = (Arc<Endpoint>, Arc<dyn Compute>, StandingOrders);
 
 impl Reloader {
     pub(super) fn new(
@@ -85,8 +89,8 @@ impl Reloader {
         means: Means,
         store: Arc<Store>,
         config: Config,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        let reloader = Arc::new(Self {
             store,
             house,
             wiring,
@@ -97,7 +101,13 @@ impl Reloader {
             supervisor: OnceLock::new(),
             turn: Turn::default(),
             holds: Arc::new(ArcSwap::from_pointee(config)),
+        });
+        let (branches, book) = (&reloader.house.branches, &reloader.house.control_plane);
+        branches.connect(Arc::<Self>::downgrade(&reloader));
+        if let Some(book) = book {
+            book.connect(Arc::<Self>::downgrade(&reloader));
         }
+        reloader
     }
 
     /// What holds, for whoever looks from outside.
@@ -182,13 +192,18 @@ impl Reloader {
         let Loaded { mut config, origins } = blocking(move || load(&path)).await?;
         self.note_files(&origins, &file);
         self.house.branches.extend(&mut config);
+        let (holds, overtaken) = carry_over(holds, &mut config);
         let (changes, config) = Changes::between(&holds, config);
-        if changes.is_empty() {
-            return Ok(changes);
+        if !changes.is_empty() {
+            let ready = self.prepare(&holds, &config, &changes).await?;
+            overtaken.iter().for_each(|endpoint| self.take_away(endpoint));
+            self.apply(&holds, &config, &changes, ready);
         }
-        let ready = self.prepare(&holds, &config, &changes).await?;
-        self.apply(&holds, &config, &changes, ready);
+        // Also where nothing has changed: what `[defaults]` say may be for endpoints that come later.
         self.holds.store(Arc::new(config));
+        if let Some(book) = &self.house.control_plane {
+            book.forget_versions();
+        }
         Ok(changes)
     }
 
@@ -230,17 +245,7 @@ impl Reloader {
         house.proofs.store(proofs.clone());
         proofs.begin();
         self.wiring.replace(config.endpoints.clone());
-        for (endpoint, compute, orders) in ready.added {
-            let (name, budget) = (endpoint.name.clone(), house.quotas.wake_budget(&endpoint));
-            house
-                .wakes
-                .add_within(name.clone(), policy(&endpoint), compute, budget);
-            house.pooling.insert(
-                name,
-                Arc::new(Pooling::new(&endpoint.pool, self.means.tasks.clone())),
-            );
-            obey(&endpoint.name, orders, &house.wakes, &house.pooling);
-        }
+        ready.added.into_iter().for_each(|added| self.begin(added));
         for (name, endpoint) in &config.endpoints {
             match old.endpoints.get(name) {
                 Some(before) if !Arc::ptr_eq(before, endpoint) => self.change(before, endpoint),
@@ -255,6 +260,18 @@ impl Reloader {
             }
         }
         self.learn_roles_of(config.endpoints.values());
+    }
+
+    /// The endpoint can be woken and pooled from now on, as soon as somebody can name it.
+    pub(super) fn begin(&self, (endpoint, compute, orders): Added) {
+        let (house, name) = (&self.house, endpoint.name.clone());
+        let budget = house.quotas.wake_budget(&endpoint);
+        house
+            .wakes
+            .add_within(name.clone(), policy(&endpoint), compute, budget);
+        let pooling = Pooling::new(&endpoint.pool, self.means.tasks.clone());
+        house.pooling.insert(name.clone(), Arc::new(pooling));
+        obey(&name, orders, &house.wakes, &house.pooling);
     }
 
     /// Has the roles read of all endpoints that nobody has read yet, where these may be among them.
@@ -276,7 +293,7 @@ impl Reloader {
         }
     }
 
-    fn change(&self, before: &Endpoint, endpoint: &Endpoint) {
+    pub(super) fn change(&self, before: &Endpoint, endpoint: &Endpoint) {
         if policy(before) != policy(endpoint) {
             self.house.wakes.set_policy(&endpoint.name, policy(endpoint));
         }
@@ -294,7 +311,7 @@ impl Reloader {
     }
 
     /// Its sessions have been told to end; who is in a transaction has as long as for a drain.
-    fn remove(&self, endpoint: Arc<Endpoint>, config: &Config) {
+    pub(super) fn remove(&self, endpoint: Arc<Endpoint>, config: &Config) {
         let name = endpoint.name.clone();
         let pooling = self.house.pooling.remove(&name);
         let Some(leaving) = self.house.wakes.remove(&name) else {

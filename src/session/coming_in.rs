@@ -126,7 +126,7 @@ async fn admit<'h>(
         PoolMode::Session => None,
     };
     let guest = Guest {
-        standing: Standing::new(house, &who.endpoint.name, record),
+        standing: Standing::new(house, &who.endpoint, record),
         who,
         parameters,
         secret_length,

@@ -20,13 +20,15 @@ use super::{
 };
 use crate::auth::{AuthError, Authenticated, Claim, Proofs, TlsUse, authenticate};
 use crate::cancel::SecretLength;
-use crate::config::{Endpoint, PoolMode};
+use crate::config::{Compute, Endpoint, PoolMode};
+use crate::control_plane::{Book, Found};
 use crate::error::ClientError;
+use crate::ids::EndpointName;
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::storm::Storms;
 use crate::tenant::{
     directory::{ResolveError, Resolved, Said},
-    gate::{Attempt, TurnedAway, Unproved},
+    gate::{Attempt, Unproved},
 };
 use crate::tls::Stream;
 use crate::wire::options::{OwnWords, take_own_words};
@@ -116,18 +118,15 @@ pub(super) async fn log_in(
         database: startup.database(),
         default: at_door.door.default_endpoint.as_ref(),
     };
-    let resolved = match resolve(house, &startup, said) {
+    let mut resolved = match resolve(house, &startup, said) {
         Ok(resolved) => resolved,
         Err(error) => return Err(refuse(&mut stream, &error, record).await),
     };
     record.endpoint = shortened(resolved.said.as_bytes());
-    let knocked = match knock(&resolved, startup.role(), house, record) {
-        Ok(knocked) => knocked,
-        Err(error) => return Err(refuse(&mut stream, &error, record).await),
-    };
+    let knocked = knock(&mut stream, &mut resolved, &startup, (house, patience, record)).await?;
     house.tell(|| record.event("connect")).await;
     let claim = Claim {
-        endpoint: knocked.endpoint,
+        endpoint: knocked.endpoint.as_ref(),
         endpoint_said: resolved.known_as(),
         role: startup.role(),
         end_point: end_point.as_deref(),
@@ -171,7 +170,7 @@ async fn not_proved(
     knocked: Knocked<'_>,
     (house, record): (&House, &SessionRecord),
 ) -> Outcome {
-    let suspected = knocked.endpoint.filter(|_| error.is_wrong_password());
+    let suspected = knocked.endpoint.clone().filter(|_| error.is_wrong_password());
     // Counted first: the next guess may come before this one has read what came of it.
     let why = knocked.failed(&error, record, &house.storms);
     if why == LOCKED_OUT {
@@ -181,7 +180,7 @@ async fn not_proved(
     outcome.what.push_str(why);
     // Behind the answer, or its time would tell that there is such an endpoint.
     if let Some(endpoint) = suspected {
-        house.roles.suspect(endpoint);
+        house.roles.suspect(&endpoint);
     }
     outcome
 }
@@ -206,31 +205,62 @@ fn secret_length(startup: &Startup) -> SecretLength {
 struct Knocked<'a> {
     attempt: Attempt<'a>,
     /// The endpoint, where there is one and the client may come from where it is.
-    endpoint: Option<&'a Arc<Endpoint>>,
+    endpoint: Option<Arc<Endpoint>>,
     is_hidden: bool,
 }
 
-/// Asks the gate. To those who may not come from where they are, an endpoint is a name that nobody has.
-fn knock<'a>(
-    resolved: &'a Resolved,
-    role: &[u8],
-    house: &'a House,
-    record: &mut SessionRecord,
-) -> Result<Knocked<'a>, TurnedAway> {
+/// Asks the gate, then the control plane where no file has the name. To those who may not come from where they are, an
+/// endpoint is a name that nobody has. The error has been told to the client.
+async fn knock<'a>(
+    stream: &mut Stream,
+    resolved: &mut Resolved,
+    startup: &Startup,
+    (house, patience, record): (&'a House, &Patience, &mut SessionRecord),
+) -> Result<Knocked<'a>, Outcome> {
+    note(resolved, house, record);
+    let from = record.peer.ip();
+    // All branches of an endpoint have its passwords: to guess at each of them is to guess at it.
+    let attempt = match house.gate.attempt(from, resolved.known_as(), startup.role()) {
+        Ok(attempt) => attempt,
+        Err(error) => return Err(refuse(stream, &error, record).await),
+    };
+    if let Some(book) = &house.control_plane {
+        let asking = Box::pin(ask_control_plane(resolved, house, book));
+        if let Err(error) = patience.bound(asking).await {
+            say_goodbye(stream, &error, record.id).await;
+            return Err(Outcome::of(&error));
+        }
+        note(resolved, house, record);
+    }
+    let allows = |endpoint: &&Arc<Endpoint>| from.is_none_or(|ip| endpoint.access.allows(ip));
+    let endpoint = resolved.endpoint.as_ref().filter(allows).cloned();
+    Ok(Knocked {
+        attempt,
+        is_hidden: endpoint.is_none() && resolved.endpoint.is_some(),
+        endpoint,
+    })
+}
+
+fn note(resolved: &Resolved, house: &House, record: &mut SessionRecord) {
     if let Some(endpoint) = &resolved.endpoint {
         record.tenant = endpoint.tenant.to_string();
     }
     record.method = house.proofs.load().method(resolved.endpoint.as_ref());
-    let from = record.peer.ip();
-    // All branches of an endpoint have its passwords: to guess at each of them is to guess at it.
-    let attempt = house.gate.attempt(from, resolved.known_as(), role)?;
-    let allows = |endpoint: &&Arc<Endpoint>| from.is_none_or(|ip| endpoint.access.allows(ip));
-    let endpoint = resolved.endpoint.as_ref().filter(allows);
-    Ok(Knocked {
-        attempt,
-        endpoint,
-        is_hidden: endpoint.is_none() && resolved.endpoint.is_some(),
-    })
+}
+
+/// A name that no file has is asked for; all others take as long.
+async fn ask_control_plane(resolved: &mut Resolved, house: &House, book: &Arc<Book>) {
+    let is_asked = |endpoint: &Arc<Endpoint>| matches!(endpoint.compute, Compute::Controlled(_));
+    let is_open = resolved.endpoint.as_ref().is_none_or(is_asked) && resolved.branch.is_none();
+    match EndpointName::parse(&resolved.said) {
+        Ok(name) if is_open => {
+            resolved.endpoint = match book.ask(&name).await {
+                Found::Endpoint => house.directory.endpoint(&name),
+                Found::Nobody => None,
+            };
+        }
+        _ => book.like_others().await,
+    }
 }
 
 impl Knocked<'_> {

@@ -7,13 +7,16 @@ use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{House, error::SessionError, record::SessionRecord};
+use super::{House, Pooling, error::SessionError, record::SessionRecord};
+use crate::config::Endpoint;
 use crate::ids::EndpointName;
 
 /// One client's right to be here.
 pub(super) struct Standing {
     house: Arc<House>,
-    endpoint: EndpointName,
+    endpoint: Arc<Endpoint>,
+    /// Made with its endpoint and gone with it: an endpoint that comes back under its name is another one.
+    pooling: Option<Arc<Pooling>>,
     from: Option<IpAddr>,
     changes: watch::Receiver<u64>,
 }
@@ -39,24 +42,34 @@ impl Dismissal {
 
 impl Standing {
     /// Of a client that has proved who it is.
-    pub(super) fn new(house: &Arc<House>, endpoint: &EndpointName, record: &SessionRecord) -> Self {
+    pub(super) fn new(house: &Arc<House>, endpoint: &Arc<Endpoint>, record: &SessionRecord) -> Self {
         let mut changes = house.changes.subscribe();
         // What has changed since it was let in is looked at first.
         changes.mark_changed();
         Self {
             house: house.clone(),
             endpoint: endpoint.clone(),
+            pooling: house.pooling.get(&endpoint.name),
             from: record.peer.ip(),
             changes,
         }
     }
 
     fn look(&self) -> Option<Dismissal> {
-        let Some(endpoint) = self.house.directory.endpoint(&self.endpoint) else {
+        let Some(endpoint) = self.present() else {
             return Some(Dismissal::Endpoint);
         };
         let is_allowed = self.from.is_none_or(|ip| endpoint.access.allows(ip));
         (!is_allowed).then_some(Dismissal::Address)
+    }
+
+    /// The endpoint as it is now, if it is still the one that the client came to.
+    fn present(&self) -> Option<Arc<Endpoint>> {
+        let name = &self.endpoint.name;
+        let endpoint = self.house.directory.endpoint(name)?;
+        let pooling = self.house.pooling.get(name);
+        let is_same = pooling.as_ref().map(Arc::as_ptr) == self.pooling.as_ref().map(Arc::as_ptr);
+        (is_same && endpoint.differs_in_rules_alone(&self.endpoint)).then_some(endpoint)
     }
 
     /// Waits until the client may not go on. Cancel safe.

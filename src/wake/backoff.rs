@@ -12,6 +12,9 @@ const FIRST: Duration = Duration::from_millis(500);
 /// After many: short enough that a repaired compute serves within a client's patience.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// Nobody's word keeps an endpoint from being started for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
 /// A compute that lived for less was hardly there.
 const SHORT_LIFE: Duration = Duration::from_secs(5);
 /// So many short lives in a row are a failure. One or two may be anybody's `kill`.
@@ -54,6 +57,13 @@ impl Failure {
             until: now + delay(in_a_row, jitter),
             in_a_row,
         }
+    }
+
+    /// Whoever refused it has said when it may be tried again.
+    pub(super) fn not_before(mut self, retry_after: Option<Duration>, now: Instant) -> Self {
+        let said = retry_after.map(|after| now + after.min(RETRY_AFTER_MAX));
+        self.until = said.map_or(self.until, |said| said.max(self.until));
+        self
     }
 
     /// The reason, however long ago.
@@ -125,6 +135,20 @@ fn delay(in_a_row: u32, jitter: Jitter) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_refuses_may_say_for_how_long_but_not_for_ever() {
+        let now = Instant::now();
+        let failure = |said: Option<u64>| {
+            let failure = Failure::after(None, "full".into(), Jitter(0), now);
+            let failure = failure.not_before(said.map(Duration::from_secs), now);
+            failure.backoff(now).again_in
+        };
+        assert_eq!(failure(None), FIRST);
+        assert_eq!(failure(Some(0)), FIRST, "never shorter than pgwake's own");
+        assert_eq!(failure(Some(60)), Duration::from_secs(60));
+        assert_eq!(failure(Some(1_000_000)), RETRY_AFTER_MAX);
+    }
 
     #[test]
     fn delay_doubles_to_five_seconds_and_chance_only_shortens_it() {

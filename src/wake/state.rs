@@ -164,7 +164,8 @@ impl Machine {
                 generation,
                 reason,
                 jitter,
-            } => self.start_failed(generation, reason, jitter, now),
+                retry_after,
+            } => self.start_failed(generation, (reason, retry_after), jitter, now),
             Event::Died {
                 generation,
                 reason,

@@ -171,7 +171,7 @@ impl Setup {
     }
 
     /// A data directory for an endpoint, owned by the user that Postgres runs as.
-    fn make_data_dir(&self, endpoint: &str) -> PathBuf {
+    pub(crate) fn make_data_dir(&self, endpoint: &str) -> PathBuf {
         let data_dir = self.data_dir(endpoint);
         fs::create_dir_all(data_dir.parent().unwrap()).unwrap();
         let account = Account::for_postgres();

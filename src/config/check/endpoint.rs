@@ -20,13 +20,7 @@ pub(super) fn check(
     origins: &mut BTreeMap<EndpointName, OriginsByKey>,
     report: &mut Report,
 ) -> BTreeMap<EndpointName, Arc<Endpoint>> {
-    let mut shared = Shared {
-        domains,
-        names: Once::new("name"),
-        hosts: Once::new("host"),
-        data_dirs: Once::new("data directory"),
-        starts: Once::new("start command"),
-    };
+    let mut shared = Shared::new(domains);
     let mut endpoints = BTreeMap::new();
     for (tenant_name, tenant) in root.tenants.given().iter().flat_map(|at| &at.value.0) {
         for (name, own) in tenant.value.endpoints.given().iter().flat_map(|at| &at.value.0) {
@@ -44,7 +38,7 @@ pub(super) fn check(
                 report,
             };
             record(&mut written.origins, "", Level::Own, own);
-            let endpoint = written.check(&mut shared);
+            let endpoint = written.check(&mut shared, None);
             origins.insert(name.clone(), written.origins);
             endpoints.extend(endpoint.map(|endpoint| (name.clone(), Arc::new(endpoint))));
         }
@@ -61,6 +55,19 @@ pub(super) struct Shared<'a> {
     pub(super) starts: Once<Vec<String>>,
 }
 
+impl<'a> Shared<'a> {
+    /// Nothing of it is anybody's yet.
+    pub(super) fn new(domains: &'a [String]) -> Self {
+        Self {
+            domains,
+            names: Once::new("name"),
+            hosts: Once::new("host"),
+            data_dirs: Once::new("data directory"),
+            starts: Once::new("start command"),
+        }
+    }
+}
+
 /// One endpoint as it is written, with everything that it takes its values from.
 pub(super) struct Written<'a> {
     pub(super) name: &'a EndpointName,
@@ -73,7 +80,8 @@ pub(super) struct Written<'a> {
 }
 
 impl Written<'_> {
-    fn check(&mut self, shared: &mut Shared<'_>) -> Option<Endpoint> {
+    /// The endpoint; `given` is its compute where that is not written.
+    pub(super) fn check(&mut self, shared: &mut Shared<'_>, given: Option<Compute>) -> Option<Endpoint> {
         let waits = MOMENT..=YEAR;
         let mut duration = |key, pick: fn(&Inherited) -> &Setting<_>, default| match self.inherit(key, pick) {
             Some(at) => within(&at, &waits, self.report),
@@ -97,7 +105,7 @@ impl Written<'_> {
         let roles = self.check_roles(login);
         let tokens = self.check_tokens(login);
         let client_certificates = self.check_client_certificates(login);
-        let compute = self.check_compute(start_timeout, shared);
+        let compute = given.or_else(|| self.check_compute(start_timeout, shared));
         self.check_server_logins(login, &roles, compute.as_ref());
         let roles_from = self.check_roles_from(compute.as_ref());
         Some(Endpoint {

@@ -85,6 +85,7 @@ impl Driver {
                         generation,
                         reason: error.reason.into(),
                         jitter: Jitter::from_bits(random_bits()),
+                        retry_after: error.retry_after,
                     });
                 }
             }

@@ -1,7 +1,7 @@
 //! What a compute does to the machine: it is looked at, comes up, fails, dies and stops. Answers of an older
 //! generation than the machine's are late, and ignored.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -75,12 +75,13 @@ impl Machine {
     pub(super) fn start_failed(
         &mut self,
         generation: Generation,
-        reason: Arc<str>,
+        (reason, retry_after): (Arc<str>, Option<Duration>),
         jitter: Jitter,
         now: Instant,
     ) {
         if self.is_waking(generation) {
-            self.fail(reason, jitter, now);
+            let failure = Failure::after(self.failure.as_ref(), reason, jitter, now);
+            self.give_up(failure.not_before(retry_after, now), now);
             self.state = State::Failed;
         }
     }

@@ -3,7 +3,7 @@
 //! Events are in the past tense, or orders from the rest of the house; answers carry the generation (or round)
 //! of what they answer, so that a late one is recognised.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -50,6 +50,8 @@ pub(in crate::wake) enum Event {
         generation: Generation,
         reason: Arc<str>,
         jitter: Jitter,
+        /// It may not be tried again before.
+        retry_after: Option<Duration>,
     },
     /// It ended by itself.
     Died {

@@ -633,6 +633,7 @@ impl World {
                 generation,
                 reason: "failed".into(),
                 jitter,
+                retry_after: None,
             },
             false => Event::Started { generation },
         };

@@ -124,6 +124,7 @@ fn start_failed(case: &Case) -> Event {
         generation: case.generation(),
         reason: "no space".into(),
         jitter: Jitter::from_bits(0),
+        retry_after: None,
     }
 }
 
@@ -328,6 +329,7 @@ fn late_events() -> Vec<(&'static str, Event)> {
                 generation: old,
                 reason: "x".into(),
                 jitter: Jitter::from_bits(0),
+                retry_after: None,
             },
         ),
         ("late: found running", Event::FoundRunning { generation: old }),

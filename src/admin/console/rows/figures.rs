@@ -187,7 +187,7 @@ fn address(endpoint: &Endpoint) -> (Cell, Cell) {
     let address = match &endpoint.compute {
         Compute::Fixed(fixed) => Some(&fixed.address),
         Compute::Command(command) => command.address.as_ref(),
-        Compute::Process(_) => None,
+        Compute::Process(_) | Compute::Controlled(_) => None,
     };
     match address {
         Some(ServerAddress::Tcp { host, port }) => (Cell::from(host), Cell::Number(i64::from(*port))),

@@ -1,7 +1,7 @@
-//! Whether a server answers where it should be, for commands that end before their server takes logins.
+//! Whether a server answers where it should be, for those that are said to be ready before they take logins.
 //!
 //! One question that every Postgres answers at once, also while it starts: whether it speaks TLS. No login, and no
-//! secret. What the answer is does not matter here. Called by `command`.
+//! secret. What the answer is does not matter here. Called by `command` and `controlled`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::Address;
+use super::Address;
 use crate::config::ServerTls;
 use crate::tls::{SSL_REQUEST, SocketSettings, Stream, dial};
 

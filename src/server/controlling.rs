@@ -1,0 +1,148 @@
+//! Endpoints of the control plane: they are put in force and taken away as by a reload of the configuration, one at a
+//! time.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Reloader, StartError,
+    endpoints::compute,
+    reload::{Added, blocking},
+};
+use crate::config::{Compute, Config, Defaults, Endpoint};
+use crate::control_plane::{Book, Serving};
+use crate::ids::EndpointName;
+use crate::wake::ComputeState;
+
+/// Whether it comes from the control plane.
+fn is_controlled(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.compute, Compute::Controlled(_))
+}
+
+/// What is known of names, where there is a control plane to ask.
+pub(super) fn book(config: &Config, tasks: &TaskTracker) -> Result<Option<Arc<Book>>, StartError> {
+    let rules = config.control_plane.as_ref();
+    Ok(rules.map(|rules| Book::new(rules, tasks.clone())).transpose()?)
+}
+
+/// A configuration that was read takes over the endpoints that no file names. What held, without those that a file has
+/// by now; they are returned beside it.
+pub(super) fn carry_over(holds: Arc<Config>, config: &mut Config) -> (Arc<Config>, Vec<Arc<Endpoint>>) {
+    let mut overtaken = Vec::new();
+    for (name, endpoint) in holds.endpoints.iter().filter(|(_, one)| is_controlled(one)) {
+        match config.endpoints.contains_key(name) {
+            true => overtaken.push(endpoint.clone()),
+            false => _ = config.endpoints.insert(name.clone(), endpoint.clone()),
+        }
+    }
+    if overtaken.is_empty() {
+        return (holds, overtaken);
+    }
+    let mut others = (*holds).clone();
+    others
+        .endpoints
+        .retain(|name, _| overtaken.iter().all(|gone| gone.name != *name));
+    (Arc::new(others), overtaken)
+}
+
+impl Reloader {
+    async fn place_controlled(&self, endpoint: Endpoint) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
+        let holds = self.holds.load_full();
+        let endpoint = Arc::new(endpoint);
+        let before = holds.endpoints.get(&endpoint.name);
+        match before {
+            Some(before) if !is_controlled(before) => {
+                return Err("a file of the configuration has an endpoint of this name".to_owned());
+            }
+            Some(before) if *before == endpoint => return Ok(()),
+            Some(before) if before.differs_in_rules_alone(&endpoint) => {
+                let mut config = (*holds).clone();
+                config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
+                self.change(before, &endpoint);
+                self.put_controlled_in_force(config);
+                self.tell_sessions();
+                return Ok(());
+            }
+            _ => (),
+        }
+        let added = self.prepare_one(&endpoint).await;
+        let added = added.map_err(|error| error.to_string())?;
+        // Another compute, or another's: the old endpoint goes, with all who are there.
+        before.iter().for_each(|before| self.take_away(before));
+        self.begin(added);
+        let mut config = (*self.holds.load_full()).clone();
+        config.endpoints.insert(endpoint.name.clone(), endpoint);
+        self.put_controlled_in_force(config);
+        Ok(())
+    }
+
+    /// All that can fail.
+    async fn prepare_one(&self, endpoint: &Arc<Endpoint>) -> Result<Added, StartError> {
+        let (house, endpoint, means) = (self.house.clone(), endpoint.clone(), self.means.clone());
+        let store = self.store.clone();
+        let prepare = move || {
+            house.roles.remember(&endpoint.name)?;
+            let orders = store.orders()?.get(endpoint.name.as_str()).copied();
+            let compute = compute(&endpoint, &means)?;
+            Ok((endpoint, compute, orders.unwrap_or_default()))
+        };
+        blocking(prepare).await
+    }
+
+    async fn withdraw_controlled(&self, name: &EndpointName) {
+        let _turn = self.turn.lock().await;
+        let holds = self.holds.load_full();
+        if let Some(endpoint) = holds.endpoints.get(name).filter(|one| is_controlled(one)) {
+            self.take_away(endpoint);
+        }
+    }
+
+    /// Nobody comes in any more; who is here reads why.
+    pub(super) fn take_away(&self, endpoint: &Arc<Endpoint>) {
+        let mut config = (*self.holds.load_full()).clone();
+        config.endpoints.remove(&endpoint.name);
+        self.put_controlled_in_force(config.clone());
+        self.tell_sessions();
+        self.remove(endpoint.clone(), &config);
+    }
+
+    fn put_controlled_in_force(&self, config: Config) {
+        self.house.quotas.set_rules(&config);
+        self.put_in_force(config);
+    }
+
+    /// Something has changed for those who are here: an endpoint that comes is no concern of theirs.
+    fn tell_sessions(&self) {
+        self.house.changes.send_modify(|number| *number += 1);
+    }
+}
+
+impl Serving for Reloader {
+    fn defaults(&self) -> Defaults {
+        self.holds.load().defaults.clone()
+    }
+
+    fn place(self: Arc<Self>, endpoint: Endpoint) -> BoxFuture<'static, Result<(), String>> {
+        async move { self.place_controlled(endpoint).await }.boxed()
+    }
+
+    fn withdraw(self: Arc<Self>, endpoint: EndpointName) -> BoxFuture<'static, ()> {
+        async move { self.withdraw_controlled(&endpoint).await }.boxed()
+    }
+
+    fn first_idle(&self, endpoints: Vec<EndpointName>) -> Option<EndpointName> {
+        let here = self.house.roster.all();
+        let used: HashSet<_> = here.iter().map(|listed| &listed.who.endpoint).collect();
+        let sleeps = |name: &EndpointName| {
+            let asleep = [ComputeState::Unknown, ComputeState::Asleep, ComputeState::Failed];
+            let figures = self.house.wakes.figures(name);
+            figures.is_none_or(|figures| asleep.contains(&figures.state) && figures.held == 0)
+        };
+        endpoints
+            .into_iter()
+            .find(|name| !used.contains(name) && sleeps(name))
+    }
+}

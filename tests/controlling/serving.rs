@@ -1,0 +1,179 @@
+//! A name that no file has: resolved, proved, woken, served, suspended, woken again; changed and removed meanwhile.
+
+use serde_json::json;
+use tokio_postgres::error::SqlState;
+
+use super::{
+    asking, connected_again, number,
+    plane::{Plane, TOKEN, role},
+    refused, refused_with,
+};
+use crate::harness::{logs, postgres::PASSWORD, processes, tls_client, wait::until};
+
+/// A token of operators.
+const LOOK: &str = "a-token-to-look-with";
+
+#[tokio::test]
+async fn an_endpoint_that_no_file_has_is_woken_served_suspended_and_woken_again() {
+    const ENDPOINT: &str = "cp-life";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "").admin(&format!("read_tokens = [\"{LOOK}\"]"));
+    plane.own(&setup, ENDPOINT, json!({ "suspend_after": "300ms" }));
+    let data_dir = setup.data_dir(ENDPOINT);
+    let gateway = setup.start().await;
+
+    let client = gateway.connect(ENDPOINT).await;
+    client
+        .batch_execute("create table kept as select 7::bigint as n")
+        .await
+        .unwrap();
+    assert_eq!(plane.generation(ENDPOINT), 1);
+    let shown = gateway
+        .http(LOOK)
+        .get(&format!("/api/v1/endpoints/{ENDPOINT}"))
+        .await;
+    drop(client);
+    until("the compute to be suspended", async || {
+        processes::in_directory(&data_dir).is_empty()
+    })
+    .await;
+
+    let client = gateway.connect(ENDPOINT).await;
+    assert_eq!(number(&client, "select n from kept").await, 7);
+    assert_eq!(plane.generation(ENDPOINT), 2);
+    drop(client);
+    let first = shown.json().to_string();
+    assert!(
+        first.contains(ENDPOINT) && first.contains("control_plane"),
+        "{first}"
+    );
+    for secret in [TOKEN, PASSWORD, "SCRAM-SHA-256$"] {
+        assert!(!first.contains(secret), "{first}");
+    }
+    assert_eq!(logs::with_text(TOKEN).len(), 0);
+    gateway.server.drain().await;
+    assert!(processes::in_directory(&data_dir).is_empty());
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_holds_as_soon_as_it_is_told() {
+    const ENDPOINT: &str = "cp-password";
+    let plane = Plane::start().await;
+    // Without the event nobody would ask again.
+    let setup = asking(&plane, "fresh_for = \"1h\"");
+    plane.own(&setup, ENDPOINT, json!({}));
+    let gateway = setup.start().await;
+    let client = gateway.connect(ENDPOINT).await;
+
+    plane.change(ENDPOINT, "roles", role("another one"));
+
+    let mut config = gateway.config(ENDPOINT);
+    config.password("another one");
+    until("the new password to hold", async || {
+        tls_client::connect(&config, &gateway.authority).await.is_ok()
+    })
+    .await;
+    let error = refused_with(&gateway, ENDPOINT, PASSWORD).await;
+    assert_eq!(*error.code(), SqlState::INVALID_PASSWORD);
+    // Who is here stays.
+    assert_eq!(number(&client, "select 1::bigint").await, 1);
+    assert_eq!(plane.generation(ENDPOINT), 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_removed_ends_its_sessions_and_its_compute() {
+    const ENDPOINT: &str = "cp-removed";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "fresh_for = \"1h\"");
+    plane.own(&setup, ENDPOINT, json!({}));
+    let gateway = setup.start().await;
+    let data_dir = gateway.data_dir(ENDPOINT);
+    let mut client = gateway.raw_served(ENDPOINT).await;
+
+    plane.remove(ENDPOINT);
+
+    let ended = client.until(b'E').await;
+    let fields = ended.last().unwrap().fields();
+    assert_eq!(fields[&'C'], "57P01", "{fields:?}");
+    assert_eq!(fields[&'M'], format!("endpoint \"{ENDPOINT}\" has been removed"));
+    client.closed().await;
+    let error = refused(&gateway, ENDPOINT).await;
+    assert_eq!(*error.code(), SqlState::INVALID_PASSWORD);
+    until("its compute to be suspended", async || {
+        processes::in_directory(&data_dir).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_compute_that_died_is_told_and_started_again() {
+    const ENDPOINT: &str = "cp-died";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "");
+    plane.own(&setup, ENDPOINT, json!({ "pool": { "mode": "transaction" } }));
+    let gateway = setup.start().await;
+    let client = gateway.connect(ENDPOINT).await;
+    assert_eq!(number(&client, "select 1::bigint").await, 1);
+
+    plane.kill_compute(ENDPOINT);
+    plane.tell(json!({ "kind": "died", "endpoint": ENDPOINT, "generation": 1 }));
+
+    until("the death to be heard of", async || !gateway.is_awake(ENDPOINT)).await;
+    let again = connected_again(&gateway, ENDPOINT).await;
+    assert_eq!(number(&again, "select 2::bigint").await, 2);
+    assert_eq!(plane.generation(ENDPOINT), 2);
+    // What is late concerns nobody.
+    plane.tell(json!({ "kind": "died", "endpoint": ENDPOINT, "generation": 1 }));
+    plane.change(ENDPOINT, "hold_timeout", json!("9s"));
+    until("the later event to be heard of", async || {
+        let name = pgwake::ids::EndpointName::parse(ENDPOINT).unwrap();
+        let endpoint = gateway.server.house().directory.endpoint(&name);
+        endpoint.is_some_and(|endpoint| endpoint.hold_timeout.as_secs() == 9)
+    })
+    .await;
+    assert_eq!(number(&again, "select 3::bigint").await, 3);
+}
+
+#[tokio::test]
+async fn after_a_gap_in_the_events_everything_is_asked_for_again() {
+    const ENDPOINT: &str = "cp-gap";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "fresh_for = \"1h\"");
+    plane.own(&setup, ENDPOINT, json!({}));
+    let gateway = setup.start().await;
+    drop(gateway.connect(ENDPOINT).await);
+    // Nothing of the change is told.
+    plane.kill().await;
+    plane.remove(ENDPOINT);
+    plane.forget_events();
+
+    plane.revive().await;
+
+    until("the endpoint to be gone", async || {
+        let name = pgwake::ids::EndpointName::parse(ENDPOINT).unwrap();
+        gateway.server.house().directory.endpoint(&name).is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_gap_in_the_events_nobody_stays_at_a_compute_that_has_moved() {
+    const MOVED: &str = "cp-gap-moved";
+    const STAYED: &str = "cp-gap-stayed";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "");
+    plane.own(&setup, MOVED, json!({}));
+    plane.own(&setup, STAYED, json!({}));
+    let gateway = setup.start().await;
+    let (mut moved, stayed) = (gateway.raw_served(MOVED).await, gateway.connect(STAYED).await);
+    plane.kill().await;
+    plane.move_compute(MOVED);
+    plane.forget_events();
+
+    plane.revive().await;
+
+    moved.until(b'E').await;
+    moved.closed().await;
+    drop(connected_again(&gateway, MOVED).await);
+    assert_eq!(number(&stayed, "select 1::bigint").await, 1);
+}
