@@ -15,6 +15,7 @@ mod listen;
 mod pool;
 mod quota;
 mod roles;
+mod suspend;
 mod tokens;
 
 use std::{
