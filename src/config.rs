@@ -28,6 +28,7 @@ mod secret;
 mod size;
 mod sources;
 mod stand_in;
+mod suspend;
 mod tree;
 mod value;
 
@@ -35,7 +36,7 @@ mod value;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -52,7 +53,7 @@ pub use compute::{
 };
 pub use control_plane::{ControlPlane, ControlledCompute, Defaults};
 pub use duration::{DurationError, DurationText, parse_duration};
-pub use listen::{DefaultEndpoint, Listen, ListenAddress, ListenTls};
+pub use listen::{CertificateFiles, DefaultEndpoint, Listen, ListenAddress, ListenTls};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
 pub use pool::{Pool, PoolMode, WakeOn};
@@ -64,6 +65,7 @@ pub use quota::{ByteRate, EndpointQuotas, Quota};
 pub use rate::{Rate, RateText};
 pub(crate) use read::nearest;
 pub use size::SizeText;
+pub use suspend::SuspendVeto;
 
 /// A configuration and where it comes from.
 #[derive(Debug, Clone)]
@@ -137,15 +139,6 @@ impl Config {
     pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(name)
     }
-}
-
-/// A PEM chain, leaf first, and its private key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// Path of the chain.
-    pub certificate: PathBuf,
-    /// Path of the key (PKCS#8, PKCS#1 or SEC1), not readable by others.
-    pub key: PathBuf,
 }
 
 /// Limits of the whole process.
@@ -224,6 +217,8 @@ pub struct Endpoint {
     pub awake_min: Duration,
     /// Whether idle sessions are ended (57P05) so that the compute can be suspended.
     pub suspend_idle_sessions: bool,
+    /// What its Postgres is asked for before; nothing: it is not asked.
+    pub suspend_veto: BTreeSet<SuspendVeto>,
     /// How long a client is held while the compute wakes.
     pub hold_timeout: Duration,
     /// How long a start may take in all; it goes on after its clients have left.

@@ -6,6 +6,7 @@
 //! roles; it knows no client, wakes nothing, and never looks into what the session room attaches to a session.
 
 mod closing;
+mod doubts;
 mod endpoint_pool;
 mod figures;
 mod key;
@@ -23,6 +24,7 @@ mod state;
 mod sweep;
 mod upkeep;
 
+pub(crate) use doubts::Doubts;
 pub use endpoint_pool::{EndpointPool, PoolRules, Ticket};
 pub use figures::{CloseReason, Counts, KeyFigures, PoolFigures, WaitFigures};
 pub use key::PoolKey;

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 pub use self::{
     backoff::Backoff,
     error::{WakeError, WakeId},
-    figures::{ComputeState, SuspendOrder, WakeEvent, WakeFigures},
+    figures::{ComputeState, SuspendOrder, Veto, Vetoes, WakeEvent, WakeFigures},
     lease::{AwakeLease, LeaseSignal, Waiting},
 };
 
@@ -50,6 +50,8 @@ pub struct Policy {
     pub suspend_after: Option<Duration>,
     /// Whether idle sessions are ended so that it can be suspended.
     pub suspend_idle_sessions: bool,
+    /// Whether [`WakeWatcher::veto`] is asked before a suspend.
+    pub asks_veto: bool,
     /// How long it stays awake after a wake, also where nobody needs it any more.
     pub awake_min: Duration,
     /// How long a start may take in all, from when its turn has come.
@@ -76,6 +78,18 @@ pub trait WakeWatcher: Send + Sync + 'static {
     /// It is about to be suspended: what must be read from it is read now, what rests on it is closed. Dropped
     /// after two seconds. A client that arrives meanwhile is served, and the suspend is called off.
     fn before_suspend(&self, endpoint: &EndpointName, address: &Address) -> BoxFuture<'static, ()>;
+
+    /// Whether anything speaks against a suspend that only the server itself knows, asked after
+    /// [`before_suspend`](Self::before_suspend) where the policy says so. `own` are the server's processes that work for
+    /// clients of pgwake who rest. No answer within five seconds is a veto, too.
+    fn veto(
+        &self,
+        _endpoint: &EndpointName,
+        _address: &Address,
+        _own: Vec<i32>,
+    ) -> BoxFuture<'static, Option<Veto>> {
+        Box::pin(std::future::ready(None))
+    }
 
     /// Something happened that is worth telling; must not block.
     fn happened(&self, _endpoint: &EndpointName, _event: WakeEvent) {}

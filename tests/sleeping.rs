@@ -2,3 +2,4 @@
 
 mod idle;
 mod suspending;
+mod vetoes;

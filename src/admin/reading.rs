@@ -148,6 +148,7 @@ impl View {
             reading.state = figures.state.as_str();
             reading.held = figures.held;
             reading.joined = figures.joined;
+            reading.vetoes = figures.vetoes.by_kind().collect();
             reading.awake = figures.awake;
         }
         if let Some(pooling) = self.house.pooling.get(&endpoint.name) {

@@ -184,6 +184,7 @@ impl View {
             "suspendable": figures.is_suspendable,
             "suspend_after_ms": figures.suspend_after.map(milliseconds),
             "suspends_in_ms": left,
+            "veto": figures.veto.as_deref(),
             "held": figures.held,
             "held_for_ms": figures.held_since.map(|since| milliseconds(since.elapsed())),
             "sessions": clients.count(),
@@ -311,7 +312,10 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
                 "idle sessions keep it awake",
             ) + &idle
         }
-        ComputeState::Awake => "it is suspended soon unless somebody comes".to_owned(),
+        ComputeState::Awake => match &figures.veto {
+            Some(veto) => format!("vetoed: {veto}"),
+            None => "it is suspended soon unless somebody comes".to_owned(),
+        },
     }
 }
 

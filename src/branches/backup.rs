@@ -7,12 +7,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{BranchError, Branches};
 use crate::compute::{Address, Backup, BranchPlace, GiveUp, Source};
-use crate::config::{Endpoint, RoleReading, RolesFrom};
+use crate::config::Endpoint;
 use crate::ids::EndpointName;
 use crate::pool::{AskError, Questions};
-
-/// The superuser of a data directory that pgwake has made, who is let in over its socket.
-const SUPERUSER: &str = "postgres";
 
 /// From here on backups are begun by `pg_backup_start`.
 const VERSION_15: u32 = 150_000;
@@ -37,7 +34,7 @@ impl Branches {
         places: (BranchPlace, BranchPlace),
     ) -> Result<u64, BranchError> {
         let BackupOf { name, source, .. } = backup;
-        let login = login(backup.parent);
+        let login = backup.parent.own_login();
         let begun = backup.bounded(Questions::begin(address, &login, &self.sockets));
         let mut questions = begun.await?;
         let version = backup.ask(&mut questions, "SHOW server_version_num").await?;
@@ -102,21 +99,6 @@ impl BackupOf<'_> {
                 "its parent's backup took too long",
             )),
         }
-    }
-}
-
-/// As whom backups are begun: who reads roles, or the superuser as far as its password is known.
-fn login(parent: &Endpoint) -> RoleReading {
-    match &parent.roles_from {
-        RolesFrom::Postgres(reading) => reading.clone(),
-        RolesFrom::Config => RoleReading {
-            role: SUPERUSER.to_owned(),
-            password: parent
-                .roles
-                .get(SUPERUSER)
-                .and_then(|role| role.server_password.clone()),
-            database: SUPERUSER.to_owned(),
-        },
     }
 }
 

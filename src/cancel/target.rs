@@ -54,6 +54,11 @@ impl ServerTarget {
         })
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> i32 {
+        self.target.server_key.pid
+    }
+
     /// Whether a cancel is under way, or one was lost. Cheap. A `false` stays right as long as no client runs a
     /// statement here, see [`PooledRegistration::park`](super::PooledRegistration::park).
     pub fn has_in_flight(&self) -> bool {

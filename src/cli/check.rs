@@ -223,15 +223,7 @@ fn gate(rules: &GateRules) -> Values {
 fn endpoint_values(endpoint: &Endpoint) -> Values {
     let mut values = Values::new();
     let mut add = |key: &str, value: String| values.push((key.to_owned(), value));
-    let suspend_after = endpoint
-        .suspend_after
-        .map_or("\"never\"".to_owned(), |d| quoted(DurationText(d)));
-    add("suspend_after", suspend_after);
-    add("awake_min", quoted(DurationText(endpoint.awake_min)));
-    add(
-        "suspend_idle_sessions",
-        endpoint.suspend_idle_sessions.to_string(),
-    );
+    limits::of_sleep(endpoint, &mut add);
     add("hold_timeout", quoted(DurationText(endpoint.hold_timeout)));
     add("start_timeout", quoted(DurationText(endpoint.start_timeout)));
     add("stop_timeout", quoted(DurationText(endpoint.stop_timeout)));

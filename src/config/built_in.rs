@@ -6,7 +6,7 @@ use crate::audit::{Rules, To, WhenFull};
 
 use super::{
     Access, BranchRules, CertificateName, GateRules, Limits, LoginMethod, Network, Pool, PoolMode, Quota,
-    Rate, RolesFrom, WakeOn,
+    Rate, RolesFrom, SuspendVeto, WakeOn,
 };
 
 /// `state_dir`
@@ -23,6 +23,9 @@ pub(crate) const AUDIT: Rules = Rules {
 pub(crate) const SUSPEND_AFTER: Duration = Duration::from_secs(5 * 60);
 /// `suspend_idle_sessions`
 pub(crate) const SUSPEND_IDLE_SESSIONS: bool = false;
+/// `suspend_veto`, where roles are read from Postgres, so that there is a login to ask with. A suspend loses nothing of
+/// what Postgres keeps over a restart, as prepared transactions and slots are; but it cuts off who is at work.
+pub(crate) const SUSPEND_VETO: [SuspendVeto; 2] = [SuspendVeto::Clients, SuspendVeto::Maintenance];
 /// `hold_timeout`
 pub(crate) const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
 /// `start_timeout`

@@ -16,6 +16,7 @@ mod listen;
 mod pool;
 mod quota;
 mod roles;
+mod suspend;
 mod tokens;
 
 use std::{

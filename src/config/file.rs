@@ -20,7 +20,7 @@ use crate::audit::WhenFull;
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 
 use super::{
-    DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, WakeOn,
+    DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, SuspendVeto, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
     mode::Mode,
@@ -177,6 +177,8 @@ table! {
         awake_min: Duration,
         /// Whether idle sessions are ended for that.
         suspend_idle_sessions: bool,
+        /// What speaks against it.
+        suspend_veto: List<SuspendVeto>,
         /// How long a client is held.
         hold_timeout: Duration,
         /// How long a start may take.

@@ -57,3 +57,12 @@ pub enum ListenTls {
     /// Plaintext is allowed; TLS is answered where the client asks for it.
     Optional,
 }
+
+/// A PEM chain, leaf first, and its private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// Path of the chain.
+    pub certificate: PathBuf,
+    /// Path of the key (PKCS#8, PKCS#1 or SEC1), not readable by others.
+    pub key: PathBuf,
+}

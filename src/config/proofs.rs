@@ -72,6 +72,25 @@ pub struct RoleReading {
     pub database: String,
 }
 
+impl super::Endpoint {
+    /// As whom pgwake logs in to its server for its own sake: who reads roles, or the superuser of a data directory that
+    /// pgwake has made, who is let in over its socket or has a known password.
+    pub(crate) fn own_login(&self) -> RoleReading {
+        const SUPERUSER: &str = "postgres";
+        match &self.roles_from {
+            RolesFrom::Postgres(reading) => reading.clone(),
+            RolesFrom::Config => RoleReading {
+                role: SUPERUSER.to_owned(),
+                password: self
+                    .roles
+                    .get(SUPERUSER)
+                    .and_then(|role| role.server_password.clone()),
+                database: SUPERUSER.to_owned(),
+            },
+        }
+    }
+}
+
 /// How clients of an endpoint log in. It depends on the endpoint, never on the role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginMethod {

@@ -1,6 +1,9 @@
 //! Endpoints that no file names: the console, and what is pretended to whoever names nothing that exists.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use super::{
     Access, BranchRules, Compute, Endpoint, EndpointQuotas, FixedCompute, LoginMethod, Pool, RolesFrom,
@@ -25,6 +28,7 @@ impl Endpoint {
             suspend_after: None,
             awake_min: built_in::AWAKE_MIN,
             suspend_idle_sessions: false,
+            suspend_veto: BTreeSet::new(),
             hold_timeout: built_in::HOLD_TIMEOUT,
             start_timeout: built_in::START_TIMEOUT,
             stop_timeout: built_in::STOP_TIMEOUT,

@@ -8,7 +8,7 @@ use crate::audit::WhenFull;
 use crate::ids::{EndpointName, NameError, TenantName};
 
 use super::{
-    CertificateName, DefaultEndpoint, ListenTls, LoginMethod, PoolMode, WakeOn,
+    CertificateName, DefaultEndpoint, ListenTls, LoginMethod, PoolMode, SuspendVeto, WakeOn,
     problem::{Report, Spot, Wrong},
     read::{Name, Read, nearest},
     tree::{Node, Value},
@@ -184,6 +184,12 @@ impl Name for DatabaseName {
                 "write a name of 1 to 63 bytes",
             )),
         }
+    }
+}
+
+impl Read for SuspendVeto {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        read_word(node, spot, Self::ALL.map(|veto| (veto.as_str(), veto)), report)
     }
 }
 

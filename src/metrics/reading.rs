@@ -47,6 +47,8 @@ pub struct EndpointReading {
     pub held: usize,
     /// Joined a wake that was under way, so far.
     pub joined: u64,
+    /// Suspends that were vetoed so far, by reason.
+    pub vetoes: Vec<(&'static str, u64)>,
     /// How long it has been awake in all.
     pub awake: Duration,
     /// Its server sessions.
@@ -145,6 +147,10 @@ impl Metrics {
                 (names::PINNED, self.labelled(whose, [("reason", *reason)])),
                 *count,
             );
+        }
+        for (reason, count) in &endpoint.vetoes {
+            let labels = self.labelled(whose, [("reason", *reason)]);
+            sheet.counter((names::VETOES, labels), *count);
         }
         let labels = self.labelled(whose, []);
         sheet.gauge((names::PARKED, labels.clone()), endpoint.parked);

@@ -37,6 +37,9 @@ pub(crate) enum AskError {
     /// The server left or broke the protocol.
     #[error("the server did not answer: {0}")]
     Wire(#[from] WireError),
+    /// The role may not see what it was to look for.
+    #[error("the role has not the rights of pg_read_all_stats, and cannot see who is there")]
+    Hidden,
     /// More than anything that is asked for has.
     #[error("the server's answer is too long")]
     TooLong,

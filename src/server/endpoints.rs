@@ -24,6 +24,7 @@ pub(super) fn policy(endpoint: &Endpoint) -> Policy {
     Policy {
         suspend_after: endpoint.suspend_after,
         suspend_idle_sessions: endpoint.suspend_idle_sessions,
+        asks_veto: !endpoint.suspend_veto.is_empty(),
         awake_min: endpoint.awake_min,
         start_timeout: endpoint.start_timeout,
         logins_at_once: endpoint.pool.connects_at_once,

@@ -17,10 +17,10 @@ use crate::config::{Config, Endpoint, RolesFrom};
 use crate::ids::{EndpointName, Generation};
 use crate::journal::{Event, Journal, WakeState};
 use crate::metrics::{Metrics, WakeResult, Whose};
-use crate::pool::read_roles;
+use crate::pool::{Doubts, read_roles};
 use crate::session::{House, Poolings};
 use crate::tls::SocketSettings;
-use crate::wake::{WakeEvent, WakeId, WakeWatcher, Wakes};
+use crate::wake::{Veto, WakeEvent, WakeId, WakeWatcher, Wakes};
 
 /// Both ends.
 struct Ends {
@@ -189,6 +189,34 @@ impl WakeWatcher for Wiring {
             refreshed.await;
             if let Some(pooling) = pooling {
                 pooling.pool.close_idle().await;
+            }
+        })
+    }
+
+    fn veto(
+        &self,
+        endpoint: &EndpointName,
+        address: &Address,
+        own: Vec<i32>,
+    ) -> BoxFuture<'static, Option<Veto>> {
+        let Some(endpoint) = self.endpoint(endpoint) else {
+            return Box::pin(std::future::ready(None));
+        };
+        let (address, sockets) = (address.clone(), self.sockets);
+        Box::pin(async move {
+            let doubts = Doubts {
+                asked: &endpoint.suspend_veto,
+                own: &own,
+            };
+            match doubts.ask(&address, &endpoint.own_login(), &sockets).await {
+                Ok(found) => found.map(|(kind, reason)| Veto {
+                    kind: Some(kind),
+                    reason: reason.into(),
+                }),
+                Err(error) => {
+                    tracing::warn!(endpoint = %endpoint.name, %error, "cannot ask whether it may be suspended");
+                    Some(Veto::unanswered())
+                }
             }
         })
     }

@@ -80,6 +80,9 @@ impl Turn<'_> {
             address: lease.address().clone(),
             server_key,
         });
+        if let Some(target) = &target {
+            lease.works_at(target.server_key.pid);
+        }
         let cancels = &self.house.cancels;
         let registration = target
             .as_ref()

@@ -277,7 +277,7 @@ impl Driver {
             }
             Work::Start(generation, wake, turn) => self.start(generation, wake, turn),
             Work::Stop(generation, awake) => self.stop_compute(generation, awake),
-            Work::Settle(round, awake) => self.settle(round, awake),
+            Work::Settle(round, awake, asks) => self.settle(round, awake, asks),
             Work::Announce(awake, arrival) => self.announce(&awake, arrival),
             Work::Signal(awake, signal) => {
                 awake
@@ -356,6 +356,7 @@ fn rules(policy: Policy, compute: &dyn Compute) -> Rules {
         idle,
         start_timeout: policy.start_timeout,
         awake_min: policy.awake_min,
+        asks_veto: policy.asks_veto,
         logins_at_once: policy.logins_at_once,
         suspendable: compute.can_suspend(),
         startable: compute.can_start(),

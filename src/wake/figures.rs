@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{backoff::Backoff, error::WakeId};
+use crate::config::SuspendVeto;
 
 /// Where a compute is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,10 @@ pub struct WakeFigures {
     pub suspend_after: Option<Duration>,
     /// When it is suspended if nothing happens before.
     pub suspends_at: Option<Instant>,
+    /// What keeps it awake although nobody uses it.
+    pub veto: Option<Arc<str>>,
+    /// How often something did, by kind.
+    pub vetoes: Vetoes,
     /// Leases of those who work.
     pub active: usize,
     /// Leases of those who rest.
@@ -141,6 +146,42 @@ pub enum WakeEvent {
         /// As far as it is known.
         reason: String,
     },
+}
+
+/// Why a compute that nobody uses is not suspended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Veto {
+    /// Of what kind it is; `None`: nobody knows, since there was no answer.
+    pub kind: Option<SuspendVeto>,
+    /// What it is: "client psql from 10.0.0.1".
+    pub reason: Arc<str>,
+}
+
+impl Veto {
+    /// There was no answer.
+    pub fn unanswered() -> Self {
+        let reason = "question unanswered".into();
+        Self { kind: None, reason }
+    }
+}
+
+/// How often a suspend was vetoed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Vetoes([u64; SuspendVeto::ALL.len()], u64);
+
+impl Vetoes {
+    pub(super) fn count(&mut self, veto: &Veto) {
+        *match veto.kind {
+            Some(kind) => &mut self.0[kind as usize],
+            None => &mut self.1,
+        } += 1;
+    }
+
+    /// By the word for it.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let known = SuspendVeto::ALL.map(|kind| (kind.as_str(), self.0[kind as usize]));
+        known.into_iter().chain([("unanswered", self.1)])
+    }
 }
 
 /// What comes of an operator's order to suspend.

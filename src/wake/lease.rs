@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     task::{Context, Poll},
 };
@@ -56,6 +56,8 @@ pub struct AwakeLease {
     resting: AtomicBool,
     /// It was waited for, and its holder has not logged in yet.
     arriving: AtomicBool,
+    /// The server's process that its holder works at; 0: not known.
+    server_process: AtomicI32,
     was_cold: bool,
 }
 
@@ -67,6 +69,7 @@ impl AwakeLease {
             awake,
             resting: AtomicBool::new(false),
             arriving: AtomicBool::new(false),
+            server_process: AtomicI32::new(0),
             was_cold: false,
         }
     }
@@ -123,6 +126,16 @@ impl AwakeLease {
         self.awake.signal.subscribe()
     }
 
+    /// Its holder works at this process of the server from now on. While the lease rests, that is nobody who keeps the
+    /// compute awake.
+    pub fn works_at(&self, process: i32) {
+        self.server_process.store(process, Ordering::Relaxed);
+    }
+
+    pub(super) fn server_process(&self) -> i32 {
+        self.server_process.load(Ordering::Relaxed)
+    }
+
     /// Whether this is the moment of its arrival. Only under the driver's lock.
     pub(super) fn take_arrival(&self) -> bool {
         self.arriving.swap(false, Ordering::Relaxed)
@@ -151,6 +164,7 @@ impl Drop for AwakeLease {
         let dropped = Dropped {
             holding,
             was_arriving,
+            server_process: *self.server_process.get_mut(),
         };
         self.driver.take_back(self.awake.generation, dropped);
     }

@@ -17,7 +17,7 @@
 //!      │                 ▼ │              Emptying (some rest) ──┤
 //!      │             Failed│                 │ all gone, or 5 s  │
 //!      │  asked later:     │                 ▼                   │
-//!      │  InLine           │              Settling (hook runs) ──┘
+//!      │  InLine           │              Settling (hook runs) ──┘ vetoed: asked again later
 //!      │                   │                 │ settled
 //!      │                   ▼                 ▼
 //!      └──stopped────── Suspending ◀─────────┘
@@ -31,6 +31,8 @@
 //! **Invariant:** somebody waits only in these three states, so that every waiter has an answer under way; in InLine,
 //! where it is called some day; and in Ready, while as many of those who were held log in as may at once.
 //! **Invariant:** in InLine somebody waits, or wants it to be woken without waiting.
+//! **Invariant:** where there is a veto to be asked, Stop follows only a Settling whose question was answered with no; or an
+//! order. Before resting leaseholders are ended it is asked, too: Settling then comes before Emptying as well.
 //! **Invariant:** leases exist in Ready, Emptying and Settling; leaving these three tells them
 //! [`LeaseSignal::Lost`](super::lease::LeaseSignal::Lost), and what they say afterwards carries an old generation and is ignored.
 
@@ -39,12 +41,14 @@ mod computes;
 mod event;
 mod in_line;
 mod passing;
+mod veto;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 pub(super) use self::event::{Action, Event, Refusal, Stage};
+use self::veto::{Asking, Next, Standing};
 
 use super::{
     backoff::{Backoff, Failure, Lives},
@@ -63,6 +67,8 @@ pub(super) struct Rules {
     pub(super) start_timeout: Duration,
     /// How long it stays awake, whatever happens or does not.
     pub(super) awake_min: Duration,
+    /// Whether somebody who may know better is asked before it is suspended.
+    pub(super) asks_veto: bool,
     /// How many of those who were held log in at once.
     pub(super) logins_at_once: usize,
     /// Whether it can be stopped at all.
@@ -88,8 +94,8 @@ pub(super) enum State {
     Ready(Leases),
     /// Nothing was done for long enough; those who rest are told to end.
     Emptying { leases: Leases, until: Instant },
-    /// Nobody is left; the hook before the suspend runs.
-    Settling { leases: Leases, round: u64 },
+    /// Nobody is left, or those who rest are about to be ended; the hook before the suspend runs.
+    Settling { leases: Leases, round: u64, next: Next },
     /// It is being stopped.
     Suspending,
     /// It does not run, and the last try to start it failed.
@@ -113,6 +119,10 @@ pub(super) struct Machine {
     generation: Generation,
     /// How often settling began.
     round: u64,
+    /// Whose wish the suspend is that is under way.
+    asking: Asking,
+    /// The last veto.
+    veto: Option<Standing>,
     waiting: WaitingRoom,
     /// Until when it is to be woken although nobody waits.
     wanted_until: Option<Instant>,
@@ -130,6 +140,8 @@ impl Machine {
             state: State::Unknown,
             generation: Generation::default(),
             round: 0,
+            asking: Asking::AsConfigured,
+            veto: None,
             waiting: WaitingRoom::default(),
             wanted_until: None,
             failure: None,
@@ -172,7 +184,8 @@ impl Machine {
                 jitter,
             } => self.died(generation, &reason, jitter, now),
             Event::Unreachable { generation } => self.unreachable(generation),
-            Event::Settled { round } => self.settled(round),
+            Event::Settled { round } => self.settled(round, now),
+            Event::Vetoed { round, reason } => self.vetoed(round, reason, now),
             Event::Stopped { generation } => self.stopped(generation),
             Event::StopFailed { generation } => self.stop_failed(generation),
             Event::TimePassed { jitter } => self.time_passed(jitter, now),
@@ -259,7 +272,10 @@ impl Machine {
     /// When it is suspended if nothing happens before.
     pub(super) fn suspends_at(&self) -> Option<Instant> {
         match &self.state {
-            State::Ready(leases) => leases.suspend_at(self.idle_rule(), self.rules.awake_min),
+            State::Ready(leases) => {
+                let at = leases.suspend_at(self.idle_rule(), self.rules.awake_min)?;
+                Some(self.veto.as_ref().map_or(at, |veto| at.max(veto.until)))
+            }
             _ => None,
         }
     }
@@ -267,6 +283,7 @@ impl Machine {
     /// Since when nobody has needed it, where it may be suspended before its time.
     pub(super) fn unneeded_since(&self, now: Instant) -> Option<Instant> {
         match &self.state {
+            State::Ready(_) if self.veto(now).is_some() => None,
             State::Ready(leases) if self.door == Door::Open && self.waiting.is_empty() => {
                 leases.unneeded_since(self.idle_rule(), self.rules.awake_min, now)
             }

@@ -4,6 +4,7 @@ mod room;
 mod scripted;
 mod storm;
 mod turns;
+mod vetoes;
 mod watching;
 
 use std::sync::atomic::Ordering::SeqCst;
@@ -30,6 +31,7 @@ fn policy() -> Policy {
     Policy {
         suspend_after: Some(IDLE),
         suspend_idle_sessions: false,
+        asks_veto: false,
         awake_min: Duration::ZERO,
         start_timeout: 60 * SECOND,
         logins_at_once: 4,

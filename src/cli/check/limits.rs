@@ -1,7 +1,9 @@
 //! The limits that hold, as `pgwake check` shows them. What is not limited is not shown.
 
 use super::{Values, list, quoted};
-use crate::config::{BranchRules, ByteRate, DurationText, EndpointQuotas, Limits, Quota, RateText, SizeText};
+use crate::config::{
+    BranchRules, ByteRate, DurationText, Endpoint, EndpointQuotas, Limits, Quota, RateText, SizeText,
+};
 
 /// Beyond `clients_max`, which always has a value.
 pub(super) fn of_process(limits: &Limits) -> Values {
@@ -43,6 +45,21 @@ pub(super) fn of_branches(rules: &BranchRules) -> Values {
     }
     let named = |(key, value)| (format!("branches.{key}"), value);
     all.into_iter().map(named).collect()
+}
+
+/// When its compute is suspended.
+pub(super) fn of_sleep(endpoint: &Endpoint, add: &mut impl FnMut(&str, String)) {
+    let suspend_after = endpoint
+        .suspend_after
+        .map_or("\"never\"".to_owned(), |d| quoted(DurationText(d)));
+    add("suspend_after", suspend_after);
+    add("awake_min", quoted(DurationText(endpoint.awake_min)));
+    add(
+        "suspend_idle_sessions",
+        endpoint.suspend_idle_sessions.to_string(),
+    );
+    let vetoes = endpoint.suspend_veto.iter();
+    add("suspend_veto", list(vetoes.map(|veto| quoted(veto.as_str()))));
 }
 
 fn values(scope: &str, quota: &Quota) -> Values {

@@ -108,6 +108,7 @@ impl Written<'_> {
         let compute = given.or_else(|| self.check_compute(start_timeout, shared));
         self.check_server_logins(login, &roles, compute.as_ref());
         let roles_from = self.check_roles_from(compute.as_ref());
+        let suspend_veto = self.check_suspend_veto(&roles_from, compute.as_ref());
         Some(Endpoint {
             name: self.name.clone(),
             tenant: self.tenant_name.clone(),
@@ -122,6 +123,7 @@ impl Written<'_> {
             awake_min,
             suspend_idle_sessions: suspend_idle_sessions
                 .map_or(built_in::SUSPEND_IDLE_SESSIONS, |at| at.value),
+            suspend_veto,
             hold_timeout,
             start_timeout,
             stop_timeout,

@@ -132,10 +132,11 @@ impl Pooled<'_> {
     /// From now on the client's cancels strike this session.
     fn run_at(&self, turn: &Turn) -> Result<(), SessionError> {
         match &turn.loan.session.carried.target {
-            Some(target) => self
-                .cancel
-                .run(target)
-                .map_err(|_| SessionError::CancelledWhileWaiting),
+            Some(target) => {
+                turn.loan.lease.works_at(target.pid());
+                let run = self.cancel.run(target);
+                run.map_err(|_| SessionError::CancelledWhileWaiting)
+            }
             None => Ok(()),
         }
     }

@@ -28,6 +28,8 @@ pub(in crate::wake) struct Dropped {
     pub(in crate::wake) holding: Holding,
     /// Its holder never logged in.
     pub(in crate::wake) was_arriving: bool,
+    /// Where its holder worked.
+    pub(in crate::wake) server_process: i32,
 }
 
 impl Driver {
@@ -121,6 +123,7 @@ impl Driver {
             return;
         }
         let generation = lease.generation();
+        inner.note_resting(generation, lease.server_process(), holding);
         if lease.take_arrival() {
             inner.step(Event::Arrived { generation });
         }
@@ -148,7 +151,23 @@ impl Driver {
             inner.step(Event::Arrived { generation });
         }
         let holding = lease.holding;
+        inner.note_resting(generation, lease.server_process, Holding::Active);
         inner.step(Event::Returned { generation, holding });
         self.finish(inner);
+    }
+}
+
+impl Inner {
+    /// A lease of this generation, whose holder works at this process of the server, rests from now on; or does not.
+    fn note_resting(&mut self, generation: Generation, process: i32, holding: Holding) {
+        let is_current = self
+            .awake
+            .as_ref()
+            .is_some_and(|awake| awake.generation == generation);
+        match holding {
+            _ if !is_current || process == 0 => false,
+            Holding::Resting => self.resting.insert(process),
+            Holding::Active => self.resting.remove(&process),
+        };
     }
 }

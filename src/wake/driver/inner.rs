@@ -4,7 +4,7 @@
 //! state that has moved on.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
     mem,
     sync::Arc,
@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use super::super::{
     Admission,
     error::WakeId,
-    figures::{ComputeState, WakeFigures},
+    figures::{ComputeState, Vetoes, WakeFigures},
     lease::{Answer, Awake, LeaseSignal},
     line::{Place, Takes},
     state::{Action, Event, Machine, Refusal, Rules, State},
@@ -53,6 +53,9 @@ pub(super) struct Inner {
     awake_before: Duration,
     awake_since: Option<Instant>,
     pub(super) admission: Admission,
+    pub(super) vetoes: Vetoes,
+    /// The servers' processes of those whose leases rest.
+    pub(super) resting: HashSet<i32>,
     /// Its place in the line of computes that are to be started.
     pub(super) place: Option<Place>,
     /// It may be started now.
@@ -96,7 +99,8 @@ pub(super) enum Work {
     LeaveLine,
     Start(Generation, WakeId, Option<Start>),
     Stop(Generation, Option<Arc<Awake>>),
-    Settle(u64, Arc<Awake>),
+    /// With whether to ask.
+    Settle(u64, Arc<Awake>, bool),
     Announce(Arc<Awake>, Arrival),
     Signal(Arc<Awake>, LeaseSignal),
     /// It runs on this machine, and was not started from here.
@@ -134,6 +138,8 @@ impl Inner {
             awake_before: Duration::ZERO,
             awake_since: None,
             admission: Admission::Enabled,
+            vetoes: Vetoes::default(),
+            resting: HashSet::new(),
             place: None,
             turn: None,
             takes,
@@ -273,6 +279,8 @@ impl Inner {
             is_suspendable: rules.suspendable,
             suspend_after: rules.idle.suspend_after(),
             suspends_at: self.machine.suspends_at(),
+            veto: self.machine.veto(Instant::now()),
+            vetoes: self.vetoes,
             active: leases.map_or(0, |leases| leases.active),
             resting: leases.map_or(0, |leases| leases.resting),
             held: self.held.len(),
@@ -311,7 +319,7 @@ impl Inner {
                 let awake = self.awake.clone().filter(|awake| awake.generation == generation);
                 Work::Stop(generation, awake)
             }
-            Action::Settle { round } => Work::Settle(round, self.awake.clone()?),
+            Action::Settle { round, asks } => Work::Settle(round, self.awake.clone()?, asks),
             Action::Announce => Work::Announce(self.awake.clone()?, self.arrival.take()?),
             Action::Signal(signal) => Work::Signal(self.awake.clone()?, signal),
         })

@@ -15,7 +15,7 @@ use super::{
     super::{
         backoff::Jitter,
         error::WakeId,
-        figures::WakeEvent,
+        figures::{Veto, WakeEvent},
         lease::{Awake, LeaseSignal},
         line::COST_MAX,
         state::Event,
@@ -28,6 +28,9 @@ use crate::ids::Generation;
 
 /// What may be done before a suspend: reading roles takes milliseconds, closing sessions a round trip.
 const BEFORE_SUSPEND_MAX: Duration = Duration::from_secs(2);
+
+/// What an answer may take before it is none: a login and a query, on a server that has nothing else to do.
+const VETO_MAX: Duration = Duration::from_secs(5);
 
 /// A start that takes longer waits for something that other starts do not make slower. It goes on, and the next compute
 /// is started beside it: computes that hang keep nobody else's waiting for more than this.
@@ -112,6 +115,7 @@ impl Driver {
         if inner.machine.expects(generation) {
             mem::swap(&mut inner.awake, &mut awake);
             mem::swap(&mut inner.arrival, &mut arrival);
+            inner.resting.clear();
         }
         inner.step(event);
         self.finish(inner);
@@ -160,7 +164,7 @@ impl Driver {
         });
     }
 
-    pub(super) fn settle(self: &Arc<Self>, round: u64, awake: Arc<Awake>) {
+    pub(super) fn settle(self: &Arc<Self>, round: u64, awake: Arc<Awake>, asks: bool) {
         let driver = self.clone();
         self.spawn(async move {
             let watcher = &driver.wiring.watcher;
@@ -169,8 +173,42 @@ impl Driver {
             if !matches!(timeout(BEFORE_SUSPEND_MAX, hook).await, Ok(Ok(()))) {
                 warn!(endpoint = %driver.name, "not everything could be done before the suspend");
             }
-            driver.apply(Event::Settled { round });
+            let veto = match asks {
+                true => driver.ask_veto(&awake).await,
+                false => None,
+            };
+            match veto {
+                None => driver.apply(Event::Settled { round }),
+                Some(veto) => driver.vetoed(round, veto),
+            }
         });
+    }
+
+    /// Whoever is asked and does not answer has not said that it may be suspended.
+    async fn ask_veto(&self, awake: &Awake) -> Option<Veto> {
+        let own = self.lock().resting.iter().copied().collect();
+        let watcher = &self.wiring.watcher;
+        let answer = async { watcher.veto(&self.name, &awake.address, own).await };
+        let answer = timeout(VETO_MAX, AssertUnwindSafe(answer).catch_unwind()).await;
+        answer
+            .unwrap_or(Ok(Some(Veto::unanswered())))
+            .unwrap_or_else(|_| Some(Veto::unanswered()))
+    }
+
+    fn vetoed(self: &Arc<Self>, round: u64, veto: Veto) {
+        let mut inner = self.lock();
+        let was_known = inner.machine.was_vetoed_by(&veto.reason);
+        let reason = veto.reason.clone();
+        inner.step(Event::Vetoed { round, reason });
+        // Otherwise somebody has come meanwhile, or an order.
+        let holds = inner.machine.veto(Instant::now()).is_some();
+        if holds {
+            inner.vetoes.count(&veto);
+        }
+        self.finish(inner);
+        if holds && !was_known {
+            info!(endpoint = %self.name, veto = &*veto.reason, "stays awake");
+        }
     }
 
     /// `awake`: what is suspended; none after a start that was given up.

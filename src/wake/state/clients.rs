@@ -8,7 +8,7 @@ use super::{
         lease::LeaseSignal,
         waiting::Ticket,
     },
-    Action, Door, Machine, Refusal, State,
+    Action, Asking, Door, Machine, Next, Refusal, State,
 };
 use crate::ids::Generation;
 
@@ -76,11 +76,12 @@ impl Machine {
         if let State::Emptying { leases, .. } = self.state
             && leases.resting == 0
         {
-            self.settle(leases);
+            self.settle(leases, Next::Stop);
         }
     }
 
     pub(super) fn stay_ready(&mut self, leases: Leases) {
+        self.asking = Asking::AsConfigured;
         self.state = State::Ready(leases);
         self.act(Action::Signal(LeaseSignal::Steady));
     }

@@ -11,7 +11,7 @@ use super::{
         idle::Leases,
         lease::LeaseSignal,
     },
-    Action, Door, Machine, Refusal, State,
+    Action, Asking, Door, Machine, Refusal, State,
 };
 use crate::ids::Generation;
 
@@ -61,6 +61,7 @@ impl Machine {
         if self.door == Door::StopOrdered {
             return self.end_now();
         }
+        (self.asking, self.veto) = (Asking::AsConfigured, None);
         self.state = State::Ready(Leases::none(now));
         self.let_in(now);
         self.act(Action::Announce);

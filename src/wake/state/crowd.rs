@@ -153,6 +153,7 @@ impl World {
         let rules = Rules {
             idle: IdleRule::KeptByResting(Duration::from_millis(chance.one_of(&[0, 2_000]).unwrap())),
             start_timeout: Duration::from_secs(60),
+            asks_veto: false,
             awake_min: Duration::ZERO,
             logins_at_once: chance.one_of(&[1, 3]).unwrap(),
             suspendable: true,
@@ -417,7 +418,7 @@ impl World {
                 self.coming
                     .push((ends, at, Coming::Ended(Event::Stopped { generation })));
             }
-            Action::Settle { round } => {
+            Action::Settle { round, .. } => {
                 assert!(house.leases.is_empty(), "suspended under a turn");
                 self.coming
                     .push((self.now + self.chance.millis(100), at, Coming::Settled(round)));

@@ -63,6 +63,8 @@ pub(in crate::wake) enum Event {
     Unreachable { generation: Generation },
     /// Answer to [`Action::Settle`]: what had to be done before the suspend is done.
     Settled { round: u64 },
+    /// Answer to [`Action::Settle`] where it asks: it is to stay awake, or nobody knows whether it may be suspended.
+    Vetoed { round: u64, reason: Arc<str> },
     /// Answer to [`Action::Stop`].
     Stopped { generation: Generation },
     /// Answer to [`Action::Stop`]: something of it may still run.
@@ -96,8 +98,8 @@ pub(in crate::wake) enum Action {
     Start { generation: Generation },
     /// End the start where one is under way, then stop it.
     Stop { generation: Generation },
-    /// Do what has to be done before a suspend.
-    Settle { round: u64 },
+    /// Do what has to be done before a suspend, and ask whether it may be where that `asks`.
+    Settle { round: u64, asks: bool },
     /// Tell the rest of the house that it is awake.
     Announce,
     /// Tell all leases of the present generation.

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{backoff::Jitter, idle::Leases, lease::LeaseSignal},
-    Action, Door, EMPTYING_MAX, Machine, Refusal, Stage, State,
+    Action, Asking, Door, EMPTYING_MAX, Machine, Next, Refusal, Stage, State,
 };
 
 impl Machine {
@@ -26,7 +26,7 @@ impl Machine {
             State::Ready(leases) if self.suspends_at().is_some_and(|at| at <= now) => {
                 self.empty(leases, now);
             }
-            State::Emptying { leases, until } if until <= now => self.settle(leases),
+            State::Emptying { leases, until } if until <= now => self.settle(leases, Next::Stop),
             _ => self.leave_line_if_unwanted(now),
         }
     }
@@ -40,12 +40,17 @@ impl Machine {
     }
 
     pub(super) fn suspend_ordered(&mut self, now: Instant) {
-        if let State::Ready(leases) = self.state
-            && leases.active == 0
-            && self.rules.suspendable
-            && self.door == Door::Open
-        {
-            self.empty(leases, now);
+        if !self.rules.suspendable || self.door != Door::Open {
+            return;
+        }
+        match self.state {
+            State::Ready(leases) if leases.active == 0 => {
+                self.asking = Asking::Nobody;
+                self.empty(leases, now);
+            }
+            // It is under way; from now on because of the order.
+            State::Emptying { .. } | State::Settling { .. } => self.asking = Asking::Nobody,
+            _ => (),
         }
     }
 
@@ -59,26 +64,46 @@ impl Machine {
 
     pub(super) fn empty(&mut self, leases: Leases, now: Instant) {
         if leases.resting == 0 {
-            return self.settle(leases);
+            self.settle(leases, Next::Stop);
+        } else if self.asks() {
+            self.settle(leases, Next::Empty);
+        } else {
+            self.end_resting(leases, now);
         }
+    }
+
+    fn end_resting(&mut self, leases: Leases, now: Instant) {
         let until = now + EMPTYING_MAX;
         self.state = State::Emptying { leases, until };
         self.act(Action::Signal(LeaseSignal::EndIfIdle));
     }
 
-    pub(super) fn settle(&mut self, leases: Leases) {
+    pub(super) fn settle(&mut self, leases: Leases, next: Next) {
         self.round += 1;
         let round = self.round;
-        self.state = State::Settling { leases, round };
-        self.act(Action::Settle { round });
+        self.state = State::Settling { leases, round, next };
+        let asks = self.asks();
+        self.act(Action::Settle { round, asks });
     }
 
-    pub(super) fn settled(&mut self, round: u64) {
-        if matches!(self.state, State::Settling { round: current, .. } if current == round) {
-            self.lives.stopped();
-            self.lose("the compute was suspended");
-            self.stop();
+    pub(super) fn settled(&mut self, round: u64, now: Instant) {
+        let State::Settling {
+            leases,
+            round: current,
+            next,
+        } = self.state
+        else {
+            return;
+        };
+        if current != round {
+            return;
         }
+        if next == Next::Empty && leases.resting > 0 && self.door != Door::StopOrdered {
+            return self.end_resting(leases, now);
+        }
+        self.lives.stopped();
+        self.lose("the compute was suspended");
+        self.stop();
     }
 
     pub(super) fn lose(&mut self, reason: &str) {
@@ -98,7 +123,7 @@ impl Machine {
         self.close(Door::StopOrdered);
         match self.state {
             State::Ready(leases) | State::Emptying { leases, .. } if self.rules.suspendable => {
-                self.settle(leases)
+                self.settle(leases, Next::Stop)
             }
             State::Ready(_) => self.end_now(),
             // A start may take long, and nobody waits for it any more.

@@ -42,6 +42,8 @@ struct Seen {
     left_line: u64,
     made_room: u64,
     let_in: u64,
+    vetoed: u64,
+    approved: u64,
 }
 
 impl Seen {
@@ -58,6 +60,8 @@ impl Seen {
             self.left_line,
             self.made_room,
             self.let_in,
+            self.vetoed,
+            self.approved,
         ];
         assert!(least.iter().all(|count| *count > 1000), "{self:?}");
     }
@@ -116,6 +120,8 @@ enum Coming {
     Heard(Event),
     /// The hook of the settling with this number (counted here) is done.
     HookDone { number: u64, round: u64 },
+    /// The question of the settling with this number is answered.
+    Answered { number: u64, round: u64 },
     /// The compute ends by itself.
     Dies,
 }
@@ -150,6 +156,12 @@ struct World {
     settlings: u64,
     /// The last settling whose hook was done.
     settled: u64,
+    /// Whether something beside pgwake needs the compute, in truth.
+    needed: bool,
+    /// The last settling whose question was answered with no.
+    approved: u64,
+    /// When the last veto was heard.
+    vetoed_at: Option<Instant>,
     seen: Seen,
     history: Vec<(Instant, Event)>,
     began: Instant,
@@ -170,6 +182,7 @@ impl World {
         let rules = Rules {
             idle: chance.one_of(&idle).unwrap(),
             awake_min: Duration::from_millis(chance.one_of(&[0, 0, 5_000, 60_000]).unwrap()),
+            asks_veto: chance.percent(60),
             start_timeout: Duration::from_secs(chance.one_of(&[2, 10, 60]).unwrap()),
             logins_at_once: chance.one_of(&[1, 2, 5]).unwrap(),
             suspendable,
@@ -200,6 +213,9 @@ impl World {
             awake_since: now,
             settlings: 0,
             settled: 0,
+            needed: false,
+            approved: 0,
+            vetoed_at: None,
             seen: Seen::default(),
             history: Vec::new(),
             began: now,
@@ -237,6 +253,8 @@ impl World {
         seen.left_line += self.seen.left_line;
         seen.made_room += self.seen.made_room;
         seen.let_in += self.seen.let_in;
+        seen.vetoed += self.seen.vetoed;
+        seen.approved += self.seen.approved;
     }
 
     /// Everything comes to its end, whoever still holds a lease.
@@ -264,6 +282,7 @@ impl World {
     /// Everybody goes; then one more comes and goes: it must be served, and the compute must get to sleep.
     fn calm_down(&mut self) {
         self.coming.retain(|(_, coming)| !matches!(coming, Coming::Dies));
+        self.needed = false;
         self.all_give_back();
         self.pass(Duration::from_secs(200));
         self.all_give_back();
@@ -348,8 +367,32 @@ impl World {
                 self.settled = self.settled.max(number);
                 self.hear(Event::Settled { round });
             }
+            Coming::Answered { number, round } => self.answered(number, round),
             Coming::Dies => self.dies(),
         }
+    }
+
+    /// As it is in truth, or with nothing: that is a veto, too.
+    fn answered(&mut self, number: u64, round: u64) {
+        self.settled = self.settled.max(number);
+        let is_silent = !self.kind && self.chance.percent(10);
+        if self.needed || is_silent {
+            let is_waited_for =
+                matches!(self.machine.state, State::Settling { round: current, .. } if current == round);
+            self.hear(Event::Vetoed {
+                round,
+                reason: "needed".into(),
+            });
+            if is_waited_for && matches!(self.machine.state, State::Ready(_)) {
+                self.vetoed_at = Some(self.now);
+                self.room_wanted = false;
+                self.seen.vetoed += 1;
+            }
+            return;
+        }
+        self.approved = self.approved.max(number);
+        self.seen.approved += 1;
+        self.hear(Event::Settled { round });
     }
 
     fn may_die(&mut self) {
@@ -400,6 +443,7 @@ impl World {
                 }
             }
             97 if self.chance.below(2) == 0 => self.hear(Event::SuspendOrdered),
+            97 if self.chance.below(2) == 0 => self.needed = !self.needed,
             97 => self.hear(Event::InspectOrdered),
             _ => {
                 self.all_give_back();
@@ -499,7 +543,12 @@ impl World {
         let is_order = matches!(event, Event::SuspendOrdered);
         let is_wish = matches!(event, Event::RoomWanted);
         let actions: Vec<_> = self.machine.step(event, self.now).collect();
-        self.suspend_ordered |= is_order && !actions.is_empty();
+        // Where it is under way already, it goes on by the order.
+        let is_under_way = matches!(
+            self.machine.state,
+            State::Emptying { .. } | State::Settling { .. }
+        );
+        self.suspend_ordered |= is_order && !self.closed && (is_under_way || !actions.is_empty());
         self.room_wanted |= is_wish && !actions.is_empty();
         self.seen.made_room += u64::from(is_wish && !actions.is_empty());
         let ends = actions
@@ -527,10 +576,11 @@ impl World {
             Action::LeaveLine => self.seen.left_line += 1,
             Action::Start { generation } => self.start(generation),
             Action::Stop { generation } => self.stop(generation),
-            Action::Settle { round } => self.settle(round),
+            Action::Settle { round, asks } => self.settle(round, asks),
             Action::Announce => {
                 assert!(self.machine.awake().is_some());
                 (self.suspend_ordered, self.room_wanted) = (false, false);
+                self.vetoed_at = None;
                 self.awake_since = self.now;
             }
             Action::Signal(LeaseSignal::Lost(_)) => {
@@ -543,6 +593,8 @@ impl World {
                 let ends_resting = matches!(self.machine.rules.idle, IdleRule::EndsResting(_));
                 assert!(ends_resting || self.suspend_ordered);
                 assert_eq!(self.held(Holding::Active), 0, "ended under an open statement");
+                let may = !self.machine.rules.asks_veto || self.approved == self.settlings;
+                assert!(may || self.suspend_ordered, "ended for a suspend that is vetoed");
             }
             Action::Signal(LeaseSignal::Steady) => {
                 self.seen.called_off += 1;
@@ -645,6 +697,11 @@ impl World {
             None => {
                 let settled = self.settled == self.settlings;
                 assert!(settled || self.stop_ordered, "stopped without having settled");
+                let may = !self.machine.rules.asks_veto || self.approved == self.settlings;
+                assert!(
+                    may || self.suspend_ordered || self.stop_ordered,
+                    "suspended under a veto"
+                );
                 self.seen.suspended += 1;
             }
             Some((operation, of, since)) => {
@@ -686,7 +743,7 @@ impl World {
         self.runs |= self.chance.percent(50);
     }
 
-    fn settle(&mut self, round: u64) {
+    fn settle(&mut self, round: u64, asks: bool) {
         if !self.stop_ordered {
             assert_eq!(self.held(Holding::Active), 0, "suspended under an open statement");
         }
@@ -708,10 +765,24 @@ impl World {
             let least = self.machine.rules.awake_min;
             assert!(self.now >= self.awake_since + least, "awake for too short a time");
         }
+        let ordered = self.suspend_ordered || self.stop_ordered;
+        assert_eq!(
+            asks,
+            self.machine.rules.asks_veto && !ordered,
+            "asked, or not, against the rules"
+        );
+        if let (true, Some(at)) = (asks, self.vetoed_at) {
+            let after = self.machine.rules.idle.suspend_after().unwrap();
+            let pause = after.clamp(Duration::from_secs(1), Duration::from_secs(60));
+            assert!(self.now >= at + pause, "asked again too early");
+        }
         let at = self.now + self.chance.millis(2000);
         self.settlings += 1;
         let number = self.settlings;
-        self.coming.push((at, Coming::HookDone { number, round }));
+        self.coming.push(match asks {
+            true => (at, Coming::Answered { number, round }),
+            false => (at, Coming::HookDone { number, round }),
+        });
     }
 
     fn held(&self, holding: Holding) -> usize {

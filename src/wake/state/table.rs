@@ -16,8 +16,13 @@ struct Case {
 }
 
 fn case(idle: IdleRule) -> Case {
+    case_that(idle, Asks::Nobody)
+}
+
+fn case_that(idle: IdleRule, asks: Asks) -> Case {
     let rules = Rules {
         idle,
+        asks_veto: asks == Asks::ForVetoes,
         start_timeout: Duration::from_secs(60),
         awake_min: Duration::ZERO,
         logins_at_once: 2,
@@ -30,6 +35,17 @@ fn case(idle: IdleRule) -> Case {
         start,
         now: start + NOW,
     }
+}
+
+/// Whether a veto is asked for.
+#[derive(PartialEq)]
+enum Asks {
+    Nobody,
+    ForVetoes,
+}
+
+fn asks() -> Case {
+    case_that(IdleRule::EndsResting(Duration::from_secs(300)), Asks::ForVetoes)
 }
 
 fn keeps() -> Case {
@@ -116,6 +132,13 @@ fn asked(case: &Case, ticket: u64) -> Event {
     Event::Asked {
         ticket: Ticket(ticket),
         deadline: case.now + Duration::from_secs(30),
+    }
+}
+
+fn vetoed(case: &Case) -> Event {
+    Event::Vetoed {
+        round: case.machine.round,
+        reason: "client psql".into(),
     }
 }
 
@@ -224,6 +247,42 @@ fn on_the_way_to_sleep() -> Vec<(&'static str, Case)> {
         ("settling, nobody rests", settling()),
         ("settling, one rests", emptying().due()),
         (
+            "settling, asks, nobody rests",
+            asks().asked(1).started().returned(Holding::Active).due(),
+        ),
+        (
+            "settling, asks, one rests and will be ended",
+            asks().asked(1).started().rested().due(),
+        ),
+        (
+            "settling, asks again, all have been ended",
+            asks()
+                .asked(1)
+                .started()
+                .rested()
+                .due()
+                .settled()
+                .returned(Holding::Resting),
+        ),
+        (
+            "settling, was to ask, ordered meanwhile",
+            asks()
+                .asked(1)
+                .started()
+                .returned(Holding::Active)
+                .due()
+                .then(|_| Event::SuspendOrdered),
+        ),
+        (
+            "ready, vetoed",
+            asks()
+                .asked(1)
+                .started()
+                .returned(Holding::Active)
+                .due()
+                .then(vetoed),
+        ),
+        (
             "settling, stop ordered, one active",
             keeps().asked(1).started().arrived().then(|_| Event::StopOrdered),
         ),
@@ -290,6 +349,7 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ),
         ("unreachable", Event::Unreachable { generation }),
         ("settled", Event::Settled { round }),
+        ("vetoed", vetoed(case)),
         ("stopped", stopped(case)),
         ("stop failed", Event::StopFailed { generation }),
         ("time passed", time_passed()),
@@ -344,6 +404,13 @@ fn late_events() -> Vec<(&'static str, Event)> {
         ),
         ("late: unreachable", Event::Unreachable { generation: old }),
         ("late: settled", Event::Settled { round: 99 }),
+        (
+            "late: vetoed",
+            Event::Vetoed {
+                round: 99,
+                reason: "x".into(),
+            },
+        ),
         ("late: stopped", Event::Stopped { generation: old }),
         ("late: stop failed", Event::StopFailed { generation: old }),
         ("late: rested", Event::Rested { generation: old }),
@@ -393,7 +460,8 @@ fn describe_action(action: &Action) -> String {
         Action::LeaveLine => "leave the line".into(),
         Action::Start { generation } => format!("start as {generation}"),
         Action::Stop { generation } => format!("stop {generation}"),
-        Action::Settle { round } => format!("settle, round {round}"),
+        Action::Settle { round, asks: false } => format!("settle, round {round}"),
+        Action::Settle { round, asks: true } => format!("settle and ask, round {round}"),
         Action::Announce => "announce".into(),
         Action::Signal(signal) => format!("signal {signal:?}"),
     }

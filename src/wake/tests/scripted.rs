@@ -15,7 +15,7 @@ use tokio::{sync::oneshot, time::sleep};
 
 use super::super::*;
 use crate::compute::{ComputeError, Running};
-use crate::config::{ServerAddress, ServerTls};
+use crate::config::{ServerAddress, ServerTls, SuspendVeto};
 
 /// How one start goes.
 #[derive(Clone, Copy)]
@@ -179,11 +179,20 @@ impl Compute for Scripted {
     }
 }
 
+/// What is said to a question.
+pub(super) enum Answer {
+    Vetoed(&'static str),
+    Never,
+    Panics,
+}
+
 /// Notes what happened, in order.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) heard: Mutex<Vec<String>>,
     pub(super) hook_takes: Mutex<Duration>,
+    /// What is said to each question, in turn; nothing speaks against it afterwards.
+    pub(super) answers: Mutex<VecDeque<Answer>>,
 }
 
 impl Notes {
@@ -204,5 +213,20 @@ impl WakeWatcher for Watching {
         self.0.note("before suspend".into());
         let takes = *self.0.hook_takes.lock().unwrap();
         sleep(takes).boxed()
+    }
+
+    fn veto(&self, _: &EndpointName, _: &Address, own: Vec<i32>) -> BoxFuture<'static, Option<Veto>> {
+        self.0.note(format!("asked, {own:?} are own"));
+        let kind = Some(SuspendVeto::Clients);
+        let answer = self.0.answers.lock().unwrap().pop_front();
+        match answer {
+            None => async { None }.boxed(),
+            Some(Answer::Vetoed(reason)) => {
+                let reason = reason.into();
+                async move { Some(Veto { kind, reason }) }.boxed()
+            }
+            Some(Answer::Never) => pending().boxed(),
+            Some(Answer::Panics) => panic!("scripted"),
+        }
     }
 }

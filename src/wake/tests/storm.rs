@@ -14,6 +14,7 @@ async fn leases_of_many_threads_are_only_held_on_a_compute_that_runs() {
     let policy = Policy {
         suspend_after: Some(Duration::ZERO),
         suspend_idle_sessions: true,
+        asks_veto: false,
         awake_min: Duration::ZERO,
         start_timeout: PATIENCE,
         logins_at_once: 4,
