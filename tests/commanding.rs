@@ -11,10 +11,8 @@ use std::{collections::BTreeMap, path::Path};
 use tokio_postgres::Client;
 
 use crate::harness::{
-    gateway::Gateway,
     logs::{self, Line},
     raw::Raw,
-    tls_client,
     wait::until,
 };
 
@@ -26,18 +24,6 @@ async fn refusal(client: &mut Raw) -> BTreeMap<char, String> {
     assert_eq!((&*fields[&'S'], &*fields[&'C']), ("FATAL", "57P03"), "{fields:?}");
     client.closed().await;
     fields
-}
-
-/// A session as soon as there is one: a failure is remembered for seconds at most.
-async fn connected_again(gateway: &Gateway, endpoint: &str) -> Client {
-    let mut client = None;
-    until("the compute to be woken again", async || {
-        let config = gateway.config(endpoint);
-        client = tls_client::connect(&config, &gateway.authority).await.ok();
-        client.is_some()
-    })
-    .await;
-    client.unwrap()
 }
 
 /// The number in the name of the socket through which a session came.

@@ -22,7 +22,6 @@ use crate::harness::{
     postgres::PASSWORD,
     raw::{PROTOCOL_3_0, Raw, startup},
     tls_client,
-    wait::until,
 };
 use plane::Plane;
 
@@ -43,18 +42,6 @@ async fn refused_with(gateway: &Gateway, endpoint: &str, password: &str) -> DbEr
 /// The same with the right one.
 async fn refused(gateway: &Gateway, endpoint: &str) -> DbError {
     refused_with(gateway, endpoint, PASSWORD).await
-}
-
-/// A session as soon as there is one: failures are remembered for seconds at most.
-async fn connected_again(gateway: &Gateway, endpoint: &str) -> Client {
-    let mut client = None;
-    until("a login to succeed", async || {
-        let config = gateway.config(endpoint);
-        client = tls_client::connect(&config, &gateway.authority).await.ok();
-        client.is_some()
-    })
-    .await;
-    client.unwrap()
 }
 
 async fn number(client: &Client, sql: &str) -> i64 {

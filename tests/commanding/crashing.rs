@@ -11,13 +11,6 @@ use crate::harness::{
     wait::until,
 };
 
-async fn ends_cleanly(pgwake: Pgwake<'_>) -> String {
-    pgwake.signal(Signal::TERM);
-    let ended = pgwake.end().await;
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    ended.errors
-}
-
 #[tokio::test]
 async fn a_start_in_the_middle_of_which_it_is_killed_goes_on_and_is_not_repeated() {
     const ENDPOINT: &str = "cmd-interrupted";
@@ -51,7 +44,7 @@ async fn a_start_in_the_middle_of_which_it_is_killed_goes_on_and_is_not_repeated
     client.query_one("select 1", &[]).await.unwrap();
     assert_eq!(times(setup.path(), ENDPOINT, "start"), 1);
     drop(client);
-    let log = ends_cleanly(second).await;
+    let log = second.ends_cleanly().await;
     assert!(log.contains("found running"), "{log}");
     assert!(!log.contains("woken"), "{log}");
     assert!(processes::in_directory(&setup.data_dir(ENDPOINT)).is_empty());
@@ -76,7 +69,7 @@ async fn what_runs_when_it_is_killed_is_found_and_suspended_though_nobody_asks_f
     })
     .await;
     assert_eq!(times(setup.path(), ENDPOINT, "start"), 1);
-    ends_cleanly(second).await;
+    second.ends_cleanly().await;
 }
 
 #[tokio::test]
@@ -105,7 +98,7 @@ async fn commands_leave_no_process_and_no_open_file_behind() {
         processes::open_files(pid) <= open + 2
     })
     .await;
-    ends_cleanly(pgwake).await;
+    pgwake.ends_cleanly().await;
 }
 
 /// How many processes have this one as their parent, those that have ended included.

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use super::{connected_again, refusal, told};
+use super::{refusal, told};
 use crate::harness::{
     gateway::{Setup, clear, obstruct, prove, story, times},
     logs, processes,
@@ -41,7 +41,7 @@ async fn a_start_that_fails_is_told_remembered_for_a_moment_and_repeated() {
     assert_eq!(first, ["status", "status", "start", "stop"]);
 
     clear(gateway.path(), ENDPOINT, "start");
-    let client = connected_again(&gateway, ENDPOINT).await;
+    let client = gateway.connect_again(ENDPOINT).await;
     client.query_one("select 1", &[]).await.unwrap();
     gateway.server.stop().await;
 }
@@ -91,7 +91,7 @@ async fn nothing_is_started_while_nobody_knows_whether_it_runs() {
     assert_eq!(lines[0].field("detail"), "the daemon sleeps");
 
     clear(gateway.path(), ENDPOINT, "status");
-    drop(connected_again(&gateway, ENDPOINT).await);
+    drop(gateway.connect_again(ENDPOINT).await);
     // Nor is one that runs taken for lost by answers that say nothing.
     let looks = times(gateway.path(), ENDPOINT, "status");
     obstruct(gateway.path(), ENDPOINT, "status", "exit 1\n");

@@ -1,6 +1,6 @@
 //! Commands that do not come to their end: they are ended, with all that belongs to them.
 
-use super::{connected_again, number, refusal, told};
+use super::{number, refusal, told};
 use crate::harness::{
     gateway::{Setup, clear, obstruct, times},
     processes,
@@ -90,7 +90,7 @@ async fn a_stop_that_hangs_is_killed_and_the_compute_goes_on_serving() {
         "its stop command had not ended after 3s and was killed"
     );
 
-    let client = connected_again(&gateway, ENDPOINT).await;
+    let client = gateway.connect_again(ENDPOINT).await;
     client.query_one("select 1", &[]).await.unwrap();
     assert_eq!(times(gateway.path(), ENDPOINT, "start"), 1, "it ran all the time");
 

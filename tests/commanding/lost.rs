@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{connected_again, port, told};
+use super::{port, told};
 use crate::harness::{
     gateway::{Gateway, Setup, times},
     processes,
@@ -49,7 +49,7 @@ async fn one_that_is_killed_under_a_statement_costs_that_session_and_is_started_
 
     assert_eq!(client.message().await.sqlstate(), "08007");
     client.closed().await;
-    let next = connected_again(&gateway, ENDPOINT).await;
+    let next = gateway.connect_again(ENDPOINT).await;
     next.query_one("select 1", &[]).await.unwrap();
     assert_eq!(times(gateway.path(), ENDPOINT, "start"), 2);
     gateway.server.stop().await;
@@ -83,6 +83,6 @@ async fn its_death_is_noticed_by_looking_before_anybody_needs_it() {
         died[0].field("reason"),
         "its status command says that it does not run"
     );
-    connected_again(&gateway, ENDPOINT).await;
+    gateway.connect_again(ENDPOINT).await;
     gateway.server.stop().await;
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 use tokio_postgres::error::SqlState;
 
-use super::{asking, connected_again, number, plane::Plane, refused};
+use super::{asking, number, plane::Plane, refused};
 use crate::harness::{gateway::Gateway, logs, wait::until};
 
 fn is_in_force(gateway: &Gateway, endpoint: &str) -> bool {
@@ -35,7 +35,7 @@ async fn what_comes_back_at_once_is_not_suspended_by_the_end_of_what_was_there()
     assert_eq!(*error.code(), SqlState::INVALID_PASSWORD);
 
     plane.restore(ENDPOINT);
-    let new = connected_again(&gateway, ENDPOINT).await;
+    let new = gateway.connect_again(ENDPOINT).await;
     // It was there, and is: nothing was started.
     assert_eq!(plane.generation(ENDPOINT), 1);
     assert_eq!(number(&new, "select 1::bigint").await, 1);
@@ -89,7 +89,7 @@ async fn sessions_end_when_their_endpoint_becomes_another_tenants() {
     let ended = parked.until(b'E').await;
     assert_eq!(ended.last().unwrap().fields()[&'C'], "57P01");
     parked.closed().await;
-    let client = connected_again(&gateway, ENDPOINT).await;
+    let client = gateway.connect_again(ENDPOINT).await;
     assert_eq!(number(&client, "select 1::bigint").await, 1);
     let name = pgwake::ids::EndpointName::parse(ENDPOINT).unwrap();
     let endpoint = gateway.server.house().directory.endpoint(&name).unwrap();

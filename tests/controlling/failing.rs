@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    asking, connected_again, number,
+    asking, number,
     plane::{Fault, Plane},
     refused,
 };
@@ -54,8 +54,8 @@ async fn while_it_is_killed_what_is_known_is_used_and_wakes_fail_with_the_reason
 
     plane.revive().await;
 
-    drop(connected_again(&gateway, ASLEEP).await);
-    drop(connected_again(&gateway, "cp-killed-unknown").await);
+    drop(gateway.connect_again(ASLEEP).await);
+    drop(gateway.connect_again("cp-killed-unknown").await);
     assert_eq!(number(&here, "select 4::bigint").await, 4);
     assert_eq!(plane.generation(AWAKE), 1);
 }
@@ -79,7 +79,7 @@ async fn what_is_known_is_not_used_for_ever() {
     .await;
     assert_eq!(number(&here, "select 1::bigint").await, 1);
     plane.revive().await;
-    drop(connected_again(&gateway, ENDPOINT).await);
+    drop(gateway.connect_again(ENDPOINT).await);
 }
 
 #[tokio::test]
@@ -238,6 +238,6 @@ async fn a_suspend_that_it_did_not_hear_is_asked_for_when_it_is_back() {
         processes::in_directory(&gateway.data_dir(ENDPOINT)).is_empty()
     })
     .await;
-    drop(connected_again(&gateway, ENDPOINT).await);
+    drop(gateway.connect_again(ENDPOINT).await);
     assert_eq!(plane.generation(ENDPOINT), 2);
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{asking, connected_again, number, plane::Plane};
+use super::{asking, number, plane::Plane};
 use crate::harness::{
     gateway::{Gateway, Setup, append},
     postgres::{PASSWORD, SUPERUSER},
@@ -46,7 +46,7 @@ async fn a_file_takes_a_name_over_and_gives_it_back() {
     assert_eq!(changes.added.len(), 1, "{changes}");
     let ended = parked.until(b'E').await;
     assert_eq!(ended.last().unwrap().fields()[&'C'], "57P01");
-    let client = connected_again(&gateway, ENDPOINT).await;
+    let client = gateway.connect_again(ENDPOINT).await;
     let sql = "select count(*) from pg_settings where name = 'listen_addresses' and setting = ''";
     assert_eq!(number(&client, sql).await, 1, "it is pgwake's own");
     assert_eq!(plane.generation(ENDPOINT), 1);
@@ -55,7 +55,7 @@ async fn a_file_takes_a_name_over_and_gives_it_back() {
     let changes = gateway.server.reload().await.unwrap();
 
     assert_eq!(changes.removed.len(), 1, "{changes}");
-    let client = connected_again(&gateway, ENDPOINT).await;
+    let client = gateway.connect_again(ENDPOINT).await;
     assert_eq!(number(&client, sql).await, 0, "it is the control plane's");
 }
 

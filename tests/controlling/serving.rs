@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    asking, connected_again, number,
+    asking, number,
     plane::{Plane, TOKEN, role},
     refused, refused_with,
 };
@@ -119,7 +119,7 @@ async fn a_compute_that_died_is_told_and_started_again() {
     plane.tell(json!({ "kind": "died", "endpoint": ENDPOINT, "generation": 1 }));
 
     until("the death to be heard of", async || !gateway.is_awake(ENDPOINT)).await;
-    let again = connected_again(&gateway, ENDPOINT).await;
+    let again = gateway.connect_again(ENDPOINT).await;
     assert_eq!(number(&again, "select 2::bigint").await, 2);
     assert_eq!(plane.generation(ENDPOINT), 2);
     // What is late concerns nobody.
@@ -174,6 +174,6 @@ async fn after_a_gap_in_the_events_nobody_stays_at_a_compute_that_has_moved() {
 
     moved.until(b'E').await;
     moved.closed().await;
-    drop(connected_again(&gateway, MOVED).await);
+    drop(gateway.connect_again(MOVED).await);
     assert_eq!(number(&stayed, "select 1::bigint").await, 1);
 }

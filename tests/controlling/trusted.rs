@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio_postgres::error::SqlState;
 
-use super::{asking, connected_again, number, plane::Plane, refused};
+use super::{asking, number, plane::Plane, refused};
 use crate::harness::{certificates::Authority, directories::Directory, logs, wait::until};
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_compute_is_checked_by_server_ca_before_anything_is_sent_there() {
     let gateway = setup.start().await;
 
     for endpoint in [CHECKED, UNCHECKED] {
-        let client = connected_again(&gateway, endpoint).await;
+        let client = gateway.connect_again(endpoint).await;
         let sql = "select count(*) from pg_stat_ssl where pid = pg_backend_pid() and ssl";
         assert_eq!(number(&client, sql).await, 1, "{endpoint}");
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    asking, connected_again, number,
+    asking, number,
     plane::{Fault, Plane, TOKEN, role},
     refused,
 };
@@ -105,7 +105,7 @@ async fn an_address_of_nobody_is_told_and_nothing_is_sent_there() {
         );
     }
     plane.mend();
-    drop(connected_again(&gateway, ENDPOINT).await);
+    drop(gateway.connect_again(ENDPOINT).await);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_wake_that_is_answered_wrong_is_told_as_such_and_tried_again() {
         assert!(detail.starts_with(told), "{endpoint}: {detail}");
         assert!(plane.asked(&format!("POST /v1/endpoints/{endpoint}/wake")) <= 1);
         plane.mend();
-        let client = connected_again(&gateway, endpoint).await;
+        let client = gateway.connect_again(endpoint).await;
         assert_eq!(number(&client, "select 1::bigint").await, 1);
         assert_eq!(plane.generation(endpoint), 1);
     }

@@ -34,13 +34,6 @@ async fn asleep(setup: &Setup, endpoint: &str) {
     .await;
 }
 
-async fn ends_cleanly(pgwake: Pgwake<'_>) -> String {
-    pgwake.signal(Signal::TERM);
-    let ended = pgwake.end().await;
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    ended.errors
-}
-
 #[tokio::test]
 async fn running_compute_is_adopted_and_suspended_later() {
     const ENDPOINT: &str = "crashing-adopted";
@@ -52,7 +45,7 @@ async fn running_compute_is_adopted_and_suspended_later() {
 
     assert_eq!(processes::postmaster(&setup.data_dir(ENDPOINT)), postmaster);
     asleep(&setup, ENDPOINT).await;
-    let log = ends_cleanly(pgwake).await;
+    let log = pgwake.ends_cleanly().await;
     assert!(log.contains("found running"), "{log}");
     assert!(!log.contains("woken"), "{log}");
 }
@@ -66,7 +59,7 @@ async fn adopted_compute_that_nobody_asks_for_is_suspended() {
     let pgwake = Pgwake::start(&setup).await;
 
     asleep(&setup, ENDPOINT).await;
-    ends_cleanly(pgwake).await;
+    pgwake.ends_cleanly().await;
 }
 
 #[tokio::test]
@@ -84,7 +77,7 @@ async fn stale_pid_file_that_means_another_process_is_no_obstacle() {
     let pgwake = Pgwake::start(&setup).await;
 
     keeps_its_data(&pgwake, ENDPOINT).await;
-    ends_cleanly(pgwake).await;
+    pgwake.ends_cleanly().await;
 }
 
 #[tokio::test]
@@ -119,7 +112,7 @@ async fn orphan_that_spins_is_cleared_away() {
 
     keeps_its_data(&pgwake, ENDPOINT).await;
     assert_ne!(spins(), Some(orphan));
-    ends_cleanly(pgwake).await;
+    pgwake.ends_cleanly().await;
 }
 
 #[tokio::test]
@@ -139,5 +132,5 @@ async fn second_pgwake_on_the_same_directories_names_the_first() {
         .query_one("select 1", &[])
         .await
         .unwrap();
-    ends_cleanly(first).await;
+    first.ends_cleanly().await;
 }

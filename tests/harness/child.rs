@@ -111,4 +111,12 @@ impl<'a> Pgwake<'a> {
     pub(crate) async fn end(self) -> Finished {
         self.running.end().await
     }
+
+    /// Ends it as a service manager does; gives its log.
+    pub(crate) async fn ends_cleanly(self) -> String {
+        self.signal(Signal::TERM);
+        let ended = self.end().await;
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        ended.errors
+    }
 }

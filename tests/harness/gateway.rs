@@ -179,7 +179,8 @@ impl Setup {
             account.own(data_dir.parent().unwrap());
         }
         copy_data_directory(Version::Debian, &data_dir);
-        let settings = "fsync = off\nfull_page_writes = off\nmax_wal_senders = 4\nwal_level = logical\n";
+        // Its workers come when they like, and keep a compute awake.
+        let settings = "fsync = off\nfull_page_writes = off\nmax_wal_senders = 4\nwal_level = logical\nautovacuum = off\n";
         append(&data_dir.join("postgresql.conf"), settings);
         data_dir
     }

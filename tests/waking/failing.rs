@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{connected_again, gated};
+use super::gated;
 use crate::harness::{
     account::Account,
     gateway::{Gateway, Setup, append},
@@ -62,7 +62,7 @@ async fn broken_configuration_is_told_at_once_and_served_after_its_repair() {
     );
 
     fs::write(settings(&gateway, ENDPOINT), good).unwrap();
-    let client = connected_again(&gateway, ENDPOINT).await;
+    let client = gateway.connect_again(ENDPOINT).await;
     client.query_one("select 1", &[]).await.unwrap();
     gateway.server.stop().await;
 }
@@ -120,7 +120,7 @@ async fn folder_that_the_user_of_postgres_cannot_enter_is_named() {
         failed.field("reason").contains(parent.to_str().unwrap()),
         "{failed:?}"
     );
-    connected_again(&gateway, ENDPOINT).await;
+    gateway.connect_again(ENDPOINT).await;
     gateway.server.stop().await;
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{connected_again, gated};
+use super::gated;
 use crate::harness::{logs, processes, psql::psql, wait::until};
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn start_that_takes_too_long_is_given_up_and_told_to_all_who_wait() {
     assert_eq!(gateway.wakes(ENDPOINT), 1);
 
     gate.open();
-    let client = connected_again(&gateway, ENDPOINT).await;
+    let client = gateway.connect_again(ENDPOINT).await;
     client.query_one("select 1", &[]).await.unwrap();
     assert!(!processes::in_directory(&gateway.data_dir(ENDPOINT)).is_empty());
     gateway.server.stop().await;

@@ -4,7 +4,8 @@ use crate::harness::gateway::{Gateway, Setup};
 
 async fn room_for_one(endpoints: [&str; 2], keys: &str) -> Gateway {
     let setup = Setup::new().limit("awake_processes_max = 1");
-    let keys = format!("suspend_after = \"1h\"\npool = {{ mode = \"transaction\" }}\n{keys}");
+    let keys =
+        format!("suspend_after = \"1h\"\nsuspend_veto = []\npool = {{ mode = \"transaction\" }}\n{keys}");
     let setup = endpoints
         .iter()
         .fold(setup, |setup, name| setup.process(name, &keys));

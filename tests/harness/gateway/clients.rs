@@ -9,7 +9,7 @@ use crate::harness::{
     postgres::{PASSWORD, SUPERUSER},
     raw::{PROTOCOL_3_0, Raw, startup},
     tls_client,
-    wait::PATIENCE,
+    wait::{PATIENCE, until},
 };
 
 impl Gateway {
@@ -62,6 +62,18 @@ impl Gateway {
         tls_client::connect(&self.config(endpoint), &self.authority)
             .await
             .unwrap()
+    }
+
+    /// The same as soon as there is one: a failure is remembered for seconds at most.
+    pub(crate) async fn connect_again(&self, endpoint: &str) -> Client {
+        let mut client = None;
+        until("a login to succeed", async || {
+            let config = self.config(endpoint);
+            client = tls_client::connect(&config, &self.authority).await.ok();
+            client.is_some()
+        })
+        .await;
+        client.unwrap()
     }
 }
 
