@@ -34,6 +34,26 @@ pub struct ControlPlane {
     pub server_ca: Option<PathBuf>,
 }
 
+#[cfg(test)]
+impl ControlPlane {
+    /// Nothing listens there.
+    pub(crate) fn of_nobody() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            url: "http://127.0.0.1:1".to_owned(),
+            ca: None,
+            token: Secret::new("t"),
+            timeout: second,
+            fresh_for: second,
+            unknown_for: second,
+            stale_max: second,
+            endpoints_max: 1,
+            questions_at_once: 1,
+            server_ca: None,
+        }
+    }
+}
+
 /// A server that a control plane starts, stops and knows the address of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlledCompute {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::said;
 use crate::config::{ControlPlane, Defaults, PoolMode, ServerTls};
-use crate::ids::{EndpointName, Secret};
+use crate::ids::EndpointName;
 
 const PAGE: &str = include_str!("../../config/CONTROL_PLANE.md");
 
@@ -19,25 +19,16 @@ fn example(what: &str) -> Map<String, Value> {
 
 #[test]
 fn the_endpoint_is_understood() {
-    let second = Duration::from_secs(1);
     let rules = ControlPlane {
-        url: "http://127.0.0.1:1".to_owned(),
-        ca: None,
-        token: Secret::new("t"),
-        timeout: second,
-        fresh_for: second,
-        unknown_for: second,
-        stale_max: second,
-        endpoints_max: 1,
-        questions_at_once: 1,
         server_ca: Some("ca.pem".into()),
+        ..ControlPlane::of_nobody()
     };
     let name = EndpointName::parse("acme-main").unwrap();
     let endpoint = rules
         .endpoint(&name, &example("endpoint"), &Defaults::default())
         .unwrap();
     assert_eq!(endpoint.pool.mode, PoolMode::Transaction);
-    assert_eq!(endpoint.hold_timeout, 30 * second);
+    assert_eq!(endpoint.hold_timeout, Duration::from_secs(30));
     let ca = "ca.pem".into();
     let crate::config::Compute::Controlled(compute) = endpoint.compute else {
         panic!("another compute")

@@ -242,24 +242,10 @@ mod tests {
 
     use super::*;
     use crate::config::ControlPlane;
-    use crate::ids::Secret;
 
     /// Asks nobody: nothing listens there.
     fn client() -> Arc<Client> {
-        let second = Duration::from_secs(1);
-        let rules = ControlPlane {
-            url: "http://127.0.0.1:1".to_owned(),
-            ca: None,
-            token: Secret::new("t"),
-            timeout: second,
-            fresh_for: second,
-            unknown_for: second,
-            stale_max: second,
-            endpoints_max: 1,
-            questions_at_once: 1,
-            server_ca: None,
-        };
-        Client::new(&rules).unwrap()
+        Client::new(&ControlPlane::of_nobody()).unwrap()
     }
 
     #[test]

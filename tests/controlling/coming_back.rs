@@ -7,6 +7,15 @@ use tokio_postgres::error::SqlState;
 use super::{asking, number, plane::Plane, refused};
 use crate::harness::{gateway::Gateway, logs, wait::until};
 
+/// A gateway in front of an endpoint that its control plane may take away and give back at once.
+async fn owned(endpoint: &str) -> (Plane, Gateway) {
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "fresh_for = \"1h\"\nunknown_for = \"1ms\"");
+    plane.own(&setup, endpoint, json!({}));
+    let gateway = setup.start().await;
+    (plane, gateway)
+}
+
 fn is_in_force(gateway: &Gateway, endpoint: &str) -> bool {
     let name = pgwake::ids::EndpointName::parse(endpoint).unwrap();
     gateway.server.house().directory.endpoint(&name).is_some()
@@ -23,10 +32,7 @@ async fn until_old_one_is_gone(endpoint: &str) {
 #[tokio::test]
 async fn what_comes_back_at_once_is_not_suspended_by_the_end_of_what_was_there() {
     const ENDPOINT: &str = "cp-back";
-    let plane = Plane::start().await;
-    let setup = asking(&plane, "fresh_for = \"1h\"\nunknown_for = \"1ms\"");
-    plane.own(&setup, ENDPOINT, json!({}));
-    let gateway = setup.start().await;
+    let (plane, gateway) = owned(ENDPOINT).await;
     let mut old = gateway.connect(ENDPOINT).await;
     let transaction = old.transaction().await.unwrap();
     plane.remove(ENDPOINT);
@@ -51,10 +57,7 @@ async fn what_comes_back_at_once_is_not_suspended_by_the_end_of_what_was_there()
 #[tokio::test]
 async fn what_comes_back_unused_is_suspended_for_it() {
     const ENDPOINT: &str = "cp-back-unused";
-    let plane = Plane::start().await;
-    let setup = asking(&plane, "fresh_for = \"1h\"\nunknown_for = \"1ms\"");
-    plane.own(&setup, ENDPOINT, json!({}));
-    let gateway = setup.start().await;
+    let (plane, gateway) = owned(ENDPOINT).await;
     let mut old = gateway.connect(ENDPOINT).await;
     let transaction = old.transaction().await.unwrap();
     plane.remove(ENDPOINT);

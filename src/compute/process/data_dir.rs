@@ -131,8 +131,9 @@ pub(crate) async fn create(site: &Site, means: &Means) -> Result<(), ComputeErro
     let bootstrap = bootstrap.map_err(|error| failed("set up", io::Error::other(error)))??;
     if let Some(sql) = bootstrap {
         let database = contents.bootstrap_database();
-        let mut single = command(&programs.postgres(), account, &unfinished, &BOOTSTRAP);
-        single.arg(database);
+        let mut single = command(&programs.postgres(), account, &unfinished, &SINGLE);
+        // Its statements go over many lines.
+        single.args(["-j", database]);
         run(single, sql.as_bytes()).await?;
     }
 
@@ -151,23 +152,10 @@ const INITDB: [&str; 6] = [
     "-D",
 ];
 
-/// One statement per line; the first error ends it. Statements are kept out of its messages, as they have
-/// verifiers in them.
+/// One statement per line; the first error ends it. Statements are kept out of its messages: they have verifiers in them,
+/// or are too long to find the error behind them.
 const SINGLE: [&str; 8] = [
     "--single",
-    "-c",
-    "exit_on_error=on",
-    "-c",
-    "log_min_error_statement=panic",
-    "-c",
-    "log_statement=none",
-    "-D",
-];
-
-/// A command goes over many lines; the first error ends it, and is not lost among the lines of its statement.
-const BOOTSTRAP: [&str; 9] = [
-    "--single",
-    "-j",
     "-c",
     "exit_on_error=on",
     "-c",
