@@ -8,7 +8,14 @@ use super::{
     plane::{Plane, TOKEN, role},
     refused, refused_with,
 };
-use crate::harness::{logs, postgres::PASSWORD, processes, tls_client, wait::until};
+use crate::harness::{
+    logs,
+    postgres::{PASSWORD, SUPERUSER},
+    processes,
+    raw::{PROTOCOL_3_0, startup},
+    tls_client,
+    wait::until,
+};
 
 /// A token of operators.
 const LOOK: &str = "a-token-to-look-with";
@@ -176,4 +183,25 @@ async fn after_a_gap_in_the_events_nobody_stays_at_a_compute_that_has_moved() {
     moved.closed().await;
     drop(gateway.connect_again(MOVED).await);
     assert_eq!(number(&stayed, "select 1::bigint").await, 1);
+}
+
+#[tokio::test]
+async fn who_names_nothing_reaches_one_by_a_database_or_the_listeners_default() {
+    let plane = Plane::start().await;
+    let listen = r#"{ address = "127.0.0.1:0", tls = "optional", default_endpoint = "cp-default" }"#;
+    let setup = asking(&plane, "")
+        .listen(listen)
+        .tenants("[routing.databases]\ntemplate1 = \"cp-database-pooler\"");
+    for endpoint in ["cp-default", "cp-database"] {
+        plane.own(&setup, endpoint, json!({}));
+    }
+    let gateway = setup.start().await;
+
+    for (database, endpoint) in [("postgres", "cp-default"), ("template1", "cp-database")] {
+        let mut client = gateway.raw("localhost").await;
+        let parameters = [("user", SUPERUSER), ("database", database)];
+        let greeting = client.log_in(&startup(PROTOCOL_3_0, &parameters), PASSWORD).await;
+        assert_eq!(greeting.last().unwrap().tag, b'Z');
+        assert_eq!(plane.generation(endpoint), 1);
+    }
 }
