@@ -49,6 +49,17 @@ async fn an_endpoint_that_no_file_has_is_woken_served_suspended_and_woken_again(
     assert_eq!(number(&client, "select n from kept").await, 7);
     assert_eq!(plane.generation(ENDPOINT), 2);
     drop(client);
+    let metrics = gateway.http(LOOK).get("/metrics").await.body;
+    for (question, result) in [
+        ("endpoint", "answered"),
+        ("wake", "answered"),
+        ("suspend", "answered"),
+        ("events", "answered"),
+    ] {
+        let series =
+            format!("pgwake_control_plane_seconds_count{{question=\"{question}\",result=\"{result}\"}} ");
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
     let first = shown.json().to_string();
     assert!(
         first.contains(ENDPOINT) && first.contains("control_plane"),
