@@ -64,6 +64,7 @@ lint: ## Check format, lints, documentation and dependencies
 	@cargo deny --version >/dev/null 2>&1 || { echo "Installing cargo-deny $(cargo_deny)"; \
 	  cargo install cargo-deny --locked --version $(cargo_deny); }
 	cargo deny --locked check bans licenses sources
+	@.ci/mutants check
 
 clean: ## Remove what was built; .tools/ and the demo's data stay
 	cargo clean

@@ -153,6 +153,34 @@ words! {
 }
 
 words! {
+    /// What the control plane is asked.
+    Asked {
+        /// What there is of a name.
+        Endpoint = "endpoint",
+        /// To start a compute.
+        Wake = "wake",
+        /// To stop one.
+        Suspend = "suspend",
+        /// What a compute does.
+        State = "state",
+        /// What has happened; waits a while where nothing has.
+        Events = "events",
+    }
+}
+
+words! {
+    /// What came of a question to the control plane.
+    AskedResult {
+        /// An answer.
+        Answered = "answered",
+        /// Another status than the question allows.
+        Refused = "refused",
+        /// No answer, or not in time.
+        Failed = "failed",
+    }
+}
+
+words! {
     /// How a client came in.
     Handshake {
         /// By SSLRequest.
@@ -277,6 +305,12 @@ impl Metrics {
     /// A cancel request has come.
     pub fn cancel(&self, result: CancelResult) {
         self.count(names::CANCELS, labels([("result", result.as_str())]));
+    }
+
+    /// The control plane was asked.
+    pub fn asked(&self, what: Asked, result: AskedResult, took: Duration) {
+        let labels = labels([("question", what.as_str()), ("result", result.as_str())]);
+        self.measure(names::ASKED, labels, took);
     }
 
     /// A client has come as far as its startup packet, or not.

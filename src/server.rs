@@ -95,6 +95,12 @@ fn cannot(what: &str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::System { what, error }
 }
 
+/// One thread of clients for each core.
+fn workers() -> Result<Arc<Workers>, StartError> {
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    Ok(Arc::new(Workers::start(count).map_err(cannot("start threads"))?))
+}
+
 /// A pgwake that serves.
 pub struct Server {
     addresses: Vec<BoundAddress>,
@@ -128,7 +134,8 @@ impl Server {
         let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
-        let (quotas, control_plane) = (Quotas::new(&config), controlling::book(&config, &tasks)?);
+        let control_plane = controlling::book(&config, &tasks, &watched)?;
+        let quotas = Quotas::new(&config);
         let means = Means::new(&config, tasks.clone(), control_plane.as_ref());
         wakes.set_limits(&config.limits);
         let branches = branches(&store, (&mut config, &wiring), &wakes, &tasks, &watch_end)?;
@@ -163,8 +170,7 @@ impl Server {
         standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;
         let connected = wiring.clone().connect(&house);
         let reloader = Reloader::new(house.clone(), wiring, means, store.clone(), config);
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
+        let workers = workers()?;
         let view = view(&house, &workers, &reloader, (store, &bound));
         let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),

@@ -147,11 +147,11 @@ fn check_databases(
         .collect()
 }
 
-/// An endpoint that is named for clients that name none has to be there.
+/// An endpoint that is named for clients that name none has to be there, or a control plane may have it.
 fn check_exists(root: &Root, at: &At<DefaultEndpoint>, report: &mut Report) {
     let names = endpoint_names(root);
     let name = at.value.name.as_str();
-    if names.contains(name) {
+    if names.contains(name) || root.control_plane.given().is_some() {
         return;
     }
     let fix = match nearest(name, names.into_iter()) {

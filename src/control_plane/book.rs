@@ -30,6 +30,7 @@ use super::{
 };
 use crate::config::{ControlPlane, Defaults, Endpoint};
 use crate::ids::EndpointName;
+use crate::metrics::Metrics;
 use crate::storm::Storms;
 use crate::tls::TlsError;
 
@@ -85,10 +86,14 @@ impl Book {
     ///
     /// # Errors
     /// The roots that the control plane is trusted by cannot be used.
-    pub fn new(rules: &Arc<ControlPlane>, tasks: TaskTracker) -> Result<Arc<Self>, TlsError> {
+    pub fn new(
+        rules: &Arc<ControlPlane>,
+        tasks: TaskTracker,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, TlsError> {
         let serving = OnceLock::new();
         Ok(Arc::new(Self {
-            client: Client::new(rules)?,
+            client: Client::new(rules, metrics)?,
             kept: Mutex::default(),
             of_strangers: Semaphore::new(rules.questions_at_once),
             of_known: Semaphore::new(rules.questions_at_once),

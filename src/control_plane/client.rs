@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use futures_util::{StreamExt, stream};
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     http::{BYTES_MAX, Http, NoAnswer, Question, Reply},
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::config::ControlPlane;
 use crate::ids::EndpointName;
+use crate::metrics::{Asked, AskedResult, Metrics};
 use crate::tls::TlsError;
 
 /// How long a question for a wake or a suspend is let wait for its answer.
@@ -118,6 +119,7 @@ pub(super) enum Heard {
 /// Asks.
 pub(crate) struct Client {
     http: Http,
+    metrics: Arc<Metrics>,
     timeout: Duration,
     /// Who speaks for each compute.
     pub(super) seats: DashMap<EndpointName, Weak<Seat>>,
@@ -130,9 +132,10 @@ impl Client {
     ///
     /// # Errors
     /// The roots cannot be used.
-    pub(crate) fn new(rules: &ControlPlane) -> Result<Arc<Self>, TlsError> {
+    pub(crate) fn new(rules: &ControlPlane, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
         Ok(Arc::new(Self {
             http: Http::new(rules)?,
+            metrics,
             timeout: rules.timeout,
             seats: DashMap::new(),
             owed: Owed::default(),
@@ -146,6 +149,7 @@ impl Client {
         version: Option<&str>,
     ) -> Result<Answer, Trouble> {
         let question = Question {
+            what: Asked::Endpoint,
             method: Method::GET,
             path: format!("/v1/endpoints/{name}"),
             body: None,
@@ -171,6 +175,7 @@ impl Client {
             None => "/v1/events".to_owned(),
         };
         let question = Question {
+            what: Asked::Events,
             method: Method::GET,
             path,
             body: None,
@@ -214,6 +219,7 @@ impl Client {
             body["generation"] = generation.into();
         }
         let question = Question {
+            what: Asked::Suspend,
             method: Method::POST,
             path: format!("/v1/endpoints/{name}/suspend"),
             body: Some(body.to_string()),
@@ -236,15 +242,34 @@ impl Client {
 
     /// One answer to one question, which may take `wait` longer than others. Cancel safe.
     pub(super) async fn ask(&self, question: Question<'_>, wait: Duration) -> Result<Reply, Trouble> {
-        let limit = self.timeout + wait;
-        match timeout(limit, self.http.ask(question)).await {
+        let (limit, since, what) = (self.timeout + wait, Instant::now(), question.what);
+        let answered = match timeout(limit, self.http.ask(question)).await {
             Ok(answered) => answered.map_err(Trouble::from),
             Err(_) => Err(Trouble::new(
                 "the control plane does not answer in time",
                 format!("nothing for {limit:?}"),
             )),
-        }
+        };
+        let result = match &answered {
+            Ok(reply) if is_expected(what, reply.status) => AskedResult::Answered,
+            Ok(_) => AskedResult::Refused,
+            Err(_) => AskedResult::Failed,
+        };
+        self.metrics.asked(what, result, since.elapsed());
+        answered
     }
+}
+
+/// Whether a status is one of those that are an answer to it.
+fn is_expected(what: Asked, status: StatusCode) -> bool {
+    status.is_success()
+        || match what {
+            Asked::Endpoint => matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND),
+            Asked::Suspend => matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT),
+            Asked::Wake => status == StatusCode::GATEWAY_TIMEOUT,
+            Asked::Events => status == StatusCode::GONE,
+            Asked::State => false,
+        }
 }
 
 /// The object that an answer is.

@@ -20,6 +20,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::config::ControlPlane;
+use crate::metrics::Asked;
 use crate::tls::{TlsError, web_client};
 
 /// Longest answer: a thousand roles.
@@ -33,6 +34,7 @@ const VERSION_BYTES_MAX: usize = 256;
 
 /// What is asked.
 pub(super) struct Question<'a> {
+    pub(super) what: Asked,
     pub(super) method: Method,
     /// Behind the URL of the control plane.
     pub(super) path: String,

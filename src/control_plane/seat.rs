@@ -25,6 +25,7 @@ use super::{
     said::{self, Place, Woken},
 };
 use crate::ids::EndpointName;
+use crate::metrics::Asked;
 
 /// A start that is under way is not asked after more often, however short the answers take.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
@@ -84,7 +85,7 @@ impl Seat {
         let _turn = self.speak().await;
         let wait = u64::try_from(ORDER_WAIT.as_millis()).unwrap_or(u64::MAX);
         let body = json!({ "wait_ms": wait, "order": next_order() });
-        let answered = self.ask(Method::POST, "wake", Some(body)).await;
+        let answered = self.ask(Asked::Wake, Some(body)).await;
         // What has been asked for may be under way, whatever came of the answer.
         if !matches!(&answered, Err(trouble) if trouble.contact == Contact::Unreached) {
             self.take_over();
@@ -128,7 +129,7 @@ impl Seat {
     }
 
     async fn place(&self) -> Result<Option<Place>, Trouble> {
-        let reply = self.ask(Method::GET, "state", None).await?;
+        let reply = self.ask(Asked::State, None).await?;
         match reply.status {
             StatusCode::OK => said::state(&object(&reply)?).map_err(Trouble::wrong),
             _ => Err(trouble(&reply)),
@@ -207,11 +208,15 @@ impl Seat {
         self.generation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, method: Method, what: &str, body: Option<Value>) -> Result<Reply, Trouble> {
-        let wait = body.as_ref().map_or(Duration::ZERO, |_| ORDER_WAIT);
+    async fn ask(&self, what: Asked, body: Option<Value>) -> Result<Reply, Trouble> {
+        let (method, wait) = match body {
+            Some(_) => (Method::POST, ORDER_WAIT),
+            None => (Method::GET, Duration::ZERO),
+        };
         let question = Question {
+            what,
             method,
-            path: format!("/v1/endpoints/{}/{what}", self.endpoint),
+            path: format!("/v1/endpoints/{}/{}", self.endpoint, what.as_str()),
             body: body.map(|body| body.to_string()),
             version: None,
         };
@@ -238,14 +243,21 @@ impl fmt::Debug for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use futures_util::FutureExt;
 
     use super::*;
     use crate::config::ControlPlane;
+    use crate::metrics::{Labels, Metrics, Per};
 
     /// Asks nobody: nothing listens there.
     fn client() -> Arc<Client> {
-        Client::new(&ControlPlane::of_nobody()).unwrap()
+        let labels = Labels {
+            per: Per::Process,
+            named: BTreeSet::new(),
+        };
+        Client::new(&ControlPlane::of_nobody(), Arc::new(Metrics::new(labels))).unwrap()
     }
 
     #[test]

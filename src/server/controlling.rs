@@ -10,6 +10,7 @@ use super::{
     Reloader, StartError,
     endpoints::compute,
     reload::{Added, blocking},
+    wiring::Watched,
 };
 use crate::config::{Compute, Config, Defaults, Endpoint};
 use crate::control_plane::{Book, Serving};
@@ -22,9 +23,14 @@ fn is_controlled(endpoint: &Endpoint) -> bool {
 }
 
 /// What is known of names, where there is a control plane to ask.
-pub(super) fn book(config: &Config, tasks: &TaskTracker) -> Result<Option<Arc<Book>>, StartError> {
+pub(super) fn book(
+    config: &Config,
+    tasks: &TaskTracker,
+    watched: &Watched,
+) -> Result<Option<Arc<Book>>, StartError> {
     let rules = config.control_plane.as_ref();
-    Ok(rules.map(|rules| Book::new(rules, tasks.clone())).transpose()?)
+    let book = rules.map(|rules| Book::new(rules, tasks.clone(), watched.metrics.clone()));
+    Ok(book.transpose()?)
 }
 
 /// A configuration that was read takes over the endpoints that no file names. What held, without those that a file has

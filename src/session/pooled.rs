@@ -10,6 +10,7 @@
 //! (settings, prepared statements) is its own and is brought to whichever server session it borrows. `session` calls.
 
 mod bring;
+mod functions;
 mod greet;
 mod keeping;
 mod lend;

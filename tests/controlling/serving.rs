@@ -8,7 +8,14 @@ use super::{
     plane::{Plane, TOKEN, role},
     refused, refused_with,
 };
-use crate::harness::{logs, postgres::PASSWORD, processes, tls_client, wait::until};
+use crate::harness::{
+    logs,
+    postgres::{PASSWORD, SUPERUSER},
+    processes,
+    raw::{PROTOCOL_3_0, startup},
+    tls_client,
+    wait::until,
+};
 
 /// A token of operators.
 const LOOK: &str = "a-token-to-look-with";
@@ -42,6 +49,17 @@ async fn an_endpoint_that_no_file_has_is_woken_served_suspended_and_woken_again(
     assert_eq!(number(&client, "select n from kept").await, 7);
     assert_eq!(plane.generation(ENDPOINT), 2);
     drop(client);
+    let metrics = gateway.http(LOOK).get("/metrics").await.body;
+    for (question, result) in [
+        ("endpoint", "answered"),
+        ("wake", "answered"),
+        ("suspend", "answered"),
+        ("events", "answered"),
+    ] {
+        let series =
+            format!("pgwake_control_plane_seconds_count{{question=\"{question}\",result=\"{result}\"}} ");
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
     let first = shown.json().to_string();
     assert!(
         first.contains(ENDPOINT) && first.contains("control_plane"),
@@ -176,4 +194,25 @@ async fn after_a_gap_in_the_events_nobody_stays_at_a_compute_that_has_moved() {
     moved.closed().await;
     drop(gateway.connect_again(MOVED).await);
     assert_eq!(number(&stayed, "select 1::bigint").await, 1);
+}
+
+#[tokio::test]
+async fn who_names_nothing_reaches_one_by_a_database_or_the_listeners_default() {
+    let plane = Plane::start().await;
+    let listen = r#"{ address = "127.0.0.1:0", tls = "optional", default_endpoint = "cp-default" }"#;
+    let setup = asking(&plane, "")
+        .listen(listen)
+        .tenants("[routing.databases]\ntemplate1 = \"cp-database-pooler\"");
+    for endpoint in ["cp-default", "cp-database"] {
+        plane.own(&setup, endpoint, json!({}));
+    }
+    let gateway = setup.start().await;
+
+    for (database, endpoint) in [("postgres", "cp-default"), ("template1", "cp-database")] {
+        let mut client = gateway.raw("localhost").await;
+        let parameters = [("user", SUPERUSER), ("database", database)];
+        let greeting = client.log_in(&startup(PROTOCOL_3_0, &parameters), PASSWORD).await;
+        assert_eq!(greeting.last().unwrap().tag, b'Z');
+        assert_eq!(plane.generation(endpoint), 1);
+    }
 }

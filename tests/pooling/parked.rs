@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     harness::{
+        beside::beside,
         gate::Gate,
         gateway::{Gateway, Setup},
         postgres::{PASSWORD, SUPERUSER},
@@ -344,4 +345,30 @@ async fn a_compute_that_is_not_ready_in_time_fails_the_request_alone() {
     })
     .await;
     gateway.server.stop().await;
+}
+
+/// The first turn of a wake knows no more of functions than an earlier wake has told: what it does is found out behind it.
+#[tokio::test]
+async fn a_function_that_somebody_else_defined_before_the_sleep_hides_nothing() {
+    const ENDPOINT: &str = "parked-function";
+    const LOOK: &str = "select current_setting('app.mark', true)";
+    let gateway = sleeper(ENDPOINT, 1, "").await;
+    let (mut one, _, _) = client(&gateway, ENDPOINT).await;
+    let (mut other, _, _) = client(&gateway, ENDPOINT).await;
+    one.query("select 'the functions are known'").await;
+    let somebody = beside(&gateway, ENDPOINT, "somebody").await;
+    let define = "create function mark(text) returns text language sql as \
+        $$select set_config('app.mark', $1, false)$$";
+    somebody.batch_execute(define).await.unwrap();
+    drop(somebody);
+    gateway.asleep(ENDPOINT).await;
+
+    for mark in ["first", "second"] {
+        assert_eq!(
+            values(&one.query(&format!("select mark('{mark}')")).await),
+            [mark]
+        );
+        assert_ne!(values(&other.query(LOOK).await), [mark]);
+        assert_eq!(values(&one.query(LOOK).await), [mark]);
+    }
 }

@@ -1,38 +1,15 @@
 //! What only Postgres knows keeps its compute awake, by name: clients beside pgwake, prepared transactions, no answer.
 
-use tokio_postgres::{Client, Config};
-
 use crate::harness::{
+    beside::beside,
     gateway::{Gateway, Setup},
-    postgres::{PASSWORD, SUPERUSER},
-    tls_client::connect_plain,
     wait::until,
 };
-use pgwake::{config::ServerAddress, ids::EndpointName};
 
 const READ: &str = "read-token-for-vetoes";
 
 fn setup() -> Setup {
     Setup::new().admin(&format!("read_tokens = [\"{READ}\"]"))
-}
-
-/// A client that comes over the server's own socket, past pgwake.
-async fn beside(gateway: &Gateway, endpoint: &str, application: &str) -> Client {
-    let wakes = &gateway.server.house().wakes;
-    let (address, _) = wakes.awake(&EndpointName::parse_any(endpoint).unwrap()).unwrap();
-    let ServerAddress::Unix(socket) = address.server else {
-        panic!("a local Postgres has a socket");
-    };
-    let port = socket.extension().unwrap().to_str().unwrap().parse().unwrap();
-    let mut config = Config::new();
-    config
-        .host_path(socket.parent().unwrap())
-        .port(port)
-        .user(SUPERUSER)
-        .password(PASSWORD)
-        .dbname("postgres")
-        .application_name(application);
-    connect_plain(&config).await.unwrap()
 }
 
 async fn why(gateway: &Gateway, endpoint: &str) -> String {

@@ -15,11 +15,9 @@ use super::{
 use crate::session::{
     end_with,
     error::SessionError,
-    pooling::Database,
     profile::{
         self,
         apply::{Flight, Whose},
-        functions::{self, Functions},
     },
     record::{Outcome, SessionRecord},
     statements::{Name, Statement, next_serial},
@@ -81,7 +79,7 @@ impl Pooled<'_> {
         if !is_same {
             self.carries(turn, &missing);
         }
-        if turn.database.is_none() {
+        if turn.known.database.is_none() {
             Box::pin(self.learn_functions(turn)).await?;
         }
         Ok(())
@@ -104,30 +102,6 @@ impl Pooled<'_> {
             ..profile::Carried::fresh(profile)
         });
         carried.names.extend(&self.names);
-    }
-
-    /// Asks what the functions of the database can do: once per wake, and after they have changed.
-    async fn learn_functions(&self, turn: &mut Turn) -> Result<(), BringError> {
-        let epoch = self.pooling.functions_epoch();
-        let mut flight = Flight::default();
-        flight.query(functions::SQL);
-        let read = match self.fly(turn, &mut flight).await {
-            Ok(answer) => Functions::read(&answer.rows).map_err(TalkError::Wire)?,
-            Err(BringError::Talk(error)) if error.is_of_question() => {
-                tracing::warn!(endpoint = %self.endpoint.name, %error, "a database does not tell its functions");
-                Functions::unknown()
-            }
-            Err(error) => return Err(error),
-        };
-        let database = Database {
-            functions: Arc::new(read.words),
-            names: read.names,
-            is_careful: read.is_careful,
-            idle_in_transaction: read.idle_in_transaction,
-        };
-        let generation = turn.loan.lease.generation();
-        turn.database = Some(self.pooling.learn(&self.database, (generation, epoch), database));
-        Ok(())
     }
 
     pub(super) async fn fly(&self, turn: &mut Turn, flight: &mut Flight) -> Result<Answer, BringError> {

@@ -54,7 +54,11 @@ impl Pooled<'_> {
         if functions_may_have_changed(facts.words, facts.tags) {
             self.pooling.forget_database(&self.database);
         }
-        if self.may_have_changed(turn, &facts) {
+        let may_have_changed = self.may_have_changed(turn, &facts);
+        if !turn.known.is_current {
+            facts.words |= Box::pin(self.catch_up(turn)).await?;
+        }
+        if may_have_changed {
             Box::pin(self.capture(turn, &facts)).await?;
         }
         let unsettled = std::mem::take(&mut facts.unsettled);
@@ -90,7 +94,6 @@ impl Pooled<'_> {
     }
 
     fn may_have_changed(&self, turn: &Turn, facts: &Facts) -> bool {
-        let is_careful = turn.database.as_ref().is_none_or(|database| database.is_careful);
         let pins = turn.loan.session.carried.state.as_ref().map(|state| state.pins);
         // A custom setting's name stays when its value goes, with SET LOCAL, too: Postgres says whether there is one.
         let is_new = |name: &[u8]| !self.names.contains(name);
@@ -100,9 +103,8 @@ impl Pooled<'_> {
                 .iter()
                 .any(|value| is_new(value) && !self.other_names.contains(value));
         // Somebody has changed functions while the turn went on: its words are of the old ones.
-        let is_outdated = turn.functions_epoch != self.pooling.functions_epoch();
-        is_careful
-            || is_outdated
+        turn.known.is_careful()
+            || self.is_outdated(&turn.known)
             || has_new_names
             || pins.is_none_or(|pins| pins.may_have_changed(facts.tags))
             || may_have_changed(self.words(turn, facts), facts.tags)
@@ -114,7 +116,7 @@ impl Pooled<'_> {
         if !words.has(Words::EXECUTE) {
             return words;
         }
-        let functions = turn.database.as_ref().map(|database| &*database.functions);
+        let functions = turn.known.functions().map(|functions| &**functions);
         words | self.profile.statement_words(functions)
     }
 
@@ -128,7 +130,7 @@ impl Pooled<'_> {
         candidates.extend(&facts.values);
         let has_more_names = candidates.has_overflowed();
         candidates.extend(&self.other_names);
-        if let Some(database) = &turn.database {
+        if let Some(database) = &turn.known.database {
             candidates.extend(&database.names);
         }
         let (opened_as, reported) = (carried.opened_as.clone(), carried.reported.clone());

@@ -98,15 +98,11 @@ impl Pooled<'_> {
 
 /// Whether what was said may have left what no reset undoes, or what cannot be seen: which of it was done, nobody knows.
 fn may_hide(turn: &Turn) -> bool {
-    let knows = turn
-        .database
-        .as_ref()
-        .is_some_and(|database| !database.is_careful);
     let hides =
         Words::OBSCURE | Words::TRIGGER_FUNCTION | Words::EXECUTE | Words::DO | Words::CALL | Words::SLOT;
     let words = turn.facts.words;
     let pins = Pins::foreseen(words) | Pins::NONE.remembered(words, Tags::DO);
-    !knows
+    turn.known.is_careful()
         || words.has(hides)
         || pins.must_close()
         || turn.facts.names.has_overflowed()

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::{
     Pooled, Wants,
     bring::BringError,
+    functions::Known,
     lend::{LendError, Loan},
     local::Sent,
     talk::TalkError,
@@ -18,7 +19,6 @@ use crate::session::{
     idling::IdleWatch,
     lane::Lane,
     pins::PinPermit,
-    pooling::Database,
     record::{Outcome, SessionRecord},
     relay::{End, IdleReports, Relay, Sides},
     roster::Doing,
@@ -47,9 +47,7 @@ pub(super) struct Turn {
     pub(super) loan: Loan,
     pub(super) facts: Facts,
     pub(super) down: Lane,
-    pub(super) database: Option<Database>,
-    /// How often functions had changed when it was looked up.
-    pub(super) functions_epoch: u64,
+    pub(super) known: Known,
     /// The client keeps the session for what cannot be moved.
     pub(super) pinned: Option<PinPermit>,
     /// What the server owed when the relay ended.
@@ -119,8 +117,7 @@ impl Pooled<'_> {
         Box::new(Turn {
             facts: Facts::default(),
             down: Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut)),
-            functions_epoch: self.pooling.functions_epoch(),
-            database: self.pooling.database(&self.database, loan.lease.generation()),
+            known: self.known(loan.lease.generation()),
             loan,
             pinned: None,
             owed: Vec::new(),
@@ -186,8 +183,8 @@ impl Pooled<'_> {
             statements: &mut self.statements,
             carried: &mut session.carried,
             texts: &self.pooling.texts,
-            functions: turn.database.as_ref().map(|database| database.functions.clone()),
-            is_careful: turn.database.as_ref().is_none_or(|database| database.is_careful),
+            functions: turn.known.functions().cloned(),
+            is_careful: turn.known.is_careful(),
             profile: &self.profile,
             limits: &self.endpoint.pool,
             pins: &self.pooling.pins,
