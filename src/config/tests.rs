@@ -106,6 +106,7 @@ mod reference {
             ".pool.",
             ".branches.",
             ".access.",
+            ".idle_ignore.",
             ".tokens.",
             ".client_certificates.",
             ".limits.",
@@ -170,6 +171,11 @@ mod reference {
                 .map(|key| format!("admin.{key}")),
         );
         expected.extend(["defaults.access.allow", "defaults.access.deny"].map(str::to_owned));
+        expected.extend(
+            file::IdleIgnoreTable::KEYS
+                .iter()
+                .map(|key| format!("defaults.idle_ignore.{key}")),
+        );
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));
         let missing: Vec<_> = expected.iter().filter(|key| !written.contains(*key)).collect();
         assert_eq!(missing, Vec::<&String>::new());
