@@ -17,7 +17,7 @@ fn setup() -> Setup {
 }
 
 /// A client that comes over the server's own socket, past pgwake.
-async fn beside(gateway: &Gateway, endpoint: &str, application: &str) -> Client {
+pub(super) async fn beside(gateway: &Gateway, endpoint: &str, application: &str) -> Client {
     let wakes = &gateway.server.house().wakes;
     let (address, _) = wakes.awake(&EndpointName::parse_any(endpoint).unwrap()).unwrap();
     let ServerAddress::Unix(socket) = address.server else {
