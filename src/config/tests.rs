@@ -414,6 +414,28 @@ mod inheritance {
     }
 
     #[test]
+    fn whose_traffic_does_not_count_is_inherited_key_by_key_and_compared_whole() {
+        let text = format!(
+            "{LISTEN}[defaults]\nidle_ignore = {{ roles = [\"monitor\"], application_names = [\"exporter\"] }}\n\
+             [tenants.t]\nroles_from = \"postgres\"\n\
+             [tenants.t.endpoints.plain]\ncompute = {{ kind = \"process\", data_dir = \"plain\" }}\n\
+             [tenants.t.endpoints.own]\ncompute = {{ kind = \"process\", data_dir = \"own\" }}\n\
+             idle_ignore.application_names = []\n"
+        );
+        let loaded = load_text(&text).unwrap();
+        let plain = &endpoint(&loaded, "plain").idle_ignore;
+        assert_eq!(plain.ignores("monitor", b"exporter"), Some(IgnoredBy::Role));
+        let by_name = |name: &[u8]| plain.ignores("app", name);
+        assert_eq!(by_name(b"exporter"), Some(IgnoredBy::ApplicationName));
+        for other in [&b""[..], b"Exporter", b"exporter 2", b"monitor", b"exporter\xff"] {
+            assert_eq!(by_name(other), None, "{other:?}");
+        }
+        let own = &endpoint(&loaded, "own").idle_ignore;
+        assert_eq!(own.ignores("monitor", b""), Some(IgnoredBy::Role));
+        assert_eq!(own.ignores("app", b"exporter"), None);
+    }
+
+    #[test]
     fn half_of_a_pool_may_be_pinned_and_at_least_one_session() {
         for (size, pinned_max) in [(1, 1), (2, 1), (3, 1), (9, 4), (40, 20)] {
             let text = format!(
