@@ -65,7 +65,7 @@ pub use quota::{ByteRate, EndpointQuotas, Quota};
 pub use rate::{Rate, RateText};
 pub(crate) use read::nearest;
 pub use size::SizeText;
-pub use suspend::SuspendVeto;
+pub use suspend::{IdleIgnore, IgnoredBy, SuspendVeto};
 
 /// A configuration and where it comes from.
 #[derive(Debug, Clone)]
@@ -219,6 +219,8 @@ pub struct Endpoint {
     pub suspend_idle_sessions: bool,
     /// What its Postgres is asked for before; nothing: it is not asked.
     pub suspend_veto: BTreeSet<SuspendVeto>,
+    /// Whose traffic neither keeps it awake nor wakes it.
+    pub idle_ignore: IdleIgnore,
     /// How long a client is held while the compute wakes.
     pub hold_timeout: Duration,
     /// How long a start may take in all; it goes on after its clients have left.

@@ -29,10 +29,11 @@ pub use self::{
     backoff::Backoff,
     error::{WakeError, WakeId},
     figures::{ComputeState, SuspendOrder, Veto, Vetoes, WakeEvent, WakeFigures},
+    idle::Weight,
     lease::{AwakeLease, LeaseSignal, Waiting},
 };
 
-use self::driver::{Driver, Starts, Wiring};
+use self::driver::{Driver, Starts, Wiring, budget};
 use crate::auth::WakeRight;
 use crate::compute::{Address, Compute};
 use crate::config::Limits;
@@ -59,6 +60,32 @@ pub struct Policy {
     /// How many of those who were held log in at once.
     pub logins_at_once: usize,
 }
+
+/// A client that may ask for leases.
+#[derive(Clone, Copy)]
+pub struct Client<'a> {
+    /// What it counts in.
+    pub permit: &'a ClientPermit,
+    /// By what right it wakes.
+    pub right: &'a WakeRight,
+    /// Whether it does, and keeps awake.
+    pub weight: Weight,
+}
+
+impl<'a> From<Client<'a>> for budget::Client<'a> {
+    fn from(client: Client<'a>) -> Self {
+        Self {
+            permit: Some(client.permit),
+            weight: client.weight,
+        }
+    }
+}
+
+/// pgwake's own wishes.
+const OWN: budget::Client<'_> = budget::Client {
+    permit: None,
+    weight: Weight::Counts,
+};
 
 /// Whether an endpoint's clients may have leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,28 +195,18 @@ impl Wakes {
 
     /// Asks for a lease: wakes the compute where it sleeps. The answer comes by `deadline`.
     pub fn lease(&self, endpoint: &EndpointName, _right: &WakeRight, deadline: Instant) -> Waiting {
-        self.ask(endpoint, deadline, None)
+        self.ask(endpoint, deadline, OWN)
     }
 
-    /// The same for a client: where it causes a wake, that is one of those that it and its tenant may cause.
-    pub fn lease_for(
-        &self,
-        client: &ClientPermit,
-        endpoint: &EndpointName,
-        _right: &WakeRight,
-        deadline: Instant,
-    ) -> Waiting {
-        self.ask(endpoint, deadline, Some(client))
+    /// The same for a client: where it causes a wake, that is one of those that it and its tenant may cause. One that does
+    /// not count gets a lease on what is awake, waits with others for whom it is woken, and is refused otherwise.
+    pub fn lease_for(&self, client: Client<'_>, endpoint: &EndpointName, deadline: Instant) -> Waiting {
+        self.ask(endpoint, deadline, client.into())
     }
 
     /// A lease for a client if the compute is awake and nobody stands before it; wakes nothing.
-    pub fn lease_now(
-        &self,
-        client: &ClientPermit,
-        endpoint: &EndpointName,
-        _right: &WakeRight,
-    ) -> Option<AwakeLease> {
-        self.driver(endpoint)?.lease_now(client)
+    pub fn lease_now(&self, client: Client<'_>, endpoint: &EndpointName) -> Option<AwakeLease> {
+        self.driver(endpoint)?.lease_now(client.into())
     }
 
     /// Has the compute woken, and waits for nothing. Where its turn to be started has not come by `until`, it is not woken.
@@ -198,7 +215,7 @@ impl Wakes {
     ///
     /// Where it is known at once that it will not be.
     pub fn wake(&self, endpoint: &EndpointName, _right: &WakeRight, until: Instant) -> Result<(), WakeError> {
-        self.ask(endpoint, until, None).detach(until)
+        self.ask(endpoint, until, OWN).detach(until)
     }
 
     /// The same for a client, which counts as in [`Wakes::lease_for`].
@@ -208,15 +225,14 @@ impl Wakes {
     /// As [`Wakes::wake`], and where it would be one wake too many.
     pub fn wake_for(
         &self,
-        client: &ClientPermit,
+        client: Client<'_>,
         endpoint: &EndpointName,
-        _right: &WakeRight,
         until: Instant,
     ) -> Result<(), WakeError> {
-        self.ask(endpoint, until, Some(client)).detach(until)
+        self.ask(endpoint, until, client.into()).detach(until)
     }
 
-    fn ask(&self, endpoint: &EndpointName, deadline: Instant, client: Option<&ClientPermit>) -> Waiting {
+    fn ask(&self, endpoint: &EndpointName, deadline: Instant, client: budget::Client<'_>) -> Waiting {
         match self.driver(endpoint) {
             Some(driver) => driver.ask(deadline, client),
             None => Waiting::nowhere(WakeError::Removed(endpoint.clone())),
@@ -258,7 +274,7 @@ impl Wakes {
     }
 
     /// The end: refuses leases from now on, those waiting included, and stops every compute that runs or is about
-    /// to. Leases that are still out are told [`LeaseSignal::Lost`]. Cancel safe: stopping goes on for those that
+    /// to. Leases that are still out are told that it is over ([`LeaseSignal`]). Cancel safe: stopping goes on for those that
     /// it reached.
     pub async fn suspend_all(&self) {
         let drivers = self.all();

@@ -23,9 +23,11 @@ pub(super) struct Clients {
     pub(super) pinned: usize,
     /// By reason.
     pins: HashMap<&'static str, usize>,
-    /// Of those who are pinned, one that an operator can look for: the first by session, and what pins it.
+    /// Those of them who keep the compute awake by that.
+    pub(super) pinned_counted: usize,
+    /// Of these, one that an operator can look for: the first by session, and what pins it.
     pub(super) pinned_first: Option<(Named, String)>,
-    /// The same of those who are idle.
+    /// The same of those who are idle, and count.
     pub(super) idle_first: Option<Named>,
 }
 
@@ -75,19 +77,23 @@ impl View {
         let mut all: HashMap<EndpointName, Clients> = HashMap::new();
         for listed in self.house.roster.all() {
             let clients = all.entry(listed.who.endpoint.clone()).or_default();
+            let counts = listed.who.ignored.is_none();
             clients.sessions[listed.who.pooling as usize] += 1;
             match listed.doing().0 {
                 Doing::Waiting => clients.waiting += 1,
                 Doing::Active => clients.active += 1,
                 Doing::Idle => {
                     clients.idle += 1;
-                    note(&mut clients.idle_first, Named::of(&listed));
+                    if counts {
+                        note(&mut clients.idle_first, Named::of(&listed));
+                    }
                 }
                 Doing::Parked => clients.parked += 1,
             }
             let pins = listed.pins();
             clients.pinned += usize::from(!pins.is_empty());
-            if !pins.is_empty() {
+            if !pins.is_empty() && counts {
+                clients.pinned_counted += 1;
                 note(&mut clients.pinned_first, (Named::of(&listed), pins.join(", ")));
             }
             for pin in pins {

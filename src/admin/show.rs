@@ -276,7 +276,7 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
     };
     let pins = match &clients.pinned_first {
         None => String::new(),
-        Some((who, pins)) => format!(", {} of them pinned: {pins} by {who}", clients.pinned),
+        Some((who, pins)) => format!(", {} of them pinned: {pins} by {who}", clients.pinned_counted),
     };
     let idle = clients
         .idle_first
@@ -287,8 +287,12 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
         ComputeState::Unknown | ComputeState::Inspecting => "nobody knows yet whether it runs".to_owned(),
         ComputeState::Asleep => "nobody needs it".to_owned(),
         ComputeState::InLine => "other computes are started before it".to_owned(),
-        ComputeState::Waking => counted(figures.held, "client is held for it", "clients are held for it"),
-        ComputeState::Suspending if figures.held > 0 => {
+        ComputeState::Waking => counted(
+            figures.held_counted,
+            "client is held for it",
+            "clients are held for it",
+        ),
+        ComputeState::Suspending if figures.held_counted > 0 => {
             "it is woken again as soon as it has stopped".to_owned()
         }
         ComputeState::Emptying | ComputeState::Suspending => {

@@ -28,7 +28,7 @@ use super::{
     read::{At, List, Named, Read, Setting, table},
     size::Size,
     tree::{Node, Value},
-    value::{AuditTo, Count, DatabaseName, RoleName, ServerTlsMode},
+    value::{ApplicationName, AuditTo, Count, DatabaseName, RoleName, ServerTlsMode},
 };
 
 pub(crate) use admin::AdminTable;
@@ -179,6 +179,8 @@ table! {
         suspend_idle_sessions: bool,
         /// What speaks against it.
         suspend_veto: List<SuspendVeto>,
+        /// Whose traffic does not.
+        idle_ignore: IdleIgnoreTable,
         /// How long a client is held.
         hold_timeout: Duration,
         /// How long a start may take.
@@ -201,6 +203,16 @@ table! {
         limits: ScopedLimits,
         /// Which branches there may be.
         branches: BranchesTable,
+    }
+}
+
+table! {
+    /// `idle_ignore = { … }`; inherited key by key.
+    IdleIgnoreTable {
+        /// Of these roles.
+        roles: List<RoleName>,
+        /// Of clients that come with these names.
+        application_names: List<ApplicationName>,
     }
 }
 

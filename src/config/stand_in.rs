@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Access, BranchRules, Compute, Endpoint, EndpointQuotas, FixedCompute, LoginMethod, Pool, RolesFrom,
-    ServerAddress, ServerTls, built_in,
+    Access, BranchRules, Compute, Endpoint, EndpointQuotas, FixedCompute, IdleIgnore, LoginMethod, Pool,
+    RolesFrom, ServerAddress, ServerTls, built_in,
 };
 use crate::ids::{EndpointName, TenantName};
 
@@ -29,6 +29,7 @@ impl Endpoint {
             awake_min: built_in::AWAKE_MIN,
             suspend_idle_sessions: false,
             suspend_veto: BTreeSet::new(),
+            idle_ignore: IdleIgnore::default(),
             hold_timeout: built_in::HOLD_TIMEOUT,
             start_timeout: built_in::START_TIMEOUT,
             stop_timeout: built_in::STOP_TIMEOUT,

@@ -106,6 +106,7 @@ mod reference {
             ".pool.",
             ".branches.",
             ".access.",
+            ".idle_ignore.",
             ".tokens.",
             ".client_certificates.",
             ".limits.",
@@ -170,6 +171,11 @@ mod reference {
                 .map(|key| format!("admin.{key}")),
         );
         expected.extend(["defaults.access.allow", "defaults.access.deny"].map(str::to_owned));
+        expected.extend(
+            file::IdleIgnoreTable::KEYS
+                .iter()
+                .map(|key| format!("defaults.idle_ignore.{key}")),
+        );
         expected.extend(["state_dir", "routing.domains", "tls.certificates"].map(str::to_owned));
         let missing: Vec<_> = expected.iter().filter(|key| !written.contains(*key)).collect();
         assert_eq!(missing, Vec::<&String>::new());
@@ -405,6 +411,28 @@ mod inheritance {
         assert_eq!(origin("plain", "pool.size"), Some(Level::Tenant));
         assert_eq!(origin("own", "pool.mode"), Some(Level::Defaults));
         assert_eq!(origin("own", "pool.idle_time"), None);
+    }
+
+    #[test]
+    fn whose_traffic_does_not_count_is_inherited_key_by_key_and_compared_whole() {
+        let text = format!(
+            "{LISTEN}[defaults]\nidle_ignore = {{ roles = [\"monitor\"], application_names = [\"exporter\"] }}\n\
+             [tenants.t]\nroles_from = \"postgres\"\n\
+             [tenants.t.endpoints.plain]\ncompute = {{ kind = \"process\", data_dir = \"plain\" }}\n\
+             [tenants.t.endpoints.own]\ncompute = {{ kind = \"process\", data_dir = \"own\" }}\n\
+             idle_ignore.application_names = []\n"
+        );
+        let loaded = load_text(&text).unwrap();
+        let plain = &endpoint(&loaded, "plain").idle_ignore;
+        assert_eq!(plain.ignores("monitor", b"exporter"), Some(IgnoredBy::Role));
+        let by_name = |name: &[u8]| plain.ignores("app", name);
+        assert_eq!(by_name(b"exporter"), Some(IgnoredBy::ApplicationName));
+        for other in [&b""[..], b"Exporter", b"exporter 2", b"monitor", b"exporter\xff"] {
+            assert_eq!(by_name(other), None, "{other:?}");
+        }
+        let own = &endpoint(&loaded, "own").idle_ignore;
+        assert_eq!(own.ignores("monitor", b""), Some(IgnoredBy::Role));
+        assert_eq!(own.ignores("app", b"exporter"), None);
     }
 
     #[test]

@@ -169,6 +169,44 @@ impl Name for RoleName {
     }
 }
 
+impl Read for RoleName {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let text = read_text(node, spot, "the name of a role in quotes", report)?;
+        report.note(spot, Self::parse_name(text))
+    }
+}
+
+impl From<RoleName> for String {
+    fn from(name: RoleName) -> Self {
+        name.0
+    }
+}
+
+/// What a client may call itself. Postgres keeps 63 bytes of it, and makes of what is not printable ASCII something
+/// else (<https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME>): such a name would
+/// not be found again in `pg_stat_activity`.
+#[derive(Debug, Clone)]
+pub(crate) struct ApplicationName(String);
+
+impl Read for ApplicationName {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let text = read_text(node, spot, "the application_name of clients in quotes", report)?;
+        if text.len() <= 63 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Some(Self(text.to_owned()));
+        }
+        let message = format!("{text:?} cannot be an application_name that Postgres keeps as it is");
+        let fix = "write a name of 1 to 63 printable ASCII characters";
+        report.add(spot, Wrong::new(message, fix));
+        None
+    }
+}
+
+impl From<ApplicationName> for String {
+    fn from(name: ApplicationName) -> Self {
+        name.0
+    }
+}
+
 /// The name of a database, of as many bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DatabaseName(pub(crate) String);

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::questions::{AskError, Questions, Row};
 use crate::compute::Address;
-use crate::config::{RoleReading, SuspendVeto};
+use crate::config::{IdleIgnore, RoleReading, SuspendVeto};
 use crate::tls::SocketSettings;
 
 /// A session that pgwake has closed, for a client or for itself, may still be there for some moments; what is found again
@@ -45,6 +45,8 @@ pub(crate) struct Doubts<'a> {
     pub(crate) asked: &'a BTreeSet<SuspendVeto>,
     /// The server's processes that work for pgwake and are no doubt.
     pub(crate) own: &'a [i32],
+    /// Whose sessions are none either.
+    pub(crate) ignored: &'a IdleIgnore,
 }
 
 impl Doubts<'_> {
@@ -84,7 +86,7 @@ impl Doubts<'_> {
 
     fn part(&self, kind: SuspendVeto) -> String {
         match kind {
-            SuspendVeto::Clients => clients(self.own),
+            SuspendVeto::Clients => clients(self.own, self.ignored),
             SuspendVeto::Maintenance => maintenance(),
             SuspendVeto::PreparedTransactions => PREPARED.to_owned(),
             SuspendVeto::Slots => SLOTS.to_owned(),
@@ -92,16 +94,25 @@ impl Doubts<'_> {
     }
 }
 
-fn clients(own: &[i32]) -> String {
+fn clients(own: &[i32], ignored: &IdleIgnore) -> String {
+    let (roles, names) = (texts(&ignored.roles), texts(&ignored.application_names));
     let own: Vec<_> = own.iter().map(ToString::to_string).collect();
     format!(
         "SELECT 0, CASE backend_type WHEN 'walsender' THEN 'replication ' ELSE 'client ' END \
          || coalesce(nullif(application_name, ''), 'without a name') \
          || ' from ' || coalesce(host(client_addr), 'a local socket') \
          FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') \
+         AND coalesce(usename::text, '') <> ALL ({roles}) AND coalesce(application_name, '') <> ALL ({names}) \
          AND pid <> pg_backend_pid() AND pid <> ALL ('{{{}}}'::int4[])",
         own.join(",")
     )
+}
+
+/// An array of texts, whatever is in them and whatever `standard_conforming_strings` is.
+fn texts(all: &BTreeSet<String>) -> String {
+    let quoted = |text: &String| format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+    let all: Vec<_> = all.iter().map(quoted).collect();
+    format!("ARRAY[{}]::text[]", all.join(","))
 }
 
 fn maintenance() -> String {
@@ -161,6 +172,7 @@ mod tests {
             let part = Doubts {
                 asked: &asked,
                 own: &[],
+                ignored: &IdleIgnore::default(),
             }
             .part(kind);
             assert!(part.starts_with(&format!("SELECT {number}, ")), "{part}");
@@ -175,6 +187,19 @@ mod tests {
 
     #[test]
     fn own_processes_are_no_clients() {
-        assert!(clients(&[7, 9]).ends_with("pid <> ALL ('{7,9}'::int4[])"));
+        let sql = clients(&[7, 9], &IdleIgnore::default());
+        assert!(sql.ends_with("pid <> ALL ('{7,9}'::int4[])"), "{sql}");
+    }
+
+    #[test]
+    fn names_of_those_who_do_not_count_stand_quoted_in_the_question() {
+        let names = [r"a'b\c", "monitor"].map(str::to_owned);
+        let ignored = IdleIgnore {
+            roles: names.clone().into(),
+            application_names: names[1..].iter().cloned().collect(),
+        };
+        let sql = clients(&[], &ignored);
+        let wanted = r"coalesce(usename::text, '') <> ALL (ARRAY[E'a''b\\c',E'monitor']::text[]) AND coalesce(application_name, '') <> ALL (ARRAY[E'monitor']::text[])";
+        assert!(sql.contains(wanted), "{sql}");
     }
 }

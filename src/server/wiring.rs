@@ -207,6 +207,7 @@ impl WakeWatcher for Wiring {
             let doubts = Doubts {
                 asked: &endpoint.suspend_veto,
                 own: &own,
+                ignored: &endpoint.idle_ignore,
             };
             match doubts.ask(&address, &endpoint.own_login(), &sockets).await {
                 Ok(found) => found.map(|(kind, reason)| Veto {

@@ -33,9 +33,9 @@ impl House {
         }
     }
 
-    /// A client that has proved who it is needs a compute that sleeps, if it does.
+    /// A client that has proved who it is needs a compute that sleeps, if it does, and if it wakes any.
     pub(super) async fn tell_wake_asked(&self, endpoint: &Endpoint, record: &SessionRecord) {
-        if self.audit.is_on() && self.wakes.awake(&endpoint.name).is_none() {
+        if self.audit.is_on() && record.weight.counts() && self.wakes.awake(&endpoint.name).is_none() {
             self.tell(|| record.event("wake_asked")).await;
         }
     }
@@ -74,6 +74,10 @@ impl House {
         waited: Duration,
         record: &SessionRecord,
     ) {
+        // It asked for no wake, and was told at once.
+        if matches!(was_cold, Err(WakeError::Ignored { .. })) {
+            return;
+        }
         self.note_held(was_cold, waited, record);
         match was_cold {
             Ok(false) => (),

@@ -76,9 +76,9 @@ pub(super) async fn reach(
     Ok(())
 }
 
-/// What it is to be called, where there may be one.
+/// What it is to be called, where there may be one. Who wakes nothing makes none either.
 fn name(parent: &Endpoint, branch: &str, record: &SessionRecord) -> Result<BranchName, BranchError> {
-    if !parent.branches.on_connect {
+    if !parent.branches.on_connect || !record.weight.counts() {
         return Err(BranchError::None(record.endpoint.clone()));
     }
     let name = BranchName::parse(branch)?;

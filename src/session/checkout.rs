@@ -17,7 +17,7 @@ use super::{
 use crate::auth::Authenticated;
 use crate::pool::{Freshness, Identity, LoginError, ServerSession, Way, connect};
 use crate::tenant::quota::{ClientPermit, OverLimit, Permit};
-use crate::wake::{AwakeLease, WakeError};
+use crate::wake::{AwakeLease, Client, WakeError};
 
 /// How often a server that says 57P03 is asked again: its recovery takes seconds, not milliseconds, and each
 /// question costs it a fork.
@@ -87,7 +87,12 @@ impl Checkout<'_> {
             self.house.tell_wake_asked(endpoint, record).await;
             let asked = Instant::now();
             let wakes = &self.house.wakes;
-            let waiting = wakes.lease_for(self.permit, &endpoint.name, &self.who.right, deadline);
+            let client = Client {
+                permit: self.permit,
+                right: &self.who.right,
+                weight: record.weight,
+            };
+            let waiting = wakes.lease_for(client, &endpoint.name, deadline);
             let waited = held.wait(waiting, || wakes.phase(&endpoint.name)).await;
             record.step_ended(Step::Hold);
             let waited = waited?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
@@ -15,11 +16,13 @@ use super::{
     say_goodbye,
     standing::Standing,
 };
+use crate::auth::Authenticated;
 use crate::config::PoolMode;
 use crate::error::{Fault, SqlState};
 use crate::ids::SessionId;
 use crate::metrics::CancelResult;
 use crate::tls::Stream;
+use crate::wake::Weight;
 use crate::wire::startup::CancelKey;
 
 /// A client from its first byte until it has been let in, or was told why not. `None`: it was nobody's stay.
@@ -98,6 +101,7 @@ async fn admit<'h>(
     };
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.to_string();
+    record.weight = weight(&who, &parameters);
     if let Some(branch) = branch {
         let reaching = branching::reach(&mut stream, &mut who, &branch, house, record);
         if let Err(outcome) = reaching.await {
@@ -144,6 +148,15 @@ async fn admit<'h>(
         served,
         _using: using,
     })
+}
+
+/// Whether it matters to its compute's sleep what a client does: by what it has proved, and by what it has said as it came. What
+/// it calls itself later changes nothing.
+fn weight(who: &Authenticated, parameters: &[(Bytes, Bytes)]) -> Weight {
+    let mut names = parameters.iter().filter(|(name, _)| name == "application_name");
+    let name = names.next_back().map_or(&b""[..], |(_, value)| value);
+    let ignored = who.endpoint.idle_ignore.ignores(&who.role, name);
+    ignored.map_or(Weight::Counts, Weight::Ignored)
 }
 
 /// Nobody came in: what can be told is told.

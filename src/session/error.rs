@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::exchange::Loss;
-use crate::config::DurationText;
+use crate::config::{DurationText, IgnoredBy};
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 use crate::tenant::quota::OverLimit;
@@ -37,6 +37,13 @@ pub(super) enum SessionError {
     },
     #[error("idle session ended so that the compute can be suspended")]
     IdleEnded { endpoint: EndpointName },
+    #[error("ended so that the compute can be suspended: the client does not keep it awake")]
+    Ignored {
+        endpoint: EndpointName,
+        by: IgnoredBy,
+        /// What has become of what it had open, if anything was.
+        open: Option<Loss>,
+    },
     #[error("no server session within {waited:?}")]
     PoolTimeout { waited: Duration, size: usize },
     #[error("cancelled while waiting")]
@@ -81,6 +88,7 @@ impl SessionError {
         matches!(
             self,
             Self::IdleEnded { .. }
+                | Self::Ignored { .. }
                 | Self::TokenExpired
                 | Self::TooOld { .. }
                 | Self::AddressBarred
@@ -125,7 +133,7 @@ impl ClientError for SessionError {
             | Self::EndpointRemoved(_) => SqlState::ADMIN_SHUTDOWN,
             Self::PlanChanged => SqlState::NOT_SUPPORTED,
             Self::IdleEnded { .. } | Self::IdleTooLong { .. } => SqlState::IDLE_SESSION_TIMEOUT,
-            Self::ShuttingDown | Self::Terminated => SqlState::ADMIN_SHUTDOWN,
+            Self::Ignored { .. } | Self::ShuttingDown | Self::Terminated => SqlState::ADMIN_SHUTDOWN,
         }
     }
 
@@ -147,6 +155,9 @@ impl ClientError for SessionError {
             Self::IdleEnded { endpoint } => {
                 format!("idle session ended: the compute of endpoint \"{endpoint}\" is being suspended")
                     .into()
+            }
+            Self::Ignored { endpoint, .. } => {
+                format!("session ended: the compute of endpoint \"{endpoint}\" is being suspended").into()
             }
             Self::PoolTimeout { .. } => "no server session came free in time".into(),
             // As Postgres says them.
@@ -186,6 +197,7 @@ impl ClientError for SessionError {
             Self::StillStarting { waited, said, .. } => {
                 Some(format!("waited {:.1} s, the server says: {said}", waited.as_secs_f64()).into())
             }
+            Self::Ignored { by, open, .. } => Some(ignored(*by, *open)),
             Self::PoolTimeout { waited, size } => Some(
                 format!(
                     "waited {:.1} s; all {size} server sessions of the endpoint are in use (pool.size, pool.wait_timeout)",
@@ -231,6 +243,10 @@ impl ClientError for SessionError {
                 "connect again when needed: that wakes the compute; suspend_idle_sessions = false keeps idle sessions"
                     .into(),
             ),
+            Self::Ignored { .. } => Some(
+                "connect again while others use it; idle_ignore lists the roles and application names that do not count"
+                    .into(),
+            ),
             Self::PoolTimeout { .. } => Some("try again; shorter transactions, or a larger pool.size, help".into()),
             Self::TokenExpired => Some("connect again with a new token".into()),
             Self::PasswordChanged => Some("connect again with the new password".into()),
@@ -249,6 +265,7 @@ impl ClientError for SessionError {
         match self {
             Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
             Self::IdleEnded { .. }
+            | Self::Ignored { .. }
             | Self::ConsoleFull
             | Self::Terminated
             | Self::ShuttingDown
@@ -262,6 +279,22 @@ impl ClientError for SessionError {
     #[cfg(test)]
     fn examples() -> Vec<Self> {
         Self::of_every_variant()
+    }
+}
+
+/// Why a client was not waited for, or not for longer.
+fn ignored(by: IgnoredBy, open: Option<Loss>) -> Cow<'static, str> {
+    let whose = match by {
+        IgnoredBy::Role => "this role does not keep it awake",
+        IgnoredBy::ApplicationName => "clients of this application_name do not keep it awake",
+    };
+    match open {
+        None => whose.into(),
+        Some(Loss::RolledBack) => format!("{whose}; what was open was waited for, and is rolled back").into(),
+        Some(Loss::Unknown) => format!(
+            "{whose}; what was open was waited for, and whether the last statement took effect is unknown"
+        )
+        .into(),
     }
 }
 

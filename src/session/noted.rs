@@ -15,7 +15,7 @@ use super::{
 use crate::config::{Endpoint, PoolMode};
 use crate::journal::RefusalLine;
 use crate::metrics::{Handshake, HoldResult, RefusalReason, Whose};
-use crate::wake::WakeError;
+use crate::wake::{WakeError, Weight};
 
 impl House {
     /// How a connection has begun, where it has come so far.
@@ -40,6 +40,10 @@ impl House {
             application: record.application.clone(),
             tls: record.tls,
             pooling,
+            ignored: match record.weight {
+                Weight::Counts => None,
+                Weight::Ignored(by) => Some(by),
+            },
             since: SystemTime::now(),
         });
         record.present = Some(present);

@@ -48,6 +48,7 @@ use crate::pool::{PoolKey, Ticket};
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tenant::quota::{ClientPermit, OverLimit, Paced};
 use crate::tls::Stream;
+use crate::wake::{Client, Weight};
 use crate::wire::frame::{Broken, Sender};
 use local::{Answered, Known, Local};
 
@@ -71,6 +72,7 @@ pub(super) struct Pooled<'a> {
     role: String,
     right: WakeRight,
     permit: ClientPermit,
+    weight: Weight,
     standing: Standing,
     /// When its stay ends.
     ends_at: Option<(Instant, Ending)>,
@@ -170,6 +172,7 @@ impl<'a> Pooled<'a> {
             serial: next_serial(),
             up: Lane::new(Sender::Client).paced(permit.meter(Paced::BytesIn)),
             permit,
+            weight: record.weight,
             local: Local::new(record.id),
             statements: Statements::default(),
             names: names.clone(),
@@ -272,6 +275,15 @@ impl<'a> Pooled<'a> {
             },
         };
         Err(self.end(client, &reason, record).await)
+    }
+
+    /// As which it asks for leases.
+    fn as_client(&self) -> Client<'_> {
+        Client {
+            permit: &self.permit,
+            right: &self.right,
+            weight: self.weight,
+        }
     }
 
     /// Tells the audit log that there is too much of something; not of every statement that is refused for it.

@@ -22,6 +22,7 @@ use crate::ids::SessionId;
 use crate::metrics::{Metrics, Phase, Temperature};
 use crate::shutdown::ShutdownWatch;
 use crate::storm::Storms;
+use crate::wake::Weight;
 
 /// How much of a name that a client says gets into a log line.
 const SAID_BYTES_MAX: usize = 128;
@@ -147,6 +148,8 @@ pub(super) struct SessionRecord {
     pub(super) method: &'static str,
     /// Known once it has proved who it is.
     pub(super) pooling: Option<PoolMode>,
+    /// Whether it matters to its compute's sleep what it does; known once it has proved who it is.
+    pub(super) weight: Weight,
     /// Whether it was held while its compute woke.
     pub(super) cold: bool,
     pub(super) bytes_in: u64,
@@ -191,6 +194,7 @@ impl SessionRecord {
             cipher: "",
             method: "",
             pooling: None,
+            weight: Weight::Counts,
             cold: false,
             bytes_in: 0,
             bytes_out: 0,

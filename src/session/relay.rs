@@ -4,6 +4,7 @@
 //! session may be ended without harm; why, and what the client is told, is the turn's business.
 
 mod end;
+mod reports;
 
 use std::{
     future::{Future, poll_fn},
@@ -26,6 +27,7 @@ use crate::tls::Stream;
 use crate::wake::{AwakeLease, LeaseSignal};
 
 pub(super) use end::End;
+pub(super) use reports::IdleReports;
 
 /// How often a client whose bytes the server does not take is looked at: it may have left.
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
@@ -54,15 +56,6 @@ pub(super) struct Relay<'a, 'e> {
     /// Told where the session becomes idle or active.
     listed: Option<&'a Listed>,
     told_idle: Option<bool>,
-}
-
-/// Whether the lease is told when the session becomes idle or active.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum IdleReports {
-    /// The compute sleeps only when its last session has ended: nobody needs to know.
-    No,
-    /// Idle sessions are ended for a suspend.
-    Yes,
 }
 
 /// The streams of a relay, and what is on its way in each direction.
@@ -143,11 +136,16 @@ impl<'a, 'e> Relay<'a, 'e> {
             let expired = self.ends_at.filter(|(at, _)| *at <= Instant::now());
             let expires_at = self.ends_at.filter(|_| expired.is_none()).map(|(at, _)| at);
             let ending = match &*signal.borrow_and_update() {
-                LeaseSignal::Steady if phase == Phase::Draining => Some(End::ShutDown),
-                LeaseSignal::Steady if dismissal.is_some() => dismissal.map(End::Dismissed),
-                LeaseSignal::Steady => expired.map(|(_, ending)| End::Expired(ending)),
-                LeaseSignal::EndIfIdle => Some(End::IdleEnded),
+                // Meant for others where this session is not told to end when idle: what follows calls the suspend off.
+                LeaseSignal::EndIfIdle if self.reported_idle.is_some() => Some(End::IdleEnded),
+                LeaseSignal::Steady | LeaseSignal::EndIfIdle => match dismissal {
+                    _ if phase == Phase::Draining => Some(End::ShutDown),
+                    Some(dismissal) => Some(End::Dismissed(dismissal)),
+                    None => expired.map(|(_, ending)| End::Expired(ending)),
+                },
                 LeaseSignal::Lost(reason) => Some(End::ComputeLost(reason.clone())),
+                LeaseSignal::Suspended if !lease.weight().counts() => return End::CutOff,
+                LeaseSignal::Suspended => Some(End::ComputeLost("the compute was suspended".into())),
             };
             if let Some(End::ComputeLost(reason)) = ending {
                 return self
@@ -175,6 +173,10 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     /// `Ready(None)`: the session is idle and was to end when it is.
     fn poll(&mut self, cx: &mut Context<'_>, lease: &AwakeLease, end_when_idle: bool) -> Poll<Option<End>> {
+        // Before the server's own last words, which do not say why.
+        if lease.is_cut_off() {
+            return Poll::Ready(Some(End::CutOff));
+        }
         // Answers first: they make room for further requests.
         if let Poll::Ready(end) = self.poll_down(cx) {
             return Poll::Ready(Some(end));

@@ -18,7 +18,7 @@ use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::profile::Pins;
-use crate::config::PoolMode;
+use crate::config::{IgnoredBy, PoolMode};
 use crate::ids::{EndpointName, SessionId};
 use crate::shutdown::{Phase, Shutdown};
 use crate::wire::startup::CancelKey;
@@ -104,6 +104,8 @@ pub struct Who {
     pub tls: &'static str,
     /// When its server session is given back.
     pub pooling: PoolMode,
+    /// By what it neither wakes its compute nor keeps it awake, if so.
+    pub ignored: Option<IgnoredBy>,
     /// When it has logged in.
     pub since: SystemTime,
 }

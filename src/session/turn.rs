@@ -26,7 +26,7 @@ use crate::pool::{LoginError, ServerSession};
 use crate::shutdown::Phase;
 use crate::tenant::quota::{ClientPermit, Paced};
 use crate::tls::Stream;
-use crate::wake::{AwakeLease, WakeError};
+use crate::wake::{AwakeLease, WakeError, Weight};
 use crate::wire::frame::{Broken, Sender};
 use crate::wire::reply::ErrorFields;
 use crate::wire::say;
@@ -95,11 +95,7 @@ impl Turn<'_> {
         if let (Some(listed), Some(registration)) = (record.listed(), &registration) {
             listed.set_key(registration.key());
         }
-        let reports = if self.who.endpoint.suspend_idle_sessions {
-            IdleReports::Yes
-        } else {
-            IdleReports::No
-        };
+        let reports = IdleReports::of(&self.who.endpoint, lease);
         let touched = |touched: Touched| self.touched(touched);
         let rate = TransactionRate::new(self.permit.meter(Paced::Transactions), record.id);
         let mut exchange = Exchange::new(&touched, None).limited_to(rate);
@@ -222,9 +218,17 @@ pub(super) async fn finish(
         (End::ClientGone, _) => return Outcome::of(&SessionError::ClientGone),
         (End::ClientBroken(Broken::Tag(tag)), _) => SessionError::UnknownMessage(tag),
         (End::ClientBroken(Broken::Length), _) => SessionError::BadLength,
-        (End::IdleEnded, _) => SessionError::IdleEnded {
-            endpoint: endpoint.clone(),
-        },
+        (end @ (End::IdleEnded | End::CutOff), _) => {
+            let endpoint = endpoint.clone();
+            match record.weight {
+                Weight::Counts => SessionError::IdleEnded { endpoint },
+                Weight::Ignored(by) => SessionError::Ignored {
+                    endpoint,
+                    by,
+                    open: matches!(end, End::CutOff).then_some(last.loss),
+                },
+            }
+        }
         (End::Dismissed(dismissal), _) => dismissal.error(endpoint),
         (End::Expired(Ending::Token), _) => SessionError::TokenExpired,
         (End::Expired(Ending::Age(limit)), _) => SessionError::TooOld { limit },

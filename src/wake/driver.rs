@@ -175,7 +175,7 @@ impl Driver {
         let order = match machine.state() {
             _ if !machine.rules().suspendable => SuspendOrder::NotSuspendable,
             State::Emptying { .. } | State::Settling { .. } | State::Suspending => SuspendOrder::Begun,
-            State::Ready(leases) => SuspendOrder::InUse(leases.active),
+            State::Ready(leases) => SuspendOrder::InUse(leases.counted.active),
             State::InLine | State::Waking { .. } | State::Inspecting => SuspendOrder::UnderWay,
             State::Unknown | State::Asleep | State::Failed => SuspendOrder::AsleepAlready,
         };
@@ -261,7 +261,7 @@ impl Driver {
     fn perform(self: &Arc<Self>, work: Work) {
         match work {
             Work::Grant(held, awake) => {
-                let lease = AwakeLease::cold(self.clone(), awake);
+                let lease = AwakeLease::cold(self.clone(), awake, held.weight);
                 // Whoever left in this very moment gives it back by this.
                 drop(held.answer.send(Ok(lease)));
             }
@@ -331,6 +331,7 @@ impl Driver {
                 wake,
                 backoff,
             },
+            Refusal::Ignored(by) => WakeError::Ignored { endpoint, by },
             Refusal::Disabled => WakeError::Disabled { endpoint },
             Refusal::Closed if self.is_removed.load(Ordering::Acquire) => WakeError::Removed(endpoint),
             Refusal::Closed => WakeError::ShuttingDown,

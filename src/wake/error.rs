@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::backoff::Backoff;
+use crate::config::IgnoredBy;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::EndpointName;
 use crate::tenant::quota::OverLimit;
@@ -64,6 +65,14 @@ pub enum WakeError {
         /// When it may be started again.
         backoff: Backoff,
     },
+    /// It is not awake, and the caller is one who does not wake it.
+    #[error("compute for endpoint \"{endpoint}\" is suspended")]
+    Ignored {
+        /// Whose compute.
+        endpoint: EndpointName,
+        /// Why the caller does not.
+        by: IgnoredBy,
+    },
     /// It would be one wake, or one awake compute, too many.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
@@ -121,6 +130,7 @@ impl ClientError for WakeError {
                 let waited = waited.as_secs_f64();
                 return Some(format!("waited {waited:.1} s; {others} others wait as well").into());
             }
+            Self::Ignored { by, .. } => return Some(not_woken(*by).into()),
             Self::OverLimit(over) => return over.detail(),
             Self::Disabled { .. } => return Some("its operator has disabled it for the time being".into()),
             Self::Removed(_) | Self::ShuttingDown => return None,
@@ -141,6 +151,10 @@ impl ClientError for WakeError {
                 let seconds = backoff.again_in.as_secs_f64().ceil().max(1.0);
                 format!("try again in {seconds} s; the operator's log says more under this wake").into()
             }
+            Self::Ignored { .. } => {
+                "others wake it by using it; idle_ignore lists the roles and application names that do not"
+                    .into()
+            }
             Self::OverLimit(over) => return over.hint(),
             Self::Removed(_) => return None,
             Self::Disabled { .. } => "try again later, or ask the operator".into(),
@@ -151,6 +165,8 @@ impl ClientError for WakeError {
     fn fault(&self) -> Fault {
         match self {
             Self::TimedOut { .. } | Self::LoggingIn { .. } | Self::Failed { .. } => Fault::Compute,
+            // It is meant so: nothing for an operator to look into.
+            Self::Ignored { .. } => Fault::Client,
             Self::OverLimit(over) => over.fault(),
             Self::Removed(_) | Self::Disabled { .. } => Fault::Tenant,
             Self::InLine { .. } | Self::ShuttingDown => Fault::Pgwake,
@@ -174,11 +190,19 @@ impl ClientError for WakeError {
             Self::InLine { .. } => [Self::InLine { endpoint: endpoint.clone(), waited, others: 92, limit: ("limits.wakes_at_once_max", 8) }],
             Self::LoggingIn { .. } => [Self::LoggingIn { endpoint: endpoint.clone(), waited, others: 3 }],
             Self::Failed { .. } => [Self::Failed { endpoint: endpoint.clone(), reason: Arc::clone(&reason), wake, backoff }],
+            Self::Ignored { .. } => [IgnoredBy::Role, IgnoredBy::ApplicationName].map(|by| Self::Ignored { endpoint: endpoint.clone(), by }),
             Self::OverLimit(_) => OverLimit::examples().into_iter().map(Self::OverLimit),
             Self::Removed(_) => [Self::Removed(endpoint.clone())],
             Self::Disabled { .. } => [Self::Disabled { endpoint: endpoint.clone() }],
             Self::ShuttingDown => [Self::ShuttingDown],
         }
+    }
+}
+
+fn not_woken(by: IgnoredBy) -> &'static str {
+    match by {
+        IgnoredBy::Role => "this role does not wake it",
+        IgnoredBy::ApplicationName => "clients of this application_name do not wake it",
     }
 }
 

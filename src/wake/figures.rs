@@ -79,12 +79,14 @@ pub struct WakeFigures {
     pub veto: Option<Arc<str>>,
     /// How often something did, by kind.
     pub vetoes: Vetoes,
-    /// Leases of those who work.
+    /// Leases of those who work, and count.
     pub active: usize,
-    /// Leases of those who rest.
+    /// Leases of those who rest, and count.
     pub resting: usize,
     /// Clients that are held.
     pub held: usize,
+    /// Those of them for whom it is woken.
+    pub held_counted: usize,
     /// Since when the first of them is.
     pub held_since: Option<Instant>,
     /// Starts that were asked for.

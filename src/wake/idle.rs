@@ -1,10 +1,28 @@
-//! When to suspend: which leases are out on an awake compute, and since when nothing happened on it.
+//! When to suspend: which leases are out on an awake compute, whose they are, and since when nothing happened on it.
 //!
 //! Plain data for `state`, which acts on it.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::config::IgnoredBy;
+
+/// Whether it matters to a compute's sleep what somebody does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Weight {
+    /// He wakes it, and keeps it awake.
+    Counts,
+    /// He does neither.
+    Ignored(IgnoredBy),
+}
+
+impl Weight {
+    /// Whether it does.
+    pub fn counts(self) -> bool {
+        self == Self::Counts
+    }
+}
 
 /// Whether a leaseholder works or rests between statements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,15 +63,31 @@ impl IdleRule {
     }
 }
 
+/// How many hold a lease, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Tally {
+    pub(super) active: usize,
+    pub(super) resting: usize,
+}
+
+impl Tally {
+    fn count(self) -> usize {
+        self.active + self.resting
+    }
+}
+
 /// The leases of one generation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leases {
-    pub(super) active: usize,
-    pub(super) resting: usize,
-    /// Of those who were held: how many have not logged in yet.
+    /// Of those who count.
+    pub(super) counted: Tally,
+    /// Of those who do not.
+    pub(super) ignored: Tally,
+    /// Of those who were held, whoever they are: how many have not logged in yet.
     pub(super) arriving: usize,
     /// When it began to take logins.
     since: Instant,
+    /// Of those who count.
     last_activity: Instant,
 }
 
@@ -61,23 +95,36 @@ impl Leases {
     /// None yet.
     pub(super) fn none(now: Instant) -> Self {
         Self {
-            active: 0,
-            resting: 0,
+            counted: Tally::default(),
+            ignored: Tally::default(),
             arriving: 0,
             since: now,
             last_activity: now,
         }
     }
 
+    fn tally(&mut self, weight: Weight) -> &mut Tally {
+        match weight {
+            Weight::Counts => &mut self.counted,
+            Weight::Ignored(_) => &mut self.ignored,
+        }
+    }
+
+    fn note_activity(&mut self, weight: Weight, now: Instant) {
+        if weight.counts() {
+            self.last_activity = now;
+        }
+    }
+
     /// One more was granted.
-    pub(super) fn grant(&mut self, now: Instant) {
-        self.active += 1;
-        self.last_activity = now;
+    pub(super) fn grant(&mut self, weight: Weight, now: Instant) {
+        self.tally(weight).active += 1;
+        self.note_activity(weight, now);
     }
 
     /// One who was held may log in.
-    pub(super) fn grant_arriving(&mut self, now: Instant) {
-        self.grant(now);
+    pub(super) fn grant_arriving(&mut self, weight: Weight, now: Instant) {
+        self.grant(weight, now);
         self.arriving += 1;
     }
 
@@ -87,39 +134,52 @@ impl Leases {
     }
 
     /// One ended its statement.
-    pub(super) fn rest(&mut self, now: Instant) {
-        self.active -= 1;
-        self.resting += 1;
-        self.last_activity = now;
+    pub(super) fn rest(&mut self, weight: Weight, now: Instant) {
+        let tally = self.tally(weight);
+        tally.active -= 1;
+        tally.resting += 1;
+        self.note_activity(weight, now);
     }
 
     /// One began a statement.
-    pub(super) fn resume(&mut self, now: Instant) {
-        self.resting -= 1;
-        self.active += 1;
-        self.last_activity = now;
+    pub(super) fn resume(&mut self, weight: Weight, now: Instant) {
+        let tally = self.tally(weight);
+        tally.resting -= 1;
+        tally.active += 1;
+        self.note_activity(weight, now);
     }
 
     /// One was given back.
-    pub(super) fn give_back(&mut self, holding: Holding, rule: IdleRule, now: Instant) {
+    pub(super) fn give_back(&mut self, (weight, holding): (Weight, Holding), rule: IdleRule, now: Instant) {
+        let tally = self.tally(weight);
         match holding {
-            Holding::Active => self.active -= 1,
-            Holding::Resting => self.resting -= 1,
+            Holding::Active => tally.active -= 1,
+            Holding::Resting => tally.resting -= 1,
         }
         // Who kept it awake until now starts the clock by leaving; who would have been ended does not.
         if holding == Holding::Active || matches!(rule, IdleRule::KeptByResting(_)) {
-            self.last_activity = now;
+            self.note_activity(weight, now);
         }
+    }
+
+    /// How many are out, of whomever.
+    pub(super) fn count(&self) -> usize {
+        self.counted.count() + self.ignored.count()
+    }
+
+    /// Whether somebody is to be told of a suspend, and waited for. Of those who count nobody works by then.
+    pub(super) fn has_some_to_end(&self) -> bool {
+        self.counted.resting > 0 || self.ignored.count() > 0
     }
 
     /// When these leases alone would let it be suspended; it stays awake for `awake_min` in any case.
     pub(super) fn suspend_at(&self, rule: IdleRule, awake_min: Duration) -> Option<Instant> {
         let after = match rule {
-            IdleRule::KeptByResting(after) if self.resting == 0 => after,
+            IdleRule::KeptByResting(after) if self.counted.resting == 0 => after,
             IdleRule::EndsResting(after) => after,
             IdleRule::Never | IdleRule::KeptByResting(_) => return None,
         };
-        if self.active > 0 {
+        if self.counted.active > 0 {
             return None;
         }
         let idle = self.last_activity.checked_add(after)?;

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     driver::{Driver, Dropped},
     error::WakeError,
-    idle::Holding,
+    idle::{Holding, Weight},
     waiting::Ticket,
 };
 use crate::compute::Address;
@@ -38,6 +38,15 @@ pub enum LeaseSignal {
     EndIfIdle,
     /// The compute is gone, with the reason. The lease is worthless; drop it.
     Lost(Arc<str>),
+    /// The same, because it is suspended.
+    Suspended,
+}
+
+impl LeaseSignal {
+    /// Whether the lease is worthless.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Suspended)
+    }
 }
 
 /// One generation of a compute that takes logins.
@@ -53,6 +62,7 @@ pub(super) struct Awake {
 pub struct AwakeLease {
     driver: Arc<Driver>,
     awake: Arc<Awake>,
+    weight: Weight,
     resting: AtomicBool,
     /// It was waited for, and its holder has not logged in yet.
     arriving: AtomicBool,
@@ -63,10 +73,11 @@ pub struct AwakeLease {
 
 impl AwakeLease {
     /// For somebody who found it awake.
-    pub(super) fn warm(driver: Arc<Driver>, awake: Arc<Awake>) -> Self {
+    pub(super) fn warm(driver: Arc<Driver>, awake: Arc<Awake>, weight: Weight) -> Self {
         Self {
             driver,
             awake,
+            weight,
             resting: AtomicBool::new(false),
             arriving: AtomicBool::new(false),
             server_process: AtomicI32::new(0),
@@ -75,8 +86,8 @@ impl AwakeLease {
     }
 
     /// For somebody who was held.
-    pub(super) fn cold(driver: Arc<Driver>, awake: Arc<Awake>) -> Self {
-        let mut lease = Self::warm(driver, awake);
+    pub(super) fn cold(driver: Arc<Driver>, awake: Arc<Awake>, weight: Weight) -> Self {
+        let mut lease = Self::warm(driver, awake, weight);
         lease.was_cold = true;
         lease.arriving = AtomicBool::new(true);
         lease
@@ -110,13 +121,23 @@ impl AwakeLease {
         }
     }
 
+    /// Whether it keeps the compute awake: one that does not is waited for at a suspend, for a while.
+    pub fn weight(&self) -> Weight {
+        self.weight
+    }
+
+    /// Whether its holder has to stop in the middle of what he has open: it was waited for, and the compute is suspended.
+    pub fn is_cut_off(&self) -> bool {
+        !self.weight.counts() && *self.awake.signal.borrow() == LeaseSignal::Suspended
+    }
+
     /// Nothing is open any more. Without `suspend_idle_sessions` the lease keeps the compute awake all the same.
     pub fn set_idle(&self) {
         self.driver.change_holding(self, Holding::Resting);
     }
 
     /// Something is open again: a suspend that was about to begin is called off. Where it has already begun the
-    /// signal says [`LeaseSignal::Lost`].
+    /// signal says that it is over.
     pub fn set_active(&self) {
         self.driver.change_holding(self, Holding::Active);
     }
@@ -126,10 +147,13 @@ impl AwakeLease {
         self.awake.signal.subscribe()
     }
 
-    /// Its holder works at this process of the server from now on. While the lease rests, that is nobody who keeps the
-    /// compute awake.
+    /// Its holder works at this process of the server from now on. While the lease rests, or does not count, that is nobody
+    /// who keeps the compute awake.
     pub fn works_at(&self, process: i32) {
         self.server_process.store(process, Ordering::Relaxed);
+        if !self.weight.counts() {
+            self.driver.note_process(self);
+        }
     }
 
     pub(super) fn server_process(&self) -> i32 {
@@ -162,6 +186,7 @@ impl Drop for AwakeLease {
         };
         let was_arriving = *self.arriving.get_mut();
         let dropped = Dropped {
+            weight: self.weight,
             holding,
             was_arriving,
             server_process: *self.server_process.get_mut(),

@@ -14,7 +14,7 @@
 //!                      Waking ──started──▶ Ready ◀───────────────┐ asked, resumed:
 //!      ▲                 │ │                 │ idle              │ nothing restarts
 //!      │          failed │ │ start_timeout   ▼                   │
-//!      │                 ▼ │              Emptying (some rest) ──┤
+//!      │                 ▼ │              Emptying (some hold) ──┤
 //!      │             Failed│                 │ all gone, or 5 s  │
 //!      │  asked later:     │                 ▼                   │
 //!      │  InLine           │              Settling (hook runs) ──┘ vetoed: asked again later
@@ -30,11 +30,14 @@
 //! Inspecting, Suspending). The one exception: a Stop after a start that timed out ends that start first.
 //! **Invariant:** somebody waits only in these three states, so that every waiter has an answer under way; in InLine,
 //! where it is called some day; and in Ready, while as many of those who were held log in as may at once.
-//! **Invariant:** in InLine somebody waits, or wants it to be woken without waiting.
+//! **Invariant:** in InLine somebody waits who counts, or wants it to be woken without waiting.
+//! **Invariant:** who does not count ([`Weight::Ignored`](super::idle::Weight)) causes no LineUp and no Start, moves no time, and
+//! calls off no suspend: from Emptying on he gets no lease, and those that he has are waited for as long as Emptying lasts.
 //! **Invariant:** where there is a veto to be asked, Stop follows only a Settling whose question was answered with no; or an
 //! order. Before resting leaseholders are ended it is asked, too: Settling then comes before Emptying as well.
 //! **Invariant:** leases exist in Ready, Emptying and Settling; leaving these three tells them
-//! [`LeaseSignal::Lost`](super::lease::LeaseSignal::Lost), and what they say afterwards carries an old generation and is ignored.
+//! [`LeaseSignal::Lost`](super::lease::LeaseSignal::Lost) or `Suspended`, and what they say afterwards carries an old generation and is
+//! ignored.
 
 mod clients;
 mod computes;
@@ -52,12 +55,13 @@ use self::veto::{Asking, Next, Standing};
 
 use super::{
     backoff::{Backoff, Failure, Lives},
-    idle::{IdleRule, Leases},
+    idle::{IdleRule, Leases, Weight},
     waiting::WaitingRoom,
 };
 use crate::ids::Generation;
 
-/// How long resting leaseholders get to end their sessions: a goodbye to each client, no more.
+/// How long resting leaseholders get to end their sessions: a goodbye to each client, no more. And how long those who do
+/// not count get for what they have open: an exporter's queries take less, and what hangs keeps no compute awake.
 pub(super) const EMPTYING_MAX: Duration = Duration::from_secs(5);
 
 /// What the configuration says of it.
@@ -92,9 +96,9 @@ pub(super) enum State {
     Waking { until: Instant },
     /// It takes logins.
     Ready(Leases),
-    /// Nothing was done for long enough; those who rest are told to end.
+    /// Nothing was done for long enough; those who rest, and those who do not count, are told to end.
     Emptying { leases: Leases, until: Instant },
-    /// Nobody is left, or those who rest are about to be ended; the hook before the suspend runs.
+    /// Nobody is left, or those who are told to end are about to be; the hook before the suspend runs.
     Settling { leases: Leases, round: u64, next: Next },
     /// It is being stopped.
     Suspending,
@@ -160,14 +164,26 @@ impl Machine {
     /// answered at once is answered by the last action.
     pub(super) fn step(&mut self, event: Event, now: Instant) -> std::vec::Drain<'_, Action> {
         match event {
-            Event::Asked { ticket, deadline } => self.asked(ticket, deadline, now),
+            Event::Asked {
+                ticket,
+                weight,
+                deadline,
+            } => self.asked(ticket, weight, deadline, now),
             Event::Left { ticket } => self.left(ticket, now),
             Event::Detached { ticket, until } => self.detached(ticket, until, now),
             Event::Called { generation } => self.called(generation, now),
             Event::Arrived { generation } => self.arrived(generation, now),
-            Event::Rested { generation } => self.change_leases(generation, |leases, _| leases.rest(now)),
-            Event::Resumed { generation } => self.resumed(generation, now),
-            Event::Returned { generation, holding } => self.returned(generation, holding, now),
+            Event::Rested { generation, weight } => {
+                self.change_leases(generation, |leases, _| leases.rest(weight, now));
+            }
+            Event::Resumed { generation, weight } => self.resumed(generation, weight, now),
+            Event::Returned {
+                generation,
+                weight,
+                holding,
+            } => {
+                self.returned(generation, (weight, holding), now);
+            }
             Event::InspectOrdered => self.inspect_ordered(),
             Event::FoundRunning { generation } => self.found_running(generation, now),
             Event::Started { generation } => self.started(generation, now),
@@ -219,8 +235,9 @@ impl Machine {
     }
 
     /// Whether somebody who asks now, and nobody else, causes a wake.
-    pub(super) fn would_wake(&self, now: Instant) -> bool {
+    pub(super) fn would_wake(&self, weight: Weight, now: Instant) -> bool {
         self.door == Door::Open
+            && weight.counts()
             && match self.state {
                 State::Unknown | State::Asleep | State::Failed | State::Suspending => {
                     !self.is_known_to_fail(now)
@@ -235,13 +252,19 @@ impl Machine {
     }
 
     /// Whether somebody who asks now is held.
-    pub(super) fn would_hold(&self, now: Instant) -> bool {
+    pub(super) fn would_hold(&self, weight: Weight, now: Instant) -> bool {
         let joins = match self.state {
             State::InLine | State::Waking { .. } => true,
+            State::Inspecting | State::Suspending => !weight.counts() && self.has_room_for_ignored(),
             State::Ready(_) => !self.waiting.is_empty(),
             _ => false,
         };
-        self.would_wake(now) || (joins && self.door == Door::Open)
+        self.would_wake(weight, now) || (joins && self.door == Door::Open)
+    }
+
+    /// How many of those who wait count.
+    pub(super) fn waiting_counted(&self) -> usize {
+        self.waiting.counted()
     }
 
     fn is_known_to_fail(&self, now: Instant) -> bool {
@@ -272,7 +295,7 @@ impl Machine {
     /// When it is suspended if nothing happens before.
     pub(super) fn suspends_at(&self) -> Option<Instant> {
         match &self.state {
-            State::Ready(leases) => {
+            State::Ready(leases) if !self.waiting.has_counted() => {
                 let at = leases.suspend_at(self.idle_rule(), self.rules.awake_min)?;
                 Some(self.veto.as_ref().map_or(at, |veto| at.max(veto.until)))
             }
@@ -284,7 +307,7 @@ impl Machine {
     pub(super) fn unneeded_since(&self, now: Instant) -> Option<Instant> {
         match &self.state {
             State::Ready(_) if self.veto(now).is_some() => None,
-            State::Ready(leases) if self.door == Door::Open && self.waiting.is_empty() => {
+            State::Ready(leases) if self.door == Door::Open && !self.waiting.has_counted() => {
                 leases.unneeded_since(self.idle_rule(), self.rules.awake_min, now)
             }
             _ => None,
@@ -298,8 +321,7 @@ impl Machine {
 
     /// Whether anybody holds a lease.
     pub(super) fn has_leases(&self) -> bool {
-        self.leases()
-            .is_some_and(|leases| leases.active + leases.resting > 0)
+        self.leases().is_some_and(|leases| leases.count() > 0)
     }
 
     /// Whether it is being looked at, so that nobody knows whether it runs.

@@ -26,6 +26,27 @@ async fn log_in(gateway: &Gateway, name: &str) -> tokio_postgres::Client {
 }
 
 #[tokio::test]
+async fn who_wakes_nothing_makes_no_branch() {
+    const PARENT: &str = "branch-ignored";
+    let keys = "branches = { on_connect = true }\nidle_ignore = { application_names = [\"exporter\"] }";
+    let gateway = started(PARENT, keys).await;
+    let name = format!("{PARENT}--new");
+    let mut exporter = patient(&gateway, &name);
+    exporter.application_name("exporter");
+
+    let refused = tls_client::connect(&exporter, &gateway.authority).await;
+
+    let error = refused.expect_err("it makes none");
+    assert_eq!(error.code().unwrap().code(), "08004", "{error:?}");
+    assert!(in_folder(&gateway.data_dir(PARENT)).is_empty());
+    tls_client::connect(&patient(&gateway, &name), &gateway.authority)
+        .await
+        .unwrap();
+    assert!(!in_folder(&gateway.data_dir(PARENT)).is_empty());
+    gateway.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_hundred_logins_at_once_make_exactly_the_branches_that_they_name() {
     const PARENT: &str = "branch-agents";
     let keys = "hold_timeout = \"5m\"\nstart_timeout = \"5m\"\nbranches = { on_connect = true, max = 5 }";

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::admin::time::{milliseconds, rfc3339};
+use crate::config::IgnoredBy;
 use crate::journal::{RefusalLine, WakeLine};
 use crate::session::roster::Listed;
 
@@ -21,6 +22,7 @@ pub(super) fn session_line(listed: &Listed) -> Value {
         "peer": who.peer,
         "tls": who.tls,
         "pooling": who.pooling.as_str(),
+        "idle_ignored": who.ignored.map(IgnoredBy::as_str),
         "since": rfc3339(who.since),
         "state": doing.as_str(),
         "for_ms": milliseconds(doing_for),

@@ -60,6 +60,12 @@ pub(super) fn of_sleep(endpoint: &Endpoint, add: &mut impl FnMut(&str, String)) 
     );
     let vetoes = endpoint.suspend_veto.iter();
     add("suspend_veto", list(vetoes.map(|veto| quoted(veto.as_str()))));
+    let ignore = &endpoint.idle_ignore;
+    add("idle_ignore.roles", list(ignore.roles.iter().map(quoted)));
+    add(
+        "idle_ignore.application_names",
+        list(ignore.application_names.iter().map(quoted)),
+    );
 }
 
 fn values(scope: &str, quota: &Quota) -> Values {

@@ -109,6 +109,7 @@ impl Written<'_> {
         self.check_server_logins(login, &roles, compute.as_ref());
         let roles_from = self.check_roles_from(compute.as_ref());
         let suspend_veto = self.check_suspend_veto(&roles_from, compute.as_ref());
+        let idle_ignore = self.check_idle_ignore();
         Some(Endpoint {
             name: self.name.clone(),
             tenant: self.tenant_name.clone(),
@@ -124,6 +125,7 @@ impl Written<'_> {
             suspend_idle_sessions: suspend_idle_sessions
                 .map_or(built_in::SUSPEND_IDLE_SESSIONS, |at| at.value),
             suspend_veto,
+            idle_ignore,
             hold_timeout,
             start_timeout,
             stop_timeout,

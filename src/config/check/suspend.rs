@@ -1,10 +1,18 @@
-//! What speaks against a suspend, and whether it can be asked for.
+//! What speaks against a suspend, whether it can be asked for, and whose traffic does not.
 
 use std::collections::BTreeSet;
 
-use crate::config::{Compute, RolesFrom, SuspendVeto, built_in, problem::Wrong};
+use crate::config::{
+    Compute, IdleIgnore, RolesFrom, SuspendVeto, built_in,
+    file::IdleIgnoreTable,
+    problem::Wrong,
+    read::{List, Setting},
+};
 
 use super::endpoint::Written;
+
+/// Each login, and each question before a suspend, goes through them.
+const IGNORED_MAX: usize = 100;
 
 impl Written<'_> {
     pub(super) fn check_suspend_veto(
@@ -28,5 +36,31 @@ impl Written<'_> {
             self.report.add(&at.spot, Wrong::new(message, fix));
         }
         asked
+    }
+
+    pub(super) fn check_idle_ignore(&mut self) -> IdleIgnore {
+        IdleIgnore {
+            roles: self.ignored("roles", |table| &table.roles),
+            application_names: self.ignored("application_names", |table| &table.application_names),
+        }
+    }
+
+    fn ignored<T: Clone + Into<String>>(
+        &mut self,
+        key: &str,
+        pick: fn(&IdleIgnoreTable) -> &Setting<List<T>>,
+    ) -> BTreeSet<String> {
+        let key = format!("idle_ignore.{key}");
+        let Some(at) = self.inherit(&key, |inherited| inherited.idle_ignore.key(pick)) else {
+            return BTreeSet::new();
+        };
+        let names = at.value.0.into_iter();
+        let names: BTreeSet<String> = names.map(|name| name.value.into()).collect();
+        if names.len() > IGNORED_MAX {
+            let message = format!("{} names are more than {IGNORED_MAX}", names.len());
+            let fix = "give those clients a role of their own, and name that";
+            self.report.add(&at.spot, Wrong::new(message, fix));
+        }
+        names
     }
 }

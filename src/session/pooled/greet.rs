@@ -49,7 +49,7 @@ impl Pooled<'_> {
         match self.house.wakes.awake(&self.endpoint.name) {
             Some((_, generation)) if !self.pooling.pool.has_live(&self.key, generation) => return None,
             Some(_) => (),
-            None if self.endpoint.pool.wake_on == WakeOn::Connect => self.wake(),
+            None if self.endpoint.pool.wake_on == WakeOn::Connect && self.weight.counts() => self.wake(),
             None => (),
         }
         greeting.note_application(&self.application);
@@ -61,7 +61,7 @@ impl Pooled<'_> {
         let deadline = Instant::now() + self.endpoint.hold_timeout;
         let wakes = &self.house.wakes;
         // Who is refused a wake hears of it with its first statement.
-        drop(wakes.wake_for(&self.permit, &self.endpoint.name, &self.right, deadline));
+        drop(wakes.wake_for(self.as_client(), &self.endpoint.name, deadline));
     }
 
     /// Borrows a session, and believes what its server says.

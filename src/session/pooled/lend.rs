@@ -98,7 +98,7 @@ impl Pooled<'_> {
     /// the lease, if that much can be had.
     fn lend_at_once(&mut self) -> Result<Loan, Option<AwakeLease>> {
         let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
-        let Some(lease) = wakes.lease_now(&self.permit, name, &self.right) else {
+        let Some(lease) = wakes.lease_now(self.as_client(), name) else {
             return Err(None);
         };
         let Some(permit) = self.pooling.pool.try_permit() else {
@@ -184,7 +184,7 @@ impl Pooled<'_> {
         let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
         self.house.tell_wake_asked(&self.endpoint, record).await;
         let asked = Instant::now();
-        let waiting = wakes.lease_for(&self.permit, name, &self.right, deadline);
+        let waiting = wakes.lease_for(self.as_client(), name, deadline);
         let waited = held.wait(waiting, || wakes.phase(name)).await?;
         let was_cold = waited.as_ref().map(AwakeLease::was_cold);
         self.house.tell_woken(was_cold, asked.elapsed(), record).await;

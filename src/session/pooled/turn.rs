@@ -194,11 +194,7 @@ impl Pooled<'_> {
         };
         let mut exchange = Exchange::new(&tell_touched, Some(pooled)).limited_to(&mut self.rate);
         exchange.expected.resume(turn.loan.status);
-        let reports = if self.endpoint.suspend_idle_sessions {
-            IdleReports::Yes
-        } else {
-            IdleReports::No
-        };
+        let reports = IdleReports::of(&self.endpoint, &turn.loan.lease);
         let sides = Sides {
             client,
             server: &mut session.stream,

@@ -31,6 +31,8 @@ pub(in crate::session) enum End {
     ComputeLost(Arc<str>),
     /// The compute is to be suspended and the session was idle.
     IdleEnded,
+    /// The compute is suspended, and the session had something open that is not waited for any longer.
+    CutOff,
     /// The session's time is over and it was idle.
     Expired(Ending),
     /// It may not go on: the configuration has changed.

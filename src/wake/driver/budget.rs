@@ -2,8 +2,19 @@
 
 use tokio::time::Instant;
 
-use super::super::state::{Machine, Rules};
+use super::super::{
+    idle::Weight,
+    state::{Machine, Rules},
+};
 use crate::tenant::quota::{ClientPermit, OverLimit, Permit, WakeBudget};
+
+/// Who asks for a lease.
+#[derive(Clone, Copy)]
+pub(in crate::wake) struct Client<'a> {
+    /// What it counts in; `None`: pgwake itself, which nothing refuses.
+    pub(in crate::wake) permit: Option<&'a ClientPermit>,
+    pub(in crate::wake) weight: Weight,
+}
 
 /// What one endpoint's compute counts in.
 pub(in crate::wake) struct Budget {
@@ -21,16 +32,14 @@ impl Budget {
         }
     }
 
-    /// Somebody asks for a lease, beside `held` who wait for one. Where he is held, the place for that is returned; where
-    /// he causes a wake, it is charged. Without a client it is pgwake's own, which nothing refuses.
+    /// Somebody asks for a lease. Where he is held, the place for that is returned; where he causes a wake, it is charged.
     pub(in crate::wake) fn asked(
         &mut self,
         machine: &Machine,
-        held: usize,
-        client: Option<&ClientPermit>,
+        Client { permit, weight }: Client<'_>,
         now: Instant,
     ) -> Result<Option<Permit>, OverLimit> {
-        let Some(client) = client.filter(|_| machine.would_hold(now)) else {
+        let Some(client) = permit.filter(|_| machine.would_hold(weight, now)) else {
             return Ok(None);
         };
         // First: who finds no place causes no wake.
@@ -38,7 +47,7 @@ impl Budget {
         let Some(budget) = &self.budget else {
             return Ok(waits);
         };
-        if held > 0 || !machine.would_wake(now) {
+        if machine.waiting_counted() > 0 || !machine.would_wake(weight, now) {
             return Ok(waits);
         }
         // One that is being stopped is awake until it has stopped, and keeps its place for the next wake.

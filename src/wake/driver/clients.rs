@@ -11,20 +11,21 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     super::{
         error::WakeError,
-        idle::Holding,
+        idle::{Holding, Weight},
         lease::{AwakeLease, Waiting},
         state::Event,
         waiting::Ticket,
     },
     Driver,
+    budget::Client,
     inner::{Held, Inner, Verdict},
 };
 use crate::ids::Generation;
-use crate::tenant::quota::ClientPermit;
 
 /// How a lease was held when it was dropped.
 #[derive(Clone, Copy)]
 pub(in crate::wake) struct Dropped {
+    pub(in crate::wake) weight: Weight,
     pub(in crate::wake) holding: Holding,
     /// Its holder never logged in.
     pub(in crate::wake) was_arriving: bool,
@@ -34,11 +35,7 @@ pub(in crate::wake) struct Dropped {
 
 impl Driver {
     /// Asks for a lease. Where the compute is awake this is a lock, a step and nothing else.
-    pub(in crate::wake) fn ask(
-        self: &Arc<Self>,
-        deadline: Instant,
-        client: Option<&ClientPermit>,
-    ) -> Waiting {
+    pub(in crate::wake) fn ask(self: &Arc<Self>, deadline: Instant, client: Client<'_>) -> Waiting {
         self.ask_under(self.lock(), deadline, client)
     }
 
@@ -46,9 +43,10 @@ impl Driver {
         self: &Arc<Self>,
         mut inner: MutexGuard<'_, Inner>,
         deadline: Instant,
-        client: Option<&ClientPermit>,
+        client: Client<'_>,
     ) -> Waiting {
         let now = Instant::now();
+        let weight = client.weight;
         let place = match inner.charge(client, now) {
             Ok(place) => place,
             Err(over) => {
@@ -57,10 +55,10 @@ impl Driver {
             }
         };
         let ticket = inner.next_ticket();
-        match inner.ask(ticket, deadline, now) {
+        match inner.ask((ticket, weight), deadline, now) {
             Verdict::Granted(awake) => {
                 self.finish(inner);
-                let lease = AwakeLease::warm(self.clone(), awake);
+                let lease = AwakeLease::warm(self.clone(), awake, weight);
                 Waiting::answered(self.clone(), Ok(lease))
             }
             Verdict::Refused(refusal) => {
@@ -75,6 +73,7 @@ impl Driver {
                     ticket,
                     Held {
                         since: now,
+                        weight,
                         answer: sender,
                         _place: place,
                     },
@@ -86,14 +85,14 @@ impl Driver {
     }
 
     /// A lease if there is one at once; wakes nothing.
-    pub(in crate::wake) fn lease_now(self: &Arc<Self>, client: &ClientPermit) -> Option<AwakeLease> {
+    pub(in crate::wake) fn lease_now(self: &Arc<Self>, client: Client<'_>) -> Option<AwakeLease> {
         let inner = self.lock();
         let now = Instant::now();
         inner.machine.awake()?;
-        if inner.machine.would_hold(now) {
+        if inner.machine.would_hold(client.weight, now) {
             return None;
         }
-        self.ask_under(inner, now, Some(client)).now_or_never()?.ok()
+        self.ask_under(inner, now, client).now_or_never()?.ok()
     }
 
     /// One who waited left, and it is to be woken all the same.
@@ -122,16 +121,24 @@ impl Driver {
         if lease.replace_holding(holding) == holding {
             return;
         }
-        let generation = lease.generation();
-        inner.note_resting(generation, lease.server_process(), holding);
+        let (generation, weight) = (lease.generation(), lease.weight());
+        if weight.counts() {
+            inner.note_own(generation, lease.server_process(), holding);
+        }
         if lease.take_arrival() {
             inner.step(Event::Arrived { generation });
         }
         inner.step(match holding {
-            Holding::Active => Event::Resumed { generation },
-            Holding::Resting => Event::Rested { generation },
+            Holding::Active => Event::Resumed { generation, weight },
+            Holding::Resting => Event::Rested { generation, weight },
         });
         self.finish(inner);
+    }
+
+    /// Whoever holds it, and does not count, works at a process of the server.
+    pub(in crate::wake) fn note_process(self: &Arc<Self>, lease: &AwakeLease) {
+        let (generation, process) = (lease.generation(), lease.server_process());
+        self.lock().note_own(generation, process, Holding::Resting);
     }
 
     /// Whoever holds it has logged in.
@@ -150,24 +157,29 @@ impl Driver {
         if lease.was_arriving {
             inner.step(Event::Arrived { generation });
         }
-        let holding = lease.holding;
-        inner.note_resting(generation, lease.server_process, Holding::Active);
-        inner.step(Event::Returned { generation, holding });
+        let Dropped { weight, holding, .. } = lease;
+        inner.note_own(generation, lease.server_process, Holding::Active);
+        inner.step(Event::Returned {
+            generation,
+            weight,
+            holding,
+        });
         self.finish(inner);
     }
 }
 
 impl Inner {
-    /// A lease of this generation, whose holder works at this process of the server, rests from now on; or does not.
-    fn note_resting(&mut self, generation: Generation, process: i32, holding: Holding) {
+    /// A lease of this generation, whose holder works at this process of the server, keeps the compute from no sleep from now
+    /// on, as one that rests; or does.
+    fn note_own(&mut self, generation: Generation, process: i32, holding: Holding) {
         let is_current = self
             .awake
             .as_ref()
             .is_some_and(|awake| awake.generation == generation);
         match holding {
             _ if !is_current || process == 0 => false,
-            Holding::Resting => self.resting.insert(process),
-            Holding::Active => self.resting.remove(&process),
+            Holding::Resting => self.own.insert(process),
+            Holding::Active => self.own.remove(&process),
         };
     }
 }

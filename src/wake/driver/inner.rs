@@ -18,17 +18,18 @@ use super::super::{
     Admission,
     error::WakeId,
     figures::{ComputeState, Vetoes, WakeFigures},
+    idle::{Tally, Weight},
     lease::{Answer, Awake, LeaseSignal},
     line::{Place, Takes},
     state::{Action, Event, Machine, Refusal, Rules, State},
     waiting::Ticket,
 };
 use super::{
-    budget::Budget,
+    budget::{Budget, Client},
     starts::{Room, Start},
 };
 use crate::ids::Generation;
-use crate::tenant::quota::{ClientPermit, OverLimit, Permit, WakeBudget};
+use crate::tenant::quota::{OverLimit, Permit, WakeBudget};
 
 pub(super) struct Inner {
     pub(super) machine: Machine,
@@ -54,8 +55,8 @@ pub(super) struct Inner {
     awake_since: Option<Instant>,
     pub(super) admission: Admission,
     pub(super) vetoes: Vetoes,
-    /// The servers' processes of those whose leases rest.
-    pub(super) resting: HashSet<i32>,
+    /// The servers' processes of those who keep it from no sleep: whose leases rest, or do not count.
+    pub(super) own: HashSet<i32>,
     /// Its place in the line of computes that are to be started.
     pub(super) place: Option<Place>,
     /// It may be started now.
@@ -75,6 +76,7 @@ pub(super) struct Inner {
 
 pub(super) struct Held {
     pub(super) since: Instant,
+    pub(super) weight: Weight,
     pub(super) answer: oneshot::Sender<Answer>,
     /// It counts as held.
     pub(super) _place: Option<Permit>,
@@ -139,7 +141,7 @@ impl Inner {
             awake_since: None,
             admission: Admission::Enabled,
             vetoes: Vetoes::default(),
-            resting: HashSet::new(),
+            own: HashSet::new(),
             place: None,
             turn: None,
             takes,
@@ -163,18 +165,19 @@ impl Inner {
     }
 
     /// Somebody is about to ask: see [`Budget::asked`].
-    pub(super) fn charge(
-        &mut self,
-        client: Option<&ClientPermit>,
-        now: Instant,
-    ) -> Result<Option<Permit>, OverLimit> {
+    pub(super) fn charge(&mut self, client: Client<'_>, now: Instant) -> Result<Option<Permit>, OverLimit> {
         if self.admission == Admission::Disabled {
             return Ok(None);
         }
-        self.budget.asked(&self.machine, self.held.len(), client, now)
+        self.budget.asked(&self.machine, client, now)
     }
 
-    pub(super) fn ask(&mut self, ticket: Ticket, deadline: Instant, now: Instant) -> Verdict {
+    pub(super) fn ask(
+        &mut self,
+        (ticket, weight): (Ticket, Weight),
+        deadline: Instant,
+        now: Instant,
+    ) -> Verdict {
         if self.admission == Admission::Disabled {
             return Verdict::Refused(Refusal::Disabled);
         }
@@ -182,7 +185,12 @@ impl Inner {
         let was_waking = matches!(self.machine.state(), State::InLine | State::Waking { .. });
         let mut verdict = Verdict::Held;
         let mut further = Vec::new();
-        for action in self.machine.step(Event::Asked { ticket, deadline }, now) {
+        let asked = Event::Asked {
+            ticket,
+            weight,
+            deadline,
+        };
+        for action in self.machine.step(asked, now) {
             match action {
                 Action::Grant { .. } => {
                     let awake = self
@@ -260,7 +268,8 @@ impl Inner {
     /// How it stands.
     pub(super) fn figures(&self) -> WakeFigures {
         let rules = self.machine.rules();
-        let leases = self.machine.leases();
+        let leases = self.machine.leases().map(|leases| leases.counted);
+        let Tally { active, resting } = leases.unwrap_or_default();
         let awake = self.awake_since.map_or(Duration::ZERO, |since| since.elapsed());
         WakeFigures {
             state: match self.machine.state() {
@@ -281,9 +290,10 @@ impl Inner {
             suspends_at: self.machine.suspends_at(),
             veto: self.machine.veto(Instant::now()),
             vetoes: self.vetoes,
-            active: leases.map_or(0, |leases| leases.active),
-            resting: leases.map_or(0, |leases| leases.resting),
+            active,
+            resting,
             held: self.held.len(),
+            held_counted: self.machine.waiting_counted(),
             held_since: self.held.values().map(|held| held.since).min(),
             started: self.wakes_started,
             joined: self.joined,

@@ -115,7 +115,7 @@ impl Driver {
         if inner.machine.expects(generation) {
             mem::swap(&mut inner.awake, &mut awake);
             mem::swap(&mut inner.arrival, &mut arrival);
-            inner.resting.clear();
+            inner.own.clear();
         }
         inner.step(event);
         self.finish(inner);
@@ -149,7 +149,7 @@ impl Driver {
             let reason = tokio::select! {
                 // First, because a stop that pgwake ordered is no death.
                 biased;
-                _ = signal.wait_for(|signal| matches!(signal, LeaseSignal::Lost(_))) => return,
+                _ = signal.wait_for(LeaseSignal::is_over) => return,
                 reason = died => reason,
             };
             warn!(endpoint = %driver.name, reason, "died");
@@ -186,7 +186,7 @@ impl Driver {
 
     /// Whoever is asked and does not answer has not said that it may be suspended.
     async fn ask_veto(&self, awake: &Awake) -> Option<Veto> {
-        let own = self.lock().resting.iter().copied().collect();
+        let own = self.lock().own.iter().copied().collect();
         let watcher = &self.wiring.watcher;
         let answer = async { watcher.veto(&self.name, &awake.address, own).await };
         let answer = timeout(VETO_MAX, AssertUnwindSafe(answer).catch_unwind()).await;

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        idle::{Holding, IdleRule, Leases},
+        idle::{Holding, IdleRule, Leases, Weight},
         lease::LeaseSignal,
         waiting::Ticket,
     },
@@ -13,34 +13,58 @@ use super::{
 use crate::ids::Generation;
 
 impl Machine {
-    pub(super) fn asked(&mut self, ticket: Ticket, deadline: Instant, now: Instant) {
+    pub(super) fn asked(&mut self, ticket: Ticket, weight: Weight, deadline: Instant, now: Instant) {
         if self.door != Door::Open {
             let refusal = Refusal::Closed;
             return self.act(Action::Refuse { ticket, refusal });
         }
+        if let Weight::Ignored(by) = weight
+            && !self.has_room_for_ignored()
+        {
+            let refusal = Refusal::Ignored(by);
+            return self.act(Action::Refuse { ticket, refusal });
+        }
         match self.state {
             // Who was held before is let in before.
-            State::Ready(_) if !self.waiting.is_empty() => self.waiting.enter(ticket, deadline),
+            State::Ready(_) if !self.waiting.is_empty() => self.waiting.enter(ticket, weight, deadline),
             State::Ready(ref mut leases) => {
-                leases.grant(now);
+                leases.grant(weight, now);
+                self.act(Action::Grant { ticket });
+            }
+            State::Settling { ref mut leases, .. } if !weight.counts() => {
+                leases.grant(weight, now);
                 self.act(Action::Grant { ticket });
             }
             State::Emptying { mut leases, .. } | State::Settling { mut leases, .. } => {
-                leases.grant(now);
+                leases.grant(weight, now);
                 self.stay_ready(leases);
                 self.act(Action::Grant { ticket });
             }
-            State::Inspecting | State::InLine | State::Waking { .. } => self.waiting.enter(ticket, deadline),
+            State::Inspecting | State::InLine | State::Waking { .. } => {
+                self.waiting.enter(ticket, weight, deadline);
+            }
             State::Unknown | State::Asleep | State::Failed | State::Suspending => {
                 if let Some(failure) = self.failure.as_ref().filter(|failure| failure.is_recent(now)) {
                     let refusal = Refusal::Failed(failure.reason().clone(), failure.backoff(now));
                     return self.act(Action::Refuse { ticket, refusal });
                 }
-                self.waiting.enter(ticket, deadline);
+                self.waiting.enter(ticket, weight, deadline);
                 if self.is_at_rest() {
                     self.line_up();
                 }
             }
+        }
+    }
+
+    /// Whether one who does not count may have a lease, or wait for one: that of others, by what they have begun. Those on
+    /// their way to sleep take no more of his turns, or they would never be over.
+    pub(in crate::wake) fn has_room_for_ignored(&self) -> bool {
+        match self.state {
+            State::Ready(_) | State::InLine | State::Waking { .. } | State::Inspecting => true,
+            // Whether it is suspended at all is still to be found out.
+            State::Settling { next, .. } => next == Next::Empty,
+            State::Suspending => self.is_wanted(),
+            State::Emptying { .. } | State::Unknown | State::Asleep | State::Failed => false,
         }
     }
 
@@ -61,20 +85,20 @@ impl Machine {
         }
     }
 
-    pub(super) fn resumed(&mut self, generation: Generation, now: Instant) {
-        self.change_leases(generation, |leases, _| leases.resume(now));
+    pub(super) fn resumed(&mut self, generation: Generation, weight: Weight, now: Instant) {
+        self.change_leases(generation, |leases, _| leases.resume(weight, now));
         let (State::Emptying { leases, .. } | State::Settling { leases, .. }) = self.state else {
             return;
         };
-        if generation == self.generation && self.door != Door::StopOrdered {
+        if generation == self.generation && self.door != Door::StopOrdered && weight.counts() {
             self.stay_ready(leases);
         }
     }
 
-    pub(super) fn returned(&mut self, generation: Generation, holding: Holding, now: Instant) {
-        self.change_leases(generation, |leases, rule| leases.give_back(holding, rule, now));
+    pub(super) fn returned(&mut self, generation: Generation, lease: (Weight, Holding), now: Instant) {
+        self.change_leases(generation, |leases, rule| leases.give_back(lease, rule, now));
         if let State::Emptying { leases, .. } = self.state
-            && leases.resting == 0
+            && !leases.has_some_to_end()
         {
             self.settle(leases, Next::Stop);
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     super::{
         backoff::{Failure, Jitter},
-        idle::Leases,
+        idle::{Leases, Weight},
         lease::LeaseSignal,
     },
     Action, Asking, Door, Machine, Refusal, State,
@@ -149,6 +149,7 @@ impl Machine {
 
     pub(super) fn sleep(&mut self) {
         self.wanted_until = None;
+        self.refuse_ignored();
         self.state = match self.failure {
             Some(_) => State::Failed,
             None => State::Asleep,
@@ -156,8 +157,19 @@ impl Machine {
     }
 
     pub(super) fn refuse_all(&mut self, refusal: &Refusal) {
-        for ticket in self.waiting.take_all() {
+        for (ticket, _) in self.waiting.take_all() {
             let refusal = refusal.clone();
+            self.act(Action::Refuse { ticket, refusal });
+        }
+    }
+
+    /// Of those who wait nobody counts, and nobody whom they have joined is left.
+    pub(super) fn refuse_ignored(&mut self) {
+        for (ticket, weight) in self.waiting.take_all() {
+            let Weight::Ignored(by) = weight else {
+                unreachable!("it is woken for those who count");
+            };
+            let refusal = Refusal::Ignored(by);
             self.act(Action::Refuse { ticket, refusal });
         }
     }

@@ -6,12 +6,12 @@
 use std::{collections::BTreeMap, env};
 
 use super::*;
-use crate::config::{Config, Endpoint, EndpointQuotas, Quota};
+use crate::config::{Config, Endpoint, EndpointQuotas, IgnoredBy, Quota};
 use crate::ids::{EndpointName, TenantName};
 use crate::tenant::quota::{ClientPermit, Permit, Quotas};
 use crate::wake::{
     backoff::Jitter,
-    driver::budget::Budget,
+    driver::budget::{Budget, Client},
     idle::Holding,
     line::{COST_MAX, Line, Place, QUANTUM, Takes},
     state::simulation::Chance,
@@ -21,6 +21,7 @@ use crate::wake::{
 const SEEDS: u64 = 400;
 const STEPS: usize = 400;
 const TENANTS: usize = 3;
+const IGNORED: Weight = Weight::Ignored(IgnoredBy::ApplicationName);
 
 #[test]
 fn a_crowd_is_served_in_fair_turns_within_every_bound_for_every_seed() {
@@ -42,6 +43,8 @@ fn a_crowd_is_served_in_fair_turns_within_every_bound_for_every_seed() {
             seen.suspended,
             seen.timed_out,
             seen.made_room,
+            seen.ignored,
+            seen.ignored_served,
         ];
         assert!(least.iter().all(|count| *count > 500), "{seen:?}");
     }
@@ -59,6 +62,9 @@ struct Seen {
     timed_out: u64,
     /// Suspended before its time, since others needed its room.
     made_room: u64,
+    /// Refused, since they do not count.
+    ignored: u64,
+    ignored_served: u64,
 }
 
 /// One endpoint.
@@ -76,14 +82,23 @@ struct House {
     leases: BTreeMap<Ticket, Lease>,
 }
 
+impl House {
+    /// By anybody who counts.
+    fn is_in_use(&self) -> bool {
+        self.leases.values().any(|lease| lease.weight.counts())
+    }
+}
+
 /// A client that is held, with what it counts in.
 struct Held {
     client: ClientPermit,
+    weight: Weight,
     _place: Option<Permit>,
 }
 
 struct Lease {
     generation: Generation,
+    weight: Weight,
     arriving: bool,
     _client: ClientPermit,
 }
@@ -213,6 +228,8 @@ impl World {
         seen.suspended += self.seen.suspended;
         seen.timed_out += self.seen.timed_out;
         seen.made_room += self.seen.made_room;
+        seen.ignored += self.seen.ignored;
+        seen.ignored_served += self.seen.ignored_served;
     }
 
     /// Nobody comes any more: everybody is served or sent away, everything sleeps, and nothing is counted.
@@ -255,9 +272,16 @@ impl World {
 
     fn ask(&mut self, at: usize) {
         let client = self.quotas.admit(&self.houses[at].endpoint, "app").unwrap();
+        let weight = match self.chance.percent(20) {
+            true => IGNORED,
+            false => Weight::Counts,
+        };
         let house = &mut self.houses[at];
-        let held = house.held.len();
-        let place = match house.budget.asked(&house.machine, held, Some(&client), self.now) {
+        let asks = Client {
+            permit: Some(&client),
+            weight,
+        };
+        let place = match house.budget.asked(&house.machine, asks, self.now) {
             Ok(place) => place,
             Err(over) if over.limit().ends_with("held_clients_max") => {
                 self.seen.no_place += 1;
@@ -275,10 +299,16 @@ impl World {
             ticket,
             Held {
                 client,
+                weight,
                 _place: place,
             },
         );
-        self.hear(at, Event::Asked { ticket, deadline });
+        let asked = Event::Asked {
+            ticket,
+            weight,
+            deadline,
+        };
+        self.hear(at, asked);
     }
 
     fn one_leaves(&mut self, at: usize) {
@@ -305,11 +335,16 @@ impl World {
 
     fn all_give_back(&mut self, at: usize) {
         while let Some((_, lease)) = self.houses[at].leases.pop_first() {
-            let (generation, holding) = (lease.generation, Holding::Active);
+            let (generation, weight) = (lease.generation, lease.weight);
             if lease.arriving {
                 self.hear(at, Event::Arrived { generation });
             }
-            self.hear(at, Event::Returned { generation, holding });
+            let returned = Event::Returned {
+                generation,
+                weight,
+                holding: Holding::Active,
+            };
+            self.hear(at, returned);
         }
     }
 
@@ -378,16 +413,21 @@ impl World {
                     ticket,
                     Lease {
                         generation,
+                        weight: held.weight,
                         arriving: !is_arrival,
                         _client: held.client,
                     },
                 );
                 self.seen.served += 1;
+                self.seen.ignored_served += u64::from(!held.weight.counts());
             }
             Action::Refuse { ticket, refusal } => {
-                assert!(matches!(refusal, Refusal::TimedOut(_)));
-                assert!(house.held.remove(&ticket).is_some());
-                self.seen.timed_out += 1;
+                let held = house.held.remove(&ticket).expect("refused to one who waits");
+                match refusal {
+                    Refusal::TimedOut(_) => self.seen.timed_out += 1,
+                    Refusal::Ignored(_) if !held.weight.counts() => self.seen.ignored += 1,
+                    refusal => panic!("{refusal:?}"),
+                }
             }
             Action::LineUp { generation } => {
                 self.give_room(at);
@@ -412,14 +452,16 @@ impl World {
                     .push((self.now + house.takes, at, Coming::Ended(event)));
             }
             Action::Stop { generation } => {
-                assert!(house.leases.is_empty(), "suspended under a turn");
+                assert!(!house.is_in_use(), "suspended under a turn");
+                // Whoever does not count was waited for.
+                house.leases.clear();
                 self.seen.suspended += 1;
                 let ends = self.now + self.chance.millis(500);
                 self.coming
                     .push((ends, at, Coming::Ended(Event::Stopped { generation })));
             }
             Action::Settle { round, .. } => {
-                assert!(house.leases.is_empty(), "suspended under a turn");
+                assert!(!house.is_in_use(), "suspended under a turn");
                 self.coming
                     .push((self.now + self.chance.millis(100), at, Coming::Settled(round)));
             }
@@ -470,7 +512,8 @@ impl World {
             self.seen.made_room += 1;
             self.hear(at, Event::RoomWanted);
             let state = &self.houses[at].machine.state;
-            assert!(matches!(state, State::Settling { .. }), "{state:?} makes no room");
+            let is_leaving = matches!(state, State::Settling { .. } | State::Emptying { .. });
+            assert!(is_leaving, "{state:?} makes no room");
         }
     }
 

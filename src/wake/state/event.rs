@@ -9,32 +9,38 @@ use tokio::time::Instant;
 
 use super::super::{
     backoff::{Backoff, Jitter},
-    idle::Holding,
+    idle::{Holding, Weight},
     lease::LeaseSignal,
     waiting::Ticket,
 };
+use crate::config::IgnoredBy;
 use crate::ids::Generation;
 
 /// Something happened.
 #[derive(Clone, Debug)]
 pub(in crate::wake) enum Event {
     /// Somebody with the right to it wants a lease.
-    Asked { ticket: Ticket, deadline: Instant },
+    Asked {
+        ticket: Ticket,
+        weight: Weight,
+        deadline: Instant,
+    },
     /// One who waits left.
     Left { ticket: Ticket },
-    /// One who waits left, and wants it to be woken all the same: until then.
+    /// One who waits left, and wants it to be woken all the same, if he counts: until then.
     Detached { ticket: Ticket, until: Instant },
     /// Answer to [`Action::LineUp`]: its turn to be started has come.
     Called { generation: Generation },
     /// One who was held has logged in, or will not.
     Arrived { generation: Generation },
     /// An active lease has nothing open any more.
-    Rested { generation: Generation },
+    Rested { generation: Generation, weight: Weight },
     /// A resting lease has something open again.
-    Resumed { generation: Generation },
+    Resumed { generation: Generation, weight: Weight },
     /// A lease was given back.
     Returned {
         generation: Generation,
+        weight: Weight,
         holding: Holding,
     },
     /// Look whether it already runs.
@@ -113,6 +119,8 @@ pub(in crate::wake) enum Refusal {
     TimedOut(Stage),
     /// The wake failed, now or a moment ago.
     Failed(Arc<str>, Backoff),
+    /// It is not awake, nobody has it woken who counts, and this one does not.
+    Ignored(IgnoredBy),
     /// An operator has disabled the endpoint.
     Disabled,
     /// pgwake is shutting down.

@@ -3,7 +3,10 @@
 
 use tokio::time::Instant;
 
-use super::{super::waiting::Ticket, Action, Machine, State};
+use super::{
+    super::{idle::Weight, waiting::Ticket},
+    Action, Machine, State,
+};
 use crate::ids::Generation;
 
 impl Machine {
@@ -24,28 +27,32 @@ impl Machine {
 
     pub(super) fn left(&mut self, ticket: Ticket, now: Instant) {
         self.waiting.leave(ticket);
-        self.leave_line_if_unwanted(now);
+        self.give_up_if_unwanted(now);
     }
 
     pub(super) fn detached(&mut self, ticket: Ticket, until: Instant, now: Instant) {
-        let was_waiting = self.waiting.leave(ticket);
+        let was_wanted = self.waiting.leave(ticket).is_some_and(Weight::counts);
         // Elsewhere it runs, or is being started.
-        if was_waiting && matches!(self.state, State::Inspecting | State::InLine | State::Suspending) {
+        if was_wanted && matches!(self.state, State::Inspecting | State::InLine | State::Suspending) {
             self.wanted_until = self.wanted_until.max(Some(until));
         }
-        self.leave_line_if_unwanted(now);
+        self.give_up_if_unwanted(now);
     }
 
-    pub(super) fn leave_line_if_unwanted(&mut self, now: Instant) {
+    /// It is not woken for those who do not count: they are told as soon as they alone are left. A start that is under way
+    /// goes on, and so does a look.
+    pub(super) fn give_up_if_unwanted(&mut self, now: Instant) {
         self.wanted_until = self.wanted_until.filter(|until| *until > now);
-        if matches!(self.state, State::InLine) && !self.is_wanted() {
-            self.leave_line();
+        match self.state {
+            State::InLine if !self.is_wanted() => self.leave_line(),
+            State::Suspending if !self.is_wanted() => self.refuse_ignored(),
+            _ => (),
         }
     }
 
-    /// Whether somebody waits for it to be started, or wants that without waiting.
+    /// Whether somebody who counts waits for it to be started, or wants that without waiting.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.waiting.is_empty() || self.wanted_until.is_some()
+        self.waiting.has_counted() || self.wanted_until.is_some()
     }
 
     pub(super) fn leave_line(&mut self) {
@@ -72,9 +79,9 @@ impl Machine {
             return;
         };
         while leases.arriving < self.rules.logins_at_once.max(1)
-            && let Some(ticket) = self.waiting.take_first()
+            && let Some((ticket, weight)) = self.waiting.take_first()
         {
-            leases.grant_arriving(now);
+            leases.grant_arriving(weight, now);
             self.act(Action::Grant { ticket });
         }
         self.state = State::Ready(leases);

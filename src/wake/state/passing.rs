@@ -27,7 +27,7 @@ impl Machine {
                 self.empty(leases, now);
             }
             State::Emptying { leases, until } if until <= now => self.settle(leases, Next::Stop),
-            _ => self.leave_line_if_unwanted(now),
+            _ => self.give_up_if_unwanted(now),
         }
     }
 
@@ -44,7 +44,7 @@ impl Machine {
             return;
         }
         match self.state {
-            State::Ready(leases) if leases.active == 0 => {
+            State::Ready(leases) if leases.counted.active == 0 && !self.waiting.has_counted() => {
                 self.asking = Asking::Nobody;
                 self.empty(leases, now);
             }
@@ -63,16 +63,17 @@ impl Machine {
     }
 
     pub(super) fn empty(&mut self, leases: Leases, now: Instant) {
-        if leases.resting == 0 {
-            self.settle(leases, Next::Stop);
-        } else if self.asks() {
+        self.refuse_ignored();
+        if self.asks() {
             self.settle(leases, Next::Empty);
+        } else if leases.has_some_to_end() {
+            self.end_idle(leases, now);
         } else {
-            self.end_resting(leases, now);
+            self.settle(leases, Next::Stop);
         }
     }
 
-    fn end_resting(&mut self, leases: Leases, now: Instant) {
+    fn end_idle(&mut self, leases: Leases, now: Instant) {
         let until = now + EMPTYING_MAX;
         self.state = State::Emptying { leases, until };
         self.act(Action::Signal(LeaseSignal::EndIfIdle));
@@ -98,11 +99,11 @@ impl Machine {
         if current != round {
             return;
         }
-        if next == Next::Empty && leases.resting > 0 && self.door != Door::StopOrdered {
-            return self.end_resting(leases, now);
+        if next == Next::Empty && leases.has_some_to_end() && self.door != Door::StopOrdered {
+            return self.end_idle(leases, now);
         }
         self.lives.stopped();
-        self.lose("the compute was suspended");
+        self.act(Action::Signal(LeaseSignal::Suspended));
         self.stop();
     }
 

@@ -1,5 +1,6 @@
 //! Seeded simulation: clients who ask, leave, rest and vanish, and a compute that starts, fails, hangs, dies and
-//! answers late, in virtual time; after every step the invariants of the house.
+//! answers late, in virtual time; after every step the invariants of the house. Some of the clients do not count: they wake
+//! nothing, and keep nothing awake.
 //!
 //! `WAKE_SEED=17` replays one seed, `WAKE_SEEDS=100000` runs more of them. A failure prints its seed and the
 //! last steps.
@@ -7,10 +8,21 @@
 use std::{collections::BTreeMap, env};
 
 use super::*;
-use crate::wake::{backoff::Jitter, idle::Holding, lease::LeaseSignal, waiting::Ticket};
+use crate::config::IgnoredBy;
+use crate::wake::{
+    backoff::Jitter,
+    idle::{Holding, Tally},
+    lease::LeaseSignal,
+    waiting::Ticket,
+};
 
 const SEEDS: u64 = 3000;
 const STEPS: usize = 300;
+
+/// What a hook, or a question, takes at most.
+const HOOK_MAX: Duration = Duration::from_secs(2);
+
+const IGNORED: Weight = Weight::Ignored(IgnoredBy::Role);
 
 #[test]
 fn invariants_hold_for_every_seed() {
@@ -44,6 +56,12 @@ struct Seen {
     let_in: u64,
     vetoed: u64,
     approved: u64,
+    ignored_granted: u64,
+    ignored_let_in: u64,
+    ignored_refused: u64,
+    ignored_told_late: u64,
+    ignored_cut_off: u64,
+    ignored_alone: u64,
 }
 
 impl Seen {
@@ -62,6 +80,12 @@ impl Seen {
             self.let_in,
             self.vetoed,
             self.approved,
+            self.ignored_granted,
+            self.ignored_let_in,
+            self.ignored_refused,
+            self.ignored_told_late,
+            self.ignored_cut_off,
+            self.ignored_alone,
         ];
         assert!(least.iter().all(|count| *count > 1000), "{self:?}");
     }
@@ -103,8 +127,14 @@ enum Operation {
     Stop,
 }
 
+struct Waiter {
+    deadline: Instant,
+    weight: Weight,
+}
+
 struct Lease {
     generation: Generation,
+    weight: Weight,
     holding: Holding,
     /// It was held, and has not logged in yet.
     arriving: bool,
@@ -145,13 +175,23 @@ struct World {
     suspend_ordered: bool,
     /// Others need its room: it need not have been idle for long.
     room_wanted: bool,
+    /// Of a hundred clients so many do not count.
+    ignored_percent: u64,
     tickets: u64,
-    waiters: BTreeMap<Ticket, Instant>,
+    waiters: BTreeMap<Ticket, Waiter>,
+    /// Until when one who counts and has left wants it woken.
+    wished_until: Option<Instant>,
     leases: BTreeMap<Ticket, Lease>,
     /// Who asks in this very step.
     asking: Option<Ticket>,
     last_activity: Instant,
+    /// When one who counts was last heard of, in whatever way.
+    last_heard: Instant,
     awake_since: Instant,
+    /// Since when it is on its way to sleep.
+    leaving_since: Option<Instant>,
+    /// When those who have leases were told to end.
+    told_at: Option<Instant>,
     /// How often settling began.
     settlings: u64,
     /// The last settling whose hook was done.
@@ -190,6 +230,7 @@ impl World {
             startable: suspendable || chance.percent(50),
         };
         let runs = chance.percent(20);
+        let ignored_percent = chance.one_of(&[0, 40, 60, 100]).unwrap();
         let now = Instant::now();
         Self {
             seed,
@@ -205,12 +246,17 @@ impl World {
             stop_ordered: false,
             suspend_ordered: false,
             room_wanted: false,
+            ignored_percent,
             tickets: 0,
             waiters: BTreeMap::new(),
+            wished_until: None,
             leases: BTreeMap::new(),
             asking: None,
             last_activity: now,
+            last_heard: now,
             awake_since: now,
+            leaving_since: None,
+            told_at: None,
             settlings: 0,
             settled: 0,
             needed: false,
@@ -255,6 +301,12 @@ impl World {
         seen.let_in += self.seen.let_in;
         seen.vetoed += self.seen.vetoed;
         seen.approved += self.seen.approved;
+        seen.ignored_granted += self.seen.ignored_granted;
+        seen.ignored_let_in += self.seen.ignored_let_in;
+        seen.ignored_refused += self.seen.ignored_refused;
+        seen.ignored_told_late += self.seen.ignored_told_late;
+        seen.ignored_cut_off += self.seen.ignored_cut_off;
+        seen.ignored_alone += self.seen.ignored_alone;
     }
 
     /// Everything comes to its end, whoever still holds a lease.
@@ -279,7 +331,8 @@ impl World {
         assert_eq!(self.machine.due(), None, "something is left to do");
     }
 
-    /// Everybody goes; then one more comes and goes: it must be served, and the compute must get to sleep.
+    /// Everybody goes; then one more comes and goes: it must be served, and the compute must get to sleep, whatever those do
+    /// who do not count.
     fn calm_down(&mut self) {
         self.coming.retain(|(_, coming)| !matches!(coming, Coming::Dies));
         self.needed = false;
@@ -288,15 +341,21 @@ impl World {
         self.all_give_back();
         assert!(self.waiters.is_empty(), "somebody waits for ever");
         let granted = self.seen.granted;
-        self.ask();
+        self.ask_as(Weight::Counts);
         self.pass(Duration::from_secs(39));
         assert!(
             self.seen.granted > granted,
             "not served by a compute that works: {:?}",
             self.machine.state
         );
-        self.all_give_back();
-        self.pass(Duration::from_secs(400));
+        self.ask_as(IGNORED);
+        self.those_who_count_give_back();
+        for _ in 0..40 {
+            self.ask_as(IGNORED);
+            self.one_changes(Holding::Active, Holding::Resting);
+            self.one_changes(Holding::Resting, Holding::Active);
+            self.pass(Duration::from_secs(10));
+        }
         let sleeps = self.machine.rules.suspendable && !matches!(self.machine.rules.idle, IdleRule::Never);
         assert_eq!(self.machine.is_at_rest(), sleeps, "{:?}", self.machine.state);
         assert_eq!(self.runs, !sleeps);
@@ -305,6 +364,13 @@ impl World {
     /// Who gives back may let in another one.
     fn all_give_back(&mut self) {
         while let Some(ticket) = self.leases.keys().next().copied() {
+            self.give_back(ticket);
+        }
+    }
+
+    fn those_who_count_give_back(&mut self) {
+        let counts = |(_, lease): &(&Ticket, &Lease)| lease.weight.counts();
+        while let Some(ticket) = self.leases.iter().find(counts).map(|(ticket, _)| *ticket) {
             self.give_back(ticket);
         }
     }
@@ -379,14 +445,19 @@ impl World {
         if self.needed || is_silent {
             let is_waited_for =
                 matches!(self.machine.state, State::Settling { round: current, .. } if current == round);
+            let before = self.vetoed_at;
+            if is_waited_for {
+                self.vetoed_at = Some(self.now);
+            }
             self.hear(Event::Vetoed {
                 round,
                 reason: "needed".into(),
             });
             if is_waited_for && matches!(self.machine.state, State::Ready(_)) {
-                self.vetoed_at = Some(self.now);
                 self.room_wanted = false;
                 self.seen.vetoed += 1;
+            } else {
+                self.vetoed_at = before;
             }
             return;
         }
@@ -424,7 +495,8 @@ impl World {
         let ended = matches!(self.machine.state, State::Emptying { .. });
         match self.chance.below(100) {
             0..30 => self.ask(),
-            30..40 => self.one_leaves(),
+            30..34 => self.one_leaves(),
+            34..40 => self.those_who_count_leave(),
             40..47 => self.one_arrives(),
             47..55 => self.one_changes(Holding::Active, Holding::Resting),
             // Those who are told to end mostly do.
@@ -455,6 +527,14 @@ impl World {
     }
 
     fn ask(&mut self) {
+        let weight = match self.chance.percent(self.ignored_percent) {
+            true => IGNORED,
+            false => Weight::Counts,
+        };
+        self.ask_as(weight);
+    }
+
+    fn ask_as(&mut self, weight: Weight) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let deadline = self.now
@@ -462,22 +542,42 @@ impl World {
                 .chance
                 .millis(40_000)
                 .max(Duration::from_secs(if self.kind { 40 } else { 0 }));
-        self.waiters.insert(ticket, deadline);
+        self.waiters.insert(ticket, Waiter { deadline, weight });
         self.asking = Some(ticket);
-        self.hear(Event::Asked { ticket, deadline });
+        self.hear(Event::Asked {
+            ticket,
+            weight,
+            deadline,
+        });
         self.asking = None;
     }
 
     fn one_leaves(&mut self) {
         let all: Vec<_> = self.waiters.keys().copied().collect();
         if let Some(ticket) = self.chance.one_of(&all) {
-            self.waiters.remove(&ticket);
+            self.leaves(ticket);
+        }
+    }
+
+    /// Whoever has joined them is left alone.
+    fn those_who_count_leave(&mut self) {
+        let counts = |(_, waiter): &(&Ticket, &Waiter)| waiter.weight.counts();
+        while let Some(ticket) = self.waiters.iter().find(counts).map(|(ticket, _)| *ticket) {
+            self.leaves(ticket);
+        }
+    }
+
+    fn leaves(&mut self, ticket: Ticket) {
+        if let Some(waiter) = self.waiters.remove(&ticket) {
             self.seen.left += 1;
             let until = self.now + self.chance.millis(10_000);
             let event = match self.chance.percent(30) {
                 true => Event::Detached { ticket, until },
                 false => Event::Left { ticket },
             };
+            if waiter.weight.counts() && matches!(event, Event::Detached { .. }) {
+                self.wished_until = self.wished_until.max(Some(until));
+            }
             self.hear(event);
         }
     }
@@ -495,13 +595,13 @@ impl World {
         self.arrives(ticket);
         let lease = self.leases.get_mut(&ticket).unwrap();
         lease.holding = to;
-        let (generation, lost) = (lease.generation, lease.lost);
-        if !lost {
+        let (generation, weight, lost) = (lease.generation, lease.weight, lease.lost);
+        if !lost && weight.counts() {
             self.last_activity = self.now;
         }
         self.hear(match to {
-            Holding::Active => Event::Resumed { generation },
-            Holding::Resting => Event::Rested { generation },
+            Holding::Active => Event::Resumed { generation, weight },
+            Holding::Resting => Event::Rested { generation, weight },
         });
     }
 
@@ -525,14 +625,19 @@ impl World {
         self.arrives(ticket);
         let Lease {
             generation,
+            weight,
             holding,
             lost,
             ..
         } = self.leases.remove(&ticket).unwrap();
-        if !lost && holding == Holding::Active {
+        if !lost && weight.counts() && holding == Holding::Active {
             self.last_activity = self.now;
         }
-        self.hear(Event::Returned { generation, holding });
+        self.hear(Event::Returned {
+            generation,
+            weight,
+            holding,
+        });
     }
 
     /// One step of the machine, and what it says.
@@ -542,6 +647,10 @@ impl World {
         let may_end = self.stop_ordered || matches!(event, Event::Died { .. } | Event::Unreachable { .. });
         let is_order = matches!(event, Event::SuspendOrdered);
         let is_wish = matches!(event, Event::RoomWanted);
+        let weight = weight_of(&event);
+        if weight == Some(Weight::Counts) {
+            self.last_heard = self.now;
+        }
         let actions: Vec<_> = self.machine.step(event, self.now).collect();
         // Where it is under way already, it goes on by the order.
         let is_under_way = matches!(
@@ -553,7 +662,16 @@ impl World {
         self.seen.made_room += u64::from(is_wish && !actions.is_empty());
         let ends = actions
             .iter()
-            .any(|action| matches!(action, Action::Signal(LeaseSignal::Lost(_))));
+            .any(|action| matches!(action, Action::Signal(signal) if signal.is_over()));
+        let matters = |action: &Action| {
+            use Action::{Inspect, LineUp, Signal, Start};
+            let is_wake = matches!(action, LineUp { .. } | Start { .. } | Inspect { .. });
+            is_wake || *action == Signal(LeaseSignal::Steady)
+        };
+        assert!(
+            weight != Some(IGNORED) || !actions.iter().any(matters),
+            "one who does not count wakes it, or calls a suspend off: {actions:?}"
+        );
         assert!(!ends || !in_use || may_end, "suspended under an open statement");
         for action in actions {
             self.obey(action);
@@ -567,6 +685,11 @@ impl World {
             Action::Refuse { ticket, refusal } => self.refused(ticket, &refusal),
             Action::Inspect { generation } => self.inspect(generation),
             Action::LineUp { generation } => {
+                let is_wished = self.wished_until.is_some_and(|until| until >= self.now);
+                assert!(
+                    self.has_counted_waiters() || is_wished,
+                    "woken for nobody who counts"
+                );
                 let longest = self.chance.one_of(&[0, 0, 500, 20_000]).unwrap();
                 let at = self.now + self.chance.millis(if self.kind { 500 } else { longest });
                 self.coming
@@ -581,9 +704,14 @@ impl World {
                 assert!(self.machine.awake().is_some());
                 (self.suspend_ordered, self.room_wanted) = (false, false);
                 self.vetoed_at = None;
-                self.awake_since = self.now;
+                (self.leaving_since, self.told_at) = (None, None);
+                (self.awake_since, self.last_heard) = (self.now, self.last_heard.max(self.now));
             }
-            Action::Signal(LeaseSignal::Lost(_)) => {
+            Action::Signal(signal @ (LeaseSignal::Lost(_) | LeaseSignal::Suspended)) => {
+                if signal == LeaseSignal::Suspended && !self.stop_ordered {
+                    self.cut_off();
+                }
+                (self.leaving_since, self.told_at) = (None, None);
                 for lease in self.leases.values_mut().filter(|lease| !lease.lost) {
                     lease.lost = true;
                     self.seen.lost += 1;
@@ -591,13 +719,17 @@ impl World {
             }
             Action::Signal(LeaseSignal::EndIfIdle) => {
                 let ends_resting = matches!(self.machine.rules.idle, IdleRule::EndsResting(_));
-                assert!(ends_resting || self.suspend_ordered);
+                let keeps = self.held(Holding::Resting) > 0 && !ends_resting;
+                assert!(!keeps || self.suspend_ordered);
+                self.told_at = Some(self.now);
+                self.leaving_since.get_or_insert(self.now);
                 assert_eq!(self.held(Holding::Active), 0, "ended under an open statement");
                 let may = !self.machine.rules.asks_veto || self.approved == self.settlings;
                 assert!(may || self.suspend_ordered, "ended for a suspend that is vetoed");
             }
             Action::Signal(LeaseSignal::Steady) => {
                 self.seen.called_off += 1;
+                (self.leaving_since, self.told_at) = (None, None);
                 (self.suspend_ordered, self.room_wanted) = (false, false);
             }
         }
@@ -605,7 +737,7 @@ impl World {
 
     fn granted(&mut self, ticket: Ticket) {
         let asked = self.waiters.remove(&ticket);
-        assert!(asked.is_some(), "{ticket:?} was answered twice, or never asked");
+        let weight = asked.expect("answered twice, or never asked").weight;
         assert!(!self.closed, "{ticket:?} was granted after the end");
         let generation = self
             .machine
@@ -616,21 +748,31 @@ impl World {
         if arriving && self.leases.values().any(|lease| !lease.lost) {
             self.seen.let_in += 1;
         }
+        if weight.counts() {
+            self.last_activity = self.now;
+            self.last_heard = self.now;
+        } else {
+            assert_eq!(self.told_at, None, "let in to what is on its way to sleep");
+            self.seen.ignored_granted += 1;
+            self.seen.ignored_let_in += u64::from(arriving);
+            let alone = self.held(Holding::Active) + self.held(Holding::Resting) == 0;
+            self.seen.ignored_alone += u64::from(alone);
+        }
         self.leases.insert(
             ticket,
             Lease {
                 generation,
+                weight,
                 holding,
                 arriving,
                 lost: false,
             },
         );
-        self.last_activity = self.now;
         self.seen.granted += 1;
     }
 
     fn refused(&mut self, ticket: Ticket, refusal: &Refusal) {
-        let deadline = self
+        let Waiter { deadline, weight } = self
             .waiters
             .remove(&ticket)
             .expect("answered twice, or never asked");
@@ -643,8 +785,31 @@ impl World {
                 );
                 self.seen.timed_out += 1;
             }
+            Refusal::Ignored(by) => {
+                assert_eq!(weight, Weight::Ignored(*by), "one who counts is ignored");
+                let others = self.has_counted_waiters();
+                assert!(!others, "those who do not count may wait with those who do");
+                use State::{InLine, Inspecting, Ready, Waking};
+                let state = &self.machine.state;
+                let is_served = matches!(state, Ready(_) | InLine | Waking { .. } | Inspecting);
+                assert!(!is_served, "refused in {state:?}");
+                self.seen.ignored_refused += 1;
+                self.seen.ignored_told_late += u64::from(self.asking != Some(ticket));
+            }
             Refusal::Failed(..) => self.seen.refused += 1,
             Refusal::Closed => assert!(self.closed),
+        }
+    }
+
+    /// It is suspended under those who did not count, and have something open: they were waited for.
+    fn cut_off(&mut self) {
+        let is_open =
+            |lease: &&Lease| !lease.lost && !lease.weight.counts() && lease.holding == Holding::Active;
+        let open = self.leases.values().filter(is_open).count();
+        if open > 0 {
+            let told_at = self.told_at.expect("cut off without a word");
+            assert!(self.now >= told_at + EMPTYING_MAX, "cut off too early");
+            self.seen.ignored_cut_off += open as u64;
         }
     }
 
@@ -776,7 +941,8 @@ impl World {
             let pause = after.clamp(Duration::from_secs(1), Duration::from_secs(60));
             assert!(self.now >= at + pause, "asked again too early");
         }
-        let at = self.now + self.chance.millis(2000);
+        let at = self.now + self.chance.millis(HOOK_MAX.as_millis() as u64);
+        self.leaving_since.get_or_insert(self.now);
         self.settlings += 1;
         let number = self.settlings;
         self.coming.push(match asks {
@@ -785,18 +951,53 @@ impl World {
         });
     }
 
+    fn has_counted_waiters(&self) -> bool {
+        self.waiters.values().any(|waiter| waiter.weight.counts())
+    }
+
+    /// By those who count.
     fn held(&self, holding: Holding) -> usize {
-        self.leases
-            .values()
-            .filter(|lease| !lease.lost && lease.holding == holding)
-            .count()
+        self.held_by(Weight::Counts, holding)
+    }
+
+    fn held_by(&self, weight: Weight, holding: Holding) -> usize {
+        let is_held = |lease: &&Lease| !lease.lost && lease.holding == holding && lease.weight == weight;
+        self.leases.values().filter(is_held).count()
+    }
+
+    /// Nobody who does not count postpones it, and what it waits for has an end.
+    fn check_sleep(&self) {
+        let machine = &self.machine;
+        let rules = &machine.rules;
+        let after = match rules.idle {
+            IdleRule::KeptByResting(after) if self.held(Holding::Resting) == 0 => after,
+            IdleRule::EndsResting(after) => after,
+            IdleRule::KeptByResting(_) | IdleRule::Never => return,
+        };
+        let is_needed = self.held(Holding::Active) > 0 || self.has_counted_waiters();
+        if matches!(machine.state, State::Ready(_)) && rules.suspendable && !is_needed {
+            let pause = after.clamp(Duration::from_secs(1), Duration::from_secs(60));
+            let veto = self.vetoed_at.map(|at| at + pause);
+            let idle = (self.last_heard + after).max(self.awake_since + rules.awake_min);
+            let latest = Some(idle).max(veto);
+            let due = machine.due();
+            assert!(
+                due.is_some() && due <= latest,
+                "suspended at {due:?} at the earliest"
+            );
+        }
+        if let Some(since) = self.leaving_since {
+            let longest = EMPTYING_MAX + 2 * HOOK_MAX;
+            assert!(self.now <= since + longest, "it does not get to sleep");
+        }
     }
 
     fn check(&self) {
         let machine = &self.machine;
         assert_eq!(machine.waiting.len(), self.waiters.len(), "a waiter was lost");
+        self.check_sleep();
         assert!(
-            self.waiters.values().all(|deadline| *deadline >= self.now),
+            self.waiters.values().all(|waiter| waiter.deadline >= self.now),
             "somebody waits beyond its deadline"
         );
         let arriving = self
@@ -818,8 +1019,12 @@ impl World {
             "more log in at once than may"
         );
         if matches!(machine.state, State::InLine) {
-            let is_wanted = !self.waiters.is_empty() || machine.wanted_until.is_some();
+            let is_wanted = self.has_counted_waiters() || machine.wanted_until.is_some();
             assert!(is_wanted, "it waits for its turn, and nobody wants it to");
+        }
+        if matches!(machine.state, State::Suspending) {
+            let is_wanted = self.has_counted_waiters() || machine.wanted_until.is_some();
+            assert!(is_wanted || self.waiters.is_empty(), "somebody waits for no wake");
         }
         let expected = match &machine.state {
             State::Inspecting => Some(Operation::Inspect),
@@ -838,8 +1043,12 @@ impl World {
         );
         match machine.leases() {
             Some(leases) => {
-                let held = (self.held(Holding::Active), self.held(Holding::Resting), arriving);
-                let counted = (leases.active, leases.resting, leases.arriving);
+                let tally = |weight| Tally {
+                    active: self.held_by(weight, Holding::Active),
+                    resting: self.held_by(weight, Holding::Resting),
+                };
+                let held = (tally(Weight::Counts), tally(IGNORED), arriving);
+                let counted = (leases.counted, leases.ignored, leases.arriving);
                 assert_eq!(counted, held, "leases are miscounted");
                 let current = |lease: &Lease| lease.lost || lease.generation == machine.generation;
                 assert!(
@@ -852,6 +1061,17 @@ impl World {
                 "a lease on nothing, and not told"
             ),
         }
+    }
+}
+
+/// Whose doing it is, where it is that of one with a lease, or of one who wants one.
+fn weight_of(event: &Event) -> Option<Weight> {
+    match event {
+        Event::Asked { weight, .. }
+        | Event::Rested { weight, .. }
+        | Event::Resumed { weight, .. }
+        | Event::Returned { weight, .. } => Some(*weight),
+        _ => None,
     }
 }
 

@@ -4,7 +4,15 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::wake::{backoff::Jitter, idle::Holding, waiting::Ticket};
+use crate::config::IgnoredBy;
+use crate::wake::{
+    backoff::Jitter,
+    idle::{Holding, Tally},
+    waiting::Ticket,
+};
+
+/// Of a client that neither wakes nor keeps awake.
+const IGNORED: Weight = Weight::Ignored(IgnoredBy::Role);
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -68,7 +76,11 @@ impl Case {
     }
 
     fn asked(self, ticket: u64) -> Self {
-        self.then(|case| asked(case, ticket))
+        self.then(|case| asked(case, ticket, Weight::Counts))
+    }
+
+    fn asked_ignored(self, ticket: u64) -> Self {
+        self.then(|case| asked(case, ticket, IGNORED))
     }
 
     fn called(self) -> Self {
@@ -97,12 +109,14 @@ impl Case {
     fn rested(self) -> Self {
         self.arrived().then(|case| Event::Rested {
             generation: case.generation(),
+            weight: Weight::Counts,
         })
     }
 
     fn returned(self, holding: Holding) -> Self {
         self.arrived().then(|case| Event::Returned {
             generation: case.generation(),
+            weight: Weight::Counts,
             holding,
         })
     }
@@ -128,9 +142,10 @@ impl Case {
     }
 }
 
-fn asked(case: &Case, ticket: u64) -> Event {
+fn asked(case: &Case, ticket: u64, weight: Weight) -> Event {
     Event::Asked {
         ticket: Ticket(ticket),
+        weight,
         deadline: case.now + Duration::from_secs(30),
     }
 }
@@ -158,7 +173,12 @@ fn time_passed() -> Event {
 }
 
 fn states() -> Vec<(&'static str, Case)> {
-    let all = [before_it_runs(), while_it_takes_logins(), on_the_way_to_sleep()];
+    let all = [
+        before_it_runs(),
+        while_it_takes_logins(),
+        on_the_way_to_sleep(),
+        with_those_who_do_not_count(),
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -312,6 +332,51 @@ fn on_the_way_to_sleep() -> Vec<(&'static str, Case)> {
     ]
 }
 
+fn with_those_who_do_not_count() -> Vec<(&'static str, Case)> {
+    let ignored_alone = |case: Case| case.asked(1).started().asked_ignored(2).returned(Holding::Active);
+    vec![
+        (
+            "inspecting, one waits who is ignored",
+            keeps().then(|_| Event::InspectOrdered).asked_ignored(1),
+        ),
+        (
+            "in line, one waits, and one who is ignored",
+            keeps().asked(1).asked_ignored(2),
+        ),
+        (
+            "waking, one waits, and one who is ignored",
+            keeps().asked(1).asked_ignored(2).called(),
+        ),
+        (
+            "ready, two of those who are ignored log in, one who is not waits for that",
+            keeps()
+                .asked(1)
+                .asked_ignored(2)
+                .asked_ignored(3)
+                .asked(4)
+                .then(|_| Event::Left { ticket: Ticket(1) })
+                .started(),
+        ),
+        ("ready, one who is ignored is active", ignored_alone(keeps())),
+        (
+            "emptying, one who is ignored is active",
+            ignored_alone(keeps()).due(),
+        ),
+        (
+            "settling, one who is ignored is still active",
+            ignored_alone(keeps()).due().due(),
+        ),
+        (
+            "settling, asks, one who is ignored is active and will be ended",
+            ignored_alone(asks()).due(),
+        ),
+        (
+            "suspending, one waits, and one who is ignored",
+            settling().settled().asked(1).asked_ignored(2),
+        ),
+    ]
+}
+
 fn stopped(case: &Case) -> Event {
     Event::Stopped {
         generation: case.generation(),
@@ -324,7 +389,8 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
     let round = case.machine.round;
     let leases = case.machine.leases();
     let mut events = vec![
-        ("asked", asked(case, 9)),
+        ("asked", asked(case, 9, Weight::Counts)),
+        ("asked, ignored", asked(case, 9, IGNORED)),
         ("left", Event::Left { ticket: Ticket(1) }),
         (
             "detached",
@@ -362,23 +428,53 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
     if leases.is_some_and(|leases| leases.arriving > 0) {
         events.push(("arrived", Event::Arrived { generation }));
     }
+    let arriving = leases.map_or(0, |leases| leases.arriving);
+    let (counted, ignored) = leases.map_or_else(Default::default, |leases| (leases.counted, leases.ignored));
     // Who was held says first that it has arrived.
-    if leases.is_some_and(|leases| leases.active > leases.arriving) {
-        events.push(("rested", Event::Rested { generation }));
-        let holding = Holding::Active;
-        events.push(("returned, active", Event::Returned { generation, holding }));
+    let of_counted = ["rested", "returned, active", "resumed", "returned, resting"];
+    events.extend(events_of(
+        counted,
+        Weight::Counts,
+        of_counted,
+        (generation, arriving),
+    ));
+    let of_ignored = [
+        "ignored rested",
+        "ignored returned, active",
+        "ignored resumed",
+        "ignored returned, resting",
+    ];
+    events.extend(events_of(ignored, IGNORED, of_ignored, (generation, arriving)));
+    events
+}
+
+fn events_of(
+    tally: Tally,
+    weight: Weight,
+    [rested, returned_active, resumed, returned_resting]: [&'static str; 4],
+    (generation, arriving): (Generation, usize),
+) -> Vec<(&'static str, Event)> {
+    let returned = |holding| Event::Returned {
+        generation,
+        weight,
+        holding,
+    };
+    let mut events = Vec::new();
+    if tally.active > arriving {
+        events.push((rested, Event::Rested { generation, weight }));
+        events.push((returned_active, returned(Holding::Active)));
     }
-    if leases.is_some_and(|leases| leases.resting > 0) {
-        events.push(("resumed", Event::Resumed { generation }));
-        let holding = Holding::Resting;
-        events.push(("returned, resting", Event::Returned { generation, holding }));
+    if tally.resting > 0 {
+        events.push((resumed, Event::Resumed { generation, weight }));
+        events.push((returned_resting, returned(Holding::Resting)));
     }
     events
 }
 
 /// What an older generation, or an older round, has to say.
 fn late_events() -> Vec<(&'static str, Event)> {
-    let old = Generation(99);
+    let (generation, weight) = (Generation(99), Weight::Counts);
+    let old = generation;
     vec![
         ("late: called", Event::Called { generation: old }),
         ("late: arrived", Event::Arrived { generation: old }),
@@ -413,12 +509,13 @@ fn late_events() -> Vec<(&'static str, Event)> {
         ),
         ("late: stopped", Event::Stopped { generation: old }),
         ("late: stop failed", Event::StopFailed { generation: old }),
-        ("late: rested", Event::Rested { generation: old }),
-        ("late: resumed", Event::Resumed { generation: old }),
+        ("late: rested", Event::Rested { generation, weight }),
+        ("late: resumed", Event::Resumed { generation, weight }),
         (
             "late: returned",
             Event::Returned {
-                generation: old,
+                generation,
+                weight,
                 holding: Holding::Active,
             },
         ),
@@ -431,7 +528,15 @@ fn describe(machine: &Machine, now: Instant) -> String {
             0 => String::new(),
             arriving => format!(", {arriving} arriving"),
         };
-        format!("{} active, {} resting{arriving}", leases.active, leases.resting)
+        let Tally { active, resting } = leases.counted;
+        let ignored = match leases.ignored {
+            Tally {
+                active: 0,
+                resting: 0,
+            } => String::new(),
+            Tally { active, resting } => format!(", ignored: {active} active, {resting} resting"),
+        };
+        format!("{active} active, {resting} resting{ignored}{arriving}")
     };
     let mut text = match &machine.state {
         State::Ready(held) => format!("Ready ({})", leases(held)),

@@ -26,7 +26,8 @@ pub(in crate::wake) enum Asking {
 /// What follows a settling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::wake) enum Next {
-    /// Those who rest are told to end, unless they have left: nobody is ended for a suspend that does not come.
+    /// Those who rest, and those who do not count, are told to end, unless they have left: nobody is ended for a suspend
+    /// that does not come.
     Empty,
     /// The compute is stopped.
     Stop,

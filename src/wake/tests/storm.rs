@@ -55,7 +55,7 @@ async fn come_and_go(house: Arc<House>, number: u64) {
         }
         tokio::task::yield_now().await;
         let runs = house.runs();
-        let told = matches!(*lease.signal().borrow(), LeaseSignal::Lost(_));
+        let told = lease.signal().borrow().is_over();
         assert!(told || runs, "stopped under a lease that was not told");
         drop(lease);
         sleep(Duration::from_millis(what)).await;
