@@ -23,10 +23,11 @@ use super::{
 };
 
 /// What an answer may say of an endpoint. Nothing here names a file of this machine.
-const ANSWERED: [&str; 10] = [
+const ANSWERED: [&str; 11] = [
     "suspend_after",
     "awake_min",
     "suspend_idle_sessions",
+    "idle_ignore",
     "hold_timeout",
     "start_timeout",
     "stop_timeout",
@@ -312,6 +313,7 @@ mod tests {
             "tenant": "shop", "tls": "require",
             "roles": { "app": { "verifier": VERIFIER } },
             "suspend_after": "never", "hold_timeout": "3s", "suspend_idle_sessions": true,
+            "idle_ignore": { "roles": ["monitor"] },
             "pool": { "mode": "transaction", "size": 7 },
             "limits": { "per_endpoint": { "clients_max": 9 } },
             "access": { "allow": ["10.0.0.0/8"] },
@@ -326,6 +328,7 @@ mod tests {
             (PoolMode::Transaction, 7)
         );
         assert_eq!(endpoint.quotas.per_endpoint.clients_max, Some(9));
+        assert!(endpoint.idle_ignore.ignores("monitor", b"").is_some());
         assert!(!endpoint.access.allows("192.0.2.1".parse().unwrap()));
         assert_eq!(endpoint.roles.len(), 1);
         let tls = Some(ServerTls::Require);
