@@ -13,6 +13,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod issuer;
 pub(crate) mod logs;
+pub(crate) mod mounted;
 pub(crate) mod node;
 pub(crate) mod postgres;
 pub(crate) mod processes;

@@ -2,6 +2,7 @@
 //! the truth.
 
 mod failing;
+mod full_disk;
 mod held;
 mod latency;
 mod leaving;
@@ -13,9 +14,12 @@ mod room;
 mod strangers;
 mod turns;
 
+use std::collections::BTreeMap;
+
 use crate::harness::{
     gate::Gate,
     gateway::{Gateway, Setup},
+    raw::Raw,
 };
 
 /// A gateway with one endpoint behind a closed gate; `keys` are further lines of the endpoint's table.
@@ -24,4 +28,12 @@ async fn gated(endpoint: &str, keys: &str) -> (Gateway, Gate) {
     let mut gate = Gate::new(setup.path());
     gate.close();
     (setup.gated(endpoint, &gate, keys).start().await, gate)
+}
+
+/// How an endpoint whose compute cannot be started refuses.
+async fn refusal(client: &mut Raw) -> BTreeMap<char, String> {
+    let fields = client.message().await.fields();
+    assert_eq!((&*fields[&'S'], &*fields[&'C']), ("FATAL", "57P03"), "{fields:?}");
+    client.closed().await;
+    fields
 }
