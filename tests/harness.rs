@@ -6,6 +6,7 @@
 
 pub(crate) mod account;
 pub(crate) mod certificates;
+pub(crate) mod chance;
 pub(crate) mod child;
 pub(crate) mod directories;
 pub(crate) mod gate;

@@ -1,9 +1,11 @@
 //! Waking: one start for any number of clients, who are held until it is done or their time is over, and are told
 //! the truth.
 
+mod crash_loop;
 mod failing;
 mod full_disk;
 mod held;
+mod interrupted;
 mod latency;
 mod leaving;
 mod lost;
@@ -11,6 +13,7 @@ mod memory;
 mod once;
 mod recovering;
 mod room;
+mod storms;
 mod strangers;
 mod turns;
 
