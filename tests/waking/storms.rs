@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use pgwake::server::raise_file_limit;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::turns::{waiting_for_a_turn, woken};
 use crate::harness::{
@@ -20,21 +20,22 @@ use crate::harness::{
     wait::until,
 };
 
-const AT_ONCE_MAX: usize = 8;
+/// Nobody's login takes so long that it is given up, on a machine that all of them share.
+const LOGINS_AT_ONCE: usize = 20;
 const TENANTS: [&str; 3] = ["acme", "zoo", "park"];
 
 fn count(variable: &str, few: u64) -> usize {
     number(variable).unwrap_or(few).try_into().unwrap()
 }
 
-/// Comes, is served with one statement and leaves; how long it was held behind its proof.
-async fn visit(gateway: &Gateway, endpoint: &str) -> Duration {
-    let client = gateway.raw_proved(endpoint).await;
-    finish(client, Instant::now()).await
+/// Has proved who it is, and is held since.
+async fn come(gateway: &Gateway, endpoint: &str, logins: &Semaphore) -> (Raw, Instant) {
+    let _turn = logins.acquire().await.unwrap();
+    (gateway.raw_proved(endpoint).await, Instant::now())
 }
 
-async fn finish(mut client: Raw, since: Instant) -> Duration {
-    // It may take longer than a client of tests waits for one message: NOTICEs come meanwhile.
+/// Is served with one statement and leaves; how long it was held behind its proof.
+async fn finish((mut client, since): (Raw, Instant)) -> Duration {
     client.until(b'Z').await;
     let held = since.elapsed();
     client.query("select 1").await;
@@ -49,20 +50,18 @@ async fn a_storm_is_served_by_one_start_for_each_compute() {
     let clients_each = 10;
     raise_file_limit();
     let name = |number: usize| format!("thunder-{number}");
-    let setup = Setup::new().limit(&format!("wakes_at_once_max = {AT_ONCE_MAX}"));
+    let setup = Setup::new().limit("wakes_at_once_max = 8");
     let setup = (0..endpoints).fold(setup, |setup, number| {
         let setup = setup.of_tenant(TENANTS[number % TENANTS.len()]);
         setup.listed(&name(number), "hold_timeout = \"10m\"\nsuspend_after = \"1h\"")
     });
     let gateway = setup.start().await;
-    let began = Instant::now();
+    let (began, logins) = (Instant::now(), Semaphore::new(LOGINS_AT_ONCE));
 
     let visits = (0..endpoints * clients_each).map(async |number| {
         let endpoint = number % endpoints;
-        (
-            TENANTS[endpoint % TENANTS.len()],
-            visit(&gateway, &name(endpoint)).await,
-        )
+        let client = come(&gateway, &name(endpoint), &logins).await;
+        (TENANTS[endpoint % TENANTS.len()], finish(client).await)
     });
     let held = join_all(visits).await;
 
@@ -90,6 +89,7 @@ async fn a_storm_is_served_by_one_start_for_each_compute() {
 
 #[tokio::test]
 async fn a_nightly_job_over_sleeping_endpoints_disturbs_no_other_tenant() {
+    const AT_ONCE_MAX: usize = 2;
     const ALONE: &str = "nightly-alone";
     const AWAKE: &str = "nightly-awake";
     let endpoints = count("PGWAKE_NIGHTLY", 20);
@@ -107,19 +107,14 @@ async fn a_nightly_job_over_sleeping_endpoints_disturbs_no_other_tenant() {
     let gateway = setup.start().await;
     let awake = gateway.connect(AWAKE).await;
     gate.close();
-    let job = join_all(
-        crowd
-            .iter()
-            .map(async |name| (gateway.raw_proved(name).await, Instant::now())),
-    )
-    .await;
+    let logins = Semaphore::new(LOGINS_AT_ONCE);
+    let job = join_all(crowd.iter().map(|name| come(&gateway, name, &logins))).await;
     until("the job to stand in line", async || {
         waiting_for_a_turn(&gateway) + woken("nightly-crowd-").len() == endpoints
     })
     .await;
     let before = woken("nightly-").len() - 1;
-    let alone = gateway.raw_proved(ALONE).await;
-    let came = Instant::now();
+    let alone = come(&gateway, ALONE, &logins).await;
     until("one more to stand in line", async || {
         waiting_for_a_turn(&gateway) + woken("nightly-").len() == endpoints + 2
     })
@@ -127,7 +122,7 @@ async fn a_nightly_job_over_sleeping_endpoints_disturbs_no_other_tenant() {
 
     gate.open();
     let work = async {
-        let served = join_all(job.into_iter().map(|(client, since)| finish(client, since))).await;
+        let served = join_all(job.into_iter().map(finish)).await;
         served.into_iter().max().unwrap()
     };
     let neighbour = async {
@@ -139,7 +134,7 @@ async fn a_nightly_job_over_sleeping_endpoints_disturbs_no_other_tenant() {
         }
         longest
     };
-    let (job_held, alone_held, answered) = tokio::join!(work, finish(alone, came), neighbour);
+    let (job_held, alone_held, answered) = tokio::join!(work, finish(alone), neighbour);
 
     let order = woken("nightly-");
     let place = order
