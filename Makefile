@@ -46,7 +46,7 @@ test-fidelity: ## Run the drivers' and Postgres' own tests, at Postgres itself a
 # One after the other, with their figures and seeds.
 test-storms: setup ## Run storms over hundreds of sleeping endpoints, races of suspends, and crashes, at full size (20 minutes)
 	PGWAKE_STORM=100 PGWAKE_NIGHTLY=300 PGWAKE_ROUNDS=100 PGWAKE_LOAD_SECONDS=300 cargo test --locked --test main -- \
-	  --test-threads=1 --nocapture waking::storms waking::interrupted books_are_right_while_suspends_meet
+	  --test-threads=1 --nocapture waking::storms waking::interrupted race_with_clients
 
 test-mutants: setup ## Build pgwake with known mistakes, one after another, and expect the tests to find each
 	@.ci/mutants

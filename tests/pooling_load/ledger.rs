@@ -23,7 +23,7 @@ use super::{
 };
 use crate::harness::{logs, wait::PATIENCE};
 use audit::{Books, Entry, Outcome};
-use clerk::{Clerk, Report, Way};
+use clerk::{Clerk, Report, Way, Weather};
 
 const CLERKS: u64 = 32;
 const SESSIONS: usize = 4;
@@ -211,25 +211,35 @@ async fn books_are_right_while_the_server_is_killed() {
 }
 
 /// Clients of both kinds of pooling rest for about as long as it takes until their compute is suspended, so that they
-/// come back at any moment of a suspend and of a wake; operators order suspends, and the server is killed now and then.
-#[tokio::test]
-async fn books_are_right_while_suspends_meet_clients_at_every_moment() {
+/// come back at any moment of a suspend and of a wake; operators order suspends as well.
+async fn race(endpoint: &'static str, weather: Weather, blows: &[Blow]) {
     let keys = "suspend_after = \"30ms\"\nsuspend_idle_sessions = true";
-    let pooled = Pooled::start("ledger-races", &Lending::of(SESSIONS), keys).await;
+    let pooled = Pooled::start(endpoint, &Lending::of(SESSIONS), keys).await;
     open_books(&pooled).await;
 
-    let blows = [&[Blow::Order; 9][..], &[Blow::KillPostmaster]].concat();
-    let course = Course::for_seconds(6, 60, 8);
+    let course = Course::for_seconds(4, 40, 6);
     let ways = [Way::Sessions, Way::Transactions];
-    let report = run_with(&pooled, &course, &blows, (60, 4), |clerk, number| {
-        clerk.resting(ways[usize::try_from(number).unwrap() % ways.len()], 120)
+    let report = run_with(&pooled, &course, blows, (60, 4), |clerk, number| {
+        let way = ways[usize::try_from(number).unwrap() % ways.len()];
+        clerk.resting(way, weather, 120)
     })
     .await;
 
     settle(&pooled, &course, &report).await;
     let wakes = pooled.wakes();
-    assert!(wakes > 8, "only {wakes} wakes: this proves little");
+    assert!(wakes > 6, "only {wakes} wakes: this proves little");
     pooled.gateway.server.stop().await;
+}
+
+#[tokio::test]
+async fn suspends_that_race_with_clients_are_noticed_by_nobody_but_idle_sessions() {
+    race("ledger-races", Weather::Calm, &[Blow::Order]).await;
+}
+
+#[tokio::test]
+async fn books_are_right_while_suspends_and_crashes_race_with_clients() {
+    let blows = [&[Blow::Order; 9][..], &[Blow::KillPostmaster]].concat();
+    race("ledger-races-rough", Weather::Rough, &blows).await;
 }
 
 /// Who waits too long for a session hears that nothing was done, also in the middle of a pipelined transaction.

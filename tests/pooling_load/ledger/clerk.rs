@@ -25,8 +25,12 @@ const AT_LOGIN: Listed = Listed {
     over: &["57P01", "08006", "08007", "57P03", "53300"],
     goes_on: LISTED.goes_on,
 };
-/// Besides, a session of session pooling is ended where it is idle and its compute is to be suspended.
-const WHOLE: Listed = Listed {
+/// A session of session pooling is ended where it is idle and its compute is to be suspended; also while it prepares.
+const IDLE: Listed = Listed {
+    over: &["57P05"],
+    goes_on: &[],
+};
+const IDLE_OR_LOST: Listed = Listed {
     over: &["57P01", "57P05", "08006", "08007", "57P03"],
     goes_on: &["25P02"],
 };
@@ -86,8 +90,9 @@ pub(super) struct Clerk<'a> {
     pooled: &'a Pooled,
     traffic: &'a RwLock<()>,
     random: StdRng,
-    /// Under which name of the endpoint it comes.
-    pooling: Way,
+    way: Way,
+    /// What it may hear at work, and coming in.
+    listed: [&'static Listed; 2],
     /// The longest pause between two transfers, in milliseconds.
     pause_millis: u64,
     next_id: i64,
@@ -104,6 +109,15 @@ pub(super) enum Way {
     Sessions,
 }
 
+/// What befalls the compute.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weather {
+    /// Suspends alone: whose sessions are lent for a transaction at a time notices nothing.
+    Calm,
+    /// Its server is lost, too.
+    Rough,
+}
+
 impl Way {
     fn config(self, pooled: &Pooled) -> Config {
         match self {
@@ -112,10 +126,13 @@ impl Way {
         }
     }
 
-    fn listed(self) -> &'static Listed {
-        match self {
-            Self::Transactions => &LISTED,
-            Self::Sessions => &WHOLE,
+    /// What may be heard at work, and coming in.
+    fn listed(self, weather: Weather) -> [&'static Listed; 2] {
+        match (self, weather) {
+            (Self::Transactions, Weather::Rough) => [&LISTED, &AT_LOGIN],
+            (Self::Sessions, Weather::Rough) => [&IDLE_OR_LOST; 2],
+            (Self::Transactions, Weather::Calm) => [&NOTHING; 2],
+            (Self::Sessions, Weather::Calm) => [&IDLE; 2],
         }
     }
 }
@@ -150,7 +167,8 @@ impl<'a> Clerk<'a> {
             pooled,
             traffic,
             random,
-            pooling: Way::Transactions,
+            way: Way::Transactions,
+            listed: Way::Transactions.listed(Weather::Rough),
             pause_millis: 0,
             next_id: number.cast_signed() * 1_000_000,
             desk: None,
@@ -159,8 +177,9 @@ impl<'a> Clerk<'a> {
     }
 
     /// One that comes this way, and rests between two transfers for up to so many milliseconds.
-    pub(super) fn resting(mut self, pooling: Way, pause_millis: u64) -> Self {
-        (self.pooling, self.pause_millis) = (pooling, pause_millis);
+    pub(super) fn resting(mut self, way: Way, weather: Weather, pause_millis: u64) -> Self {
+        (self.way, self.listed) = (way, way.listed(weather));
+        self.pause_millis = pause_millis;
         self
     }
 
@@ -173,10 +192,10 @@ impl<'a> Clerk<'a> {
             }
             let _busy = bounded("the end of a quiet moment", self.traffic.read()).await;
             let Some(mut desk) = self.desk.take() else {
-                match Desk::open(self.pooled, self.pooling).await {
+                match Desk::open(self.pooled, self.way).await {
                     Ok(desk) => self.desk = Some(desk),
                     Err(told) => {
-                        self.report.heard.note("coming in", &told, &AT_LOGIN);
+                        self.report.heard.note("coming in", &told, self.listed[1]);
                         self.rest_after(&told).await;
                     }
                 }
@@ -204,7 +223,7 @@ impl<'a> Clerk<'a> {
             Err(Failure::Committing(error)) => ("committing", error, Outcome::Unknown),
         };
         let told = desk.session.told(&error).await;
-        self.report.heard.note(when, &told, self.pooling.listed());
+        self.report.heard.note(when, &told, self.listed[0]);
         self.rest_after(&told).await;
         // The server itself may have had the COMMIT when it was told to end.
         let is_unknown = told.is_over && ["57P01", "08007"].contains(&&*told.code);
@@ -244,8 +263,8 @@ impl<'a> Clerk<'a> {
 }
 
 impl Desk {
-    async fn open(pooled: &Pooled, pooling: Way) -> Result<Self, Told> {
-        let mut session = Session::connect(&pooling.config(pooled), &pooled.gateway.authority).await?;
+    async fn open(pooled: &Pooled, way: Way) -> Result<Self, Told> {
+        let mut session = Session::connect(&way.config(pooled), &pooled.gateway.authority).await?;
         let mut prepared = Vec::new();
         for sql in [
             "update accounts set balance = balance + $2 where id = $1",
