@@ -1,7 +1,6 @@
 //! pgwake is killed at any moment of a wake: the next one goes on with what it finds, starts nothing twice, and serves.
 //!
 //! `PGWAKE_ROUNDS=200` kills it at as many moments.
-#![expect(clippy::print_stdout, reason = "what a run was worth is told by its figures")]
 
 use std::{fs, path::Path, time::Duration};
 

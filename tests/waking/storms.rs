@@ -3,7 +3,6 @@
 //!
 //! They print what they saw. `make test-storms` runs them at full size: `PGWAKE_STORM=100` is a thousand clients of a hundred
 //! endpoints, `PGWAKE_NIGHTLY=300` a job that touches three hundred.
-#![expect(clippy::print_stdout, reason = "what a run was worth is told by its figures")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -55,7 +54,7 @@ async fn a_storm_is_served_by_one_start_for_each_compute() {
     let setup = Setup::new().limit(&format!("wakes_at_once_max = {at_once_max}"));
     let setup = (0..endpoints).fold(setup, |setup, number| {
         let setup = setup.of_tenant(TENANTS[number % TENANTS.len()]);
-        setup.listed(&name(number), "hold_timeout = \"10m\"\nsuspend_after = \"1h\"")
+        setup.listed(&name(number), "hold_timeout = \"2m\"\nsuspend_after = \"1h\"")
     });
     let gateway = setup.start().await;
     let (began, logins) = (Instant::now(), Semaphore::new(LOGINS_AT_ONCE));
