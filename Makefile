@@ -14,7 +14,7 @@ ONLY ?=
 # Further arguments for `pgwake-loadtest bench`, for example: make bench BENCH="--size full --only query,connect"
 BENCH ?=
 
-.PHONY: help demo setup test test-quick test-drivers test-fidelity test-demo test-dashboard test-mutants bench lint clean
+.PHONY: help demo setup test test-quick test-drivers test-fidelity test-storms test-demo test-dashboard test-mutants bench lint clean
 
 help: ## Print this
 	@echo "make <target>, where <target> is one of"
@@ -42,6 +42,11 @@ test-drivers: setup ## Run every driver's suite in full, at Postgres itself and 
 test-fidelity: ## Run the drivers' and Postgres' own tests, at Postgres itself and through pgwake (long)
 	@.ci/setup fidelity
 	cargo test --locked --test matrix -- fidelity $(ONLY)
+
+# One after the other, with their figures and seeds.
+test-storms: setup ## Run storms over hundreds of sleeping endpoints, races of suspends, and crashes, at full size (20 minutes)
+	PGWAKE_STORM=100 PGWAKE_NIGHTLY=300 PGWAKE_ROUNDS=100 PGWAKE_LOAD_SECONDS=300 cargo test --locked --test main -- \
+	  --test-threads=1 --nocapture waking::storms waking::interrupted race_with_clients
 
 test-mutants: setup ## Build pgwake with known mistakes, one after another, and expect the tests to find each
 	@.ci/mutants

@@ -7,6 +7,7 @@
 pub(crate) mod account;
 pub(crate) mod beside;
 pub(crate) mod certificates;
+pub(crate) mod chance;
 pub(crate) mod child;
 pub(crate) mod directories;
 pub(crate) mod gate;
@@ -14,6 +15,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod issuer;
 pub(crate) mod logs;
+pub(crate) mod mounted;
 pub(crate) mod node;
 pub(crate) mod postgres;
 pub(crate) mod processes;

@@ -6,7 +6,6 @@
 #![expect(clippy::print_stdout, reason = "what a run was worth is told by its figures")]
 
 mod benches;
-mod chance;
 mod chaos;
 mod client;
 mod course;
@@ -17,3 +16,5 @@ mod parked;
 mod pooled;
 mod strangers;
 mod turns;
+
+use crate::harness::chance;

@@ -13,6 +13,7 @@ mod census;
 mod creation;
 mod data_dir;
 mod folder;
+mod full_disk;
 mod launch;
 mod lock;
 pub(super) mod os_process;
@@ -184,10 +185,8 @@ impl ProcessCompute {
         turn.clear(&self.site).await?;
         let ending = postmaster.process().ending();
         let error = ComputeError::new(format!("postgres {ending} before it took logins"));
-        Err(match log.tail() {
-            Some(tail) => error.with_detail(tail),
-            None => error,
-        })
+        let data_dir = self.site.data_dir.clone();
+        Err(blocking(move || full_disk::told(error, log.tail(), &data_dir)).await?)
     }
 
     async fn inspect_now(&self) -> Result<Option<Running>, ComputeError> {

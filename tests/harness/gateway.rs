@@ -3,6 +3,7 @@
 
 mod clients;
 mod commands;
+mod endpoints;
 
 use std::{
     fs,
@@ -19,18 +20,9 @@ use pgwake::{
 
 pub(crate) use clients::{config_at, prove};
 pub(crate) use commands::{clear, obstruct, story, times};
+pub(crate) use endpoints::append;
 
-use super::{
-    account::Account,
-    certificates::Authority,
-    directories::Directory,
-    gate::Gate,
-    http::Http,
-    logs,
-    postgres::{PASSWORD, Postgres, SUPERUSER, Version, copy_data_directory},
-    processes,
-    wait::until,
-};
+use super::{certificates::Authority, directories::Directory, http::Http, logs, processes, wait::until};
 
 /// The domain that endpoints are under.
 pub(crate) const DOMAIN: &str = "db.localhost";
@@ -133,68 +125,6 @@ impl Setup {
     pub(crate) fn of_tenant(mut self, tenant: &'static str) -> Self {
         self.tenant = tenant;
         self
-    }
-
-    /// An endpoint with a local Postgres that sleeps: a copied data directory whose superuser may log in. `keys`
-    /// are further lines of the endpoint's table.
-    pub(crate) fn process(self, endpoint: &str, keys: &str) -> Self {
-        let roles = format!("roles_from = {{ role = \"{SUPERUSER}\", password = \"{PASSWORD}\" }}");
-        self.local(endpoint, "", &format!("{roles}\n{keys}"))
-    }
-
-    /// The same, with its superuser listed in the configuration: nothing wakes it but a client.
-    pub(crate) fn listed(self, endpoint: &str, keys: &str) -> Self {
-        self.local(endpoint, "", &format!("{}\n{keys}", listed_superuser()))
-    }
-
-    /// The same, whose Postgres is started with these settings, as TOML.
-    pub(crate) fn with_settings(self, endpoint: &str, settings: &str, keys: &str) -> Self {
-        let settings = format!("settings = {settings}, ");
-        self.local(endpoint, &settings, &format!("{}\n{keys}", listed_superuser()))
-    }
-
-    /// The same, whose Postgres starts only through a gate.
-    pub(crate) fn gated(self, endpoint: &str, gate: &Gate, keys: &str) -> Self {
-        let programs = format!("programs = \"{}\", ", gate.programs().display());
-        self.local(endpoint, &programs, &format!("{}\n{keys}", listed_superuser()))
-    }
-
-    fn local(self, endpoint: &str, compute: &str, keys: &str) -> Self {
-        let data_dir = self.make_data_dir(endpoint);
-        let toml = format!(
-            "[tenants.{}.endpoints.{endpoint}]\n\
-             compute = {{ {compute}kind = \"process\", data_dir = \"{}\" }}\n{keys}\n",
-            self.tenant,
-            data_dir.display()
-        );
-        self.tenants(&toml)
-    }
-
-    /// A data directory for an endpoint, owned by the user that Postgres runs as.
-    pub(crate) fn make_data_dir(&self, endpoint: &str) -> PathBuf {
-        let data_dir = self.data_dir(endpoint);
-        fs::create_dir_all(data_dir.parent().unwrap()).unwrap();
-        let account = Account::for_postgres();
-        if let Some(account) = &account {
-            account.own(data_dir.parent().unwrap());
-        }
-        copy_data_directory(Version::Debian, &data_dir);
-        // Its workers come when they like, and keep a compute awake.
-        let settings = "fsync = off\nfull_page_writes = off\nmax_wal_senders = 4\nwal_level = logical\nautovacuum = off\n";
-        append(&data_dir.join("postgresql.conf"), settings);
-        data_dir
-    }
-
-    /// An endpoint in front of a Postgres that is always there.
-    pub(crate) fn fixed(self, endpoint: &str, postgres: &Postgres, keys: &str) -> Self {
-        let toml = format!(
-            "[tenants.{}.endpoints.{endpoint}]\n\
-             roles_from = {{ role = \"{SUPERUSER}\", password = \"{PASSWORD}\" }}\n\
-             compute = {{ kind = \"fixed\", address = \"{}\" }}\n{keys}\n",
-            self.tenant,
-            postgres.socket().display()
-        );
-        self.tenants(&toml)
     }
 
     /// Where an endpoint's data directory is.
@@ -383,16 +313,4 @@ impl Drop for Home {
             }
         }
     }
-}
-
-/// The superuser among an endpoint's keys.
-fn listed_superuser() -> String {
-    let verifier = postgres_protocol::password::scram_sha_256(PASSWORD.as_bytes());
-    format!("roles.{SUPERUSER} = {{ verifier = \"{verifier}\", server_password = \"{PASSWORD}\" }}")
-}
-
-/// Adds lines to a file of settings.
-pub(crate) fn append(path: &Path, text: &str) {
-    let before = fs::read_to_string(path).unwrap();
-    fs::write(path, format!("{before}\n{text}")).unwrap();
 }

@@ -58,6 +58,14 @@ pub(crate) fn the(directory: &Path, part: &str) -> i32 {
     }
 }
 
+/// The first processes of servers in a data directory: all others of a server have a title in place of arguments.
+pub(crate) fn postmasters(data_dir: &Path) -> Vec<i32> {
+    let all = in_directory(data_dir).into_iter();
+    all.filter(|process| process.command.contains("/postgres -D "))
+        .map(|process| process.pid)
+        .collect()
+}
+
 fn command(pid: i32) -> String {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&raw)

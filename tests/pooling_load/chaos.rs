@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pgwake::wake::SuspendOrder;
 use rand::{RngExt, rngs::StdRng};
 use rustix::process::Signal;
 use tokio::{sync::RwLock, time::sleep};
@@ -24,6 +25,8 @@ pub(super) enum Blow {
     KillAll,
     /// Nobody asks for anything until it sleeps.
     Suspend,
+    /// An operator orders it to be suspended, whoever is there; in use it is not.
+    Order,
     /// Nobody asks for anything for a moment: it may be about to fall asleep when they come back.
     Lull,
 }
@@ -72,6 +75,7 @@ impl Chaos<'_> {
                 self.pooled.asleep().await;
                 true
             }
+            Blow::Order => self.pooled.order_suspend() == SuspendOrder::Begun,
             Blow::Lull => {
                 let _quiet = bounded("a quiet moment", self.traffic.write()).await;
                 sleep(up_to(&mut self.random, 200)).await;

@@ -31,7 +31,12 @@ struct Enough {
 impl Course {
     /// It begins now. At least so much work must succeed, and so many blows hit something.
     pub(super) fn new(work_min: usize, blows_min: usize) -> Self {
-        let seconds = number("PGWAKE_LOAD_SECONDS").unwrap_or(SECONDS);
+        Self::for_seconds(SECONDS, work_min, blows_min)
+    }
+
+    /// The same for another time where nobody asks for more.
+    pub(super) fn for_seconds(seconds: u64, work_min: usize, blows_min: usize) -> Self {
+        let seconds = number("PGWAKE_LOAD_SECONDS").unwrap_or(seconds);
         let enough = |what, min| Enough {
             what,
             min,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::harness::{logs, wait::PATIENCE};
 use audit::{Books, Entry, Outcome};
-use clerk::{Clerk, Report};
+use clerk::{Clerk, Report, Way, Weather};
 
 const CLERKS: u64 = 32;
 const SESSIONS: usize = 4;
@@ -100,6 +100,17 @@ async fn read_books_once(client: &Client) -> Result<Books, Error> {
 
 /// Lets clerks and chaos loose at once; gives what the clerks were told.
 async fn run(pooled: &Pooled, course: &Course, blows: &[Blow], rest_millis: u64) -> Report {
+    run_with(pooled, course, blows, (rest_millis, CLERKS), |clerk, _| clerk).await
+}
+
+/// The same with so many clerks, each of them made what it is by its number.
+async fn run_with(
+    pooled: &Pooled,
+    course: &Course,
+    blows: &[Blow],
+    (rest_millis, clerks): (u64, u64),
+    instruct: impl for<'a> Fn(Clerk<'a>, u64) -> Clerk<'a>,
+) -> Report {
     let chance = Chance::new();
     let traffic = RwLock::new(());
     let chaos = Chaos {
@@ -110,8 +121,11 @@ async fn run(pooled: &Pooled, course: &Course, blows: &[Blow], rest_millis: u64)
         random: chance.of(0),
         course,
     };
-    let clerk = |number| Clerk::new(pooled, &traffic, number, chance.of(number)).work(course);
-    let (reports, hits) = tokio::join!(join_all((1..=CLERKS).map(clerk)), chaos.reign());
+    let clerk = |number| {
+        let clerk = Clerk::new(pooled, &traffic, number, chance.of(number));
+        instruct(clerk, number).work(course)
+    };
+    let (reports, hits) = tokio::join!(join_all((1..=clerks).map(clerk)), chaos.reign());
     println!("blows {hits:?}; {} wakes", pooled.wakes());
     let mut all = Report::default();
     reports.into_iter().for_each(|report| all.merge(report));
@@ -194,6 +208,38 @@ async fn books_are_right_while_the_server_is_killed() {
 
     settle(&pooled, &course, &report).await;
     pooled.gateway.server.stop().await;
+}
+
+/// Clients of both kinds of pooling rest for about as long as it takes until their compute is suspended, so that they
+/// come back at any moment of a suspend and of a wake; operators order suspends as well.
+async fn race(endpoint: &'static str, weather: Weather, blows: &[Blow]) {
+    let keys = "suspend_after = \"30ms\"\nsuspend_idle_sessions = true";
+    let pooled = Pooled::start(endpoint, &Lending::of(SESSIONS), keys).await;
+    open_books(&pooled).await;
+
+    let course = Course::for_seconds(4, 40, 6);
+    let ways = [Way::Sessions, Way::Transactions];
+    let report = run_with(&pooled, &course, blows, (60, 4), |clerk, number| {
+        let way = ways[usize::try_from(number).unwrap() % ways.len()];
+        clerk.resting(way, weather, 120)
+    })
+    .await;
+
+    settle(&pooled, &course, &report).await;
+    let wakes = pooled.wakes();
+    assert!(wakes > 6, "only {wakes} wakes: this proves little");
+    pooled.gateway.server.stop().await;
+}
+
+#[tokio::test]
+async fn suspends_that_race_with_clients_are_noticed_by_nobody_but_idle_sessions() {
+    race("ledger-races", Weather::Calm, &[Blow::Order]).await;
+}
+
+#[tokio::test]
+async fn books_are_right_while_suspends_and_crashes_race_with_clients() {
+    let blows = [&[Blow::Order; 9][..], &[Blow::KillPostmaster]].concat();
+    race("ledger-races-rough", Weather::Rough, &blows).await;
 }
 
 /// Who waits too long for a session hears that nothing was done, also in the middle of a pipelined transaction.

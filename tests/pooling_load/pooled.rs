@@ -3,7 +3,9 @@
 use std::{fs, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use pgwake::{ids::EndpointName, pool::PoolFigures, server::raise_file_limit, session::Pooling};
+use pgwake::{
+    ids::EndpointName, pool::PoolFigures, server::raise_file_limit, session::Pooling, wake::SuspendOrder,
+};
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config};
 
@@ -158,6 +160,12 @@ impl Pooled {
             .pooling
             .get(&EndpointName::parse(self.endpoint).unwrap())
             .unwrap()
+    }
+
+    /// What comes of an operator's order to suspend it.
+    pub(super) fn order_suspend(&self) -> SuspendOrder {
+        let endpoint = EndpointName::parse(self.endpoint).unwrap();
+        self.gateway.server.house().wakes.suspend(&endpoint)
     }
 
     /// How often its compute has been woken.

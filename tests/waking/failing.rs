@@ -8,21 +8,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::gated;
+use super::{gated, refusal};
 use crate::harness::{
     account::Account,
     gateway::{Gateway, Setup, append},
     logs, processes,
-    raw::Raw,
 };
-
-/// How the endpoint refuses.
-async fn refusal(client: &mut Raw) -> std::collections::BTreeMap<char, String> {
-    let fields = client.message().await.fields();
-    assert_eq!((&*fields[&'S'], &*fields[&'C']), ("FATAL", "57P03"), "{fields:?}");
-    client.closed().await;
-    fields
-}
 
 fn settings(gateway: &Gateway, endpoint: &str) -> std::path::PathBuf {
     gateway.data_dir(endpoint).join("postgresql.conf")

@@ -15,7 +15,7 @@ use crate::harness::{
 };
 
 /// The endpoints whose names begin so, in the order in which they were woken.
-fn woken(prefix: &str) -> Vec<String> {
+pub(super) fn woken(prefix: &str) -> Vec<String> {
     let lines = logs::with_text(prefix).into_iter();
     lines
         .filter(|line| line.target.starts_with("pgwake::wake") && line.field("message") == "woken")
@@ -23,7 +23,7 @@ fn woken(prefix: &str) -> Vec<String> {
         .collect()
 }
 
-fn waiting_for_a_turn(gateway: &Gateway) -> usize {
+pub(super) fn waiting_for_a_turn(gateway: &Gateway) -> usize {
     gateway.server.house().wakes.waiting_for_a_turn()
 }
 

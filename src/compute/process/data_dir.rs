@@ -17,6 +17,7 @@ use super::{
     ComputeError,
     account::Account,
     folder::Folder,
+    full_disk,
     lock::beside,
     server_log::last_lines,
     site::{Means, Site},
@@ -180,6 +181,7 @@ async fn run(mut command: Command, input: &[u8]) -> Result<(), ComputeError> {
         .map(OsStr::to_string_lossy)
         .unwrap_or_default()
         .into_owned();
+    let place = command.get_current_dir().unwrap_or(Path::new("/")).to_owned();
     let failed = |error: io::Error| ComputeError::new(format!("cannot run {name}: {error}"));
     command
         .stdin(Stdio::piped())
@@ -204,10 +206,11 @@ async fn run(mut command: Command, input: &[u8]) -> Result<(), ComputeError> {
         "{name} failed while making a data directory ({})",
         output.status
     ));
-    Err(match last_lines(&String::from_utf8_lossy(&output.stderr)) {
-        Some(detail) => error.with_detail(detail),
-        None => error,
+    Err(super::blocking(move || {
+        let said = last_lines(&String::from_utf8_lossy(&output.stderr));
+        full_disk::told(error, said, &place)
     })
+    .await?)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{Setup, listed_superuser};
+use super::{Setup, endpoints::listed_superuser};
 use crate::harness::{
     account::Account,
     postgres::{Version, programs},

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::{RngExt, rngs::StdRng};
 use tokio::{sync::RwLock, time::sleep};
-use tokio_postgres::{Error, Statement, types::ToSql};
+use tokio_postgres::{Config, Error, Statement, types::ToSql};
 
 use super::{ACCOUNTS, Outcome};
 use crate::pooling_load::{
@@ -24,6 +24,15 @@ const LISTED: Listed = Listed {
 const AT_LOGIN: Listed = Listed {
     over: &["57P01", "08006", "08007", "57P03", "53300"],
     goes_on: LISTED.goes_on,
+};
+/// A session of session pooling is ended where it is idle and its compute is to be suspended; also while it prepares.
+const IDLE: Listed = Listed {
+    over: &["57P05"],
+    goes_on: &[],
+};
+const IDLE_OR_LOST: Listed = Listed {
+    over: &["57P01", "57P05", "08006", "08007", "57P03"],
+    goes_on: &["25P02"],
 };
 const NOTHING: Listed = Listed {
     over: &[],
@@ -81,9 +90,51 @@ pub(super) struct Clerk<'a> {
     pooled: &'a Pooled,
     traffic: &'a RwLock<()>,
     random: StdRng,
+    way: Way,
+    /// What it may hear at work, and coming in.
+    listed: [&'static Listed; 2],
+    /// The longest pause between two transfers, in milliseconds.
+    pause_millis: u64,
     next_id: i64,
     desk: Option<Desk>,
     report: Report,
+}
+
+/// What a clerk's session is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A server session for each transaction.
+    Transactions,
+    /// One server session for its stay.
+    Sessions,
+}
+
+/// What befalls the compute.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weather {
+    /// Suspends alone: whose sessions are lent for a transaction at a time notices nothing.
+    Calm,
+    /// Its server is lost, too.
+    Rough,
+}
+
+impl Way {
+    fn config(self, pooled: &Pooled) -> Config {
+        match self {
+            Self::Transactions => pooled.config(),
+            Self::Sessions => pooled.gateway.config(pooled.endpoint),
+        }
+    }
+
+    /// What may be heard at work, and coming in.
+    fn listed(self, weather: Weather) -> [&'static Listed; 2] {
+        match (self, weather) {
+            (Self::Transactions, Weather::Rough) => [&LISTED, &AT_LOGIN],
+            (Self::Sessions, Weather::Rough) => [&IDLE_OR_LOST; 2],
+            (Self::Transactions, Weather::Calm) => [&NOTHING; 2],
+            (Self::Sessions, Weather::Calm) => [&IDLE; 2],
+        }
+    }
 }
 
 /// A session and what was prepared on it.
@@ -116,21 +167,35 @@ impl<'a> Clerk<'a> {
             pooled,
             traffic,
             random,
+            way: Way::Transactions,
+            listed: Way::Transactions.listed(Weather::Rough),
+            pause_millis: 0,
             next_id: number.cast_signed() * 1_000_000,
             desk: None,
             report: Report::default(),
         }
     }
 
+    /// One that comes this way, and rests between two transfers for up to so many milliseconds.
+    pub(super) fn resting(mut self, way: Way, weather: Weather, pause_millis: u64) -> Self {
+        (self.way, self.listed) = (way, way.listed(weather));
+        self.pause_millis = pause_millis;
+        self
+    }
+
     /// Works while the test goes on.
     pub(super) async fn work(mut self, course: &Course) -> Report {
         while course.goes_on() {
+            if self.pause_millis > 0 {
+                // Not to wait for anything: it is what the test is about.
+                sleep(up_to(&mut self.random, self.pause_millis)).await;
+            }
             let _busy = bounded("the end of a quiet moment", self.traffic.read()).await;
             let Some(mut desk) = self.desk.take() else {
-                match Desk::open(self.pooled).await {
+                match Desk::open(self.pooled, self.way).await {
                     Ok(desk) => self.desk = Some(desk),
                     Err(told) => {
-                        self.report.heard.note("coming in", &told, &AT_LOGIN);
+                        self.report.heard.note("coming in", &told, self.listed[1]);
                         self.rest_after(&told).await;
                     }
                 }
@@ -158,7 +223,7 @@ impl<'a> Clerk<'a> {
             Err(Failure::Committing(error)) => ("committing", error, Outcome::Unknown),
         };
         let told = desk.session.told(&error).await;
-        self.report.heard.note(when, &told, &LISTED);
+        self.report.heard.note(when, &told, self.listed[0]);
         self.rest_after(&told).await;
         // The server itself may have had the COMMIT when it was told to end.
         let is_unknown = told.is_over && ["57P01", "08007"].contains(&&*told.code);
@@ -198,8 +263,8 @@ impl<'a> Clerk<'a> {
 }
 
 impl Desk {
-    async fn open(pooled: &Pooled) -> Result<Self, Told> {
-        let mut session = Session::connect(&pooled.config(), &pooled.gateway.authority).await?;
+    async fn open(pooled: &Pooled, way: Way) -> Result<Self, Told> {
+        let mut session = Session::connect(&way.config(pooled), &pooled.gateway.authority).await?;
         let mut prepared = Vec::new();
         for sql in [
             "update accounts set balance = balance + $2 where id = $1",
