@@ -126,7 +126,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let sockets = SocketSettings::from(&config.limits);
         let watched = watched(&config);
-        let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
+        let wiring = Arc::new(Wiring::new(&config, sockets, watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let (quotas, control_plane) = (Quotas::new(&config), controlling::book(&config, &tasks)?);
         let means = Means::new(&config, tasks.clone(), control_plane.as_ref());

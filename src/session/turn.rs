@@ -128,6 +128,9 @@ impl Turn<'_> {
         }
         let last = Last::of(&exchange, &down);
         drop(registration);
+        if end.is_loss_of_server() {
+            self.house.roles.lost_sight(&self.who.endpoint.name);
+        }
         let abandoned = end.leaves_server_behind() && last.is_running;
         // Inside a message that its client will never end a Terminate would be read as the end of that message.
         let server_takes_messages = up.is_between_messages();
