@@ -77,6 +77,7 @@ impl Turn<'_> {
         (standing, record): (&mut Standing, &mut SessionRecord),
     ) -> Outcome {
         let target = server.key.take().map(|server_key| Target {
+            endpoint: self.who.endpoint.name.clone(),
             address: lease.address().clone(),
             server_key,
         });

@@ -351,6 +351,7 @@ impl Pooled<'_> {
         lease: &AwakeLease,
     ) -> Lent<Carried> {
         let target = session.key.clone().map(|server_key| Target {
+            endpoint: self.endpoint.name.clone(),
             address: lease.address().clone(),
             server_key,
         });
