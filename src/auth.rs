@@ -36,7 +36,7 @@ pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
 pub use roles::RoleBook;
 use roles::{Known, Login};
-pub(crate) use roles::{ROLES_MAX, ReadRole, RoleSource};
+pub(crate) use roles::{OtherServer, ROLES_MAX, ReadRole, RoleSource, Told};
 pub use secrets::verifier_for;
 pub use secrets::{ClientKey, Credential};
 pub(crate) use secrets::{ITERATIONS_DEFAULT, ITERATIONS_MAX};

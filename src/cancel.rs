@@ -14,9 +14,13 @@ mod target;
 use std::{io, sync::Arc, time::Duration};
 
 use dashmap::mapref::entry::Entry;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{error::Elapsed, timeout},
+};
 
 use crate::compute::Impostor;
+use crate::storm::Storms;
 use crate::tls::{DialError, SocketSettings, dial};
 use crate::wire::say;
 use crate::wire::startup::CancelKey;
@@ -35,7 +39,11 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Cancels {
     slots: Arc<Slots>,
     sockets: SocketSettings,
+    storms: Arc<Storms>,
 }
+
+/// What those that do not arrive are counted as.
+const UNDELIVERED: &str = "cancel";
 
 /// Why a cancel did not get to its server, or is not known to have got there.
 #[derive(Debug, thiserror::Error)]
@@ -46,14 +54,18 @@ enum Undelivered {
     Impostor(#[from] Impostor),
     #[error("the server did not close the connection: {0}")]
     Unanswered(io::Error),
+    #[error("the server did not close the connection in time")]
+    TooLate(#[from] Elapsed),
 }
 
 impl Cancels {
-    /// No keys yet; cancels reach servers through sockets with these settings.
-    pub fn new(sockets: SocketSettings) -> Self {
+    /// No keys yet; cancels reach servers through sockets with these settings. Where a server is gone every client's is in
+    /// vain: that is told once and counted.
+    pub fn new(sockets: SocketSettings, storms: Arc<Storms>) -> Self {
         Self {
             slots: Arc::default(),
             sockets,
+            storms,
         }
     }
 
@@ -112,15 +124,21 @@ impl Cancels {
     }
 
     async fn send(&self, mut in_flight: InFlight) {
-        match tokio::time::timeout(DELIVERY_TIMEOUT, self.try_send(&mut in_flight)).await {
-            Ok(Ok(())) => tracing::debug!("cancel delivered"),
-            Ok(Err(error)) => tracing::warn!(%error, "cancel could not be delivered"),
-            Err(_) => tracing::warn!("cancel could not be delivered in time"),
+        let sent = timeout(DELIVERY_TIMEOUT, self.try_send(&mut in_flight)).await;
+        let endpoint = &in_flight.to.target.endpoint;
+        match sent.map_err(Undelivered::from).flatten() {
+            Ok(()) => tracing::debug!(%endpoint, "cancel delivered"),
+            Err(error) if self.storms.is_first(endpoint.as_str(), UNDELIVERED) => {
+                tracing::warn!(%endpoint, %error, "cancel could not be delivered");
+            }
+            Err(error) => tracing::debug!(%endpoint, %error, "cancel could not be delivered"),
         }
     }
 
     async fn try_send(&self, in_flight: &mut InFlight) -> Result<(), Undelivered> {
-        let Target { address, server_key } = in_flight.to.target.clone();
+        let Target {
+            address, server_key, ..
+        } = in_flight.to.target.clone();
         let mut stream = dial(&address.server, &address.tls, &self.sockets).await?.stream;
         address.check_server(&stream)?;
         in_flight.sent();

@@ -13,6 +13,7 @@ mod check;
 mod compute;
 mod control_plane;
 mod duration;
+mod expected_server;
 mod file;
 mod listen;
 mod mode;
@@ -53,6 +54,7 @@ pub use compute::{
 };
 pub use control_plane::{ControlPlane, ControlledCompute, Defaults};
 pub use duration::{DurationError, DurationText, parse_duration};
+pub use expected_server::ExpectedServer;
 pub use listen::{CertificateFiles, DefaultEndpoint, Listen, ListenAddress, ListenTls};
 pub use network::{Access, Network};
 pub use origin::{Level, Origin, Origins, OriginsByKey};
@@ -203,6 +205,8 @@ pub struct Endpoint {
     pub roles: BTreeMap<String, Role>,
     /// Where the verifiers that are not listed come from.
     pub roles_from: RolesFrom,
+    /// Which server is taken for its own.
+    pub expected_server: ExpectedServer,
     /// How clients prove who they are.
     pub login: LoginMethod,
     /// From where it may be reached.

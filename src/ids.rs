@@ -47,6 +47,17 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// The number that a Postgres cluster gets when it is made, and that its physical copies share
+/// (<https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-CONTROL-SYSTEM>).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SystemIdentifier(pub i64);
+
+impl fmt::Display for SystemIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// How often a compute has been woken since pgwake started: a lease, a server session and every late answer
 /// belong to one generation and are worthless in the next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]

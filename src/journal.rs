@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use crate::ids::{EndpointName, SessionId};
+use crate::ids::{EndpointName, SessionId, SystemIdentifier};
 
 /// Wakes that are remembered of each endpoint.
 const WAKES_PER_ENDPOINT: usize = 16;
@@ -119,6 +119,17 @@ pub enum Event {
         at: SystemTime,
         /// As far as it is known.
         reason: String,
+    },
+    /// Another server answers in the place of an endpoint's own.
+    OtherServer {
+        /// Whose place.
+        endpoint: EndpointName,
+        /// When.
+        at: SystemTime,
+        /// The endpoint's own.
+        expected: SystemIdentifier,
+        /// The one that answers.
+        found: SystemIdentifier,
     },
     /// A client was refused, or ended by an error.
     Refusal(RefusalLine),

@@ -129,10 +129,10 @@ impl Server {
         let watching = certificates.watch()?;
         let store = Arc::new(Store::open(&config.state_dir)?);
         let (shutdown, watch_end) = Shutdown::new();
-        let tasks = TaskTracker::new();
+        let (tasks, storms) = (TaskTracker::new(), Arc::<Storms>::default());
         let sockets = SocketSettings::from(&config.limits);
         let watched = watched(&config);
-        let wiring = Arc::new(Wiring::new(&config, sockets, tasks.clone(), watched.clone()));
+        let wiring = Arc::new(Wiring::new(&config, sockets, watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let control_plane = controlling::book(&config, &tasks, &watched)?;
         let quotas = Quotas::new(&config);
@@ -157,14 +157,14 @@ impl Server {
             branches,
             control_plane,
             wakes,
-            cancels: Cancels::new(sockets),
+            cancels: Cancels::new(sockets, storms.clone()),
             sockets,
             limits: ArcSwap::from_pointee(config.limits.clone()),
             console,
             roster: Roster::default(),
             metrics: watched.metrics,
             journal: watched.journal,
-            storms: Storms::default(),
+            storms,
             shutdown: watch_end,
         });
         standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;

@@ -152,7 +152,7 @@ pub struct House {
     /// What has happened lately.
     pub journal: Arc<Journal>,
     /// Errors that are told once and counted.
-    pub storms: Storms,
+    pub storms: Arc<Storms>,
     /// The end of everything.
     pub shutdown: ShutdownWatch,
 }

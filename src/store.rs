@@ -1,5 +1,5 @@
 //! What must survive a restart, in `state_dir`: the secret behind mock logins, the roles read
-//! from Postgres, what operators have ordered until further notice, and which branches there are.
+//! from Postgres and which server that was, what operators have ordered until further notice, and which branches there are.
 //!
 //! One small embedded database (`state.redb`) and one lock file, so that a folder belongs to one pgwake at a
 //! time. It decides nothing: what a role may do is `auth`'s work. It is synchronous and writes to disk: on a
@@ -21,7 +21,7 @@ use std::{
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::ids::{EndpointName, Secret};
+use crate::ids::{EndpointName, Secret, SystemIdentifier};
 
 /// Version of the tables in `state.redb`. A file with a higher one is refused.
 const VERSION: u32 = 1;
@@ -123,6 +123,8 @@ pub struct ReadRole {
 pub struct Remembered {
     /// All roles, ordered by name; may be empty.
     pub roles: Vec<ReadRole>,
+    /// Which server they were read from, if it has told that.
+    pub server: Option<SystemIdentifier>,
 }
 
 /// What an operator has ordered of an endpoint until further notice.
@@ -257,13 +259,27 @@ impl Store {
         branches::forget(&self.database, name.as_str()).map_err(|failure| failure.at(&self.path))
     }
 
-    /// Replaces what is remembered of this endpoint's roles; on disk when it returns. Blocking.
+    /// Replaces what is remembered of this endpoint's roles, and from which server they are; on disk when it returns.
+    /// Blocking.
     ///
     /// # Errors
     /// Where the file cannot be written; what was remembered before stands.
-    pub fn remember_roles(&self, endpoint: &EndpointName, roles: &[ReadRole]) -> Result<(), StoreError> {
-        tables::remember_roles(&self.database, endpoint.as_str(), roles)
+    pub fn remember_roles(
+        &self,
+        endpoint: &EndpointName,
+        roles: &[ReadRole],
+        server: Option<SystemIdentifier>,
+    ) -> Result<(), StoreError> {
+        tables::remember_roles(&self.database, endpoint.as_str(), (roles, server))
             .map_err(|failure| failure.at(&self.path))
+    }
+
+    /// Forgets which server an endpoint has, and no role; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was remembered before stands.
+    pub fn forget_server(&self, endpoint: &EndpointName) -> Result<(), StoreError> {
+        tables::forget_server(&self.database, endpoint.as_str()).map_err(|failure| failure.at(&self.path))
     }
 }
 

@@ -3,6 +3,7 @@
 mod checking;
 mod demonstrating;
 mod doctoring;
+mod doctoring_files;
 mod hashing;
 mod importing;
 mod limits;

@@ -5,6 +5,7 @@
 //! `proof` shows each part at work on Postgres itself, so that a red test elsewhere speaks of pgwake.
 
 pub(crate) mod account;
+pub(crate) mod address;
 pub(crate) mod beside;
 pub(crate) mod certificates;
 pub(crate) mod chance;

@@ -6,6 +6,7 @@ mod client_certificates;
 mod hostile_servers;
 mod learning;
 mod one_conversation;
+mod other_server;
 mod passwords;
 mod roles;
 mod scram;

@@ -76,6 +76,18 @@ fn shown(event: &Event) -> (&'static str, Value) {
             let data = json!({ "endpoint": endpoint.as_str(), "at": rfc3339(*at), "reason": reason });
             ("died", data)
         }
+        Event::OtherServer {
+            endpoint,
+            at,
+            expected,
+            found,
+        } => {
+            let data = json!({
+                "endpoint": endpoint.as_str(), "at": rfc3339(*at), "expected": expected.to_string(),
+                "found": found.to_string(),
+            });
+            ("other-server", data)
+        }
         Event::Refusal(line) => ("refusal", refusal_line(line)),
         Event::Operator { at, what } => ("operator", json!({ "at": rfc3339(*at), "what": what })),
     }

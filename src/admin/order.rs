@@ -35,6 +35,7 @@ pub(super) enum Order {
     Suspend(EndpointName),
     Disable(EndpointName),
     Enable(EndpointName),
+    ForgetServer(EndpointName),
     Cancel(SessionId),
     Terminate(SessionId),
     Pause(EndpointName),
@@ -54,6 +55,7 @@ impl Order {
             ["endpoints", endpoint, "suspend"] => Self::Suspend(name(endpoint)?),
             ["endpoints", endpoint, "disable"] => Self::Disable(name(endpoint)?),
             ["endpoints", endpoint, "enable"] => Self::Enable(name(endpoint)?),
+            ["endpoints", endpoint, "forget-server"] => Self::ForgetServer(name(endpoint)?),
             ["sessions", id, "cancel"] => Self::Cancel(session(id)?),
             ["sessions", id, "terminate"] => Self::Terminate(session(id)?),
             ["pools", endpoint, "pause"] => Self::Pause(name(endpoint)?),
@@ -71,6 +73,7 @@ impl Order {
             Self::Suspend(endpoint) => ("suspend", endpoint.to_string()),
             Self::Disable(endpoint) => ("disable", endpoint.to_string()),
             Self::Enable(endpoint) => ("enable", endpoint.to_string()),
+            Self::ForgetServer(endpoint) => ("forget-server", endpoint.to_string()),
             Self::Cancel(session) => ("cancel", session.to_string()),
             Self::Terminate(session) => ("terminate", session.to_string()),
             Self::Pause(endpoint) => ("pause", endpoint.to_string()),
@@ -100,6 +103,14 @@ impl View {
             Order::Enable(name) => {
                 let enable = |orders: &mut StandingOrders| orders.is_disabled = false;
                 self.admit(name, Admission::Enabled, enable).await?
+            }
+            Order::ForgetServer(name) => {
+                let endpoint = self.known(name)?;
+                let forgotten = self.house.roles.forget_server(&endpoint).await;
+                if let Err(error) = &forgotten {
+                    tracing::warn!(endpoint = %name, %error, "a restart will remember the old server");
+                }
+                json!({ "kept": forgotten.is_ok() })
             }
             Order::Cancel(session) => self.cancel(*session).await?,
             Order::Terminate(session) => {

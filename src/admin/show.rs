@@ -138,9 +138,18 @@ impl View {
         let here = listed.iter().filter(|listed| listed.who.endpoint == *name);
         let refusals = self.house.journal.refusals().into_iter();
         let refusals = refusals.filter(|line| line.endpoint == name.as_str());
+        let roles = &self.house.roles;
         let of_endpoint = [
             ("compute", compute(&endpoint)),
             ("hosts", json!(endpoint.hosts)),
+            (
+                "system_identifier",
+                json!(roles.server(name).map(|own| own.to_string())),
+            ),
+            (
+                "other_server",
+                json!(roles.other_server(name).map(|other| other.found.to_string())),
+            ),
             ("pool", self.pool_line(&endpoint)),
             (
                 "wakes",

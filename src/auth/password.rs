@@ -81,7 +81,8 @@ pub(crate) fn md5_answer(credential: &Credential, role: &str, salt: [u8; 4]) -> 
     let stored = match credential {
         Credential::Md5(verifier) => verifier.clone(),
         Credential::Password(password) => md5_verifier(password.reveal().as_bytes(), role),
-        Credential::ClientKey { .. } | Credential::Socket => return None,
+        // A server that had a verifier for SCRAM asks for that.
+        Credential::Own { .. } | Credential::ClientKey { .. } | Credential::Socket => return None,
     };
     let digits = md5_hex(&[&stored.hex, &salt]);
     let digits = str::from_utf8(&*digits).expect("hexadecimal digits are ASCII");

@@ -6,6 +6,7 @@
 //! `server` and `session` refresh when a compute became ready, after statements about roles, and before a suspend.
 
 mod reading;
+mod server;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,7 @@ pub(crate) use crate::store::ReadRole;
 use crate::store::{MockSecret, Store, StoreError};
 use reading::Readings;
 pub(crate) use reading::Refreshed;
+pub(crate) use server::{OtherServer, Told};
 
 /// Logins that fail begin a reading only where the last one ended longer ago than this.
 const ROLES_FRESH_FOR: Duration = Duration::from_secs(1);
@@ -50,9 +52,12 @@ const UNKNOWN_FORM: Refusal =
 /// Reads the roles of an endpoint's Postgres: on a session of its own with
 /// `search_path=pg_catalog,pg_temp`, over `pg_authid`.
 pub(crate) trait RoleSource: Send + Sync + 'static {
-    /// All roles, in any order. `None`: the compute is not awake, and must not be woken for this. `Err`: why it
-    /// could not be read, in one sentence. Cancel safe: dropped where it takes too long.
-    fn read(&self, endpoint: &EndpointName) -> BoxFuture<'_, Option<Result<Vec<ReadRole>, String>>>;
+    /// All roles, and which server has them. `None`: the compute is not awake, and must not be woken for this. `Err`: why
+    /// it could not be read, in one sentence. Cancel safe: dropped where it takes too long.
+    fn read(&self, endpoint: &EndpointName) -> BoxFuture<'_, Option<Result<Told, String>>>;
+
+    /// Another server than the endpoint's own has answered, for the first time. Must not block.
+    fn met(&self, _endpoint: &EndpointName, _other: OtherServer) {}
 }
 
 /// How the clients of an endpoint log in.
@@ -157,7 +162,7 @@ impl RoleBook {
         };
         for name in endpoints {
             if let Some(remembered) = book.store.remembered_roles(name)? {
-                book.page(name).readings.start_with(remembered.roles);
+                book.page(name).readings.start_with(remembered);
             }
         }
         Ok(book)
@@ -172,7 +177,7 @@ impl RoleBook {
         if page.readings.latest().is_none()
             && let Some(remembered) = self.store.remembered_roles(endpoint)?
         {
-            page.readings.start_with(remembered.roles);
+            page.readings.start_with(remembered);
         }
         Ok(())
     }

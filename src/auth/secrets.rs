@@ -50,6 +50,14 @@ pub enum Credential {
     },
     /// The server password that the configuration names for the role.
     Password(Secret),
+    /// The password of a login of pgwake's own, and what the server has for it as far as is known: a server that wants a
+    /// proof against something else gets none.
+    Own {
+        /// As it is configured.
+        password: Secret,
+        /// As the server told it with its roles.
+        verifier: ScramVerifier,
+    },
     /// Answers an MD5 challenge of a server whose `rolpassword` is this very verifier.
     Md5(Md5Verifier),
     /// None: the server's own socket lets the user of the operating system in that pgwake runs as.

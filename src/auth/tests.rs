@@ -47,7 +47,7 @@ fn from_postgres() -> RolesFrom {
 struct NeverAwake;
 
 impl RoleSource for NeverAwake {
-    fn read(&self, _: &EndpointName) -> BoxFuture<'_, Option<Result<Vec<ReadRole>, String>>> {
+    fn read(&self, _: &EndpointName) -> BoxFuture<'_, Option<Result<Told, String>>> {
         Box::pin(async { None })
     }
 }
@@ -558,7 +558,9 @@ async fn an_expired_password_is_refused_at_the_end_whatever_its_truth() {
         valid_until: Some(1),
     };
     let store = Arc::new(Store::open(&dir.path().join("state")).unwrap());
-    store.remember_roles(&house.endpoint.name, &[expired]).unwrap();
+    store
+        .remember_roles(&house.endpoint.name, &[expired], None)
+        .unwrap();
     let house = House {
         proofs: proofs(RoleBook::load(store, Arc::new(NeverAwake), [&house.endpoint.name]).unwrap()),
         endpoint: Arc::new(Endpoint {
@@ -578,8 +580,8 @@ async fn an_expired_password_is_refused_at_the_end_whatever_its_truth() {
 struct Changed;
 
 impl RoleSource for Changed {
-    fn read(&self, _: &EndpointName) -> BoxFuture<'_, Option<Result<Vec<ReadRole>, String>>> {
-        Box::pin(async { Some(Ok(vec![app("new")])) })
+    fn read(&self, _: &EndpointName) -> BoxFuture<'_, Option<Result<Told, String>>> {
+        Box::pin(async { Some(Ok(Told::by(None, [app("new")]))) })
     }
 }
 
@@ -597,7 +599,7 @@ async fn a_password_that_was_changed_unseen_is_right_from_the_second_try_on() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(&dir.path().join("state")).unwrap());
     let name = endpoint().name;
-    store.remember_roles(&name, &[app("old")]).unwrap();
+    store.remember_roles(&name, &[app("old")], None).unwrap();
     let house = House {
         proofs: proofs(RoleBook::load(store, Arc::new(Changed), [&name]).unwrap()),
         endpoint: Arc::new(Endpoint {

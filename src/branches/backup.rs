@@ -9,7 +9,7 @@ use super::{BranchError, Branches};
 use crate::compute::{Address, Backup, BranchPlace, GiveUp, Source};
 use crate::config::Endpoint;
 use crate::ids::EndpointName;
-use crate::pool::{AskError, Questions};
+use crate::pool::{AskError, OwnLogin, Questions};
 
 /// From here on backups are begun by `pg_backup_start`.
 const VERSION_15: u32 = 150_000;
@@ -34,7 +34,7 @@ impl Branches {
         places: (BranchPlace, BranchPlace),
     ) -> Result<u64, BranchError> {
         let BackupOf { name, source, .. } = backup;
-        let login = backup.parent.own_login();
+        let login = OwnLogin::new(backup.parent.own_login());
         let begun = backup.bounded(Questions::begin(address, &login, &self.sockets));
         let mut questions = begun.await?;
         let version = backup.ask(&mut questions, "SHOW server_version_num").await?;

@@ -326,7 +326,7 @@ impl Branches {
     async fn inherit_roles(&self, parent: &EndpointName, name: &EndpointName) -> Result<(), BranchError> {
         let (store, parent, own) = (self.store.clone(), parent.clone(), name.clone());
         let inherited = spawn_blocking(move || match store.remembered_roles(&parent)? {
-            Some(remembered) => store.remember_roles(&own, &remembered.roles),
+            Some(remembered) => store.remember_roles(&own, &remembered.roles, None),
             None => Ok(()),
         });
         let inherited = inherited.await.map_err(|_| BranchError::ShuttingDown)?;

@@ -11,6 +11,7 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use crate::compute::Address;
+use crate::ids::EndpointName;
 use crate::wire::startup::CancelKey;
 
 /// In the count of cancels under way: one was sent, and nobody knows when it arrives.
@@ -19,6 +20,8 @@ const LOST: usize = 1 << (usize::BITS - 1);
 /// Where a session's statement runs.
 #[derive(Debug, Clone)]
 pub struct Target {
+    /// Whose.
+    pub endpoint: EndpointName,
     /// The compute.
     pub address: Address,
     /// The key that the server itself gave.

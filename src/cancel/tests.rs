@@ -19,6 +19,7 @@ use tokio::{
 use super::*;
 use crate::compute::Address;
 use crate::config::{Limits, ServerAddress, ServerTls};
+use crate::ids::EndpointName;
 
 const PID: i32 = 4321;
 const SECRET: &[u8; 4] = b"abcd";
@@ -44,6 +45,7 @@ impl Server {
         let listener = UnixListener::bind(&socket).unwrap();
         let ours = place.path().metadata().unwrap().uid();
         let target = ServerTarget::new(Target {
+            endpoint: EndpointName::parse("demo-main").unwrap(),
             address: Address {
                 server: ServerAddress::Unix(socket),
                 tls: ServerTls::Disable,
@@ -83,7 +85,11 @@ impl Server {
 }
 
 fn cancels() -> Cancels {
-    Cancels::new(SocketSettings::from(&Limits::default()))
+    told_in(&Arc::default())
+}
+
+fn told_in(storms: &Arc<Storms>) -> Cancels {
+    Cancels::new(SocketSettings::from(&Limits::default()), storms.clone())
 }
 
 fn pooled(cancels: &Cancels) -> PooledRegistration {
@@ -409,4 +415,24 @@ fn a_cancel_starts_before_its_client_is_parked_or_not_at_all() {
     });
     assert!(started > 0);
     assert_eq!(stray, 0, "of {started}");
+}
+
+/// A thousand clients of a server that is gone, and each has its own way to say so.
+#[tokio::test]
+async fn cancels_that_do_not_arrive_are_told_once_for_their_endpoint_and_counted() {
+    let storms = Arc::default();
+    let cancels = told_in(&storms);
+    let server = Server::with_user(|ours| ours + 1);
+    for _ in 0..1000 {
+        cancels.deliver(&server.target.target).await;
+    }
+    let Server { target, listener, .. } = server;
+    drop(listener);
+    cancels.deliver(&target.target).await;
+    let counted = storms.rest();
+    assert_eq!(counted.len(), 1, "{counted:?}");
+    assert_eq!(
+        (&*counted[0].endpoint, &*counted[0].code, counted[0].more),
+        ("demo-main", UNDELIVERED, 1000)
+    );
 }

@@ -267,8 +267,14 @@ fn endpoint_values(endpoint: &Endpoint) -> Values {
     values.extend(limits::of_branches(&endpoint.branches));
     match &endpoint.compute {
         Compute::Process(process) => values.extend(process_compute(process)),
-        Compute::Fixed(fixed) => values.extend(servers::fixed(fixed)),
-        Compute::Command(command) => values.extend(servers::command(command)),
+        Compute::Fixed(fixed) => {
+            values.extend(servers::fixed(fixed));
+            values.push(servers::expected(endpoint.expected_server));
+        }
+        Compute::Command(command) => {
+            values.extend(servers::command(command));
+            values.push(servers::expected(endpoint.expected_server));
+        }
         Compute::Controlled(_) => (),
     }
     values

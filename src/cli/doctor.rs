@@ -6,7 +6,9 @@
 
 mod certificate;
 mod conninfo;
+mod files;
 mod report;
+mod shown;
 mod talk;
 
 use std::{
@@ -16,6 +18,7 @@ use std::{
 };
 
 use clap::Args;
+use rustls::ClientConnection;
 use rustls_pki_types::{ServerName, UnixTime};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -32,6 +35,7 @@ use crate::wire::options::take_own_words;
 use certificate::{DAYS_FEW, Trusted, examine, handshake, list};
 use conninfo::{Asked, Direct, SslMode};
 use report::{Report, Trouble};
+use shown::Showing;
 use talk::{Link, Talk};
 
 /// For each address, where the connection string has no `connect_timeout`: a lost SYN is repeated after 1, 3 and 7 s.
@@ -240,25 +244,26 @@ async fn encrypt(mut stream: TcpStream, asked: &Asked, report: &mut Report<'_>) 
             "a name for TLS has letters, digits, hyphens and dots",
         )
     })?;
-    let secured = handshake(stream, name.clone()).await.map_err(|error| {
+    let showing = showing(asked).await?;
+    let secured = handshake(
+        stream,
+        name.clone(),
+        showing.as_ref().map(|showing| showing.key.clone()),
+    );
+    let secured = secured.await.map_err(|error| {
         Trouble::new(
             format!("the handshake failed: {error}"),
             "if it was ended with an alert: pgwake has no certificate for this name, or something in between speaks an old TLS",
         )
     })?;
     let connection = secured.get_ref().1;
-    let version = connection
-        .protocol_version()
-        .and_then(|version| version.as_str())
-        .unwrap_or("TLS");
-    let suite = connection
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str());
-    report.right(format_args!(
-        "{} {}",
-        version.replace('_', "."),
-        suite.unwrap_or_default()
-    ));
+    report.right(spoken(connection));
+    if let (Some(showing), Some(shown)) = (showing, &asked.shown) {
+        let (file, subject) = (shown.certificate.display(), showing.subject);
+        report.aside(format_args!(
+            "{file} ({subject}) is shown to a server that asks for a certificate"
+        ));
+    }
     let chain = connection.peer_certificates().unwrap_or_default().to_vec();
     check(&chain, &name, asked, report).await?;
     Ok(Link {
@@ -266,6 +271,27 @@ async fn encrypt(mut stream: TcpStream, asked: &Asked, report: &mut Report<'_>) 
         stream: Stream::TlsToServer(Box::new(secured)),
         privacy: Privacy::Private,
     })
+}
+
+/// Version and suite.
+fn spoken(connection: &ClientConnection) -> String {
+    let version = connection
+        .protocol_version()
+        .and_then(|version| version.as_str())
+        .unwrap_or("TLS");
+    let suite = connection
+        .negotiated_cipher_suite()
+        .and_then(|suite| suite.suite().as_str());
+    format!("{} {}", version.replace('_', "."), suite.unwrap_or_default())
+}
+
+/// What to show where the server asks for a certificate.
+async fn showing(asked: &Asked) -> Result<Option<Showing>, Trouble> {
+    let Some(shown) = asked.shown.clone() else {
+        return Ok(None);
+    };
+    let reading = spawn_blocking(move || shown.read()).await;
+    reading.expect("it does not panic, and the runtime waits for it")
 }
 
 fn plain(stream: TcpStream) -> Link {

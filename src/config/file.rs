@@ -23,6 +23,7 @@ use super::{
     DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, SuspendVeto, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
+    expected_server::ExpectedServer,
     mode::Mode,
     problem::{Report, Spot},
     read::{At, List, Named, Read, Setting, table},
@@ -311,6 +312,8 @@ table! {
         tls: ServerTlsMode,
         /// Trusted roots.
         ca: PathBuf,
+        /// Which server it is.
+        system_identifier: ExpectedServer,
     }
 }
 

@@ -21,6 +21,7 @@ impl Endpoint {
             hosts: Vec::new(),
             roles: BTreeMap::new(),
             roles_from: RolesFrom::Config,
+            expected_server: built_in::EXPECTED_SERVER,
             login: LoginMethod::Auto,
             access: Access::default(),
             tokens: None,

@@ -7,9 +7,10 @@ use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
 use tokio::time::sleep;
 
+use super::own_login::OwnLogin;
 use super::questions::{AskError, Questions, Row};
 use crate::compute::Address;
-use crate::config::{IdleIgnore, RoleReading, SuspendVeto};
+use crate::config::{IdleIgnore, SuspendVeto};
 use crate::tls::SocketSettings;
 
 /// A session that pgwake has closed, for a client or for itself, may still be there for some moments; what is found again
@@ -57,7 +58,7 @@ impl Doubts<'_> {
     pub(crate) async fn ask(
         &self,
         address: &Address,
-        who: &RoleReading,
+        who: &OwnLogin,
         sockets: &SocketSettings,
     ) -> Result<Option<(SuspendVeto, String)>, AskError> {
         let sql = self.sql();

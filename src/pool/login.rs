@@ -283,7 +283,7 @@ impl<'a> Login<'a> {
     }
 
     fn put_password(&self, out: &mut BytesMut) -> Result<(), LoginError> {
-        let Some(Credential::Password(password)) = self.credential else {
+        let Some(Credential::Password(password) | Credential::Own { password, .. }) = self.credential else {
             return Err(LoginError::Method("the password itself"));
         };
         if self.privacy == Privacy::Open {

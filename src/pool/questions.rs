@@ -5,11 +5,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     login::LoginError,
+    own_login::OwnLogin,
     server_session::{Conversation, Identity, Way, connect},
 };
-use crate::auth::Credential;
 use crate::compute::Address;
-use crate::config::RoleReading;
 use crate::tls::SocketSettings;
 use crate::wire::reply::data_row;
 use crate::wire::say;
@@ -58,9 +57,10 @@ impl Questions {
     /// [`AskError::Login`]
     pub(crate) async fn begin(
         address: &Address,
-        who: &RoleReading,
+        login: &OwnLogin,
         sockets: &SocketSettings,
     ) -> Result<Self, AskError> {
+        let OwnLogin { reading: who, .. } = login;
         let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let parameters = [
             ("user", &*who.role),
@@ -70,7 +70,7 @@ impl Questions {
             ("client_encoding", "UTF8"),
         ]
         .map(|(name, value)| (text(name), text(value)));
-        let credential = who.password.clone().map(Credential::Password);
+        let credential = login.credential();
         let identity = Identity {
             role: &who.role,
             credential: credential.as_ref(),

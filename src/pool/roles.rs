@@ -5,12 +5,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     login::LoginError,
+    own_login::OwnLogin,
     server_session::{Conversation, Identity, ServerSession, Way, connect},
 };
-use crate::auth::{Credential, ROLES_MAX, ReadRole};
+use crate::auth::{ROLES_MAX, ReadRole};
 use crate::compute::Address;
-use crate::config::RoleReading;
-use crate::ids::Secret;
+use crate::ids::{Secret, SystemIdentifier};
 use crate::tls::SocketSettings;
 use crate::wire::reply::data_row;
 use crate::wire::say;
@@ -18,6 +18,10 @@ use crate::wire::{
     WireError,
     reply::{ErrorFields, error_fields},
 };
+
+/// Which server it is. In the same breath, but a statement of its own: where the role may not ask, the roles are told
+/// all the same (<https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-CONTROL-SYSTEM>).
+const WHICH_SQL: &str = "; SELECT system_identifier FROM pg_catalog.pg_control_system()";
 
 /// Every role with a password, and one more than may be: then the reading is refused. Passwords of more than 512
 /// bytes are left out: a role can give itself one of that size before Postgres 18, whose limit this is. Times are
@@ -31,6 +35,15 @@ const SQL: &str = "SELECT rolname, rolpassword, rolcanlogin, \
 /// that sends more is not doing what it was asked.
 const ROWS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// What a server tells of itself.
+#[derive(Debug)]
+pub struct ServerTold {
+    /// Its roles.
+    pub roles: Vec<ReadRole>,
+    /// Which one it is; `None`: the role may not ask that.
+    pub server: Option<SystemIdentifier>,
+}
+
 /// Why roles could not be read. For the operator only.
 #[derive(Debug, thiserror::Error)]
 pub enum RolesError {
@@ -40,6 +53,12 @@ pub enum RolesError {
     /// The server does not let this role read them.
     #[error("the server refused to tell its roles: {} {}", .0.sqlstate, .0.message)]
     Refused(ErrorFields),
+    /// It wants a proof against another verifier than it told when its roles were last read.
+    #[error(
+        "the server asks for a proof against another verifier of the role that reads roles than before, and got none: it \
+         may be another server. If that role's password was set anew, or the server was replaced, order forget-server"
+    )]
+    OtherVerifier,
     /// The server left or broke the protocol.
     #[error("the server did not tell its roles: {0}")]
     Wire(#[from] WireError),
@@ -51,13 +70,14 @@ pub enum RolesError {
 /// Reads the roles of the server at `address`. Not cancel safe: dropping it closes the connection.
 ///
 /// # Errors
-/// [`RolesError`]: the server could not be reached, does not let `reading.role` in, does not let it read, or sends
+/// [`RolesError`]: the server could not be reached, does not let the login's role in, does not let it read, or sends
 /// more than was asked for.
 pub async fn read_roles(
     address: &Address,
-    reading: &RoleReading,
+    login: &OwnLogin,
     sockets: &SocketSettings,
-) -> Result<Vec<ReadRole>, RolesError> {
+) -> Result<ServerTold, RolesError> {
+    let reading = &login.reading;
     let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     let parameters = [
         (text("user"), text(&reading.role)),
@@ -69,31 +89,36 @@ pub async fn read_roles(
         ),
         (text("client_encoding"), text("UTF8")),
     ];
-    let credential = reading.password.clone().map(Credential::Password);
+    let credential = login.credential();
     let identity = Identity {
         role: &reading.role,
         credential: credential.as_ref(),
         parameters: &parameters,
     };
     // Behind everybody's back: nobody waits for it.
-    let session = connect(address, identity, Way::fresh(sockets)).await?;
-    ask(session).await
+    match connect(address, identity, Way::fresh(sockets)).await {
+        Ok(session) => ask(session).await,
+        Err(error) if login.verifier.is_some() && error.is_mismatch() => Err(RolesError::OtherVerifier),
+        Err(error) => Err(error.into()),
+    }
 }
 
-async fn ask(session: ServerSession) -> Result<Vec<ReadRole>, RolesError> {
+async fn ask(session: ServerSession) -> Result<ServerTold, RolesError> {
     let mut conversation = Conversation {
         stream: session.stream,
         read: BytesMut::from(session.early),
     };
     let mut query = BytesMut::new();
-    say::query(SQL, &mut query);
+    say::query(&[SQL, WHICH_SQL].concat(), &mut query);
     conversation.send(&query).await?;
-    let mut roles = Vec::new();
+    let (mut roles, mut server) = (Vec::new(), None);
     let mut rows_bytes = 0;
     let mut refusal = None;
+    let mut answered = 0;
     loop {
         let message = conversation.next().await?;
         match message.tag {
+            b'D' if answered > 0 => server = identifier(&message.body)?,
             b'D' if roles.len() <= ROLES_MAX => {
                 rows_bytes += message.body.len();
                 if rows_bytes > ROWS_BYTES_MAX {
@@ -101,7 +126,9 @@ async fn ask(session: ServerSession) -> Result<Vec<ReadRole>, RolesError> {
                 }
                 roles.push(role(&message.body)?);
             }
-            b'E' => refusal = Some(error_fields(&message.body)),
+            b'C' => answered += 1,
+            // Behind the roles it is only the other question that is refused.
+            b'E' if answered == 0 => refusal = Some(error_fields(&message.body)),
             b'Z' => break,
             _ => (),
         }
@@ -110,8 +137,19 @@ async fn ask(session: ServerSession) -> Result<Vec<ReadRole>, RolesError> {
     let _ = conversation.send(say::TERMINATE).await;
     match refusal {
         Some(fields) => Err(RolesError::Refused(fields)),
-        None => Ok(roles),
+        None => Ok(ServerTold { roles, server }),
     }
+}
+
+/// The row of [`WHICH_SQL`].
+fn identifier(body: &[u8]) -> Result<Option<SystemIdentifier>, WireError> {
+    let row = data_row(body)?;
+    let number = row
+        .first()
+        .copied()
+        .flatten()
+        .and_then(|text| str::from_utf8(text).ok());
+    Ok(number.and_then(|text| text.parse().ok()).map(SystemIdentifier))
 }
 
 /// One row.
@@ -159,6 +197,10 @@ mod tests {
 
     /// What is made of a server's answer that has this row so many times.
     async fn read(row: &[u8], times: usize) -> Result<Vec<ReadRole>, RolesError> {
+        told(row, times, &[]).await.map(|told| told.roles)
+    }
+
+    async fn told(row: &[u8], times: usize, behind: &[u8]) -> Result<ServerTold, RolesError> {
         let (stream, mut server) = UnixStream::pair().unwrap();
         let session = ServerSession {
             stream: Stream::Unix(stream),
@@ -173,6 +215,7 @@ mod tests {
                     return;
                 }
             }
+            let _ = server.write_all(behind).await;
             let _ = server.write_all(&message(b'Z', b"I")).await;
         };
         tokio::join!(ask(session), telling).0
@@ -184,6 +227,27 @@ mod tests {
         assert_eq!(roles.len(), 2);
         assert_eq!((roles[0].name.as_str(), roles[0].can_login), ("app", true));
         assert_eq!(roles[0].valid_until, None);
+    }
+
+    #[tokio::test]
+    async fn which_server_it_is_stands_behind_the_roles_and_may_be_refused() {
+        let complete = message(b'C', b"SELECT 1\0");
+        let number = |text: &[u8]| {
+            let mut body = BytesMut::new();
+            body.put_i16(1);
+            body.put_i32(i32::try_from(text.len()).unwrap());
+            body.put_slice(text);
+            message(b'D', &body)
+        };
+        let behind = [&complete[..], &number(b"-7"), &complete].concat();
+        let found = told(&row(b"x"), 1, &behind).await.unwrap();
+        assert_eq!((found.roles.len(), found.server), (1, Some(SystemIdentifier(-7))));
+        let refusal = message(b'E', b"SERROR\0C42501\0Mpermission denied\0\0");
+        let behind = [&complete[..], &refusal].concat();
+        let found = told(&row(b"x"), 1, &behind).await.unwrap();
+        assert_eq!((found.roles.len(), found.server), (1, None));
+        let found = told(&row(b"x"), 1, &refusal).await.unwrap_err();
+        assert!(matches!(found, RolesError::Refused(_)), "{found}");
     }
 
     /// Ten thousand roles with a password as long as a message would have taken 600 MB.

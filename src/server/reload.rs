@@ -303,6 +303,9 @@ impl Reloader {
             // Other differences wait for a restart.
             compute.set_settings(endpoint.compute.settings());
         }
+        if before.expected_server != endpoint.expected_server {
+            self.house.roles.changed(endpoint);
+        }
         if before.pool != endpoint.pool
             && let Some(pooling) = self.house.pooling.get(&endpoint.name)
         {

@@ -9,15 +9,15 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
 
-use crate::auth::{ReadRole, RoleBook, RoleSource};
+use crate::auth::{OtherServer, RoleBook, RoleSource, Told};
 use crate::compute::Address;
 use crate::config::{Config, Endpoint, RolesFrom};
 use crate::ids::{EndpointName, Generation};
 use crate::journal::{Event, Journal, WakeState};
 use crate::metrics::{Metrics, WakeResult, Whose};
-use crate::pool::{Doubts, read_roles};
+use crate::pool::{Doubts, OwnLogin, read_roles};
 use crate::session::{House, Poolings};
 use crate::tls::SocketSettings;
 use crate::wake::{Veto, WakeEvent, WakeId, WakeWatcher, Wakes};
@@ -27,6 +27,7 @@ struct Ends {
     roles: Arc<RoleBook>,
     wakes: Wakes,
     pooling: Arc<Poolings>,
+    changes: watch::Sender<u64>,
 }
 
 /// Who counts, and who remembers.
@@ -40,22 +41,15 @@ pub(super) struct Watched {
 pub(super) struct Wiring {
     endpoints: ArcSwap<BTreeMap<EndpointName, Arc<Endpoint>>>,
     sockets: SocketSettings,
-    tasks: TaskTracker,
     watched: Watched,
     ends: ArcSwapOption<Ends>,
 }
 
 impl Wiring {
-    pub(super) fn new(
-        config: &Config,
-        sockets: SocketSettings,
-        tasks: TaskTracker,
-        watched: Watched,
-    ) -> Self {
+    pub(super) fn new(config: &Config, sockets: SocketSettings, watched: Watched) -> Self {
         Self {
             endpoints: ArcSwap::from_pointee(config.endpoints.clone()),
             sockets,
-            tasks,
             watched,
             ends: ArcSwapOption::empty(),
         }
@@ -68,6 +62,7 @@ impl Wiring {
             roles: house.roles.clone(),
             wakes: house.wakes.clone(),
             pooling: house.pooling.clone(),
+            changes: house.changes.clone(),
         })));
         Connected(self)
     }
@@ -117,8 +112,7 @@ impl Ended {
 impl WakeWatcher for Wiring {
     fn ready(&self, endpoint: &EndpointName, _: &Address, _: Generation) {
         if let (Some(ends), Some(endpoint)) = (self.ends.load_full(), self.endpoint(endpoint)) {
-            self.tasks
-                .spawn(Self::refresh(ends.roles.clone(), endpoint.clone()));
+            ends.roles.changed(&endpoint);
         }
     }
 
@@ -202,14 +196,22 @@ impl WakeWatcher for Wiring {
         let Some(endpoint) = self.endpoint(endpoint) else {
             return Box::pin(std::future::ready(None));
         };
+        let Some(ends) = self.ends.load_full() else {
+            return Box::pin(std::future::ready(None));
+        };
+        if ends.roles.other_server(&endpoint.name).is_some() {
+            // What goes on there is not this endpoint's.
+            return Box::pin(std::future::ready(None));
+        }
         let (address, sockets) = (address.clone(), self.sockets);
         Box::pin(async move {
+            let login = own_login(&ends.roles, &endpoint, &address);
             let doubts = Doubts {
                 asked: &endpoint.suspend_veto,
                 own: &own,
                 ignored: &endpoint.idle_ignore,
             };
-            match doubts.ask(&address, &endpoint.own_login(), &sockets).await {
+            match doubts.ask(&address, &login, &sockets).await {
                 Ok(found) => found.map(|(kind, reason)| Veto {
                     kind: Some(kind),
                     reason: reason.into(),
@@ -224,17 +226,55 @@ impl WakeWatcher for Wiring {
 }
 
 impl RoleSource for Wiring {
-    fn read(&self, endpoint: &EndpointName) -> BoxFuture<'_, Option<Result<Vec<ReadRole>, String>>> {
+    fn read(&self, endpoint: &EndpointName) -> BoxFuture<'_, Option<Result<Told, String>>> {
         let name = endpoint.clone();
         Box::pin(async move {
-            let wakes = self.ends.load_full()?.wakes.clone();
+            let ends = self.ends.load_full()?;
             let endpoint = self.endpoint(&name)?;
-            let RolesFrom::Postgres(reading) = &endpoint.roles_from else {
+            if endpoint.roles_from == RolesFrom::Config {
                 return None;
-            };
-            let (address, _) = wakes.awake(&name)?;
-            let roles = read_roles(&address, reading, &self.sockets).await;
-            Some(roles.map_err(|error| error.to_string()))
+            }
+            let (address, generation) = ends.wakes.awake(&name)?;
+            let login = own_login(&ends.roles, &endpoint, &address);
+            let told = read_roles(&address, &login, &self.sockets).await;
+            let told = told.map(|told| Told {
+                roles: told.roles,
+                server: told.server,
+                expected: endpoint.expects(&address.server, &address.tls),
+                generation,
+            });
+            Some(told.map_err(|error| error.to_string()))
         })
+    }
+
+    /// Sessions with it end. Whoever starts the compute is asked anew where it is: it may have moved.
+    fn met(&self, name: &EndpointName, other: OtherServer) {
+        let OtherServer { expected, found } = other;
+        let (endpoint, at) = (name.clone(), SystemTime::now());
+        self.watched.journal.tell(Event::OtherServer {
+            endpoint,
+            at,
+            expected,
+            found,
+        });
+        let Some(ends) = self.ends.load_full() else {
+            return;
+        };
+        if let Some(pooling) = ends.pooling.get(name) {
+            pooling.changed();
+        }
+        ends.changes.send_modify(|number| *number += 1);
+        if let Some((_, generation)) = ends.wakes.awake(name) {
+            ends.wakes.unreachable(name, generation);
+        }
+    }
+}
+
+/// pgwake's own login to an endpoint's server, and what that is known to have for it.
+fn own_login(roles: &RoleBook, endpoint: &Endpoint, address: &Address) -> OwnLogin {
+    let expected = endpoint.expects(&address.server, &address.tls);
+    OwnLogin {
+        reading: endpoint.own_login(),
+        verifier: roles.own_verifier(endpoint, expected),
     }
 }

@@ -15,6 +15,8 @@ use super::{
     record::{SessionRecord, Step},
 };
 use crate::auth::Authenticated;
+use crate::config::{Endpoint, ExpectedServer};
+use crate::ids::{EndpointName, Generation};
 use crate::pool::{Freshness, Identity, LoginError, ServerSession, Way, connect};
 use crate::tenant::quota::{ClientPermit, OverLimit, Permit};
 use crate::wake::{AwakeLease, Client, WakeError};
@@ -58,6 +60,30 @@ impl From<HoldEnd> for CheckoutError {
 }
 
 impl House {
+    /// Whether the server that a lease leads to is the endpoint's own, as far as that can be told: before anything is proved
+    /// to it. Bounded; cancel safe.
+    pub(super) async fn recognise(
+        &self,
+        endpoint: &Endpoint,
+        lease: &AwakeLease,
+    ) -> Result<(), SessionError> {
+        let address = lease.address();
+        // As it is configured now: who came in before has no right to another server.
+        let now = self.directory.endpoint(&endpoint.name);
+        let endpoint = now.as_deref().unwrap_or(endpoint);
+        if endpoint.expects(&address.server, &address.tls) == ExpectedServer::Any {
+            return Ok(());
+        }
+        let recognised = self.roles.recognise(endpoint, lease.generation()).await;
+        recognised.map_err(|_| SessionError::OtherServer(endpoint.name.clone()))
+    }
+
+    /// Nobody answers where a server should be. Whoever does so next may be another one.
+    pub(super) fn unreachable(&self, endpoint: &EndpointName, generation: Generation) {
+        self.roles.lost_sight(endpoint);
+        self.wakes.unreachable(endpoint, generation);
+    }
+
     /// How a lease's address is reached.
     pub(super) fn way(&self, lease: &AwakeLease) -> Way<'_> {
         Way {
@@ -106,7 +132,7 @@ impl Checkout<'_> {
             match session {
                 Err(CheckoutError::Login(error)) if error.is_unreachable() && rewakes < REWAKES_MAX => {
                     tracing::debug!(endpoint = %endpoint.name, %error, "compute was ready and is not there");
-                    self.house.wakes.unreachable(&endpoint.name, lease.generation());
+                    self.house.unreachable(&endpoint.name, lease.generation());
                     rewakes += 1;
                 }
                 // As of a postmaster that was killed with this login before it; whether it is there shows at the next.
@@ -134,6 +160,8 @@ impl Checkout<'_> {
             parameters: self.parameters,
         };
         loop {
+            let recognised = self.house.recognise(&self.who.endpoint, lease);
+            held.wait(Box::pin(recognised), what).await??;
             let connecting = timeout(
                 self.house.limits.load().connect_timeout,
                 connect(lease.address(), identity, self.house.way(lease)),

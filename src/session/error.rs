@@ -68,6 +68,10 @@ pub(super) enum SessionError {
     AddressBarred,
     #[error("endpoint {0} is gone")]
     EndpointRemoved(EndpointName),
+    #[error("another server answers at the address of endpoint {0}")]
+    OtherServer(EndpointName),
+    #[error("another server has taken the place of the one of endpoint {0}")]
+    ServerReplaced(EndpointName),
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
     #[error("too many pinned sessions")]
@@ -118,7 +122,9 @@ impl ClientError for SessionError {
                 loss: Loss::RolledBack,
                 ..
             } => SqlState::SERVER_LOST,
-            Self::StillStarting { .. } | Self::ShuttingDownBefore => SqlState::CANNOT_CONNECT_NOW,
+            Self::StillStarting { .. } | Self::ShuttingDownBefore | Self::OtherServer(_) => {
+                SqlState::CANNOT_CONNECT_NOW
+            }
             Self::TooManyPinned { .. } | Self::PoolTimeout { .. } | Self::ConsoleFull => {
                 SqlState::TOO_MANY_CONNECTIONS
             }
@@ -130,6 +136,7 @@ impl ClientError for SessionError {
             | Self::TokenExpired
             | Self::TooOld { .. }
             | Self::AddressBarred
+            | Self::ServerReplaced(_)
             | Self::EndpointRemoved(_) => SqlState::ADMIN_SHUTDOWN,
             Self::PlanChanged => SqlState::NOT_SUPPORTED,
             Self::IdleEnded { .. } | Self::IdleTooLong { .. } => SqlState::IDLE_SESSION_TIMEOUT,
@@ -170,6 +177,9 @@ impl ClientError for SessionError {
             Self::IdleTooLong { .. } => "terminating connection due to idle-session timeout".into(),
             Self::AddressBarred => "this address is not allowed at the endpoint any more".into(),
             Self::EndpointRemoved(name) => format!("endpoint \"{name}\" has been removed").into(),
+            Self::OtherServer(name) | Self::ServerReplaced(name) => {
+                format!("the server of endpoint \"{name}\" is not the one that it was").into()
+            }
             Self::OverLimit(over) => over.message(),
             Self::IdleInTransaction | Self::IdleInTransactionTooLong { .. } => {
                 "terminating connection due to idle-in-transaction timeout".into()
@@ -219,6 +229,8 @@ impl ClientError for SessionError {
             Self::IdleInTransactionTooLong { limit } => {
                 Some(format!("limits allow {} within a transaction", DurationText(*limit)).into())
             }
+            Self::OtherServer(_) => Some("pgwake has found another server at its address, and lets nobody work there".into()),
+            Self::ServerReplaced(_) => Some("pgwake has found another server at its address".into()),
             Self::AddressBarred => Some("its access list was changed".into()),
             Self::OverLimit(over) => over.detail(),
             Self::LoginTimeout(limit) => Some(format!("the limit is {:.0} s", limit.as_secs_f64()).into()),
@@ -248,6 +260,9 @@ impl ClientError for SessionError {
                     .into(),
             ),
             Self::PoolTimeout { .. } => Some("try again; shorter transactions, or a larger pool.size, help".into()),
+            Self::OtherServer(_) | Self::ServerReplaced(_) => {
+                Some("try again later; the operator's log names both servers, and what to do".into())
+            }
             Self::TokenExpired => Some("connect again with a new token".into()),
             Self::PasswordChanged => Some("connect again with the new password".into()),
             Self::TooManyPinned { .. } => Some(
@@ -263,7 +278,10 @@ impl ClientError for SessionError {
 
     fn fault(&self) -> Fault {
         match self {
-            Self::ServerLost { .. } | Self::StillStarting { .. } => Fault::Compute,
+            Self::ServerLost { .. }
+            | Self::StillStarting { .. }
+            | Self::OtherServer(_)
+            | Self::ServerReplaced(_) => Fault::Compute,
             Self::IdleEnded { .. }
             | Self::Ignored { .. }
             | Self::ConsoleFull

@@ -267,7 +267,7 @@ impl<'a> Pooled<'a> {
                 false => return Err(Outcome::of(&SessionError::ClientGone)),
             },
             () = self.shutdown.reached(ends_with) => record.ending(),
-            dismissal = self.standing.lost() => dismissal.error(&self.endpoint.name),
+            dismissal = self.standing.lost_at_rest() => dismissal.error(&self.endpoint.name),
             () = sleep_until_some(deadline) => idle,
             () = sleep_until_some(self.ends_at.map(|(at, _)| at)) => match self.ends_at {
                 Some((_, Ending::Age(limit))) => SessionError::TooOld { limit },

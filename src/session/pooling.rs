@@ -130,7 +130,9 @@ impl Pooling {
         let (hash, kind) = match credential {
             Credential::ClientKey { verifier, .. } => (self.hasher.hash_one(verifier.to_text()), 0),
             Credential::Md5(verifier) => (self.hasher.hash_one(verifier.hex), 0),
-            Credential::Password(password) => (self.hasher.hash_one(password.reveal()), 1),
+            Credential::Password(password) | Credential::Own { password, .. } => {
+                (self.hasher.hash_one(password.reveal()), 1)
+            }
             Credential::Socket => (0, 2),
         };
         (hash / KINDS * KINDS).wrapping_add(kind)

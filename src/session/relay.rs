@@ -130,8 +130,8 @@ impl<'a, 'e> Relay<'a, 'e> {
                 return End::ShutDown;
             }
             // Whoever may not be here has no time to finish.
-            if dismissal == Some(Dismissal::Address) {
-                return End::Dismissed(Dismissal::Address);
+            if let Some(now @ (Dismissal::Address | Dismissal::Server)) = dismissal {
+                return End::Dismissed(now);
             }
             let expired = self.ends_at.filter(|(at, _)| *at <= Instant::now());
             let expires_at = self.ends_at.filter(|_| expired.is_none()).map(|(at, _)| at);

@@ -28,6 +28,8 @@ pub(super) enum Dismissal {
     Address,
     /// There is no such endpoint any more: it ends between transactions.
     Endpoint,
+    /// It is lent a session with a server that is not the endpoint's own: it ends at once.
+    Server,
 }
 
 impl Dismissal {
@@ -36,6 +38,7 @@ impl Dismissal {
         match self {
             Self::Address => SessionError::AddressBarred,
             Self::Endpoint => SessionError::EndpointRemoved(endpoint.clone()),
+            Self::Server => SessionError::ServerReplaced(endpoint.clone()),
         }
     }
 }
@@ -72,14 +75,27 @@ impl Standing {
         (is_same && endpoint.differs_in_rules_alone(&self.endpoint)).then_some(endpoint)
     }
 
-    /// Waits until the client may not go on. Cancel safe.
+    /// Waits until a client that is lent a server session may not go on. Cancel safe.
     pub(super) async fn lost(&mut self) -> Dismissal {
+        self.until(|standing| {
+            let other = standing.house.roles.other_server(&standing.endpoint.name);
+            standing.look().or(other.map(|_| Dismissal::Server))
+        })
+        .await
+    }
+
+    /// Waits until one that is lent none may not stay. Cancel safe.
+    pub(super) async fn lost_at_rest(&mut self) -> Dismissal {
+        self.until(Self::look).await
+    }
+
+    async fn until(&mut self, look: impl Fn(&Self) -> Option<Dismissal>) -> Dismissal {
         loop {
             if self.changes.changed().await.is_err() {
                 // The house is gone, and says so itself.
                 std::future::pending::<()>().await;
             }
-            if let Some(dismissal) = self.look() {
+            if let Some(dismissal) = look(self) {
                 // Whoever asks again hears it again.
                 self.changes.mark_changed();
                 return dismissal;

@@ -77,6 +77,7 @@ impl Turn<'_> {
         (standing, record): (&mut Standing, &mut SessionRecord),
     ) -> Outcome {
         let target = server.key.take().map(|server_key| Target {
+            endpoint: self.who.endpoint.name.clone(),
             address: lease.address().clone(),
             server_key,
         });
@@ -124,6 +125,9 @@ impl Turn<'_> {
         }
         let last = Last::of(&exchange, &down);
         drop(registration);
+        if end.is_loss_of_server() {
+            self.house.roles.lost_sight(&self.who.endpoint.name);
+        }
         let abandoned = end.leaves_server_behind() && last.is_running;
         // Inside a message that its client will never end a Terminate would be read as the end of that message.
         let server_takes_messages = up.is_between_messages();

@@ -12,7 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{
     BranchRecord, BranchState,
-    tables::{Failure, ORDERS, READINGS, ROLES, forget as forget_roles},
+    tables::{Failure, ORDERS, READINGS, ROLES, SERVERS, forget as forget_roles},
 };
 use crate::ids::EndpointName;
 
@@ -74,6 +74,7 @@ pub(super) fn forget(database: &Database, name: &str) -> Result<(), Failure> {
     let change = database.begin_write()?;
     change.open_table(BRANCHES)?.remove(name)?;
     change.open_table(READINGS)?.remove(name)?;
+    change.open_table(SERVERS)?.remove(name)?;
     forget_roles(&mut change.open_table(ROLES)?, name)?;
     change.open_table(ORDERS)?.remove(name)?;
     change.commit()?;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, branches::BRANCHES, folder,
 };
-use crate::ids::Secret;
+use crate::ids::{Secret, SystemIdentifier};
 
 /// The version of everything else: one row.
 const VERSIONS: TableDefinition<'_, (), u32> = TableDefinition::new("version");
@@ -26,6 +26,8 @@ pub(super) type Key = (&'static str, &'static str);
 /// Verifier, can_login and valid_until.
 pub(super) type Row = (Option<&'static str>, bool, Option<i64>);
 pub(super) const ROLES: TableDefinition<'_, Key, Row> = TableDefinition::new("roles");
+/// The system identifiers of servers that have told them. A pgwake that knows nothing of it leaves it alone.
+pub(super) const SERVERS: TableDefinition<'_, &str, i64> = TableDefinition::new("servers");
 /// Endpoints that an operator has disabled, paused, or both. A pgwake that knows nothing of it leaves it alone.
 pub(super) const ORDERS: TableDefinition<'_, &str, (bool, bool)> = TableDefinition::new("orders");
 
@@ -101,6 +103,7 @@ pub(super) fn prepare(database: &Database) -> Result<MockSecret, Failure> {
         };
         change.open_table(READINGS)?;
         change.open_table(ROLES)?;
+        change.open_table(SERVERS)?;
         change.open_table(ORDERS)?;
         change.open_table(BRANCHES)?;
     }
@@ -128,13 +131,24 @@ pub(super) fn remembered_roles(database: &Database, endpoint: &str) -> Result<Op
             valid_until,
         });
     }
-    Ok(Some(Remembered { roles }))
+    let server = view.open_table(SERVERS)?.get(endpoint)?;
+    let server = server.map(|row| SystemIdentifier(row.value()));
+    Ok(Some(Remembered { roles, server }))
 }
 
-pub(super) fn remember_roles(database: &Database, endpoint: &str, roles: &[ReadRole]) -> Result<(), Failure> {
+pub(super) fn remember_roles(
+    database: &Database,
+    endpoint: &str,
+    (roles, server): (&[ReadRole], Option<SystemIdentifier>),
+) -> Result<(), Failure> {
     let change = database.begin_write()?;
     {
         change.open_table(READINGS)?.insert(endpoint, ())?;
+        let mut servers = change.open_table(SERVERS)?;
+        match server {
+            Some(SystemIdentifier(number)) => drop(servers.insert(endpoint, number)?),
+            None => drop(servers.remove(endpoint)?),
+        }
         let mut table = change.open_table(ROLES)?;
         forget(&mut table, endpoint)?;
         for role in roles {
@@ -145,6 +159,13 @@ pub(super) fn remember_roles(database: &Database, endpoint: &str, roles: &[ReadR
             )?;
         }
     }
+    change.commit()?;
+    Ok(())
+}
+
+pub(super) fn forget_server(database: &Database, endpoint: &str) -> Result<(), Failure> {
+    let change = database.begin_write()?;
+    change.open_table(SERVERS)?.remove(endpoint)?;
     change.commit()?;
     Ok(())
 }

@@ -95,15 +95,38 @@ fn roles_are_remembered_over_a_restart() {
         ..role("nobody \"\n")
     };
     let roles = vec![role("app"), without_password];
+    let server = Some(SystemIdentifier(-7));
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.remembered_roles(&endpoint("demo-main")).unwrap(), None);
-    store.remember_roles(&endpoint("demo-main"), &roles).unwrap();
+    store
+        .remember_roles(&endpoint("demo-main"), &roles, server)
+        .unwrap();
     drop(store);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(
         store.remembered_roles(&endpoint("demo-main")).unwrap(),
-        Some(Remembered { roles })
+        Some(Remembered { roles, server })
     );
+}
+
+#[test]
+fn a_server_is_forgotten_without_its_roles_and_with_its_branch() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    let server = Some(SystemIdentifier(i64::MAX));
+    let names =
+        ["demo-main", "demo-main--b", "demo-other"].map(|name| EndpointName::parse_any(name).unwrap());
+    for name in &names {
+        store.remember_roles(name, &[role("app")], server).unwrap();
+    }
+    store.forget_server(&names[0]).unwrap();
+    store.forget_branch(&names[1]).unwrap();
+    store.remember_roles(&names[1], &[], None).unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    let found = names.map(|name| store.remembered_roles(&name).unwrap().unwrap());
+    assert_eq!(found.each_ref().map(|found| found.server), [None, None, server]);
+    assert_eq!(found.map(|found| found.roles.len()), [1, 0, 1]);
 }
 
 #[test]
@@ -112,11 +135,13 @@ fn roles_that_are_gone_are_forgotten_and_other_endpoints_are_left_alone() {
     let store = Store::open(dir.path()).unwrap();
     for name in ["demo", "demo-main", "demo-other"] {
         store
-            .remember_roles(&endpoint(name), &[role("app"), role("old")])
+            .remember_roles(&endpoint(name), &[role("app"), role("old")], None)
             .unwrap();
     }
-    store.remember_roles(&endpoint("demo"), &[role("app")]).unwrap();
-    store.remember_roles(&endpoint("demo-other"), &[]).unwrap();
+    store
+        .remember_roles(&endpoint("demo"), &[role("app")], None)
+        .unwrap();
+    store.remember_roles(&endpoint("demo-other"), &[], None).unwrap();
     let names = |name| {
         let remembered = store.remembered_roles(&endpoint(name)).unwrap().unwrap();
         remembered
@@ -177,9 +202,10 @@ fn branches_survive_and_leave_nothing_when_they_are_forgotten() {
     branch.state = BranchState::Ready;
     branch.ttl = Some(Duration::from_secs(3600));
     store.put_branch(&branch).unwrap();
-    store.remember_roles(&name, &[role("app")]).unwrap();
+    let server = Some(SystemIdentifier(7));
+    store.remember_roles(&name, &[role("app")], server).unwrap();
     store
-        .remember_roles(&endpoint("demo-main"), &[role("app")])
+        .remember_roles(&endpoint("demo-main"), &[role("app")], server)
         .unwrap();
     store
         .change_orders(&name, |orders| orders.is_disabled = true)

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{OPERATE, ask_for, create, in_folder, numbers};
+use super::{OPERATE, ask_for, create, crowd, in_folder, numbers};
 use crate::harness::{
     gateway::Setup,
     mounted::{Mounted, run},
@@ -95,18 +95,20 @@ async fn a_disk_that_fills_while_a_branch_is_made_has_nothing_left_of_it() {
     gateway.server.stop().await;
 }
 
+/// A file system whose files can share blocks, of so many MiB.
+fn xfs(folder: &Path, size: u64) -> Result<Vec<String>, String> {
+    let image = folder.join("image");
+    let file = fs::File::create(&image).map_err(|error| error.to_string())?;
+    file.set_len(size << 20).map_err(|error| error.to_string())?;
+    run("mkfs.xfs", &["-q", "-m", "reflink=1", image.to_str().unwrap()])?;
+    Ok(["-o", "loop", image.to_str().unwrap()]
+        .map(str::to_owned)
+        .to_vec())
+}
+
 #[tokio::test]
 async fn on_a_file_system_that_shares_blocks_a_branch_takes_no_room() {
-    let xfs = |folder: &Path| {
-        let image = folder.join("image");
-        let file = fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(600 << 20).map_err(|error| error.to_string())?;
-        run("mkfs.xfs", &["-q", "-m", "reflink=1", image.to_str().unwrap()])?;
-        Ok(["-o", "loop", image.to_str().unwrap()]
-            .map(str::to_owned)
-            .to_vec())
-    };
-    let Some(mounted) = Mounted::new("XFS", xfs) else {
+    let Some(mounted) = Mounted::new("XFS", |folder| xfs(folder, 600)) else {
         return;
     };
     let (setup, data_dir) = setup(&mounted, "branch-shares", "disk_free_min = \"1MiB\"");
@@ -156,5 +158,21 @@ async fn on_a_file_system_that_shares_blocks_a_branch_takes_no_room() {
             "{name}"
         );
     }
+    gateway.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_hundred_different_ones_at_once_are_all_made_where_blocks_are_shared() {
+    const PARENT: &str = "branch-crowd";
+    // A plain copy of one has 28 MiB.
+    let Some(mounted) = Mounted::new("XFS", |folder| xfs(folder, 2000)) else {
+        return;
+    };
+    let (setup, data_dir) = setup(&mounted, PARENT, "disk_free_min = \"1MiB\"");
+    let gateway = setup
+        .tenants("[defaults.branches]\nmax = 100\ntenant_max = 1000")
+        .start()
+        .await;
+    crowd(&gateway, (PARENT, &data_dir), 100, 100).await;
     gateway.server.stop().await;
 }

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
 
-use super::{OPERATE, ask_for, create, in_folder, numbers, setup, started};
+use super::{OPERATE, ask_for, create, crowd, in_folder, numbers, setup, started};
 use crate::harness::{
     programs::{Finished, Program},
     tls_client,
@@ -161,6 +161,18 @@ async fn a_hundred_at_once_make_as_many_as_there_may_be_and_a_retry_is_harmless(
     )
     .await;
     client.unwrap().batch_execute("select 1").await.unwrap();
+    gateway.server.stop().await;
+}
+
+/// As many as the variable says, 12 without it: a hundred are 2.8 GB, and take their time.
+#[tokio::test]
+async fn many_different_ones_at_once_are_made_whole_or_refused() {
+    const PARENT: &str = "branch-many";
+    let max = std::env::var("PGWAKE_TEST_BRANCHES").map_or(12, |number| number.parse().unwrap());
+    let limits = format!("branches.max = {max}\nbranches.tenant_max = 1000");
+    let gateway = started(PARENT, &limits).await;
+    let data_dir = gateway.data_dir(PARENT);
+    crowd(&gateway, (PARENT, &data_dir), max + 4, max).await;
     gateway.server.stop().await;
 }
 

@@ -21,7 +21,7 @@ fn conninfo(gateway: &Gateway, endpoint: &str, more: &str) -> String {
     )
 }
 
-fn program(connection: &str) -> Program {
+pub(super) fn program(connection: &str) -> Program {
     pgwake(&["doctor", connection])
 }
 
@@ -36,7 +36,7 @@ fn steps(finished: &Finished) -> Vec<(bool, String)> {
 }
 
 /// Runs it where this step is the first that is wrong; gives all it says.
-async fn stopped_at(step: &str, connection: &str) -> String {
+pub(super) async fn stopped_at(step: &str, connection: &str) -> String {
     let finished = program(connection).run().await;
     assert_eq!(finished.status.code(), Some(1), "{finished:#?}");
     let steps = steps(&finished);
@@ -51,7 +51,7 @@ async fn stopped_at(step: &str, connection: &str) -> String {
     finished.output
 }
 
-fn assert_says(said: &str, texts: &[&str]) {
+pub(super) fn assert_says(said: &str, texts: &[&str]) {
     for text in texts {
         assert!(said.contains(text), "no {text:?} in:\n{said}");
     }

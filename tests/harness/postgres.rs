@@ -19,6 +19,7 @@ use std::os::unix::process::CommandExt;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Config};
 
+use template::copy_other_data_directory;
 pub(crate) use template::{Version, copy_data_directory, programs};
 
 use super::{
@@ -51,6 +52,17 @@ impl Prepared {
     pub(crate) fn new(version: Version) -> Self {
         let directory = Directory::for_postgres();
         copy_data_directory(version, &directory.path().join("data"));
+        Self {
+            version,
+            directory,
+            settings: Vec::new(),
+        }
+    }
+
+    /// The same, of another cluster than all others.
+    pub(crate) fn of_another(version: Version) -> Self {
+        let directory = Directory::for_postgres();
+        copy_other_data_directory(version, &directory.path().join("data"));
         Self {
             version,
             directory,

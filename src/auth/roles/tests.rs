@@ -16,15 +16,18 @@ use tokio::{
 
 use super::*;
 use crate::auth::tests::{endpoint, scram_text};
-use crate::config::{Role, RoleReading};
+use crate::config::{ExpectedServer, Role, RoleReading};
+use crate::ids::{Generation, SystemIdentifier};
 
-type Answer = Option<Result<Vec<ReadRole>, String>>;
+type Answer = Option<Result<Told, String>>;
 
 /// Answers from a list, the last one for ever; each reading takes a permit of `gate`.
 struct Script {
     answers: Mutex<VecDeque<Answer>>,
     reads: AtomicUsize,
     gate: Semaphore,
+    /// Other servers that were met.
+    met: Mutex<Vec<OtherServer>>,
 }
 
 impl Script {
@@ -33,6 +36,7 @@ impl Script {
             answers: Mutex::new(answers.into_iter().collect()),
             reads: AtomicUsize::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            met: Mutex::default(),
         })
     }
 
@@ -62,6 +66,10 @@ impl RoleSource for Script {
             answer
         })
     }
+
+    fn met(&self, _: &EndpointName, other: OtherServer) {
+        self.met.lock().unwrap().push(other);
+    }
 }
 
 fn role(name: &str) -> ReadRole {
@@ -81,7 +89,12 @@ fn md5_role(name: &str) -> ReadRole {
 }
 
 fn read(roles: impl IntoIterator<Item = ReadRole>) -> Answer {
-    Some(Ok(roles.into_iter().collect()))
+    read_by(None, roles)
+}
+
+/// The same, from the server of this number.
+fn read_by(server: Option<i64>, roles: impl IntoIterator<Item = ReadRole>) -> Answer {
+    Some(Ok(Told::by(server, roles)))
 }
 
 /// An endpoint whose roles come from Postgres.
@@ -449,4 +462,102 @@ fn a_password_expires_when_its_second_has_passed() {
     assert!(!until(Some(100)).is_expired(at(100)));
     assert!(until(Some(100)).is_expired(at(101)));
     assert!(until(Some(i64::MIN)).is_expired(at(0)));
+}
+
+/// What a database answers that has taken over the address of another one.
+#[tokio::test(start_paused = true)]
+async fn what_another_server_says_of_roles_is_not_believed_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = Arc::new(from_postgres());
+    let own = Script::new([read_by(Some(1), [role("app")])]);
+    book_in(&dir, &own).refresh(&endpoint).await;
+
+    let taken = Script::new([
+        read_by(Some(2), [role("stranger")]),
+        read_by(Some(2), [role("stranger")]),
+        read_by(Some(1), [role("app"), role("new")]),
+    ]);
+    let book = book_in(&dir, &taken);
+    let other = OtherServer {
+        expected: SystemIdentifier(1),
+        found: SystemIdentifier(2),
+    };
+    for _ in 0..2 {
+        assert_eq!(book.refresh(&endpoint).await, Refreshed::OtherServer(other));
+        assert!(book.look_up(&endpoint, b"stranger").await.is_err());
+        assert!(book.look_up(&endpoint, b"app").await.is_ok());
+        assert_eq!(book.other_server(&endpoint.name), Some(other));
+    }
+    assert_eq!(taken.met.lock().unwrap()[..], [other], "told once");
+
+    assert_eq!(book.refresh(&endpoint).await, Refreshed::Read);
+    assert_eq!(book.other_server(&endpoint.name), None);
+    assert!(book.look_up(&endpoint, b"new").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_forgotten_may_be_another_one() {
+    let s = stage(Script::new([
+        read_by(Some(1), [role("app")]),
+        read_by(Some(2), [role("later")]),
+    ]));
+    s.book.refresh(&s.endpoint).await;
+    s.book.forget_server(&s.endpoint).await.unwrap();
+    assert!(s.book.look_up(&s.endpoint, b"later").await.is_ok());
+    assert_eq!(s.book.server(&s.endpoint.name), Some(SystemIdentifier(2)));
+    assert!(s.script.met.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_recognised_once_for_a_while_and_anew_after_each_wake() {
+    let s = stage(Script::new([read_by(Some(1), [])]));
+    let recognise = |wake| s.book.recognise(&s.endpoint, Generation(wake));
+    for _ in 0..3 {
+        recognise(1).await.unwrap();
+    }
+    assert_eq!(s.script.reads(), 1);
+    advance(server::KNOWN_FOR).await;
+    recognise(1).await.unwrap();
+    assert_eq!(s.script.reads(), 2);
+    // It is read where it was, as far as the script goes: no more than once in a while for the next wake, too.
+    for _ in 0..3 {
+        recognise(2).await.unwrap();
+    }
+    assert_eq!(s.script.reads(), 3);
+    advance(server::DOUBTED_EVERY).await;
+    recognise(2).await.unwrap();
+    assert_eq!(s.script.reads(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_server_is_refused_until_the_own_one_is_back() {
+    let s = stage(Script::new([
+        read_by(Some(1), [role("app")]),
+        read_by(Some(2), []),
+        read_by(Some(1), [role("app")]),
+    ]));
+    let recognise = || s.book.recognise(&s.endpoint, Generation(1));
+    recognise().await.unwrap();
+    advance(server::KNOWN_FOR).await;
+    let other = recognise().await.unwrap_err();
+    assert_eq!((other.expected.0, other.found.0), (1, 2));
+    assert!(recognise().await.is_err(), "without another reading");
+    assert_eq!(s.script.reads(), 2);
+    advance(server::DOUBTED_EVERY).await;
+    recognise().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_roles_verifier_is_known_only_where_its_server_is() {
+    let s = stage(Script::new([
+        read_by(None, [role("postgres")]),
+        read_by(Some(1), [role("postgres")]),
+    ]));
+    let own = |expected| s.book.own_verifier(&s.endpoint, expected).is_some();
+    let is = |number| ExpectedServer::Is(SystemIdentifier(number));
+    s.book.refresh(&s.endpoint).await;
+    assert!(!own(ExpectedServer::AsBefore), "it does not tell which one it is");
+    s.book.refresh(&s.endpoint).await;
+    assert!(own(ExpectedServer::AsBefore) && own(is(1)));
+    assert!(!own(is(2)) && !own(ExpectedServer::Any));
 }

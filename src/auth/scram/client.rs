@@ -12,6 +12,7 @@ use super::{
     attributes::{Attributes, is_nonce, key_bytes, new_nonce},
 };
 use crate::auth::secrets::{Credential, ITERATIONS_MAX, Keys, hmac_sha256};
+use crate::ids::{ScramVerifier, Secret};
 
 /// Longest list of mechanisms that is read.
 const OFFER_BYTES_MAX: usize = 1024;
@@ -116,7 +117,7 @@ impl ScramClient {
 
     /// Whether [`Self::answer`] takes long, because it has to hash a password.
     pub(crate) fn hashes(&self) -> bool {
-        matches!(self.credential, Credential::Password(_))
+        matches!(self.credential, Credential::Password(_) | Credential::Own { .. })
     }
 
     /// Takes the server's challenge (AuthenticationSASLContinue) and returns the message with our proof. Where
@@ -157,12 +158,14 @@ impl ScramClient {
                     server_key: Zeroizing::new(verifier.server_key),
                 })
             }
-            Credential::Password(password) => {
-                if challenge.iterations > ITERATIONS_MAX {
-                    return Err(ScramClientError::Iterations(challenge.iterations));
+            Credential::Password(password) => challenge.derive(password),
+            Credential::Own { password, verifier } => {
+                let is_known = challenge.salt == verifier.salt && challenge.iterations == verifier.iterations;
+                // A password that was changed since is another matter: its verifier is not known.
+                if !is_known && is_of(verifier, password) {
+                    return Err(ScramClientError::VerifierMismatch);
                 }
-                let password = password.reveal().as_bytes();
-                Ok(Keys::derive(password, &challenge.salt, challenge.iterations))
+                challenge.derive(password)
             }
             Credential::Md5(_) | Credential::Socket => Err(ScramClientError::Md5Only),
         }
@@ -199,6 +202,14 @@ struct Challenge<'m> {
 }
 
 impl<'m> Challenge<'m> {
+    fn derive(&self, password: &Secret) -> Result<Keys, ScramClientError> {
+        if self.iterations > ITERATIONS_MAX {
+            return Err(ScramClientError::Iterations(self.iterations));
+        }
+        let password = password.reveal().as_bytes();
+        Ok(Keys::derive(password, &self.salt, self.iterations))
+    }
+
     fn parse(message: &'m [u8], our_nonce: &str) -> Result<Self, ScramClientError> {
         let mut attributes = Attributes::of(message)?;
         if attributes.peek() == Some(b'm') {
@@ -232,6 +243,15 @@ impl<'m> Challenge<'m> {
             _ => Err("Salt and rounds cannot be used.".into()),
         }
     }
+}
+
+/// Whether it is the verifier of this password.
+fn is_of(verifier: &ScramVerifier, password: &Secret) -> bool {
+    if verifier.iterations > ITERATIONS_MAX {
+        return false;
+    }
+    let keys = Keys::derive(password.reveal().as_bytes(), &verifier.salt, verifier.iterations);
+    bool::from(keys.client_key.stored_key().ct_eq(&verifier.stored_key))
 }
 
 /// The names in a list of NUL-terminated names that ends with an empty one.

@@ -2,7 +2,8 @@
 //! them.
 
 use crate::config::{
-    CommandCompute, CommandLine, DurationText, FixedCompute, ServerSetting, ServerTls, Variable,
+    CommandCompute, CommandLine, DurationText, ExpectedServer, FixedCompute, ServerSetting, ServerTls,
+    Variable,
 };
 
 use super::{Values, list, places::server, quoted};
@@ -15,6 +16,18 @@ pub(super) fn fixed(fixed: &FixedCompute) -> Values {
     ];
     values.extend(tls(&fixed.tls));
     values
+}
+
+/// Which server it has to be.
+pub(super) fn expected(expected: ExpectedServer) -> (String, String) {
+    let text = match expected {
+        ExpectedServer::AsBefore => {
+            "as first read, where neither socket nor verify-full says who it is".to_owned()
+        }
+        ExpectedServer::Is(number) => number.to_string(),
+        ExpectedServer::Any => quoted("any"),
+    };
+    key("system_identifier", text)
 }
 
 /// A compute of commands, in a word.

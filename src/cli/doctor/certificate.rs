@@ -3,12 +3,13 @@
 //! The handshake proves that the server has the certificate's key, and trusts nobody: what would be refused is found
 //! afterwards, all of it, and before anything secret is sent. Revocation is not looked at, as in libpq's default.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use rustls::{
     Error, RootCertStore,
     client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
     server::ParsedCertificate,
+    sign::SingleCertAndKey,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -66,12 +67,16 @@ impl Trusted {
     }
 }
 
-/// Agrees on TLS with whoever answers.
+/// Agrees on TLS with whoever answers, and shows him a certificate if he asks for one.
 pub(super) async fn handshake(
     stream: TcpStream,
     name: ServerName<'static>,
+    shown: Option<Arc<SingleCertAndKey>>,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let config = client_config(&ServerTls::Require).map_err(io::Error::other)?;
+    let mut config = client_config(&ServerTls::Require).map_err(io::Error::other)?;
+    if let Some(shown) = shown {
+        Arc::make_mut(&mut config).client_auth_cert_resolver = shown;
+    }
     TlsConnector::from(config).connect(name, stream).await
 }
 

@@ -2,10 +2,14 @@
 //! (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>).
 //!
 //! What matters on the way to a session is understood; the rest is named, so that nobody thinks that it was looked at.
-//! It reads no files and resolves no names.
+//! It reads the files that libpq would (`files`), and resolves no names.
 
 use std::{collections::BTreeMap, env, net::IpAddr, path::PathBuf, time::Duration};
 
+use super::{
+    files::{self, Environment, at_home},
+    shown::Shown,
+};
 use crate::ids::Secret;
 
 /// What libpq knows besides and nothing on the way depends on.
@@ -34,15 +38,11 @@ const OF_NO_CONSEQUENCE: &[&str] = &[
 const NOT_DONE: &[&str] = &[
     "oauth_client_id",
     "oauth_issuer",
-    "passfile",
     "replication",
     "require_auth",
     "requirepeer",
-    "service",
-    "sslcert",
     "sslcrl",
     "sslcrldir",
-    "sslkey",
     "sslpassword",
 ];
 
@@ -91,6 +91,8 @@ pub(super) struct Asked {
     pub(super) user: String,
     pub(super) dbname: String,
     pub(super) password: Option<Secret>,
+    /// What to show where the server asks for a certificate.
+    pub(super) shown: Option<Shown>,
     pub(super) ssl_mode: SslMode,
     pub(super) direct_tls: Direct,
     pub(super) roots: Roots,
@@ -113,7 +115,7 @@ pub(super) enum Direct {
 }
 
 /// What a connection string says, key by key.
-type Said = BTreeMap<String, String>;
+pub(super) type Said = BTreeMap<String, String>;
 
 impl Asked {
     /// # Errors
@@ -131,8 +133,8 @@ impl Asked {
         })
     }
 
-    fn of(mut said: Said, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let mut asides = Vec::new();
+    fn of(mut said: Said, environment: Environment<'_>) -> Result<Self, String> {
+        let mut asides = Vec::from_iter(files::add_service(&mut said, environment)?);
         let mut take = |key: &str, variable: &str| {
             let value = said.remove(key).filter(|value| !value.is_empty());
             value.or_else(|| environment(variable))
@@ -144,13 +146,14 @@ impl Asked {
         let user = user.ok_or("no role: add user=NAME")?;
         let roots = take("sslrootcert", "PGSSLROOTCERT");
         let ssl_mode = take("sslmode", "PGSSLMODE");
-        let home = environment("HOME").map(|home| PathBuf::from(home).join(".postgresql/root.crt"));
+        let home = at_home(environment, ".postgresql/root.crt");
         let roots = match roots.as_deref() {
             Some("system") => Roots::System,
             Some(file) => Roots::File(file.into()),
             None => home.filter(|file| file.exists()).map_or(Roots::None, Roots::File),
         };
-        let asked = Self {
+        let passfile = take("passfile", "PGPASSFILE").map(PathBuf::from);
+        let mut asked = Self {
             host: host
                 .clone()
                 .or_else(|| hostaddr.clone())
@@ -163,6 +166,7 @@ impl Asked {
             })?,
             dbname: take("dbname", "PGDATABASE").unwrap_or_else(|| user.clone()),
             password: take("password", "PGPASSWORD").map(Secret::new),
+            shown: shown(&mut take, environment)?,
             ssl_mode: ssl_mode_of(ssl_mode.as_deref(), &roots)?,
             direct_tls: match take("sslnegotiation", "PGSSLNEGOTIATION").as_deref() {
                 Some("direct") => Direct::Yes,
@@ -190,19 +194,61 @@ impl Asked {
             roots,
             asides: Vec::new(),
         };
-        for key in said.into_keys() {
-            if NOT_DONE.contains(&&*key) {
-                asides.push(format!("{key} is not looked at here, and may matter"));
-            } else if !OF_NO_CONSEQUENCE.contains(&&*key) {
-                return Err(format!("libpq knows no {key:?}"));
-            }
-        }
+        asked.look_up_password(passfile.or_else(|| at_home(environment, ".pgpass")), &mut asides);
+        note_others(said, &mut asides)?;
         Ok(Self { asides, ..asked })
+    }
+
+    /// Where none was said.
+    fn look_up_password(&mut self, file: Option<PathBuf>, asides: &mut Vec<String>) {
+        let Some(file) = file.filter(|_| self.password.is_none()) else {
+            return;
+        };
+        let port = self.port.to_string();
+        match files::password(&file, [&self.host, &port, &self.dbname, &self.user]) {
+            Ok(None) => (),
+            Ok(password) => {
+                self.password = password;
+                asides.push(format!("the password is that of {}", file.display()));
+            }
+            Err(why) => asides.push(why),
+        }
     }
 
     /// Whether the way leads through a Unix socket.
     pub(super) fn is_local(&self) -> bool {
         self.host.starts_with('/') || self.host.starts_with('@')
+    }
+}
+
+/// What is left of a connection string.
+fn note_others(said: Said, asides: &mut Vec<String>) -> Result<(), String> {
+    for key in said.into_keys() {
+        if NOT_DONE.contains(&&*key) {
+            asides.push(format!("{key} is not looked at here, and may matter"));
+        } else if !OF_NO_CONSEQUENCE.contains(&&*key) {
+            return Err(format!("libpq knows no {key:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Which certificate the client shows, if there is one at that place.
+fn shown(
+    take: &mut dyn FnMut(&str, &str) -> Option<String>,
+    environment: Environment<'_>,
+) -> Result<Option<Shown>, String> {
+    let mut place = |key, variable, file| {
+        let said = take(key, variable).map(PathBuf::from);
+        said.or_else(|| at_home(environment, file))
+    };
+    let certificate = place("sslcert", "PGSSLCERT", ".postgresql/postgresql.crt");
+    let key = place("sslkey", "PGSSLKEY", ".postgresql/postgresql.key");
+    let shown = certificate.zip(key);
+    match take("sslcertmode", "PGSSLCERTMODE").as_deref() {
+        Some("disable") => Ok(None),
+        None | Some("allow" | "require") => Ok(shown.map(|(certificate, key)| Shown { certificate, key })),
+        Some(_) => Err("sslcertmode is disable, allow or require".to_owned()),
     }
 }
 

@@ -272,7 +272,7 @@ impl<'a> Talk<'a> {
         let trouble = match error {
             LoginError::Method(_) if self.asked.password.is_none() => Trouble::new(
                 "the server asks for a password",
-                "add password=… or set PGPASSWORD",
+                "add password=…, set PGPASSWORD, or write it in ~/.pgpass",
             ),
             LoginError::Insecure(_) => Trouble::new(
                 "the server asks for the password in clear, and nothing encrypts the connection",

@@ -71,6 +71,11 @@ impl Written<'_> {
         record_own(origins, "compute.address", &table.server.address);
         record_own(origins, "compute.tls", &table.server.tls);
         record_own(origins, "compute.ca", &table.server.ca);
+        record_own(
+            origins,
+            "compute.system_identifier",
+            &table.server.system_identifier,
+        );
     }
 
     fn command_line(&mut self, at: &At<CommandWords>) -> Option<CommandLine> {

@@ -3,7 +3,8 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use crate::config::{
-    Compute, FixedCompute, Made, ProcessCompute, ServerAddress, ServerTls,
+    Compute, ExpectedServer, FixedCompute, Made, ProcessCompute, RolesFrom, ServerAddress, ServerTls,
+    built_in,
     file::{ComputeTable, FixedTable, ProcessTable},
     origin::{OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
@@ -12,7 +13,7 @@ use crate::config::{
     value::ServerTlsMode,
 };
 
-use super::required;
+use super::{endpoint::Written, required};
 
 /// The compute; `first_role` owns the database of a new data directory where nobody else is named.
 pub(super) fn check(
@@ -28,6 +29,28 @@ pub(super) fn check(
             check_process(table, &at.spot, origins, report).map(|process| with_owner(process, first_role))
         }
         ComputeTable::Fixed(table) => check_fixed(table, &at.spot, origins, report).map(Compute::Fixed),
+    }
+}
+
+impl Written<'_> {
+    /// Which server is the endpoint's own. That is read with its roles: a number that nobody looks at would be a false
+    /// comfort.
+    pub(super) fn check_expected_server(&mut self, roles_from: &RolesFrom) -> ExpectedServer {
+        let setting = match self.own.value.compute.given().map(|at| &at.value) {
+            Some(ComputeTable::Fixed(table)) => &table.system_identifier,
+            Some(ComputeTable::Command(table)) => &table.server.system_identifier,
+            // A local one is known by its socket, and has no such key.
+            Some(ComputeTable::Process(_)) | None => return built_in::EXPECTED_SERVER,
+        };
+        let Some(at) = setting.given() else {
+            return built_in::EXPECTED_SERVER;
+        };
+        if let (ExpectedServer::Is(_), RolesFrom::Config) = (at.value, roles_from) {
+            let message = "nobody would look at it: pgwake has no login of its own to ask this server with";
+            let fix = "add roles_from = { role = \"…\", password = { file = \"…\" } } to the endpoint, or remove the number and write tls = \"verify-full\"";
+            self.report.add(&at.spot, Wrong::new(message, fix));
+        }
+        at.value
     }
 }
 
@@ -92,6 +115,7 @@ fn check_fixed(
     record_own(origins, "compute.address", &table.address);
     record_own(origins, "compute.tls", &table.tls);
     record_own(origins, "compute.ca", &table.ca);
+    record_own(origins, "compute.system_identifier", &table.system_identifier);
     if let Some(at) = table.ca.given() {
         report.note(&at.spot, secret::check_readable(&at.value));
     }

@@ -108,6 +108,7 @@ impl Written<'_> {
         let compute = given.or_else(|| self.check_compute(start_timeout, shared));
         self.check_server_logins(login, &roles, compute.as_ref());
         let roles_from = self.check_roles_from(compute.as_ref());
+        let expected_server = self.check_expected_server(&roles_from);
         let suspend_veto = self.check_suspend_veto(&roles_from, compute.as_ref());
         let idle_ignore = self.check_idle_ignore();
         Some(Endpoint {
@@ -116,6 +117,7 @@ impl Written<'_> {
             hosts,
             roles,
             roles_from,
+            expected_server,
             login,
             access,
             tokens,

@@ -14,7 +14,7 @@ pub(crate) enum ComputeTable {
     /// `kind = "process"`
     Process(Box<ProcessTable>),
     /// `kind = "fixed"`
-    Fixed(FixedTable),
+    Fixed(Box<FixedTable>),
     /// `kind = "command"`
     Command(Box<CommandTable>),
 }
@@ -51,7 +51,7 @@ impl Read for ComputeTable {
         }
         Some(match kind {
             Kind::Process => Self::Process(Box::new(ProcessTable::pick(&table, spot, report))),
-            Kind::Fixed => Self::Fixed(FixedTable::pick(&table, spot, report)),
+            Kind::Fixed => Self::Fixed(Box::new(FixedTable::pick(&table, spot, report))),
             Kind::Command => Self::Command(Box::new(CommandTable::pick(&table, spot, report))),
         })
     }

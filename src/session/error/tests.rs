@@ -52,6 +52,8 @@ impl SessionError {
             Self::IdleInTransactionTooLong { .. } => [Self::IdleInTransactionTooLong { limit }],
             Self::AddressBarred => [Self::AddressBarred],
             Self::EndpointRemoved(_) => [Self::EndpointRemoved(endpoint.clone())],
+            Self::OtherServer(_) => [Self::OtherServer(endpoint.clone())],
+            Self::ServerReplaced(_) => [Self::ServerReplaced(endpoint.clone())],
             Self::OverLimit(_) => OverLimit::examples().into_iter().map(Self::OverLimit),
             Self::TooManyPinned { .. } => [Self::TooManyPinned { max: 10 }],
             Self::ConsoleFull => [Self::ConsoleFull],

@@ -163,7 +163,7 @@ impl Pooled<'_> {
                     tracing::debug!(endpoint = %self.endpoint.name, %error, "compute was ready and is not there");
                     if error.is_unreachable() {
                         let generation = lease.generation();
-                        self.house.wakes.unreachable(&self.endpoint.name, generation);
+                        self.house.unreachable(&self.endpoint.name, generation);
                     } else {
                         held.wait(sleep(STARTING_RETRY), || "server is starting").await?;
                     }
@@ -321,6 +321,8 @@ impl Pooled<'_> {
                 credential: Some(&self.proved.credential),
                 parameters: &self.parameters,
             };
+            let recognised = self.house.recognise(&self.endpoint, lease);
+            held.wait(Box::pin(recognised), what).await??;
             let connecting = connect(lease.address(), identity, self.house.way(lease));
             let connecting = timeout(self.house.limits.load().connect_timeout, connecting);
             match held.wait(Box::pin(connecting), what).await? {
@@ -349,6 +351,7 @@ impl Pooled<'_> {
         lease: &AwakeLease,
     ) -> Lent<Carried> {
         let target = session.key.clone().map(|server_key| Target {
+            endpoint: self.endpoint.name.clone(),
             address: lease.address().clone(),
             server_key,
         });

@@ -321,6 +321,9 @@ impl Pooled<'_> {
         }
         let abandoned = end.leaves_server_behind();
         let is_over = matches!(end, End::Terminated);
+        if end.is_loss_of_server() {
+            self.house.roles.lost_sight(&self.endpoint.name);
+        }
         let outcome = finish(client, end, last, &self.endpoint.name, record).await;
         if abandoned {
             self.salvage(turn).await;

@@ -44,6 +44,11 @@ pub(in crate::session) enum End {
 }
 
 impl End {
+    /// Whether the server has left without being told to.
+    pub(in crate::session) fn is_loss_of_server(&self) -> bool {
+        matches!(self, Self::ServerClosed | Self::ServerBroken)
+    }
+
     /// Whether the server may still be working for the client that has gone.
     pub(in crate::session) fn leaves_server_behind(&self) -> bool {
         matches!(

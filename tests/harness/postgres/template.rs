@@ -52,6 +52,15 @@ fn debian() -> PathBuf {
 /// Puts a fresh data directory at `target`, owned by the user that Postgres runs as; TCP and the Unix socket ask
 /// for SCRAM.
 pub(crate) fn copy_data_directory(version: Version, target: &Path) {
+    copy_cluster("data", version, target);
+}
+
+/// The same, of another cluster: with another system identifier, and another salt for the superuser's password.
+pub(crate) fn copy_other_data_directory(version: Version, target: &Path) {
+    copy_cluster("other", version, target);
+}
+
+fn copy_cluster(which: &str, version: Version, target: &Path) {
     let programs = programs(version);
     let said = Command::new(programs.join("postgres")).arg("--version").output();
     let name: String = checked(said.unwrap())
@@ -64,7 +73,7 @@ pub(crate) fn copy_data_directory(version: Version, target: &Path) {
             }
         })
         .collect();
-    let template = once(&format!("data-{}", name.trim_end_matches('-')), |fresh| {
+    let template = once(&format!("{which}-{}", name.trim_end_matches('-')), |fresh| {
         initdb(&programs, fresh);
     });
     copy(&template, target);

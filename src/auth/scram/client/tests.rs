@@ -192,6 +192,36 @@ fn challenges_are_capped_and_read_strictly() {
     assert!(matches!(answer(&long), Some(ScramClientError::Malformed(_))));
 }
 
+fn own(text: &str, verifier: &ScramVerifier) -> Credential {
+    Credential::Own {
+        password: Secret::new(text),
+        verifier: verifier.clone(),
+    }
+}
+
+#[test]
+fn a_server_that_wants_a_proof_of_the_same_password_against_another_salt_gets_none() {
+    let [known, other] = [(); 2].map(|()| verifier_for(&Secret::new("pencil"), 16));
+    assert!(log_in(&own("pencil", &known), &known).is_ok());
+    assert_eq!(
+        log_in(&own("pencil", &known), &other).err(),
+        Some(ScramClientError::VerifierMismatch)
+    );
+    let mut rounds = known.clone();
+    rounds.iterations = 1;
+    assert_eq!(
+        log_in(&own("pencil", &known), &rounds).err(),
+        Some(ScramClientError::VerifierMismatch)
+    );
+}
+
+#[test]
+fn a_password_that_was_changed_in_the_configuration_is_proved_against_what_the_server_has_now() {
+    let known = verifier_for(&Secret::new("pencil"), 16);
+    let changed = verifier_for(&Secret::new("crayon"), 16);
+    assert!(log_in(&own("crayon", &known), &changed).is_ok());
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_from_a_server_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

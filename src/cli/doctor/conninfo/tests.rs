@@ -63,10 +63,10 @@ fn roots_make_require_a_check_as_in_libpq() {
 
 #[test]
 fn what_is_not_looked_at_is_named() {
-    let asked = asked("host=a,b port=1,2 user=c sslcert=x keepalives=1").unwrap();
+    let asked = asked("host=a,b port=1,2 user=c sslcrl=x keepalives=1").unwrap();
     assert_eq!((&*asked.host, asked.port), ("a", 1));
     assert_eq!(asked.asides.len(), 3, "{:?}", asked.asides);
-    assert!(asked.asides[2].contains("sslcert"), "{:?}", asked.asides);
+    assert!(asked.asides[2].contains("sslcrl"), "{:?}", asked.asides);
 }
 
 #[test]
@@ -89,4 +89,44 @@ fn mistakes_are_told_without_what_may_be_a_secret() {
             "{text}: {error}"
         );
     }
+}
+
+#[test]
+fn a_service_comes_before_the_environment_and_a_password_from_a_file_last() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().display().to_string();
+    let file = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    file(
+        ".pg_service.conf",
+        "[shop]\nhost=db.example\nport=6432\ndbname=shop\nsslcertmode=disable\n",
+    );
+    file(".pgpass", "db.example:6432:shop:app:sesame\n");
+    let environment = |name: &str| match name {
+        "HOME" => Some(home.clone()),
+        "PGSERVICE" => Some("shop".to_owned()),
+        "PGPORT" => Some("1".to_owned()),
+        "PGUSER" => Some("app".to_owned()),
+        _ => None,
+    };
+    let asked = Asked::of(of_pairs("").unwrap(), &environment).unwrap();
+    assert_eq!(
+        (&*asked.host, asked.port, &*asked.user),
+        ("db.example", 6432, "app")
+    );
+    assert_eq!(asked.password.as_ref().unwrap().reveal(), "sesame");
+    assert_eq!(asked.shown, None);
+    assert_eq!(asked.asides.len(), 2, "{:?}", asked.asides);
+    assert!(!format!("{:?}", asked.asides).contains("sesame"));
+
+    let said = of_pairs("password=other port=7 sslcertmode=allow").unwrap();
+    let asked = Asked::of(said, &environment).unwrap();
+    assert_eq!((asked.port, asked.password.unwrap().reveal()), (7, "other"));
+    let key = asked.shown.unwrap().key;
+    assert_eq!(key, folder.path().join(".postgresql/postgresql.key"));
 }
