@@ -93,7 +93,7 @@ async fn a_nightly_job_over_sleeping_endpoints_disturbs_no_other_tenant() {
     const AT_ONCE_MAX: usize = 2;
     const ALONE: &str = "nightly-alone";
     const AWAKE: &str = "nightly-awake";
-    let endpoints = count("PGWAKE_NIGHTLY", 20);
+    let endpoints = count("PGWAKE_NIGHTLY", 12);
     raise_file_limit();
     let crowd: Vec<_> = (0..endpoints)
         .map(|number| format!("nightly-crowd-{number}"))
