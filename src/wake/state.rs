@@ -38,6 +38,7 @@
 
 mod clients;
 mod computes;
+mod custody;
 mod event;
 mod in_line;
 mod passing;
@@ -106,6 +107,12 @@ pub(super) enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Door {
     Open,
+    /// Another pgwake is about to take the compute over: nothing is begun, and who needs a start waits.
+    Frozen,
+    /// It is another pgwake's, which keeps it awake for those who are still here.
+    Lent,
+    /// It is another pgwake's, and nobody here has to do with it any more.
+    Gone,
     Closed,
     StopOrdered,
 }
@@ -193,6 +200,10 @@ impl Machine {
             Event::RoomWanted => self.room_wanted(now),
             Event::Closed => self.close(Door::Closed),
             Event::StopOrdered => self.stop_ordered(),
+            Event::Frozen => self.freeze(),
+            Event::Thawed => self.thaw(),
+            Event::Ceded => self.cede(),
+            Event::LetGo => self.let_go(),
         }
         self.actions.drain(..)
     }
@@ -241,7 +252,7 @@ impl Machine {
             State::Ready(_) => !self.waiting.is_empty(),
             _ => false,
         };
-        self.would_wake(now) || (joins && self.door == Door::Open)
+        self.would_wake(now) || (joins && self.door == Door::Open) || self.would_hold_frozen(now)
     }
 
     fn is_known_to_fail(&self, now: Instant) -> bool {
@@ -272,7 +283,7 @@ impl Machine {
     /// When it is suspended if nothing happens before.
     pub(super) fn suspends_at(&self) -> Option<Instant> {
         match &self.state {
-            State::Ready(leases) => {
+            State::Ready(leases) if self.may_act() => {
                 let at = leases.suspend_at(self.idle_rule(), self.rules.awake_min)?;
                 Some(self.veto.as_ref().map_or(at, |veto| at.max(veto.until)))
             }
