@@ -208,10 +208,8 @@ impl Server {
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers = Arc::new(Workers::start(workers).map_err(cannot("start threads"))?);
         let view = view(&house, &workers, &reloader, (store.clone(), &bound));
-        let succession = Succession::new(
-            (house.clone(), reloader.clone(), store),
-            sockets_of(&bound, &doors)?,
-        );
+        let kept = sockets_of(&bound, &doors)?;
+        let succession = Succession::new((house.clone(), reloader.clone(), store), kept);
         let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
             house,
@@ -235,13 +233,14 @@ impl Server {
     async fn come_in(
         &mut self,
         doors: Doors,
-        bound: Vec<Bound>,
+        mut bound: Vec<Bound>,
         predecessor: Option<Predecessor>,
     ) -> Result<(), StartError> {
         let admin = Admin::start(doors, self.view.clone());
         self.admin = Some(Arc::new(admin.map_err(cannot("start the thread for operators"))?));
         if let Some(predecessor) = predecessor {
             self.elder = predecessor.take_over(&self.house).await?;
+            bound.iter_mut().for_each(Bound::own);
         }
         self.look_at_computes().await;
         self.open(bound);

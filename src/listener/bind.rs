@@ -56,11 +56,12 @@ pub struct Bound {
 
 enum Listening {
     Tcp(TcpListener),
-    /// Removes its file when dropped, unless another pgwake listens there.
+    /// Removes its file when dropped, where that is not another pgwake's.
     Unix(UnixListener, Option<PathBuf>),
 }
 
-/// Takes a socket that already listens at one configured address, or binds it, on the runtime that will accept.
+/// Takes a socket that already listens at one configured address, or binds it, on the runtime that will accept. What was
+/// taken is another pgwake's, too, until [`Bound::own`].
 ///
 /// # Errors
 /// [`BindError`] names the address.
@@ -87,10 +88,7 @@ pub fn bind_or_inherit(listen: &Listen, inherited: Option<OwnedFd>) -> Result<Bo
                 fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
             }
             let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
-            (
-                Listening::Unix(listener, Some(path.clone())),
-                BoundAddress::Unix(path.clone()),
-            )
+            (Listening::Unix(listener, None), BoundAddress::Unix(path.clone()))
         }
     };
     Ok(Bound {
@@ -202,6 +200,13 @@ impl Bound {
         match &self.socket {
             Listening::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
             Listening::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// No other pgwake listens on the same socket any more.
+    pub fn own(&mut self) {
+        if let (Listening::Unix(_, file), BoundAddress::Unix(path)) = (&mut self.socket, &self.address) {
+            *file = Some(path.clone());
         }
     }
 

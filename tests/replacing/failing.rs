@@ -93,6 +93,29 @@ async fn what_was_given_up_is_taken_back_from_a_successor_that_fails() {
 }
 
 #[tokio::test]
+async fn a_successor_that_fails_removes_no_socket_that_it_was_given() {
+    const ENDPOINT: &str = "replacing-removed";
+    let setup = Setup::new();
+    let socket = setup.path().join(".s.PGSQL.5432");
+    let listen = format!("[\"127.0.0.1:0\", {{ unix = \"{}\" }}]", socket.display());
+    let setup = setup.listen(&listen).listed(ENDPOINT, "suspend_after = \"50ms\"");
+    let pgwake = Pgwake::start(&setup).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("[listen]\nadmin = \"{}\"\n", taken.local_addr().unwrap());
+    let text = fs::read_to_string(setup.path().join("pgwake.toml")).unwrap();
+    let more = setup.path().join("more.toml");
+    fs::write(&more, text.replace("[listen]\n", &admin)).unwrap();
+
+    let failed = replacing(&more).run().await.failed();
+
+    assert!(failed.contains("for operators"), "{failed}");
+    assert!(socket.exists(), "the socket of the one that serves is gone");
+    tokio::net::UnixStream::connect(&socket).await.unwrap();
+    serves(&pgwake, &setup, ENDPOINT).await;
+    pgwake.ends_cleanly().await;
+}
+
+#[tokio::test]
 async fn a_successor_that_dies_before_it_owns_anything_has_changed_nothing() {
     const ENDPOINT: &str = "replacing-dead";
     let setup = Setup::new().listed(ENDPOINT, "suspend_after = \"50ms\"");
