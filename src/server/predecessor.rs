@@ -39,6 +39,9 @@ const ASKING_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a predecessor that has broken off may take to end.
 const ENDING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long one that cannot be reached any more may take to end: shorter than it would wait for its successor's locks.
+const DYING_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long it may take to say which computes are in use. Afterwards it may still say so.
 const CEDING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -68,6 +71,7 @@ pub enum ReplaceError {
 /// A predecessor that has handed everything over and waits for its successor to begin.
 pub(super) struct Predecessor {
     channel: Channel,
+    peer: Peer,
     offers: Vec<(Place, OwnedFd)>,
 }
 
@@ -127,7 +131,13 @@ impl Predecessor {
         loop {
             match channel.hear().await {
                 Ok(Some((Word::Offer(place), Some(socket)))) => offers.push((place, socket)),
-                Ok(Some((Word::Yours, _))) => return Ok(Some(Self { channel, offers })),
+                Ok(Some((Word::Yours, _))) => {
+                    return Ok(Some(Self {
+                        channel,
+                        peer,
+                        offers,
+                    }));
+                }
                 Ok(Some((Word::Refused(reason), _))) => return Err(ReplaceError::Refused(reason)),
                 Ok(None) => {
                     // What it has locked is free only then.
@@ -151,11 +161,18 @@ impl Predecessor {
     /// # Errors
     /// It has taken everything back.
     pub(super) async fn take_over(self, house: &Arc<House>) -> Result<Elder, ReplaceError> {
-        let Self { channel, offers } = self;
-        channel
-            .say(&Word::Owned)
-            .await
-            .map_err(|_| ReplaceError::BrokenOff)?;
+        let Self {
+            channel,
+            peer,
+            offers,
+        } = self;
+        if channel.say(&Word::Owned).await.is_err() {
+            // One that is dead leaves everything to this one; one that lives takes it back.
+            return match blocking(move || peer.ends_within(DYING_TIMEOUT)).await {
+                true => Ok(Elder::default()),
+                false => Err(ReplaceError::BrokenOff),
+            };
+        }
         offers.iter().for_each(|(place, _)| remove_unwanted(place));
         drop(offers);
         let bond = Arc::new(Bond {

@@ -252,14 +252,19 @@ async fn a_successor_that_is_killed_at_any_moment_leaves_a_server() {
         // At another moment of it each time; which one does not matter.
         tokio::time::sleep(Duration::from_millis(moment * 25)).await;
         younger.signal(Signal::KILL);
-        let killed = younger.end().await;
-        if killed.errors.contains("took the place of another") {
-            // From then on it was a pgwake that crashed.
-            pgwake.end().await.succeeded();
-            pgwake = Pgwake::start(&setup).await;
+        younger.end().await;
+        match pgwake.try_connect(ENDPOINT).await {
+            Ok(client) => client.batch_execute("select 1").await.unwrap(),
+            Err(_) => {
+                // It had taken over: from then on it was a pgwake that crashed.
+                let log = pgwake.end().await;
+                assert!(
+                    log.status.success() && log.errors.contains("another pgwake serves"),
+                    "{log:?}"
+                );
+                pgwake = Pgwake::start(&setup).await;
+            }
         }
-        let client = pgwake.connect(ENDPOINT).await;
-        client.batch_execute("select 1").await.unwrap();
     }
     let mut client = served(&pgwake, ENDPOINT).await;
     let younger = successor(&setup).await;
