@@ -22,7 +22,7 @@ mod time;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::unix::net::UnixListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -85,28 +85,28 @@ impl View {
 /// Where operators come in.
 #[derive(Debug, Default)]
 pub struct Doors {
-    /// Over HTTP.
-    pub http: Option<TcpListener>,
+    /// Over HTTP, and the address as it is written.
+    pub http: Option<(SocketAddr, TcpListener)>,
     /// The same over a Unix socket that nobody but pgwake's own user and root can reach: for commands.
     pub control: Option<UnixListener>,
     /// As clients of Postgres, to the console.
     pub visits: Option<mpsc::Receiver<Visit>>,
 }
 
-async fn http(listener: Option<TcpListener>, view: &Arc<View>) {
+async fn http(listener: Option<TcpListener>, view: &Arc<View>, closed: watch::Receiver<bool>) {
     let Some(listener) = listener else { return };
     match listener.local_addr() {
         Ok(address) => {
             let access = Access::new(&view.config.load().admin, address);
-            serve::serve(listener, view.clone(), access).await;
+            serve::serve(listener, (view.clone(), access), closed).await;
         }
         Err(error) => tracing::error!(%error, "cannot serve operators"),
     }
 }
 
-async fn control(listener: Option<UnixListener>, view: &Arc<View>) {
+async fn control(listener: Option<UnixListener>, view: &Arc<View>, closed: watch::Receiver<bool>) {
     if let Some(listener) = listener {
-        serve::serve_control(listener, view.clone()).await;
+        serve::serve_control(listener, view.clone(), closed).await;
     }
 }
 
@@ -121,16 +121,20 @@ async fn visits(visits: Option<mpsc::Receiver<Visit>>, view: &Arc<View>) {
 pub struct Admin {
     address: Option<SocketAddr>,
     end: watch::Sender<bool>,
+    doors_closed: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
 }
 
 impl Admin {
-    /// Takes the address; nobody is answered yet.
+    /// Takes the address, or a socket that listens there; nobody is answered yet.
     ///
     /// # Errors
     /// What the system says.
-    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-        let listener = TcpListener::bind(address)?;
+    pub fn bind(address: SocketAddr, inherited: Option<OwnedFd>) -> io::Result<TcpListener> {
+        let listener = match inherited {
+            Some(socket) => socket.into(),
+            None => TcpListener::bind(address)?,
+        };
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
@@ -140,9 +144,14 @@ impl Admin {
     /// # Errors
     /// There is no thread or no runtime to be had.
     pub fn start(doors: Doors, view: Arc<View>) -> io::Result<Self> {
-        let address = doors.http.as_ref().map(TcpListener::local_addr).transpose()?;
+        let address = doors
+            .http
+            .as_ref()
+            .map(|(_, http)| http.local_addr())
+            .transpose()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (end, mut ending) = watch::channel(false);
+        let (doors_closed, closed) = watch::channel(false);
         let (tell_ended, ended) = watch::channel(false);
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -151,8 +160,8 @@ impl Admin {
                     _ = ending.wait_for(|end| *end) => (),
                     _ = async {
                         tokio::join!(
-                            http(doors.http, &view),
-                            control(doors.control, &view),
+                            http(doors.http.map(|(_, http)| http), &view, closed.clone()),
+                            control(doors.control, &view, closed),
                             visits(doors.visits, &view)
                         )
                     } => (),
@@ -162,12 +171,22 @@ impl Admin {
             drop((runtime, view));
             tell_ended.send_replace(true);
         })?;
-        Ok(Self { address, end, ended })
+        Ok(Self {
+            address,
+            end,
+            doors_closed,
+            ended,
+        })
     }
 
     /// Where it answers over HTTP, with the port that the system chose.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Another pgwake answers on the same sockets: whoever is connected is still answered.
+    pub fn close_doors(&self) {
+        self.doors_closed.send_replace(true);
     }
 
     /// Answers nobody any more, and lets go of all it holds. Cancel safe.

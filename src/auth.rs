@@ -53,6 +53,11 @@ impl WakeRight {
         Self(())
     }
 
+    /// For the clients of the pgwake whose place this one takes: each has proved who it is, there. Only `server` calls this.
+    pub(crate) fn for_predecessor() -> Self {
+        Self(())
+    }
+
     /// For an operator who has the right to order. Only `admin` calls this; a test holds that.
     pub(crate) fn for_operator() -> Self {
         Self(())

@@ -35,7 +35,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{
     runtime::Handle,
-    sync::{Mutex as Turn, OwnedMutexGuard, Semaphore},
+    sync::{Mutex as Turn, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, Semaphore},
 };
 use tokio_util::task::TaskTracker;
 
@@ -102,6 +102,16 @@ pub struct Wish {
     pub right: WakeRight,
 }
 
+/// Nothing is done to any branch as long as this lives.
+#[derive(Debug)]
+pub struct Still(#[expect(dead_code, reason = "held for its end")] OwnedRwLockWriteGuard<()>);
+
+/// The turn of one branch.
+struct BranchTurn {
+    _turn: OwnedMutexGuard<()>,
+    _among: OwnedRwLockReadGuard<()>,
+}
+
 /// All branches.
 pub struct Branches {
     store: Arc<Store>,
@@ -114,6 +124,8 @@ pub struct Branches {
     serving: OnceLock<Weak<dyn Serving>>,
     records: Mutex<BTreeMap<EndpointName, BranchRecord>>,
     turns: Mutex<HashMap<EndpointName, Arc<Turn<()>>>>,
+    /// Shared by all who have a turn; alone, there is none.
+    stillness: Arc<RwLock<()>>,
     copies: Semaphore,
     /// What plain copies have done lately, in bytes per second.
     speed: AtomicU64,
@@ -142,6 +154,7 @@ impl Branches {
             shutdown,
             serving: OnceLock::new(),
             turns: Mutex::default(),
+            stillness: Arc::default(),
             copies: Semaphore::new(COPIES_AT_ONCE),
             speed: AtomicU64::new(BYTES_PER_SECOND),
         }))
@@ -213,14 +226,23 @@ impl Branches {
     }
 
     /// The turn of one branch. Cancel safe.
-    async fn turn(&self, name: &EndpointName) -> OwnedMutexGuard<()> {
+    async fn turn(&self, name: &EndpointName) -> BranchTurn {
+        let among = self.stillness.clone().read_owned().await;
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             // Those that nobody has or waits for.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns.entry(name.clone()).or_default().clone()
         };
-        turn.lock_owned().await
+        BranchTurn {
+            _turn: turn.lock_owned().await,
+            _among: among,
+        }
+    }
+
+    /// Waits until no branch is being made, reset or removed; none is as long as what is returned lives. Cancel safe.
+    pub async fn still(&self) -> Still {
+        Still(self.stillness.clone().write_owned().await)
     }
 
     /// In the store first, then here.

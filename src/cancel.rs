@@ -4,16 +4,18 @@
 //! clients (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>). It
 //! wakes nothing, counts against no pool and is answered by closing. It never reaches another client's
 //! statement: a key is looked up by process id *and* secret and dies with its client's stay, and a server session is
-//! not lent on while a cancel is under way to it. Who calls: `session` registers, waits and cancels; nothing here
-//! lends or closes a session.
+//! not lent on while a cancel is under way to it. A key that nobody has here may be another pgwake's, whose place this one
+//! took. Who calls: `session` registers, waits and cancels; nothing here lends or closes a session.
 
 mod key;
 mod slot;
 mod target;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use dashmap::mapref::entry::Entry;
+use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{error::Elapsed, timeout},
@@ -40,6 +42,16 @@ pub struct Cancels {
     slots: Arc<Slots>,
     sockets: SocketSettings,
     storms: Arc<Storms>,
+    elsewhere: Arc<ArcSwapOption<Elsewhere>>,
+}
+
+/// Where keys are asked for that are not known here; whether somebody has it is the answer.
+pub struct Elsewhere(pub Box<dyn Fn(CancelKey) -> BoxFuture<'static, bool> + Send + Sync>);
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere")
+    }
 }
 
 /// What those that do not arrive are counted as.
@@ -66,6 +78,7 @@ impl Cancels {
             slots: Arc::default(),
             sockets,
             storms,
+            elsewhere: Arc::default(),
         }
     }
 
@@ -101,8 +114,11 @@ impl Cancels {
     /// and returns once the server has closed the connection. A key that nobody has does nothing, nor does one whose
     /// client is between two turns. Whether somebody has it is returned. Cancel safe, but a cancel that is given up half-way is [`Settled::Lost`].
     pub async fn cancel(&self, key: CancelKey) -> bool {
-        let slot = self.slots.get(&Key(key)).map(|slot| Arc::clone(&slot));
+        let slot = self.slots.get(&Key(key.clone())).map(|slot| Arc::clone(&slot));
         let Some(slot) = slot else {
+            if let Some(elsewhere) = self.elsewhere.load_full() {
+                return elsewhere.0(key).await;
+            }
             tracing::debug!("cancel request with an unknown key");
             return false;
         };
@@ -111,6 +127,11 @@ impl Cancels {
             None => tracing::debug!("cancel request for a client that runs nothing"),
         }
         true
+    }
+
+    /// Keys that are not known here are asked for there from now on, or nowhere.
+    pub fn set_elsewhere(&self, elsewhere: Option<Elsewhere>) {
+        self.elsewhere.store(elsewhere.map(Arc::new));
     }
 
     /// Cancels what runs at `target`, for pgwake's own reasons: its client has left. Cancel safe.

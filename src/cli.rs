@@ -10,6 +10,7 @@ pub mod dev_ca;
 mod doctor;
 pub mod hash_password;
 mod import;
+mod replace;
 mod serve;
 mod wait;
 
@@ -40,6 +41,7 @@ Run it:
   pgwake check /etc/pgwake/pgwake.toml         all problems at once, or what holds and why
   pgwake serve --config /etc/pgwake/pgwake.toml
   pgwake import-pgbouncer pgbouncer.ini        PgBouncer's configuration as one of pgwake
+  pgwake replace                               after an upgrade: the new program takes the old one's place without a gap
   pgwake wait --for ready --max 30s            for scripts: returns once clients may come
   pgwake branch create demo-main agent-42      a copy of a database, as demo-main--agent-42.<domain>
 When a client cannot connect:
@@ -87,7 +89,12 @@ enum Command {
         /// The configuration; config/reference.toml lists every key.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Take the place of the pgwake that serves the same state_dir, if one does, without a gap.
+        #[arg(long)]
+        replace: bool,
     },
+    /// Have a running pgwake start its successor: its own program, as it is by now, with its own arguments.
+    Replace(replace::ReplaceArguments),
     /// Check a configuration: all of its problems, or the values that hold and where each comes from.
     Check {
         /// The configuration.
@@ -149,7 +156,17 @@ pub fn run() -> ExitCode {
     };
     match arguments.command {
         Command::Demo(demo) => demo::run(&demo),
-        Command::Serve { config } => serve::run(&config),
+        Command::Serve { config, replace } => serve::run(
+            &config,
+            match replace {
+                true => serve::Beginning::InPlace,
+                false => serve::Beginning::Alone,
+            },
+        ),
+        Command::Replace(replace) => match replace::run(&replace, &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
         Command::Check { file, endpoint } => check_file(&file, endpoint.as_deref()),
         Command::HashPassword { role, iterations } => {
             match hash_password::run(role.as_deref(), iterations, &mut io::stdout().lock()) {

@@ -170,6 +170,20 @@ pub trait Compute: Send + Sync + 'static {
     /// # Errors
     /// Where something of it is still running afterwards.
     fn stop(&self) -> BoxFuture<'_, Result<(), ComputeError>>;
+
+    /// Another pgwake is to have it: lets go of what keeps others away, and does nothing to it any more. Not while
+    /// anything of it is under way.
+    fn give_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// No other pgwake has it, after all: it is as it was before [`Compute::give_up`].
+    ///
+    /// # Errors
+    /// Somebody else has it; it is neither started nor stopped from here.
+    fn take_back(&self) -> BoxFuture<'_, Result<(), ComputeError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// How long each part of a start took.

@@ -25,6 +25,7 @@ pub mod config;
 pub mod store;
 pub mod wire;
 
+pub mod succession;
 pub mod tls;
 
 pub mod control_plane;

@@ -8,13 +8,16 @@ mod workers;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::session::{Arrived, Door, House, Socket};
 use crate::shutdown::{Phase, ShutdownWatch};
 use crate::tls::settle_client;
 
-pub use bind::{BindError, Bound, bind};
+pub use bind::{BindError, Bound, bind, bind_or_inherit};
 pub use workers::Workers;
 
 /// First pause after an error of `accept`; doubled with each further one.
@@ -34,15 +37,53 @@ pub enum BoundAddress {
     Unix(PathBuf),
 }
 
-/// Accepts on one listener until pgwake drains. Cancel safe.
-pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, mut shutdown: ShutdownWatch) {
+/// Whether clients are taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepting {
+    /// As they come.
+    Yes,
+    /// They wait in the system's queue.
+    Paused,
+    /// By another pgwake, on the same sockets.
+    Elsewhere,
+}
+
+/// What tells a listener that its time is over, or that it should pause.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// The end of pgwake.
+    pub shutdown: ShutdownWatch,
+    /// Whether it takes clients in.
+    pub accepting: watch::Receiver<Accepting>,
+}
+
+/// Accepts on one listener until pgwake drains, or another accepts there. Cancel safe.
+pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, signals: Signals) {
+    let Signals {
+        mut shutdown,
+        mut accepting,
+    } = signals;
+    let mut changes = accepting.clone();
     let door = bound.door().clone();
     let mut pause = PAUSE_MIN;
     let mut refusals = Refusals::default();
     loop {
+        let now = accepting.borrow_and_update().to_owned();
+        if now == Accepting::Elsewhere {
+            return bound.leave();
+        }
         let accepted = tokio::select! { biased;
-            () = shutdown.reached(Phase::Draining) => return,
-            accepted = bound.accept() => accepted,
+            () = shutdown.reached(Phase::Draining) => {
+                return match *accepting.borrow() {
+                    Accepting::Elsewhere => bound.leave(),
+                    Accepting::Yes | Accepting::Paused => (),
+                };
+            }
+            changed = changes.wait_for(|next| *next != now) => match changed {
+                Ok(_) => continue,
+                Err(_) => return,
+            },
+            accepted = bound.accept(), if now == Accepting::Yes => accepted,
         };
         match accepted {
             Ok(socket) => {

@@ -5,39 +5,37 @@
 mod branching;
 mod changes;
 mod controlling;
+mod ending;
 mod endpoints;
 mod following;
 mod limits;
 mod operators;
+mod predecessor;
 mod reload;
 mod roles;
 mod standing;
+mod successor;
 mod supervision;
 mod wiring;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
-use futures_util::future::join_all;
-use tokio::{
-    runtime::Handle,
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, View};
+use crate::admin::{Admin, Doors, View};
 use crate::audit::Audit;
 use crate::auth::{Proofs, RoleBook};
 use crate::cancel::Cancels;
 use crate::compute::ComputeError;
 use crate::config::{self, Config};
 use crate::ids::EndpointName;
-use crate::listener::{BindError, Bound, BoundAddress, Workers, accept_all, bind};
+use crate::listener::{BindError, Bound, BoundAddress, Signals, Workers, accept_all};
 use crate::session::{House, roster::Roster};
-use crate::shutdown::{Phase, Shutdown};
+use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError};
-use crate::storm::{Repeated, Storms};
+use crate::storm::Storms;
 use crate::supervisor::Supervisor;
 use crate::tenant::{directory::Directory, gate::Gate, quota::Quotas};
 use crate::tls::{CertificateStore, SocketSettings, TlsError, Watching};
@@ -46,15 +44,16 @@ use branching::branches;
 use endpoints::{Means, add_computes, ask_clients, places, poolings, process_compute};
 use following::Following;
 use operators::{doors, sum_up, view, watched};
+use predecessor::{Elder, Predecessor, bound};
+use successor::{Succession, sockets_of};
 use supervision::Supervision;
 use wiring::{Connected, Wiring};
 
 pub use changes::Changes;
 pub use limits::raise_file_limit;
+pub use predecessor::ReplaceError;
 pub use reload::{ReloadError, Reloader};
-
-/// After `drain_timeout` every session is told to end; how long they may take for that.
-const STOPPING_TIMEOUT: Duration = Duration::from_secs(3);
+pub use successor::Program;
 
 /// How long clients are kept out so that all computes may be looked at.
 const LOOKING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +70,9 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Another pgwake has this place, and does not leave it.
+    #[error(transparent)]
+    Replace(#[from] ReplaceError),
     /// A compute that cannot be served.
     #[error("endpoint {endpoint}: {error}{}", error.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default())]
     Compute {
@@ -87,6 +89,30 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+}
+
+/// Whether another pgwake may serve the same folder.
+enum Before {
+    /// Then this one does not start.
+    Nobody,
+    /// Then this one takes its place.
+    Perhaps,
+}
+
+impl Before {
+    async fn ask(&self, config: &Config) -> Result<Option<Predecessor>, ReplaceError> {
+        match self {
+            Self::Nobody => Ok(None),
+            Self::Perhaps => Predecessor::ask(&config.state_dir).await,
+        }
+    }
+
+    async fn open(&self, config: &Config) -> Result<Store, StoreError> {
+        match self {
+            Self::Nobody => Store::open(&config.state_dir),
+            Self::Perhaps => Predecessor::open_after(&config.state_dir).await,
+        }
+    }
 }
 
 /// What the system says, about what was tried.
@@ -110,9 +136,11 @@ pub struct Server {
     tasks: TaskTracker,
     reloader: Arc<Reloader>,
     _following: Option<Following>,
-    supervision: Option<Supervision>,
+    succession: Arc<Succession>,
+    /// The pgwake whose place this one took, while that has clients.
+    elder: Elder,
     view: Arc<View>,
-    admin: Option<Admin>,
+    admin: Option<Arc<Admin>>,
     _certificates: Watching,
     _connected: Connected,
 }
@@ -123,11 +151,25 @@ impl Server {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left behind.
-    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::begin(config, Before::Nobody).await
+    }
+
+    /// The same in the place of the pgwake that serves the same `state_dir`, if one does: its listening sockets and its
+    /// running computes are taken over, and it serves its own clients to their end.
+    ///
+    /// # Errors
+    /// [`StartError`]; whoever served before goes on.
+    pub async fn replace(config: Config) -> Result<Self, StartError> {
+        Self::begin(config, Before::Perhaps).await
+    }
+
+    async fn begin(mut config: Config, before: Before) -> Result<Self, StartError> {
         let audit = Audit::begin(&config.audit).map_err(cannot("begin the audit log"))?;
         let certificates = CertificateStore::load_and_ask(&config.certificates, ask_clients(&config))?;
         let watching = certificates.watch()?;
-        let store = Arc::new(Store::open(&config.state_dir)?);
+        let mut predecessor = before.ask(&config).await?;
+        let store = Arc::new(before.open(&config).await?);
         let (shutdown, watch_end) = Shutdown::new();
         let (tasks, storms) = (TaskTracker::new(), Arc::<Storms>::default());
         let sockets = SocketSettings::from(&config.limits);
@@ -142,8 +184,8 @@ impl Server {
         let names = config.endpoints.keys();
         let roles = Arc::new(RoleBook::load(store.clone(), wiring.clone(), names)?);
         add_computes(&config, &wakes, &quotas, &means)?;
-        let bound = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let (console, doors) = doors(&config)?;
+        let bound = bound(&config, &mut predecessor)?;
+        let (console, doors) = doors(&config, &mut predecessor)?;
         let house = Arc::new(House {
             pooling: Arc::new(poolings(&config, &tasks)),
             directory: Directory::new(&config),
@@ -171,7 +213,9 @@ impl Server {
         let connected = wiring.clone().connect(&house);
         let reloader = Reloader::new(house.clone(), wiring, means, store.clone(), config);
         let workers = workers()?;
-        let view = view(&house, &workers, &reloader, (store, &bound));
+        let view = view(&house, &workers, &reloader, (store.clone(), &bound));
+        let kept = sockets_of(&bound, &doors)?;
+        let succession = Succession::new((house.clone(), reloader.clone(), store), kept);
         let mut server = Self {
             addresses: bound.iter().map(|bound| bound.address().clone()).collect(),
             house,
@@ -180,18 +224,35 @@ impl Server {
             tasks,
             reloader,
             _following: None,
-            supervision: None,
+            succession,
+            elder: Elder::default(),
             view,
             admin: None,
             _certificates: watching,
             _connected: connected,
         };
-        let admin = Admin::start(doors, server.view.clone());
-        server.admin = Some(admin.map_err(cannot("start the thread for operators"))?);
-        server.look_at_computes().await;
-        server.open(bound);
-        server.view.opened();
+        server.come_in(doors, bound, predecessor).await?;
         Ok(server)
+    }
+
+    /// All is made: operators are let in, then clients.
+    async fn come_in(
+        &mut self,
+        doors: Doors,
+        mut bound: Vec<Bound>,
+        predecessor: Option<Predecessor>,
+    ) -> Result<(), StartError> {
+        let admin = Admin::start(doors, self.view.clone());
+        self.admin = Some(Arc::new(admin.map_err(cannot("start the thread for operators"))?));
+        if let Some(predecessor) = predecessor {
+            self.elder = predecessor.take_over(&self.house).await?;
+            bound.iter_mut().for_each(Bound::own);
+        }
+        self.look_at_computes().await;
+        self.open(bound);
+        self.view.opened();
+        self.succession.attend(self.admin.clone());
+        Ok(())
     }
 
     /// Who runs already should be known before a client asks; who does not answer keeps nobody from coming in.
@@ -206,8 +267,11 @@ impl Server {
     fn open(&self, bound: Vec<Bound>) {
         for bound in bound {
             let (house, workers) = (self.house.clone(), self.workers.clone());
-            let shutdown = self.house.shutdown.clone();
-            self.tasks.spawn(accept_all(bound, house, workers, shutdown));
+            let signals = Signals {
+                shutdown: self.house.shutdown.clone(),
+                accepting: self.succession.accepting(),
+            };
+            self.tasks.spawn(accept_all(bound, house, workers, signals));
         }
         self.house.proofs.load().begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
@@ -229,9 +293,10 @@ impl Server {
     }
 
     /// Clients may come: tells the supervisor so, and from now on how pgwake is.
-    pub fn report_to(&mut self, supervisor: Arc<Supervisor>) {
+    pub fn report_to(&self, supervisor: Arc<Supervisor>) {
         self.reloader.report_to(&supervisor);
-        self.supervision = Some(Supervision::begin(supervisor, &self.house, &self.workers));
+        let supervision = Supervision::begin(supervisor, &self.house, &self.workers);
+        self.succession.supervised(supervision);
     }
 
     /// Reads the configuration again and puts it in force: all of it, or nothing. What came of it is logged.
@@ -254,12 +319,22 @@ impl Server {
 
     /// Where operators look, if anywhere.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(Admin::address)
+        self.admin.as_ref().and_then(|admin| admin.address())
     }
 
     /// Waits until an operator wants it to drain. Cancel safe.
     pub async fn drain_ordered(&self) {
         self.view.drain_ordered.notified().await;
+    }
+
+    /// Waits until another pgwake has taken this one's place; its process is returned. Cancel safe.
+    pub async fn replaced(&self) -> u32 {
+        self.succession.replaced().await
+    }
+
+    /// By this program a successor is started, when a command asks for it.
+    pub fn succeeded_by(&self, program: Program) {
+        self.succession.set_program(program);
     }
 
     /// The parts, for whoever looks from outside.
@@ -270,80 +345,6 @@ impl Server {
     /// How many clients are being served.
     pub fn clients(&self) -> usize {
         self.workers.clients()
-    }
-
-    /// Ends without a client losing a transaction that ends in time: says that it is not ready any more and serves for
-    /// `drain_delay` as ever, then accepts nobody, tells idle clients goodbye, lets transactions finish within
-    /// `drain_timeout`, and stops the computes. Returns when nothing is left.
-    pub async fn drain(&self) {
-        self.leave().await;
-        self.shutdown.advance(Phase::Draining);
-        if timeout(self.house.limits.load().drain_timeout, self.workers.drained())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                clients = self.clients(),
-                "drain_timeout is over: remaining sessions are ended"
-            );
-        }
-        self.stop().await;
-    }
-
-    /// Still serves, for whoever sends clients here to notice that this ends. A [`Self::stop`] does not wait for it.
-    async fn leave(&self) {
-        self.shutdown.advance(Phase::Leaving);
-        let limits = self.house.limits.load_full();
-        let (delay, clients) = (limits.drain_delay, self.clients());
-        if let Some(supervision) = &self.supervision {
-            supervision.ending(delay + limits.drain_timeout);
-        }
-        if !delay.is_zero() {
-            tracing::info!(
-                ?delay,
-                clients,
-                "not ready any more; clients may still come for a while"
-            );
-            let mut shutdown = self.house.shutdown.clone();
-            tokio::select! {
-                () = sleep(delay) => (),
-                () = shutdown.reached(Phase::Draining) => return,
-            }
-        }
-        let clients = self.clients();
-        tracing::info!(
-            clients,
-            "draining: idle clients are ended, transactions may finish"
-        );
-    }
-
-    /// Ends every session at once, then stops the computes. A drain that is under way comes to its end, too.
-    pub async fn stop(&self) {
-        self.shutdown.advance(Phase::Stopping);
-        if timeout(STOPPING_TIMEOUT, self.workers.drained()).await.is_err() {
-            tracing::warn!(clients = self.clients(), "sessions did not end in time");
-        }
-        self.house.wakes.suspend_all().await;
-        // Those of computes that stay, too: nothing of pgwake's goes on looking after them.
-        join_all(
-            self.house
-                .pooling
-                .all()
-                .iter()
-                .map(|pooling| pooling.pool.close_idle()),
-        )
-        .await;
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.house.roles.drain().await;
-        self.house.proofs.load_full().drain().await;
-        self.house.storms.rest().iter().for_each(Repeated::tell);
-        // Last: until here operators see how far the end has come.
-        if let Some(admin) = &self.admin {
-            admin.stop().await;
-        }
-        // A disk that takes nothing does not keep pgwake from its end.
-        let _ = timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await;
     }
 }
 

@@ -9,18 +9,19 @@
 mod branches;
 pub mod control;
 mod folder;
+mod opened;
 mod tables;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use self::opened::Opened;
 use crate::ids::{EndpointName, Secret, SystemIdentifier};
 
 /// Version of the tables in `state.redb`. A file with a higher one is refused.
@@ -61,6 +62,9 @@ pub enum StoreError {
         /// The other one's process id, once it has written it down.
         pid: Option<u32>,
     },
+    /// Another pgwake takes this one's place, or has.
+    #[error("{} is the pgwake's that takes this one's place", .0.display())]
+    Ceded(PathBuf),
     /// A later pgwake wrote the file.
     #[error(
         "{} was written by a newer pgwake (version {found}, this one knows {VERSION}): \
@@ -166,12 +170,12 @@ pub struct BranchRecord {
     pub bytes: u64,
 }
 
-/// The opened state. Dropping it gives the folder up.
+/// The opened state. Dropping it gives the folder up; see also [`Store::close`].
 pub struct Store {
     path: PathBuf,
-    database: redb::Database,
+    state_dir: PathBuf,
+    opened: Opened,
     mock_secret: MockSecret,
-    _lock: File,
 }
 
 impl fmt::Debug for Store {
@@ -195,9 +199,9 @@ impl Store {
         let mock_secret = tables::prepare(&database).map_err(|failure| failure.at(&path))?;
         Ok(Self {
             path,
-            database,
+            state_dir: state_dir.to_owned(),
+            opened: Opened::new(lock, database),
             mock_secret,
-            _lock: lock,
         })
     }
 
@@ -211,7 +215,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn remembered_roles(&self, endpoint: &EndpointName) -> Result<Option<Remembered>, StoreError> {
-        tables::remembered_roles(&self.database, endpoint.as_str()).map_err(|failure| failure.at(&self.path))
+        self.with(|database| tables::remembered_roles(database, endpoint.as_str()))
     }
 
     /// What operators have ordered of endpoints, by name; those without an order are left out. Blocking.
@@ -219,7 +223,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn orders(&self) -> Result<BTreeMap<String, StandingOrders>, StoreError> {
-        tables::orders(&self.database).map_err(|failure| failure.at(&self.path))
+        self.with(tables::orders)
     }
 
     /// Changes what is ordered of an endpoint; on disk when it returns. Blocking.
@@ -231,8 +235,7 @@ impl Store {
         endpoint: &EndpointName,
         change: impl FnOnce(&mut StandingOrders),
     ) -> Result<(), StoreError> {
-        tables::change_orders(&self.database, endpoint.as_str(), change)
-            .map_err(|failure| failure.at(&self.path))
+        self.with(|database| tables::change_orders(database, endpoint.as_str(), change))
     }
 
     /// All branches, by name. Blocking.
@@ -240,7 +243,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn branches(&self) -> Result<Vec<BranchRecord>, StoreError> {
-        branches::all(&self.database).map_err(|failure| failure.at(&self.path))
+        self.with(branches::all)
     }
 
     /// Puts a branch in the place of what was known of it; on disk when it returns. Blocking.
@@ -248,7 +251,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be written; what was known before stands.
     pub fn put_branch(&self, branch: &BranchRecord) -> Result<(), StoreError> {
-        branches::put(&self.database, branch).map_err(|failure| failure.at(&self.path))
+        self.with(|database| branches::put(database, branch))
     }
 
     /// Forgets a branch, its roles and what was ordered of it; on disk when it returns. Blocking.
@@ -256,7 +259,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be written; what was known before stands.
     pub fn forget_branch(&self, name: &EndpointName) -> Result<(), StoreError> {
-        branches::forget(&self.database, name.as_str()).map_err(|failure| failure.at(&self.path))
+        self.with(|database| branches::forget(database, name.as_str()))
     }
 
     /// Replaces what is remembered of this endpoint's roles, and from which server they are; on disk when it returns.
@@ -270,8 +273,7 @@ impl Store {
         roles: &[ReadRole],
         server: Option<SystemIdentifier>,
     ) -> Result<(), StoreError> {
-        tables::remember_roles(&self.database, endpoint.as_str(), (roles, server))
-            .map_err(|failure| failure.at(&self.path))
+        self.with(|database| tables::remember_roles(database, endpoint.as_str(), (roles, server)))
     }
 
     /// Forgets which server an endpoint has, and no role; on disk when it returns. Blocking.
@@ -279,7 +281,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be written; what was remembered before stands.
     pub fn forget_server(&self, endpoint: &EndpointName) -> Result<(), StoreError> {
-        tables::forget_server(&self.database, endpoint.as_str()).map_err(|failure| failure.at(&self.path))
+        self.with(|database| tables::forget_server(database, endpoint.as_str()))
     }
 }
 

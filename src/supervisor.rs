@@ -121,6 +121,11 @@ impl Supervisor {
         self.say_with_status(&said, status);
     }
 
+    /// Another process is the one to look after from now on. Nothing is to be said after this.
+    pub fn replaced_by(&self, pid: u32) {
+        self.say(&format!("MAINPID={pid}"));
+    }
+
     /// How pgwake is, in a line; the same as before is not said again.
     pub fn status(&self, status: &str) {
         if *self.last_status() != *status {

@@ -6,6 +6,7 @@
 //! [`WakeWatcher`]. Who calls: `session` asks for leases, `server` registers endpoints and stops everything at the end.
 
 mod backoff;
+mod custody;
 mod driver;
 mod error;
 mod figures;

@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["journal", "metrics", "audit", "telemetry", "supervisor", "storm"],
     &["config"],
     &["store", "wire"],
-    &["tls"],
+    &["tls", "succession"],
     &["control_plane"],
     &["compute", "tenant"],
     &["auth"],

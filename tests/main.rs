@@ -16,6 +16,7 @@ mod pooling;
 mod pooling_load;
 mod quotas;
 mod reloading;
+mod replacing;
 mod serving;
 mod sleeping;
 #[expect(dead_code, reason = "the long form belongs to the matrix")]

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     io,
     pin::pin,
     sync::{
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{Instant, interval, sleep},
 };
 
@@ -38,17 +39,32 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Answers until it is dropped.
-pub(super) async fn serve(listener: std::net::TcpListener, view: Arc<View>, access: Access) {
+pub(super) async fn serve(
+    listener: std::net::TcpListener,
+    (view, access): (Arc<View>, Access),
+    closed: watch::Receiver<bool>,
+) {
     match TcpListener::from_std(listener) {
-        Ok(listener) => serve_at(Door::Tcp(listener), Routes::new(view, access)).await,
+        Ok(listener) => serve_at(Door::Tcp(listener), Routes::new(view, access), closed).await,
         Err(error) => tracing::error!(%error, "cannot serve operators"),
     }
 }
 
 /// The same for commands of pgwake's own user.
-pub(super) async fn serve_control(listener: std::os::unix::net::UnixListener, view: Arc<View>) {
+pub(super) async fn serve_control(
+    listener: std::os::unix::net::UnixListener,
+    view: Arc<View>,
+    closed: watch::Receiver<bool>,
+) {
     match UnixListener::from_std(listener) {
-        Ok(listener) => serve_at(Door::Control(listener), Routes::new(view, Access::of_owner())).await,
+        Ok(listener) => {
+            serve_at(
+                Door::Control(listener),
+                Routes::new(view, Access::of_owner()),
+                closed,
+            )
+            .await;
+        }
         Err(error) => tracing::error!(%error, "cannot serve commands"),
     }
 }
@@ -79,13 +95,21 @@ impl Door {
     }
 }
 
-async fn serve_at(door: Door, routes: Routes) {
+async fn serve_at(door: Door, routes: Routes, mut closed: watch::Receiver<bool>) {
     let routes = Arc::new(routes);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = places.clone().acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
-        match door.accept().await {
+        let accepted = tokio::select! { biased;
+            // An error means that all ends.
+            _ = closed.wait_for(|is_closed| *is_closed) => {
+                drop(door);
+                return pending().await;
+            }
+            accepted = door.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 let routes = routes.clone();
                 // Ends with the runtime, if not before.

@@ -18,7 +18,7 @@ use super::{
     DemoArguments,
     dev_ca::{self, DevCertificates},
     fail,
-    serve::serve,
+    serve::{Beginning, serve},
 };
 use crate::auth::{ITERATIONS_DEFAULT, verifier_for};
 use crate::config::{Config, DurationText, load};
@@ -205,7 +205,7 @@ fn serve_and_show(demo: Demo, arguments: &DemoArguments) -> ExitCode {
         certificates,
         is_new,
     } = demo;
-    serve(config, |server| {
+    serve(config, Beginning::Alone, |server| {
         let BoundAddress::Tcp(address) = &server.addresses()[0] else {
             unreachable!("the demo listens on TCP");
         };

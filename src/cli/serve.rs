@@ -1,7 +1,8 @@
 //! `pgwake serve`: loads, starts, and ends with a signal.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
 
+use futures_util::FutureExt;
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -10,17 +11,32 @@ use tokio::{
 use super::{EXIT_CONFIG, fail};
 use crate::config::{Config, load};
 use crate::listener::BoundAddress;
-use crate::server::{Server, raise_file_limit};
+use crate::server::{Program, Server, raise_file_limit};
 use crate::supervisor::Supervisor;
 
+/// The argument that has it take another's place.
+const REPLACE: &str = "--replace";
+
+/// Whether another pgwake may serve the same folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// Then this one does not begin.
+    Alone,
+    /// Then this one takes its place.
+    InPlace,
+}
+
 /// Serves what a file says until SIGTERM or Ctrl-C; SIGHUP and changes of the file have it read again.
-pub(super) fn run(file: &Path) -> ExitCode {
+pub(super) fn run(file: &Path, beginning: Beginning) -> ExitCode {
     let config = match load(file) {
         Ok(loaded) => loaded.config,
         Err(problems) => return fail(&problems, EXIT_CONFIG),
     };
     let endpoints = config.endpoints.len();
-    serve(config, |server| {
+    serve(config, beginning, |server| {
+        if let Some(program) = successor() {
+            server.succeeded_by(program);
+        }
         if let Err(error) = server.follow(file) {
             tracing::warn!(%error, "changes of the configuration are not noticed; SIGHUP has it read again");
         }
@@ -34,8 +50,20 @@ pub(super) fn run(file: &Path) -> ExitCode {
     })
 }
 
-/// Serves until SIGTERM or Ctrl-C; says `begun` once clients may come.
-pub(super) fn serve(config: Config, begun: impl FnOnce(&mut Server)) -> ExitCode {
+/// This program as it is found by its path when it is needed, with what has this one's place taken.
+fn successor() -> Option<Program> {
+    let path = std::env::current_exe()
+        .inspect_err(|error| tracing::warn!(%error, "`pgwake replace` will not find this program"))
+        .ok()?;
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == REPLACE) {
+        arguments.push(REPLACE.into());
+    }
+    Some(Program { path, arguments })
+}
+
+/// Serves until SIGTERM or Ctrl-C, or until another takes its place; says `begun` once clients may come.
+pub(super) fn serve(config: Config, beginning: Beginning, begun: impl FnOnce(&mut Server)) -> ExitCode {
     let served = control_runtime()
         .map_err(|error| error.to_string())
         .and_then(|runtime| {
@@ -43,7 +71,11 @@ pub(super) fn serve(config: Config, begun: impl FnOnce(&mut Server)) -> ExitCode
                 raise_file_limit();
                 let supervisor = Arc::new(Supervisor::of_environment());
                 let mut signals = Signals::watch().map_err(|error| error.to_string())?;
-                let mut server = Server::start(config).await.map_err(|error| error.to_string())?;
+                let server = match beginning {
+                    Beginning::Alone => Server::start(config).await,
+                    Beginning::InPlace => Server::replace(config).await,
+                };
+                let mut server = server.map_err(|error| error.to_string())?;
                 begun(&mut server);
                 server.report_to(supervisor);
                 end_with_signal(&server, &mut signals).await;
@@ -93,13 +125,15 @@ impl Signals {
     }
 }
 
-/// Reads the configuration again at each SIGHUP, until a signal ends pgwake, or an operator's word does.
+/// Reads the configuration again at each SIGHUP, until a signal ends pgwake, an operator's word does, or another pgwake
+/// has taken its place.
 async fn serve_until_signal(server: &Server, signals: &mut Signals) {
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return,
             _ = signals.interrupt.recv() => return,
             () = server.drain_ordered() => return,
+            _ = server.replaced() => return,
             // What came of it is logged there.
             _ = signals.hangup.recv() => drop(server.reload().await),
         }
@@ -117,5 +151,8 @@ async fn end_with_signal(server: &Server, signals: &mut Signals) {
             tokio::join!(draining, server.stop());
         }
     }
-    tracing::info!("ended; no compute is left running");
+    match server.replaced().now_or_never() {
+        Some(pid) => tracing::info!(pid, "ended; another pgwake has taken its place"),
+        None => tracing::info!("ended; no compute is left running"),
+    }
 }

@@ -61,13 +61,12 @@ pub(crate) struct Places {
     pub(crate) log_dir: PathBuf,
 }
 
-/// A local Postgres on a data directory that this pgwake alone serves, as long as this value lives.
+/// A local Postgres on a data directory that this pgwake alone serves: as long as this value lives, or until it is given up.
 pub(crate) struct ProcessCompute {
     site: Arc<Site>,
     turn: Arc<Mutex<Turn>>,
     /// How many want the turn.
     wanted: Wanted,
-    _lock: DataDirLock,
 }
 
 impl ProcessCompute {
@@ -104,9 +103,8 @@ impl ProcessCompute {
         };
         Ok(Self {
             site: Arc::new(site),
-            turn: Arc::new(Mutex::new(Turn::begin())),
+            turn: Arc::new(Mutex::new(Turn::begin(lock))),
             wanted: Wanted::default(),
-            _lock: lock,
         })
     }
 
@@ -122,7 +120,7 @@ impl ProcessCompute {
     async fn start_or_adopt(&self) -> Result<Running, ComputeError> {
         let site = &*self.site;
         let mut phases = Phases::begin();
-        let mut turn = self.hold().await;
+        let mut turn = self.hold().await?;
         let found = loop {
             let (back, found) = self.look(turn).await?;
             turn = back;
@@ -190,7 +188,7 @@ impl ProcessCompute {
     }
 
     async fn inspect_now(&self) -> Result<Option<Running>, ComputeError> {
-        let (mut turn, found) = self.look(self.hold().await).await?;
+        let (mut turn, found) = self.look(self.hold().await?).await?;
         turn.clear_after(&found, &self.site).await?;
         match found {
             Found::Postmaster { process, pid_file } if pid_file.status != Status::Stopping => {
@@ -205,7 +203,7 @@ impl ProcessCompute {
 
     async fn stop_now(&self) -> Result<(), ComputeError> {
         let site = &*self.site;
-        let mut turn = self.hold().await;
+        let mut turn = self.hold().await?;
         // The known one first: it may be so young that no survey finds it.
         turn.end(site).await?;
         let (mut turn, found) = self.look(turn).await?;
@@ -264,9 +262,11 @@ impl ProcessCompute {
     }
 
     /// A copy for a branch that has the turn gives it back at once. Cancel safe.
-    async fn hold(&self) -> Held {
+    async fn hold(&self) -> Result<Held, ComputeError> {
         let _wanting = self.wanted.want();
-        held_by(&self.turn).await
+        let turn = held_by(&self.turn).await;
+        turn.check_ours()?;
+        Ok(turn)
     }
 
     /// What runs now.
@@ -310,6 +310,14 @@ impl Compute for ProcessCompute {
 
     fn stop(&self) -> BoxFuture<'_, Result<(), ComputeError>> {
         self.stop_now().boxed()
+    }
+
+    fn give_up(&self) -> BoxFuture<'_, ()> {
+        async { held_by(&self.turn).await.give_up() }.boxed()
+    }
+
+    fn take_back(&self) -> BoxFuture<'_, Result<(), ComputeError>> {
+        async { held_by(&self.turn).await.take_back(&self.site.data_dir) }.boxed()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt, PermissionsExt},
     },
     path::{Path, PathBuf},
@@ -49,14 +49,62 @@ pub enum BindError {
 /// A listener that accepts.
 pub struct Bound {
     socket: Listening,
+    written: ListenAddress,
     address: BoundAddress,
     door: Arc<Door>,
 }
 
 enum Listening {
     Tcp(TcpListener),
-    /// Removes its file when dropped.
-    Unix(UnixListener, PathBuf),
+    /// Removes its file when dropped, where that is not another pgwake's.
+    Unix(UnixListener, Option<PathBuf>),
+}
+
+/// Takes a socket that already listens at one configured address, or binds it, on the runtime that will accept. What was
+/// taken is another pgwake's, too, until [`Bound::own`].
+///
+/// # Errors
+/// [`BindError`] names the address.
+pub fn bind_or_inherit(listen: &Listen, inherited: Option<OwnedFd>) -> Result<Bound, BindError> {
+    let Some(socket) = inherited else {
+        return bind(listen);
+    };
+    let (socket, address) = match &listen.address {
+        ListenAddress::Tcp(address) => {
+            let failed = |error| BindError::Tcp {
+                address: *address,
+                error,
+            };
+            let listener = TcpListener::from_std(socket.into()).map_err(failed)?;
+            let bound = listener.local_addr().map_err(failed)?;
+            (Listening::Tcp(listener), BoundAddress::Tcp(bound))
+        }
+        ListenAddress::Unix(path) => {
+            let failed = |error| BindError::Unix {
+                path: path.to_owned(),
+                error,
+            };
+            if let Some(mode) = listen.mode {
+                fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
+            }
+            let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
+            (Listening::Unix(listener, None), BoundAddress::Unix(path.clone()))
+        }
+    };
+    Ok(Bound {
+        socket,
+        written: listen.address.clone(),
+        address,
+        door: door(listen),
+    })
+}
+
+fn door(listen: &Listen) -> Arc<Door> {
+    Arc::new(Door {
+        tls: listen.tls,
+        default_endpoint: listen.default_endpoint.clone(),
+        proxies: listen.proxies.clone(),
+    })
 }
 
 /// Binds one configured address, on the runtime that will accept.
@@ -64,11 +112,6 @@ enum Listening {
 /// # Errors
 /// [`BindError`] names the address.
 pub fn bind(listen: &Listen) -> Result<Bound, BindError> {
-    let door = Arc::new(Door {
-        tls: listen.tls,
-        default_endpoint: listen.default_endpoint.clone(),
-        proxies: listen.proxies.clone(),
-    });
     let (socket, address) = match &listen.address {
         ListenAddress::Tcp(address) => {
             let failed = |error| BindError::Tcp {
@@ -82,15 +125,16 @@ pub fn bind(listen: &Listen) -> Result<Bound, BindError> {
         ListenAddress::Unix(path) => {
             let listener = bind_unix(path, listen.mode)?;
             (
-                Listening::Unix(listener, path.clone()),
+                Listening::Unix(listener, Some(path.clone())),
                 BoundAddress::Unix(path.clone()),
             )
         }
     };
     Ok(Bound {
         socket,
+        written: listen.address.clone(),
         address,
-        door,
+        door: door(listen),
     })
 }
 
@@ -133,6 +177,11 @@ fn bind_unix(path: &Path, mode: Option<u32>) -> Result<UnixListener, BindError> 
 }
 
 impl Bound {
+    /// The address as it is written.
+    pub fn written(&self) -> &ListenAddress {
+        &self.written
+    }
+
     /// Where it can be reached.
     pub fn address(&self) -> &BoundAddress {
         &self.address
@@ -141,6 +190,31 @@ impl Bound {
     /// What it asks of its clients.
     pub fn door(&self) -> &Arc<Door> {
         &self.door
+    }
+
+    /// The same socket once more, for another pgwake.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        match &self.socket {
+            Listening::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Listening::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// No other pgwake listens on the same socket any more.
+    pub fn own(&mut self) {
+        if let (Listening::Unix(_, file), BoundAddress::Unix(path)) = (&mut self.socket, &self.address) {
+            *file = Some(path.clone());
+        }
+    }
+
+    /// Another pgwake listens on the same socket.
+    pub fn leave(mut self) {
+        if let Listening::Unix(_, path) = &mut self.socket {
+            *path = None;
+        }
     }
 
     /// The next client. Cancel safe.
@@ -160,7 +234,7 @@ impl Bound {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+        if let Self::Unix(_, Some(path)) = self {
             // Somebody may have removed it already.
             let _ = fs::remove_file(path);
         }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::Notify, time::interval};
 
-use super::{Reloader, StartError, wiring::Watched};
+use super::{Reloader, StartError, cannot, predecessor::Predecessor, wiring::Watched};
 use crate::admin::{Admin, Doors, Reload, Reloaded, Standing, View};
 use crate::config::Config;
 use crate::listener::{Bound, BoundAddress, Workers};
@@ -21,21 +21,29 @@ use crate::session::{Console, House};
 use crate::shutdown::Phase;
 use crate::store::{Store, control};
 use crate::storm::Repeated;
+use crate::succession::Place;
 
 /// How often what is measured is summed up.
 const SUM_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// Where operators come in.
-pub(super) fn doors(config: &Config) -> Result<(Option<Console>, Doors), StartError> {
+pub(super) fn doors(
+    config: &Config,
+    predecessor: &mut Option<Predecessor>,
+) -> Result<(Option<Console>, Doors), StartError> {
+    let mut inherited = |place: Place| predecessor.as_mut().and_then(|before| before.socket(&place));
+    let commands = inherited(Place::Commands);
     let bind = |address: SocketAddr| {
-        Admin::bind(address).map_err(|error| StartError::System {
-            what: format!("cannot listen on {address} for operators"),
-            error,
-        })
+        let bound = Admin::bind(address, inherited(Place::Operators(address)));
+        let bound = bound.map_err(cannot(&format!("listen on {address} for operators")));
+        bound.map(|bound| (address, bound))
     };
     let http = config.admin.address.map(bind).transpose()?;
     let (console, visits) = Console::new(&config.admin).unzip();
-    let control = control(&config.state_dir);
+    let control = match commands {
+        Some(socket) => Some(socket.into()),
+        None => control(&config.state_dir),
+    };
     Ok((
         console,
         Doors {

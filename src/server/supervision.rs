@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::STOPPING_TIMEOUT;
+use super::ending::STOPPING_TIMEOUT;
 use crate::listener::Workers;
 use crate::session::House;
 use crate::shutdown::Phase;
@@ -56,6 +56,18 @@ impl Supervision {
         let within = sessions + STOPPING_TIMEOUT * 3 + stops.unwrap_or_default();
         self.supervisor
             .stopping(within, "ending: clients may finish what they have begun");
+    }
+}
+
+impl Supervision {
+    /// Whether anybody hears it.
+    pub(super) fn is_heard(&self) -> bool {
+        self.supervisor.is_there()
+    }
+
+    /// Another process is to be looked after from now on; it speaks for itself.
+    pub(super) fn replaced_by(self, pid: u32) {
+        self.supervisor.replaced_by(pid);
     }
 }
 

@@ -23,13 +23,7 @@ const NAME: &str = "control";
 /// # Errors
 /// The system's.
 pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
-    let (_folder, path) = short(state_dir)?;
-    match fs::symlink_metadata(&path) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(&path)?,
-        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-        Err(error) => return Err(error),
-    }
+    let (_folder, path) = free(state_dir, NAME)?;
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
@@ -41,14 +35,33 @@ pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// The system's: `NotFound` and `ConnectionRefused` where none does.
 pub fn connect(state_dir: &Path) -> io::Result<UnixStream> {
-    let (_folder, path) = short(state_dir)?;
+    let (_folder, path) = short(state_dir, NAME)?;
     UnixStream::connect(path)
 }
 
-/// A path by way of the open folder: one of a socket has at most 107 bytes, and that of a folder may have more.
-fn short(state_dir: &Path) -> io::Result<(File, PathBuf)> {
+/// Where a socket of this name may be made; one that a dead pgwake has left is removed.
+///
+/// # Errors
+/// The system's.
+pub fn free(state_dir: &Path, name: &str) -> io::Result<(File, PathBuf)> {
+    let (folder, path) = short(state_dir, name)?;
+    match fs::symlink_metadata(&path) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(&path)?,
+        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(error) => return Err(error),
+    }
+    Ok((folder, path))
+}
+
+/// A path by way of the open folder, as long as that lives: one of a socket has at most 107 bytes, and that of a folder may
+/// have more.
+///
+/// # Errors
+/// The system's.
+pub fn short(state_dir: &Path, name: &str) -> io::Result<(File, PathBuf)> {
     let folder = File::open(state_dir)?;
-    let path = format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd());
+    let path = format!("/proc/self/fd/{}/{name}", folder.as_raw_fd());
     Ok((folder, path.into()))
 }
 

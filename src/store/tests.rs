@@ -226,7 +226,7 @@ fn branches_survive_and_leave_nothing_when_they_are_forgotten() {
 fn a_newer_file_is_refused() {
     let dir = private_dir();
     let store = Store::open(dir.path()).unwrap();
-    let change = store.database.begin_write().unwrap();
+    let change = store.with(|database| Ok(database.begin_write()?)).unwrap();
     let versions: redb::TableDefinition<'_, (), u32> = redb::TableDefinition::new("version");
     change
         .open_table(versions)
@@ -270,4 +270,31 @@ fn secrets_are_never_printed() {
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(format!("{:?}", store.mock_secret()), "…");
     assert!(format!("{:?}", role("app")).contains("verifier: Some(…)"));
+}
+
+#[test]
+fn what_is_closed_is_anothers_until_it_is_taken_again() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    store
+        .remember_roles(&endpoint("demo"), &[role("app")], None)
+        .unwrap();
+
+    store.close();
+
+    let refused = store.remember_roles(&endpoint("demo"), &[], None).unwrap_err();
+    assert!(matches!(refused, StoreError::Ceded(_)), "{refused}");
+    let other = Store::open(dir.path()).unwrap();
+    assert!(matches!(
+        store.lock_again().unwrap_err(),
+        StoreError::InUse { .. }
+    ));
+    store.open_again().unwrap();
+    assert!(store.orders().is_err(), "it is not opened without the lock");
+    drop(other);
+    store.lock_again().unwrap();
+    assert!(Store::open(dir.path()).is_err());
+    store.open_again().unwrap();
+    let remembered = store.remembered_roles(&endpoint("demo")).unwrap().unwrap();
+    assert_eq!(remembered.roles, [role("app")]);
 }

@@ -8,6 +8,7 @@
 
 pub(super) mod budget;
 mod clients;
+mod custody;
 mod inner;
 mod starts;
 mod tasks;
@@ -174,6 +175,7 @@ impl Driver {
         let machine = &inner.machine;
         let order = match machine.state() {
             _ if !machine.rules().suspendable => SuspendOrder::NotSuspendable,
+            _ if !machine.may_act() => SuspendOrder::UnderWay,
             State::Emptying { .. } | State::Settling { .. } | State::Suspending => SuspendOrder::Begun,
             State::Ready(leases) => SuspendOrder::InUse(leases.counted.active),
             State::InLine | State::Waking { .. } | State::Inspecting => SuspendOrder::UnderWay,

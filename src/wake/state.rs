@@ -41,6 +41,7 @@
 
 mod clients;
 mod computes;
+mod custody;
 mod event;
 mod in_line;
 mod passing;
@@ -110,6 +111,12 @@ pub(super) enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Door {
     Open,
+    /// Another pgwake is about to take the compute over: nothing is begun, and who needs a start waits.
+    Frozen,
+    /// It is another pgwake's, which keeps it awake for those who are still here.
+    Lent,
+    /// It is another pgwake's, and nobody here has to do with it any more.
+    Gone,
     Closed,
     StopOrdered,
 }
@@ -209,6 +216,10 @@ impl Machine {
             Event::RoomWanted => self.room_wanted(now),
             Event::Closed => self.close(Door::Closed),
             Event::StopOrdered => self.stop_ordered(),
+            Event::Frozen => self.freeze(),
+            Event::Thawed => self.thaw(),
+            Event::Ceded => self.cede(),
+            Event::LetGo => self.let_go(),
         }
         self.actions.drain(..)
     }
@@ -259,7 +270,9 @@ impl Machine {
             State::Ready(_) => !self.waiting.is_empty(),
             _ => false,
         };
-        self.would_wake(weight, now) || (joins && self.door == Door::Open)
+        self.would_wake(weight, now)
+            || (joins && self.door == Door::Open)
+            || self.would_hold_frozen(weight, now)
     }
 
     /// How many of those who wait count.
@@ -295,7 +308,7 @@ impl Machine {
     /// When it is suspended if nothing happens before.
     pub(super) fn suspends_at(&self) -> Option<Instant> {
         match &self.state {
-            State::Ready(leases) if !self.waiting.has_counted() => {
+            State::Ready(leases) if self.may_act() && !self.waiting.has_counted() => {
                 let at = leases.suspend_at(self.idle_rule(), self.rules.awake_min)?;
                 Some(self.veto.as_ref().map_or(at, |veto| at.max(veto.until)))
             }

@@ -20,6 +20,7 @@ use super::{
     ComputeError, blocking,
     census::nobody_in,
     folder::Folder,
+    lock::DataDirLock,
     os_process::{Ending, OsProcess},
     postmaster::Postmaster,
     server_log,
@@ -38,6 +39,8 @@ pub(crate) struct Turn {
     /// What may be left in the data directory of a server that has ended. Who starts Postgres there without pgwake
     /// leaves `postmaster.pid` behind if it dies; where one is found it is always looked anew.
     remains: Remains,
+    /// No other pgwake may do anything here; `None`: this one may not.
+    lock: Option<DataDirLock>,
 }
 
 /// Processes of a dead server.
@@ -61,11 +64,38 @@ pub(crate) async fn held_by(turn: &Arc<Mutex<Turn>>) -> Held {
 
 impl Turn {
     /// Nothing is known yet; the data directory has just become this pgwake's.
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(lock: DataDirLock) -> Self {
         Self {
             postmaster: None,
             remains: Remains::From(Instant::now()),
+            lock: Some(lock),
         }
+    }
+
+    /// # Errors
+    /// The data directory has become another pgwake's.
+    pub(crate) fn check_ours(&self) -> Result<(), ComputeError> {
+        match self.lock {
+            Some(_) => Ok(()),
+            None => Err(ComputeError::new("another pgwake has taken it over")),
+        }
+    }
+
+    /// The data directory is another pgwake's from now on: nothing there is started or ended from here.
+    pub(crate) fn give_up(&mut self) {
+        self.lock = None;
+    }
+
+    /// It is not, after all.
+    ///
+    /// # Errors
+    /// Another process has the lock.
+    pub(crate) fn take_back(&mut self, data_dir: &Path) -> Result<(), ComputeError> {
+        if self.lock.is_none() {
+            self.lock = Some(DataDirLock::claim(data_dir)?);
+            self.remains = Remains::Possible;
+        }
+        Ok(())
     }
 
     /// Remembers a server that was started or found; the known one where it is the same.
@@ -208,6 +238,7 @@ pub(crate) async fn died(site: Arc<Site>, turn: Arc<Mutex<Turn>>, postmaster: Ar
     let known = turn.postmaster.as_ref();
     // Otherwise a later start has cleared up, and what runs now is alive.
     if known.is_some_and(|known| Arc::ptr_eq(known, &postmaster))
+        && turn.check_ours().is_ok()
         && let Err(error) = turn.clear(&site).await
     {
         tracing::warn!(endpoint = %site.endpoint, %error, "a dead postgres has left processes behind");

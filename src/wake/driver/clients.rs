@@ -39,7 +39,7 @@ impl Driver {
         self.ask_under(self.lock(), deadline, client)
     }
 
-    fn ask_under(
+    pub(super) fn ask_under(
         self: &Arc<Self>,
         mut inner: MutexGuard<'_, Inner>,
         deadline: Instant,

@@ -14,7 +14,7 @@ use crate::ids::Generation;
 
 impl Machine {
     pub(super) fn asked(&mut self, ticket: Ticket, weight: Weight, deadline: Instant, now: Instant) {
-        if self.door != Door::Open {
+        if !self.lets_in() {
             let refusal = Refusal::Closed;
             return self.act(Action::Refuse { ticket, refusal });
         }
@@ -49,7 +49,7 @@ impl Machine {
                     return self.act(Action::Refuse { ticket, refusal });
                 }
                 self.waiting.enter(ticket, weight, deadline);
-                if self.is_at_rest() {
+                if self.is_at_rest() && self.may_act() {
                     self.line_up();
                 }
             }
@@ -112,7 +112,7 @@ impl Machine {
 
     pub(super) fn unreachable(&mut self, generation: Generation) {
         let current = self.awake() == Some(generation);
-        if !current || !self.rules.startable || self.door == Door::StopOrdered {
+        if !current || !self.rules.startable || self.door == Door::StopOrdered || !self.may_act() {
             return;
         }
         self.lose("the compute could not be reached at its address");

@@ -120,7 +120,7 @@ impl Machine {
         if !self.is_stopping(generation) {
             return;
         }
-        if self.door == Door::StopOrdered {
+        if self.door == Door::StopOrdered || !self.may_act() {
             self.state = State::Unknown;
         } else {
             self.inspect();
@@ -140,7 +140,9 @@ impl Machine {
     }
 
     fn sleep_or_line_up(&mut self) {
-        if self.is_wanted() {
+        if self.is_wanted() && !self.may_act() {
+            self.rest();
+        } else if self.is_wanted() {
             self.line_up();
         } else {
             self.sleep();
@@ -150,6 +152,11 @@ impl Machine {
     pub(super) fn sleep(&mut self) {
         self.wanted_until = None;
         self.refuse_ignored();
+        self.rest();
+    }
+
+    /// The same, where somebody may want it woken later.
+    pub(super) fn rest(&mut self) {
         self.state = match self.failure {
             Some(_) => State::Failed,
             None => State::Asleep,

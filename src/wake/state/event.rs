@@ -85,6 +85,14 @@ pub(in crate::wake) enum Event {
     Closed,
     /// pgwake ends: whatever runs is to be stopped.
     StopOrdered,
+    /// Another pgwake wants to take it over: nothing is begun from now on.
+    Frozen,
+    /// It does not, after all: what has waited goes on.
+    Thawed,
+    /// It has: nothing is begun any more. Leases are granted as long as it stays awake.
+    Ceded,
+    /// No leases any more either: it may be suspended at any moment.
+    LetGo,
 }
 
 /// What the driver is to do.

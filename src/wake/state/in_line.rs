@@ -45,7 +45,8 @@ impl Machine {
         self.wanted_until = self.wanted_until.filter(|until| *until > now);
         match self.state {
             State::InLine if !self.is_wanted() => self.leave_line(),
-            State::Suspending if !self.is_wanted() => self.refuse_ignored(),
+            // At rest somebody waits only while it is frozen.
+            State::Suspending | State::Asleep | State::Failed if !self.is_wanted() => self.refuse_ignored(),
             _ => (),
         }
     }

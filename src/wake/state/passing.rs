@@ -112,6 +112,9 @@ impl Machine {
     }
 
     pub(super) fn close(&mut self, door: Door) {
+        if self.is_ceded() {
+            return;
+        }
         self.door = door;
         self.wanted_until = None;
         self.refuse_all(&Refusal::Closed);
@@ -121,6 +124,9 @@ impl Machine {
     }
 
     pub(super) fn stop_ordered(&mut self) {
+        if self.is_ceded() {
+            return self.let_go();
+        }
         self.close(Door::StopOrdered);
         match self.state {
             State::Ready(leases) | State::Emptying { leases, .. } if self.rules.suspendable => {
