@@ -217,7 +217,7 @@ impl Machine {
             Event::Closed => self.close(Door::Closed),
             Event::StopOrdered => self.stop_ordered(),
             Event::Frozen => self.freeze(),
-            Event::Thawed => self.thaw(),
+            Event::Thawed => self.thaw(now),
             Event::Ceded => self.cede(),
             Event::LetGo => self.let_go(),
         }

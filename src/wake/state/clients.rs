@@ -64,7 +64,9 @@ impl Machine {
             // Whether it is suspended at all is still to be found out.
             State::Settling { next, .. } => next == Next::Empty,
             State::Suspending => self.is_wanted(),
-            State::Emptying { .. } | State::Unknown | State::Asleep | State::Failed => false,
+            State::Emptying { .. } => false,
+            // While it is frozen, somebody may wait for what becomes of that.
+            State::Unknown | State::Asleep | State::Failed => !self.may_act() && self.is_wanted(),
         }
     }
 

@@ -35,11 +35,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn thaw(&mut self) {
+    pub(super) fn thaw(&mut self, now: Instant) {
         if self.door != Door::Frozen {
             return;
         }
         self.door = Door::Open;
+        self.give_up_if_unwanted(now);
         match self.state {
             State::Unknown => self.inspect(),
             State::Asleep | State::Failed if self.is_wanted() => self.line_up(),

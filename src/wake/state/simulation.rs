@@ -1,6 +1,6 @@
 //! Seeded simulation: clients who ask, leave, rest and vanish, and a compute that starts, fails, hangs, dies and
 //! answers late, in virtual time; after every step the invariants of the house. Some of the clients do not count: they wake
-//! nothing, and keep nothing awake.
+//! nothing, and keep nothing awake. Now and then another pgwake asks for the compute, and gets it or not.
 //!
 //! `WAKE_SEED=17` replays one seed, `WAKE_SEEDS=100000` runs more of them. A failure prints its seed and the
 //! last steps.
@@ -62,6 +62,9 @@ struct Seen {
     ignored_told_late: u64,
     ignored_cut_off: u64,
     ignored_alone: u64,
+    thawed: u64,
+    lent: u64,
+    gone: u64,
 }
 
 impl Seen {
@@ -86,8 +89,10 @@ impl Seen {
             self.ignored_told_late,
             self.ignored_cut_off,
             self.ignored_alone,
+            self.thawed,
         ];
         assert!(least.iter().all(|count| *count > 1000), "{self:?}");
+        assert!(self.lent > 50 && self.gone > 50, "{self:?}");
     }
 }
 
@@ -171,6 +176,10 @@ struct World {
     kind: bool,
     closed: bool,
     stop_ordered: bool,
+    /// Another pgwake asks for it, or has it: nothing is begun.
+    frozen: bool,
+    /// Another one has it.
+    ceded: bool,
     /// An operator's suspend is under way: whoever rests is ended, however short the rest and whatever the rule.
     suspend_ordered: bool,
     /// Others need its room: it need not have been idle for long.
@@ -244,6 +253,8 @@ impl World {
             kind: false,
             closed: false,
             stop_ordered: false,
+            frozen: false,
+            ceded: false,
             suspend_ordered: false,
             room_wanted: false,
             ignored_percent,
@@ -277,8 +288,18 @@ impl World {
             let pause = self.chance.millis(longest);
             self.pass(pause);
             self.client_acts();
+            match self.chance.below(100) {
+                0..2 if !self.frozen => self.freezes(),
+                0..40 if self.frozen => self.thaws(),
+                _ => (),
+            }
         }
         self.kind = true;
+        if self.chance.percent(10) {
+            self.part();
+            return self.add_to(seen);
+        }
+        self.thaws();
         if self.chance.percent(50) {
             self.end()
         } else {
@@ -307,6 +328,44 @@ impl World {
         seen.ignored_told_late += self.seen.ignored_told_late;
         seen.ignored_cut_off += self.seen.ignored_cut_off;
         seen.ignored_alone += self.seen.ignored_alone;
+        seen.thawed += self.seen.thawed;
+        seen.lent += self.seen.lent;
+        seen.gone += self.seen.gone;
+    }
+
+    fn freezes(&mut self) {
+        self.frozen = true;
+        self.hear(Event::Frozen);
+    }
+
+    fn thaws(&mut self) {
+        if self.frozen {
+            self.frozen = false;
+            self.seen.thawed += 1;
+            self.hear(Event::Thawed);
+        }
+    }
+
+    /// Another pgwake takes it over: what is under way ends first, and who has a lease keeps it to the end.
+    fn part(&mut self) {
+        self.freezes();
+        self.pass(Duration::from_secs(200));
+        assert!(self.machine.is_still(), "not still: {:?}", self.machine.state);
+        self.ceded = true;
+        self.hear(Event::Ceded);
+        assert!(self.waiters.is_empty(), "somebody waits for what is another's");
+        let (is_lent, granted) = (self.machine.awake().is_some(), self.seen.granted);
+        self.ask_as(Weight::Counts);
+        assert_eq!(is_lent, self.seen.granted > granted, "{:?}", self.machine.state);
+        self.seen.lent += u64::from(is_lent);
+        self.seen.gone += u64::from(!is_lent);
+        self.pass(Duration::from_secs(1000));
+        self.all_give_back();
+        self.hear(Event::LetGo);
+        self.ask_as(Weight::Counts);
+        self.pass(Duration::from_secs(1000));
+        assert!(self.leases.is_empty(), "granted by one that has let go");
+        assert_eq!(self.machine.due(), None, "something is left to do");
     }
 
     /// Everything comes to its end, whoever still holds a lease.
@@ -685,6 +744,7 @@ impl World {
             Action::Refuse { ticket, refusal } => self.refused(ticket, &refusal),
             Action::Inspect { generation } => self.inspect(generation),
             Action::LineUp { generation } => {
+                assert!(!self.frozen, "lined up while another asks for it");
                 let is_wished = self.wished_until.is_some_and(|until| until >= self.now);
                 assert!(
                     self.has_counted_waiters() || is_wished,
@@ -797,7 +857,7 @@ impl World {
                 self.seen.ignored_told_late += u64::from(self.asking != Some(ticket));
             }
             Refusal::Failed(..) => self.seen.refused += 1,
-            Refusal::Closed => assert!(self.closed),
+            Refusal::Closed => assert!(self.closed || self.ceded),
         }
     }
 
@@ -815,6 +875,11 @@ impl World {
 
     fn begin(&mut self, operation: Operation, generation: Generation, outcome: (Duration, Event, bool)) {
         let (takes, event, runs_afterwards) = outcome;
+        let ends_a_start = operation == Operation::Stop && self.under_way.is_some();
+        assert!(
+            !self.frozen || (ends_a_start && !self.ceded),
+            "begun while another asks for it: {operation:?}"
+        );
         self.under_way = Some((operation, generation, self.now));
         let coming = Coming::Ends {
             event,
@@ -909,6 +974,7 @@ impl World {
     }
 
     fn settle(&mut self, round: u64, asks: bool) {
+        assert!(!self.frozen, "about to be suspended while another asks for it");
         if !self.stop_ordered {
             assert_eq!(self.held(Holding::Active), 0, "suspended under an open statement");
         }
@@ -967,6 +1033,9 @@ impl World {
 
     /// Nobody who does not count postpones it, and what it waits for has an end.
     fn check_sleep(&self) {
+        if self.frozen {
+            return;
+        }
         let machine = &self.machine;
         let rules = &machine.rules;
         let after = match rules.idle {
@@ -1011,7 +1080,7 @@ impl World {
             _ => self.under_way.is_some(),
         };
         assert!(
-            self.waiters.is_empty() || is_on_its_way,
+            self.waiters.is_empty() || is_on_its_way || (self.frozen && !self.ceded),
             "somebody waits for nothing"
         );
         assert!(

@@ -178,6 +178,7 @@ fn states() -> Vec<(&'static str, Case)> {
         while_it_takes_logins(),
         on_the_way_to_sleep(),
         with_those_who_do_not_count(),
+        while_another_takes_it_over(),
     ];
     all.into_iter().flatten().collect()
 }
@@ -377,6 +378,34 @@ fn with_those_who_do_not_count() -> Vec<(&'static str, Case)> {
     ]
 }
 
+fn while_another_takes_it_over() -> Vec<(&'static str, Case)> {
+    let frozen = |case: Case| case.then(|_| Event::Frozen);
+    let ceded = |case: Case| frozen(case).then(|_| Event::Ceded);
+    vec![
+        ("frozen, unknown, one waits", frozen(keeps()).asked(1)),
+        ("frozen, was in line, one waits", frozen(keeps().asked(1))),
+        (
+            "frozen, was in line, one waits, and one who is ignored",
+            frozen(keeps().asked(1).asked_ignored(2)),
+        ),
+        ("frozen, waking, one waits", frozen(keeps().asked(1).called())),
+        ("frozen, ready, one rests and would be ended", frozen(emptying())),
+        (
+            "frozen, suspending, one waits",
+            frozen(settling().settled()).asked(1),
+        ),
+        (
+            "ceded, ready, one active",
+            ceded(keeps().asked(1).started().arrived()),
+        ),
+        ("ceded, asleep", ceded(settling().settled().then(stopped))),
+        (
+            "ceded, let go",
+            ceded(keeps().asked(1).started().returned(Holding::Active)).then(|_| Event::LetGo),
+        ),
+    ]
+}
+
 fn stopped(case: &Case) -> Event {
     Event::Stopped {
         generation: case.generation(),
@@ -421,6 +450,10 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ("time passed", time_passed()),
         ("suspend ordered", Event::SuspendOrdered),
         ("room wanted", Event::RoomWanted),
+        ("frozen", Event::Frozen),
+        ("thawed", Event::Thawed),
+        ("ceded", Event::Ceded),
+        ("let go", Event::LetGo),
         ("closed", Event::Closed),
         ("stop ordered", Event::StopOrdered),
     ];
@@ -547,6 +580,12 @@ fn describe(machine: &Machine, now: Instant) -> String {
     };
     if !machine.waiting.is_empty() {
         write!(text, ", {} waiting", machine.waiting.len()).unwrap();
+    }
+    match machine.door {
+        Door::Frozen => text.push_str(", frozen"),
+        Door::Lent => text.push_str(", ceded, lent"),
+        Door::Gone => text.push_str(", ceded"),
+        Door::Open | Door::Closed | Door::StopOrdered => (),
     }
     match machine.due() {
         Some(due) if due <= now => text.push_str(", due"),
