@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{asking, login_of_a_stranger, number, plane::Plane};
-use crate::harness::gateway::Setup;
+use crate::harness::{gateway::Setup, wait::until};
 
 #[tokio::test]
 async fn names_that_exist_and_names_that_do_not_look_alike() {
@@ -35,6 +35,8 @@ async fn names_that_exist_and_names_that_do_not_look_alike() {
 async fn a_name_that_nobody_has_is_not_asked_for_with_every_try() {
     let plane = Plane::start().await;
     let gateway = asking(&plane, "unknown_for = \"1h\"").start().await;
+    // What was asked before events are heard is asked again.
+    until("events to be heard", async || plane.asked("GET /v1/events") >= 2).await;
     for _ in 0..5 {
         login_of_a_stranger(&gateway, "cp-again").await;
     }
@@ -58,9 +60,9 @@ async fn those_that_sleep_make_room_and_files_go_first() {
     let gateway = setup.start().await;
     for endpoint in NAMES {
         drop(gateway.connect(endpoint).await);
-        crate::harness::wait::until("it to be suspended", async || !gateway.is_awake(endpoint)).await;
+        until("it to be suspended", async || !gateway.is_awake(endpoint)).await;
         gateway.asleep(endpoint).await;
-        crate::harness::wait::until("the session to be gone", async || gateway.server.clients() == 0).await;
+        until("the session to be gone", async || gateway.server.clients() == 0).await;
     }
     let known = |endpoint: &str| {
         let name = pgwake::ids::EndpointName::parse(endpoint).unwrap();
