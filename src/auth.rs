@@ -146,19 +146,23 @@ where
     let ruled = claim.endpoint.filter(|one| one.client_certificates.is_some());
     let checked = claim.check_certificate(proofs.shown(ruled), proofs).await;
     let (login, pretended) = (proofs.login(claim.endpoint), proofs.login(None));
-    let attempt = Attempt {
+    let mut attempt = Attempt {
         claim,
         looked_up,
         certificate: ruled.map_or(Ok(()), |_| checked),
-        pretended,
         proofs,
     };
-    let proved = match login {
-        Login::Scram => by_scram::log_in(stream, attempt).await,
-        Login::Password => by_password::log_in(stream, attempt).await,
-        Login::Token => by_token::log_in(stream, attempt).await,
-        Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
-        Login::Certificate => by_certificate::log_in(stream, attempt).await,
+    let shown = (login == Login::Certificate).then(|| by_certificate::credential(&mut attempt));
+    let proved = match shown {
+        Some(Ok(credential)) => {
+            conversation::end_password(stream).await?;
+            Ok(credential.into())
+        }
+        Some(Err(refusal)) => {
+            attempt.pretend(refusal);
+            log_in(stream, pretended, attempt).await
+        }
+        None => log_in(stream, login, attempt).await,
     };
     let Proof { credential, ends_at } = proved?;
     let (Some(endpoint), Ok(role)) = (claim.endpoint, str::from_utf8(claim.role)) else {
@@ -171,6 +175,21 @@ where
         ends_at,
         right: WakeRight::for_client(),
     })
+}
+
+/// By what is said behind the startup packet. Not cancel safe.
+async fn log_in<S>(stream: &mut S, login: Login, attempt: Attempt<'_>) -> Result<Proof, AuthError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match login {
+        Login::Scram => by_scram::log_in(stream, attempt).await,
+        Login::Password => by_password::log_in(stream, attempt).await,
+        Login::Token => by_token::log_in(stream, attempt).await,
+        Login::PasswordOrToken => by_token::log_in_by_either(stream, attempt).await,
+        // It was looked at, and said nothing; nor is there anything else to say.
+        Login::Certificate => Err(attempt.refused(Refusal::Certificate(CertificateError::Missing))),
+    }
 }
 
 /// What comes of a proof.
@@ -197,8 +216,6 @@ struct Attempt<'a> {
     looked_up: Result<Known, Refusal>,
     /// Whether the client has shown the certificate that its endpoint wants, if it wants any.
     certificate: Result<(), Refusal>,
-    /// How one logs in at a name that nobody has.
-    pretended: Login,
     proofs: &'a Proofs,
 }
 
@@ -220,6 +237,12 @@ impl Attempt<'_> {
         Ok(known)
     }
 
+    /// Goes on like a login at an endpoint that does not exist, to be refused for this in the end.
+    fn pretend(&mut self, refusal: Refusal) {
+        (self.claim.endpoint_said, self.claim.endpoint) = (self.claim.said(), None);
+        self.looked_up = Err(refusal);
+    }
+
     /// The proof is wrong; where the role is not to log in anyway, that is the true reason.
     fn refused(self, wrong: Refusal) -> AuthError {
         self.claim.refused(self.looked_up.err().unwrap_or(wrong))
@@ -237,7 +260,7 @@ impl Attempt<'_> {
     }
 }
 
-impl Claim<'_> {
+impl<'c> Claim<'c> {
     /// Whether the client has shown a certificate that this endpoint lets its role in with, if it wants any.
     async fn check_certificate(&self, endpoint: &Endpoint, proofs: &Proofs) -> Result<(), Refusal> {
         let Some(rules) = endpoint.client_certificates.as_ref() else {
@@ -261,7 +284,7 @@ impl Claim<'_> {
     }
 
     /// What a mock salt is derived from. All names of an endpoint that exists are one, as they are for its roles.
-    fn said(&self) -> &str {
+    fn said(&self) -> &'c str {
         match self.endpoint {
             Some(endpoint) => endpoint.name.as_str(),
             None => self.endpoint_said,
