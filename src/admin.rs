@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod averages;
 mod branches;
 mod console;
 mod events;
@@ -41,6 +42,7 @@ use crate::config::Config;
 use crate::session::{House, Visit};
 use access::Access;
 
+pub use averages::Averages;
 pub use standing::Standing;
 
 /// What a reload has changed.
@@ -69,6 +71,8 @@ pub struct View {
     pub address: Option<SocketAddr>,
     /// How many clients are connected, logged in or not.
     pub clients: Box<dyn Fn() -> usize + Send + Sync>,
+    /// What clients did in the last period.
+    pub averages: Averages,
     /// Clients may come.
     pub is_open: AtomicBool,
     /// An operator wants pgwake to drain.
@@ -158,6 +162,7 @@ impl Admin {
                 tokio::select! {
                     // An error means that it was dropped: that is the end, too.
                     _ = ending.wait_for(|end| *end) => (),
+                    () = averages::follow(&view) => (),
                     _ = async {
                         tokio::join!(
                             http(doors.http.map(|(_, http)| http), &view, closed.clone()),

@@ -13,7 +13,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, time::interval};
 
 use super::{Reloader, StartError, cannot, predecessor::Predecessor, wiring::Watched};
-use crate::admin::{Admin, Doors, Reload, Reloaded, Standing, View};
+use crate::admin::{Admin, Averages, Doors, Reload, Reloaded, Standing, View};
 use crate::config::Config;
 use crate::listener::{Bound, BoundAddress, Workers};
 use crate::metrics::{self, Metrics};
@@ -79,6 +79,7 @@ pub(super) fn view(
             BoundAddress::Unix(_) => None,
         }),
         clients: Box::new(move || workers.clients()),
+        averages: Averages::default(),
         is_open: AtomicBool::new(false),
         drain_ordered: Notify::new(),
     })

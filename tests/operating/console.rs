@@ -258,6 +258,15 @@ async fn stats_say_how_long_clients_worked_and_waited() {
         .await;
         drop(client);
         worked_before = stats().await[1];
+        // Of what there was of the first minute: per transaction.
+        let average = shown(&operator, "STATS_AVERAGES").await;
+        let average = cell(&average[0], "xact_time").parse::<u64>().unwrap();
+        assert!(
+            (50_000..=worked_before).contains(&average),
+            "{average} of {worked_before}"
+        );
+        let rows = shown(&operator, "STATS").await;
+        assert_eq!(cell(&rows[0], "avg_xact_time"), average.to_string());
     }
     // Nobody works any more.
     let [transactions, worked, ..] = stats().await;

@@ -31,7 +31,9 @@ impl View {
             Shown::Users => self.user_rows(),
             Shown::Lists => self.list_rows(),
             Shown::Totals => self.total_rows(),
-            Shown::Stats | Shown::StatsTotals => self.stats_rows(),
+            Shown::Stats => self.stats_rows(),
+            Shown::StatsTotals => self.stats_total_rows(),
+            Shown::StatsAverages => self.stats_average_rows(),
             Shown::Config => self.config_rows(),
             Shown::Mem => {
                 let memory = process::read().memory;

@@ -76,8 +76,9 @@ shown! {
     Users = "USERS" ["name": TEXT, "pool_mode": TEXT];
     Lists = "LISTS" ["list": TEXT, "items": INT8];
     Totals = "TOTALS" ["name": TEXT, "value": INT8];
-    Stats = "STATS" ["database": TEXT, "total_xact_count": INT8, "total_received": INT8, "total_sent": INT8, "total_xact_time": INT8, "total_query_time": INT8, "total_wait_time": INT8, "total_requests": INT8];
+    Stats = "STATS" ["database": TEXT, "total_xact_count": INT8, "total_received": INT8, "total_sent": INT8, "total_xact_time": INT8, "total_query_time": INT8, "total_wait_time": INT8, "total_requests": INT8, "avg_xact_count": INT8, "avg_recv": INT8, "avg_sent": INT8, "avg_xact_time": INT8, "avg_query_time": INT8, "avg_wait_time": INT8];
     StatsTotals = "STATS_TOTALS" ["database": TEXT, "xact_count": INT8, "bytes_received": INT8, "bytes_sent": INT8, "xact_time": INT8, "query_time": INT8, "wait_time": INT8, "requests": INT8];
+    StatsAverages = "STATS_AVERAGES" ["database": TEXT, "xact_count": INT8, "bytes_received": INT8, "bytes_sent": INT8, "xact_time": INT8, "query_time": INT8, "wait_time": INT8];
     Config = "CONFIG" ["key": TEXT, "value": TEXT, "default": TEXT, "changeable": TEXT];
     Mem = "MEM" ["name": TEXT, "memtotal": INT8];
     Endpoints = "ENDPOINTS" ["endpoint": TEXT, "tenant": TEXT, "state": TEXT, "for_ms": INT8, "why": TEXT, "held": INT8, "sessions": INT8, "pinned": INT8, "wakes": INT8, "disabled": INT8];

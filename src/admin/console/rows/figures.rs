@@ -1,11 +1,11 @@
-//! DATABASES, POOLS, LISTS, STATS and TOTALS: what is counted and added up.
+//! DATABASES, POOLS, LISTS, the three of STATS and TOTALS: what is counted and added up.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::Cell;
-use crate::admin::View;
+use crate::admin::{View, averages::Average};
 use crate::config::{Compute, Endpoint, PoolMode, ServerAddress};
-use crate::session::roster::{Doing, Listed};
+use crate::session::roster::{Deeds, Doing, Listed};
 
 impl View {
     pub(super) fn database_row(&self, endpoint: &Endpoint) -> Vec<Cell> {
@@ -137,22 +137,29 @@ impl View {
         .to_vec()
     }
 
+    /// Totals, and averages behind them.
     pub(super) fn stats_rows(&self) -> Vec<Vec<Cell>> {
+        self.of_deeds(|deeds, average| totals(deeds).into_iter().chain(averages(average)).collect())
+    }
+
+    pub(super) fn stats_total_rows(&self) -> Vec<Vec<Cell>> {
+        self.of_deeds(|deeds, _| totals(deeds).into())
+    }
+
+    pub(super) fn stats_average_rows(&self) -> Vec<Vec<Cell>> {
+        self.of_deeds(|_, average| averages(average).into())
+    }
+
+    /// One for each endpoint, with its name in front.
+    fn of_deeds(&self, cells: fn(Deeds, Average) -> Vec<Cell>) -> Vec<Vec<Cell>> {
         let deeds = self.house.roster.deeds_by_endpoint();
-        let microseconds =
-            |spent: Duration| Cell::total(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
+        let averages = self.averages.of(&deeds);
         let row = |endpoint: &Endpoint| {
+            let mut row = vec![endpoint.name.as_str().into()];
             let deeds = deeds.get(&endpoint.name).copied().unwrap_or_default();
-            vec![
-                endpoint.name.as_str().into(),
-                Cell::total(deeds.turns),
-                Cell::total(deeds.bytes_in),
-                Cell::total(deeds.bytes_out),
-                microseconds(deeds.active),
-                microseconds(deeds.active),
-                microseconds(deeds.waiting),
-                Cell::total(deeds.turns),
-            ]
+            let average = averages.get(&endpoint.name).copied().unwrap_or_default();
+            row.extend(cells(deeds, average));
+            row
         };
         let endpoints = self.house.directory.endpoints();
         endpoints.map(|endpoint| row(&endpoint)).collect()
@@ -168,7 +175,7 @@ impl View {
             "total_wait_time",
             "total_requests",
         ];
-        let rows = self.stats_rows();
+        let rows = self.stats_total_rows();
         let sum = |column: usize| {
             let cells = rows.iter().map(|row| match row[column] {
                 Cell::Number(number) => number,
@@ -180,6 +187,31 @@ impl View {
         rows.map(|(index, name)| vec![(*name).into(), sum(index + 1)])
             .collect()
     }
+}
+
+fn totals(deeds: Deeds) -> [Cell; 7] {
+    let microseconds = |spent: Duration| Cell::total(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
+    [
+        Cell::total(deeds.turns),
+        Cell::total(deeds.bytes_in),
+        Cell::total(deeds.bytes_out),
+        microseconds(deeds.active),
+        microseconds(deeds.active),
+        microseconds(deeds.waiting),
+        Cell::total(deeds.turns),
+    ]
+}
+
+fn averages(average: Average) -> [Cell; 6] {
+    [
+        average.turns,
+        average.bytes_in,
+        average.bytes_out,
+        average.active,
+        average.active,
+        average.waiting,
+    ]
+    .map(Cell::total)
 }
 
 /// Where an endpoint's server is, if that is always there.
