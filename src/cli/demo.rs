@@ -35,6 +35,8 @@ const ADMIN_PORT: u16 = 9090;
 const CERTIFICATES: &str = "certs/dev";
 /// The endpoints that the demo has.
 const ENDPOINTS: [&str; 2] = ["demo-main", "demo-preview"];
+/// A branch of the first one, which is made as somebody connects to it.
+const BRANCH: &str = "demo-main--agent-42";
 
 /// Sets everything up and serves until Ctrl-C.
 pub(super) fn run(arguments: &DemoArguments) -> ExitCode {
@@ -185,13 +187,17 @@ verifier = {{ file = "verifier" }}
     );
     for name in ENDPOINTS {
         let data_dir = quoted(data.join(name));
+        let branches = match name == ENDPOINTS[0] {
+            true => "branches = { on_connect = true, ttl = \"1h\" }\n",
+            false => "",
+        };
         text.push_str(&format!(
             r#"
 [tenants.demo.endpoints.{name}]
 suspend_after = "{suspend_after}"
 roles_from = "postgres"
 compute = {{ kind = "process", data_dir = {data_dir}, database = "app", owner = "app" }}
-"#
+{branches}"#
         ));
     }
     Ok(text)
@@ -214,6 +220,7 @@ fn serve_and_show(demo: Demo, arguments: &DemoArguments) -> ExitCode {
             operators: server.admin_address(),
             token: &token,
             endpoints: &ENDPOINTS,
+            branch: BRANCH,
             password: &password,
             ca: &certificates.ca,
             suspend_after: DurationText(arguments.suspend_after),

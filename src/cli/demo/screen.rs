@@ -13,6 +13,8 @@ use crate::ids::Secret;
 pub(super) struct Screen<'a> {
     pub(super) address: SocketAddr,
     pub(super) endpoints: &'a [&'a str],
+    /// What may be connected to although it is not there yet.
+    pub(super) branch: &'a str,
     pub(super) password: &'a Secret,
     /// Where the dashboard is.
     pub(super) operators: Option<SocketAddr>,
@@ -27,7 +29,6 @@ pub(super) struct Screen<'a> {
 impl Screen<'_> {
     /// Writes it. Password and token are on it: they guard a demo on this machine.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (ip, port) = (self.address.ip(), self.address.port());
         writeln!(
             out,
             "\n  pgwake listens on {}. Every Postgres behind it sleeps until it is asked for.\n",
@@ -41,14 +42,14 @@ impl Screen<'_> {
         }
         writeln!(out, "  Paste a line into another terminal, from this folder:\n")?;
         for name in self.endpoints {
-            writeln!(
-                out,
-                "    psql \"host={name}.db.localhost hostaddr={ip} port={port} dbname=app user=app password={} \
-                 sslmode=verify-full sslrootcert={} channel_binding=require\"\n",
-                self.password.reveal(),
-                self.ca.display(),
-            )?;
+            self.write_line(name, out)?;
         }
+        writeln!(
+            out,
+            "  And this is one for a task of its own: a copy of {} as it is when you connect, gone an hour after its last use.\n",
+            self.endpoints[0]
+        )?;
+        self.write_line(self.branch, out)?;
         if let Some(operators) = self.operators {
             // Behind the #: browsers send that to nobody.
             let token = self.token.reveal();
@@ -80,5 +81,16 @@ impl Screen<'_> {
             "  Ctrl-C ends everything. The data stays for the next time.\n"
         )?;
         out.flush()
+    }
+
+    fn write_line(&self, name: &str, out: &mut impl Write) -> io::Result<()> {
+        let (ip, port) = (self.address.ip(), self.address.port());
+        writeln!(
+            out,
+            "    psql \"host={name}.db.localhost hostaddr={ip} port={port} dbname=app user=app password={} \
+             sslmode=verify-full sslrootcert={} channel_binding=require\"\n",
+            self.password.reveal(),
+            self.ca.display(),
+        )
     }
 }
