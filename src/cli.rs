@@ -11,6 +11,7 @@ mod doctor;
 pub mod hash_password;
 mod import;
 mod replace;
+mod running;
 mod serve;
 mod wait;
 

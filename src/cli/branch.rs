@@ -18,16 +18,16 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::UnixStream, runtime::Builder};
 
-use super::EXIT_CONFIG;
-use crate::config::{DurationText, Problems, SizeText, load};
+use super::{
+    EXIT_CONFIG,
+    running::{Unreached, state_dir},
+};
+use crate::config::{DurationText, Problems, SizeText};
 use crate::ids::{BranchName, EndpointName, NameError};
 use crate::store::control;
 
 /// Longest answer: a page of a thousand branches has some 600 KB.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Where the examples of the guide have it.
-const STATE_DIR_DEFAULT: &str = "/var/lib/pgwake";
-
 /// What is to be done, and by which pgwake.
 #[derive(Debug, Args)]
 pub(super) struct BranchArguments {
@@ -99,21 +99,9 @@ pub(super) enum CommandError {
     /// No branch has such a name.
     #[error("{0:?}: {1}")]
     Name(String, NameError),
-    /// Nobody is there.
-    #[error(
-        "no pgwake serves {}: start it (`pgwake serve --config FILE`), or name its configuration with --config; \
-         branches are made by the pgwake that serves their parent, because it alone knows when its files rest",
-        .0.display()
-    )]
-    NotRunning(PathBuf),
-    /// The folder is closed to this user.
-    #[error("cannot reach the pgwake that serves {}: {error} (run this as pgwake's own user, or root)", path.display())]
-    Closed {
-        /// Its state_dir.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
+    /// Nothing could be said.
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
     /// It does not do it.
     #[error("{0}")]
     Refused(String),
@@ -148,11 +136,7 @@ fn ttl(text: &str) -> Result<String, String> {
 /// [`CommandError`]
 pub(super) fn run(arguments: &BranchArguments, out: &mut impl Write) -> Result<(), CommandError> {
     let (method, path) = request(&arguments.what)?;
-    let state_dir = match (&arguments.config, &arguments.state_dir) {
-        (Some(file), _) => load(file)?.config.state_dir,
-        (None, Some(state_dir)) => state_dir.clone(),
-        (None, None) => PathBuf::from(STATE_DIR_DEFAULT),
-    };
+    let state_dir = state_dir(arguments.config.as_ref(), arguments.state_dir.as_ref())?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(ask(&state_dir, method, &path))?;
     if arguments.json {
@@ -232,15 +216,7 @@ async fn ask(state_dir: &Path, method: Method, path: &str) -> Result<Value, Comm
         stream.set_nonblocking(true)?;
         UnixStream::from_std(stream)
     });
-    let stream = stream.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            CommandError::NotRunning(state_dir.to_owned())
-        }
-        _ => CommandError::Closed {
-            path: state_dir.to_owned(),
-            error,
-        },
-    })?;
+    let stream = stream.map_err(|error| Unreached::new(state_dir, error))?;
     let lost = |error: &dyn fmt::Display| CommandError::NoAnswer(error.to_string());
     let request = Request::builder()
         .method(method)

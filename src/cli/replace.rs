@@ -11,12 +11,12 @@ use std::{
 use clap::Args;
 use tokio::{runtime::Builder, time::timeout};
 
-use super::EXIT_CONFIG;
-use crate::config::{Problems, load};
+use super::{
+    EXIT_CONFIG,
+    running::{Unreached, state_dir},
+};
+use crate::config::Problems;
 use crate::succession::{Channel, Word};
-
-/// Where the examples of the guide have it.
-const STATE_DIR_DEFAULT: &str = "/var/lib/pgwake";
 
 /// Longer than the running one gives its successor.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -38,20 +38,9 @@ pub(super) enum CommandError {
     /// The configuration is wrong: the successor would not take it, either.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// Nobody is there.
-    #[error(
-        "no pgwake serves {}: start it (`pgwake serve --config FILE`), or name its configuration with --config",
-        .0.display()
-    )]
-    NotRunning(PathBuf),
-    /// The folder is closed to this user.
-    #[error("cannot reach the pgwake that serves {}: {error} (run this as pgwake's own user, or root)", path.display())]
-    Closed {
-        /// Its state_dir.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
+    /// Nothing could be said.
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
     /// It goes on serving.
     #[error("not replaced: {0}")]
     Refused(String),
@@ -78,22 +67,10 @@ impl CommandError {
 /// # Errors
 /// [`CommandError`]
 pub(super) fn run(arguments: &ReplaceArguments, out: &mut impl Write) -> Result<(), CommandError> {
-    let state_dir = match (&arguments.config, &arguments.state_dir) {
-        (Some(file), _) => load(file)?.config.state_dir,
-        (None, Some(state_dir)) => state_dir.clone(),
-        (None, None) => PathBuf::from(STATE_DIR_DEFAULT),
-    };
+    let state_dir = state_dir(arguments.config.as_ref(), arguments.state_dir.as_ref())?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let pid = runtime.block_on(async {
-        let channel = Channel::connect(&state_dir).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                CommandError::NotRunning(state_dir.clone())
-            }
-            _ => CommandError::Closed {
-                path: state_dir.clone(),
-                error,
-            },
-        })?;
+        let channel = Channel::connect(&state_dir).map_err(|error| Unreached::new(&state_dir, error))?;
         channel.say(&Word::Start).await?;
         match timeout(ANSWER_TIMEOUT, channel.hear()).await {
             Ok(Ok(Some((Word::Done(pid), _)))) => Ok(pid),

@@ -64,10 +64,7 @@ async fn what_runs_when_it_is_killed_is_found_and_suspended_though_nobody_asks_f
 
     let second = Pgwake::start(&setup).await;
 
-    until("the compute to be suspended", async || {
-        processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
+    processes::none_in(&data_dir).await;
     assert_eq!(times(setup.path(), ENDPOINT, "start"), 1);
     second.ends_cleanly().await;
 }

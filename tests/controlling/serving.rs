@@ -40,10 +40,7 @@ async fn an_endpoint_that_no_file_has_is_woken_served_suspended_and_woken_again(
         .get(&format!("/api/v1/endpoints/{ENDPOINT}"))
         .await;
     drop(client);
-    until("the compute to be suspended", async || {
-        processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
+    processes::none_in(&data_dir).await;
 
     let client = gateway.connect(ENDPOINT).await;
     assert_eq!(number(&client, "select n from kept").await, 7);
@@ -117,10 +114,7 @@ async fn an_endpoint_that_is_removed_ends_its_sessions_and_its_compute() {
     client.closed().await;
     let error = refused(&gateway, ENDPOINT).await;
     assert_eq!(*error.code(), SqlState::INVALID_PASSWORD);
-    until("its compute to be suspended", async || {
-        processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
+    processes::none_in(&data_dir).await;
 }
 
 #[tokio::test]

@@ -26,14 +26,6 @@ async fn keeps_its_data(pgwake: &Pgwake<'_>, endpoint: &str) {
     assert_eq!(row.get::<_, i32>(0), 42);
 }
 
-async fn asleep(setup: &Setup, endpoint: &str) {
-    let data_dir = setup.data_dir(endpoint);
-    until("the compute to be suspended", async || {
-        processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn running_compute_is_adopted_and_suspended_later() {
     const ENDPOINT: &str = "crashing-adopted";
@@ -44,7 +36,7 @@ async fn running_compute_is_adopted_and_suspended_later() {
     keeps_its_data(&pgwake, ENDPOINT).await;
 
     assert_eq!(processes::postmaster(&setup.data_dir(ENDPOINT)), postmaster);
-    asleep(&setup, ENDPOINT).await;
+    processes::none_in(&setup.data_dir(ENDPOINT)).await;
     let log = pgwake.ends_cleanly().await;
     assert!(log.contains("found running"), "{log}");
     assert!(!log.contains("woken"), "{log}");
@@ -58,7 +50,7 @@ async fn adopted_compute_that_nobody_asks_for_is_suspended() {
 
     let pgwake = Pgwake::start(&setup).await;
 
-    asleep(&setup, ENDPOINT).await;
+    processes::none_in(&setup.data_dir(ENDPOINT)).await;
     pgwake.ends_cleanly().await;
 }
 

@@ -11,6 +11,8 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
 };
 
+use super::wait::until;
+
 /// One process as `/proc` shows it.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -86,6 +88,14 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
         matches!(sent, Some(Ok(()) | Err(rustix::io::Errno::SRCH))),
         "signal to {pid}: {sent:?}"
     );
+}
+
+/// Waits until nobody works in `directory`: of a data directory, until its compute is suspended.
+pub(crate) async fn none_in(directory: &Path) {
+    until("the compute to be suspended", async || {
+        in_directory(directory).is_empty()
+    })
+    .await;
 }
 
 /// Waits without a runtime until a process has ended (a child may still have to be reaped); says whether it did.

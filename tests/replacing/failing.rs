@@ -34,10 +34,7 @@ async fn serves(pgwake: &Pgwake<'_>, setup: &Setup, endpoint: &str) {
     client.batch_execute("select 1").await.unwrap();
     drop(client);
     let data_dir = setup.data_dir(endpoint);
-    until("the compute to be suspended", async || {
-        processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
+    processes::none_in(&data_dir).await;
     let client = pgwake.connect(endpoint).await;
     client.batch_execute("select 1").await.unwrap();
 }

@@ -13,14 +13,6 @@ use crate::harness::{
     wait::until,
 };
 
-async fn asleep(setup: &Setup, endpoint: &str) {
-    let data_dir = setup.data_dir(endpoint);
-    until("the compute to be suspended", async || {
-        processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_transaction_ends_where_it_began_and_its_compute_sleeps_afterwards() {
     const ENDPOINT: &str = "replacing-transaction";
@@ -53,7 +45,7 @@ async fn a_transaction_ends_where_it_began_and_its_compute_sleeps_afterwards() {
         ended.errors.contains("another pgwake serves from now on"),
         "{ended:?}"
     );
-    asleep(&setup, ENDPOINT).await;
+    processes::none_in(&setup.data_dir(ENDPOINT)).await;
     let client = younger.connect(ENDPOINT).await;
     let row = client.query_one("select count(*) from kept", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 2);

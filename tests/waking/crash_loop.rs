@@ -51,6 +51,18 @@ async fn told_by_start(gateway: &Gateway, endpoint: &str, number: u64) -> (Strin
     (words.to_owned(), seconds, hint.parse().unwrap())
 }
 
+/// By an order, as soon as that can be obeyed.
+async fn is_suspended(gateway: &Gateway, endpoint: &str) {
+    until("it to sleep", async || {
+        gateway
+            .http(OPERATE)
+            .post(&format!("/api/v1/endpoints/{endpoint}/suspend"))
+            .await;
+        shown(gateway, endpoint).await["state"] == "asleep"
+    })
+    .await;
+}
+
 async fn served(gateway: &Gateway, endpoint: &str) {
     let client = gateway.connect(endpoint).await;
     client.query_one("select 1", &[]).await.unwrap();
@@ -109,14 +121,7 @@ async fn a_compute_that_never_comes_up_is_started_less_often_and_forgiven_at_its
         "{shows}"
     );
     append(&settings, broken);
-    until("it to sleep", async || {
-        gateway
-            .http(OPERATE)
-            .post(&format!("/api/v1/endpoints/{ENDPOINT}/suspend"))
-            .await;
-        shown(&gateway, ENDPOINT).await["state"] == "asleep"
-    })
-    .await;
+    is_suspended(&gateway, ENDPOINT).await;
     let again = gateway.wakes(ENDPOINT) + 1;
     let (words, ..) = told_by_start(&gateway, ENDPOINT, again).await;
     assert!(!words.contains("in a row"), "it counts from the start: {words}");
@@ -163,14 +168,7 @@ async fn a_compute_that_ends_soon_after_each_wake_is_started_less_often_until_it
     );
 
     gateway.connect_again(ENDPOINT).await;
-    until("it to sleep", async || {
-        gateway
-            .http(OPERATE)
-            .post(&format!("/api/v1/endpoints/{ENDPOINT}/suspend"))
-            .await;
-        shown(&gateway, ENDPOINT).await["state"] == "asleep"
-    })
-    .await;
+    is_suspended(&gateway, ENDPOINT).await;
     dies().await;
     served(&gateway, ENDPOINT).await;
     assert_eq!(shown(&gateway, ENDPOINT).await["failures_in_a_row"], 0);
