@@ -292,13 +292,14 @@ impl Metrics {
         self.count(names::SUSPENDS, self.labelled(whose, []));
     }
 
-    /// Bytes of a session that have not been counted before.
-    pub fn bytes(&self, whose: Whose<'_>, from_client: u64, to_client: u64) {
+    /// Bytes and queries of a session that have not been counted before.
+    pub fn passed(&self, whose: Whose<'_>, (from_client, to_client): (u64, u64), queries: u64) {
         self.within(|| {
             for (direction, bytes) in [("in", from_client), ("out", to_client)] {
                 let labels = self.labelled(whose, [("direction", direction)]);
                 counter!(names::BYTES, labels).increment(bytes);
             }
+            counter!(names::QUERIES, self.labelled(whose, [])).increment(queries);
         });
     }
 

@@ -8,6 +8,7 @@ mod limits;
 mod looking;
 mod metrics;
 mod ordering;
+mod pgbouncer;
 mod probes;
 
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! What endpoints did on average in the last period, for STATS and STATS_AVERAGES of the console.
 //!
 //! Looked at once a period, on operators' own thread: clients pay nothing for it. As PgBouncer has them
-//! (<https://www.pgbouncer.org/usage.html>, SHOW STATS): counts and bytes are per second, times are per transaction.
+//! (<https://www.pgbouncer.org/usage.html>, SHOW STATS): counts and bytes are per second, times are per
+//! transaction or query.
 
 use std::{
     collections::HashMap,
@@ -19,17 +20,21 @@ use crate::session::roster::Deeds;
 /// PgBouncer's `stats_period`, where nobody sets another.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// One endpoint's.
+/// One endpoint's, or those of all together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Average {
     /// Per second.
     pub(super) turns: u64,
+    /// Per second.
+    pub(super) queries: u64,
     /// Per second.
     pub(super) bytes_in: u64,
     /// Per second.
     pub(super) bytes_out: u64,
     /// Microseconds per turn.
     pub(super) active: u64,
+    /// Microseconds per query.
+    pub(super) of_query: u64,
     /// Microseconds per turn.
     pub(super) waiting: u64,
 }
@@ -39,30 +44,41 @@ impl Average {
         let seconds = took.as_secs_f64().max(f64::EPSILON);
         // What an endpoint of this name did that is gone may have been more.
         let per_second = |before: u64, after: u64| (after.saturating_sub(before) as f64 / seconds) as u64;
-        let turns = after.turns.saturating_sub(before.turns);
-        let per_turn = |before: Duration, after: Duration| {
-            let spent = after.saturating_sub(before).as_micros();
-            let of_each = spent.checked_div(u128::from(turns)).unwrap_or(0);
+        let each = |spent: Duration, count: u64| {
+            let of_each = spent.as_micros().checked_div(u128::from(count)).unwrap_or(0);
             u64::try_from(of_each).unwrap_or(u64::MAX)
         };
+        let turns = after.turns.saturating_sub(before.turns);
+        let queries = after.passed.queries.saturating_sub(before.passed.queries);
+        let active = after.active.saturating_sub(before.active);
         Self {
             turns: per_second(before.turns, after.turns),
-            bytes_in: per_second(before.bytes_in, after.bytes_in),
-            bytes_out: per_second(before.bytes_out, after.bytes_out),
-            active: per_turn(before.active, after.active),
-            waiting: per_turn(before.waiting, after.waiting),
+            queries: per_second(before.passed.queries, after.passed.queries),
+            bytes_in: per_second(before.passed.bytes_in, after.passed.bytes_in),
+            bytes_out: per_second(before.passed.bytes_out, after.passed.bytes_out),
+            active: each(active, turns),
+            of_query: each(active, queries),
+            waiting: each(after.waiting.saturating_sub(before.waiting), turns),
         }
     }
 }
 
 type ByEndpoint<T> = HashMap<EndpointName, T>;
 
+/// All that is averaged.
+#[derive(Debug, Clone)]
+pub(super) struct Averaged {
+    pub(super) by_endpoint: ByEndpoint<Average>,
+    /// Of all together.
+    pub(super) all: Average,
+}
+
 struct Period {
     began: Instant,
     /// What had been done when it began.
     before: ByEndpoint<Deeds>,
     /// Of the one before this; `None`: there was none yet.
-    last: Option<ByEndpoint<Average>>,
+    last: Option<Averaged>,
 }
 
 /// Those of all endpoints.
@@ -90,7 +106,7 @@ impl Averages {
     }
 
     /// Of the last period; until the first one is over, of what there was of it.
-    pub(super) fn of(&self, done: &ByEndpoint<Deeds>) -> ByEndpoint<Average> {
+    pub(super) fn of(&self, done: &ByEndpoint<Deeds>) -> Averaged {
         let period = self.period();
         let last = period.last.clone();
         last.unwrap_or_else(|| period.averages(done, Instant::now()))
@@ -98,14 +114,24 @@ impl Averages {
 }
 
 impl Period {
-    fn averages(&self, done: &ByEndpoint<Deeds>, now: Instant) -> ByEndpoint<Average> {
+    fn averages(&self, done: &ByEndpoint<Deeds>, now: Instant) -> Averaged {
         let took = now.saturating_duration_since(self.began);
         let average = |(name, after): (&EndpointName, &Deeds)| {
             let before = self.before.get(name).copied().unwrap_or_default();
             (name.clone(), Average::between(before, *after, took))
         };
-        done.iter().map(average).collect()
+        Averaged {
+            by_endpoint: done.iter().map(average).collect(),
+            all: Average::between(sum(&self.before), sum(done), took),
+        }
     }
+}
+
+/// What all endpoints have done together.
+pub(super) fn sum(done: &ByEndpoint<Deeds>) -> Deeds {
+    let mut all = Deeds::default();
+    done.values().for_each(|deeds| all += *deeds);
+    all
 }
 
 impl fmt::Debug for Averages {
@@ -128,11 +154,15 @@ pub(super) async fn follow(view: &View) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::roster::Passed;
 
     fn deeds(turns: u64, bytes: u64, active: Duration) -> ByEndpoint<Deeds> {
         let deeds = Deeds {
-            bytes_in: bytes,
-            bytes_out: 2 * bytes,
+            passed: Passed {
+                bytes_in: bytes,
+                bytes_out: 2 * bytes,
+                queries: 2 * turns,
+            },
             turns,
             active,
             waiting: active / 10,
@@ -141,7 +171,11 @@ mod tests {
     }
 
     fn shop(averages: &Averages, done: &ByEndpoint<Deeds>) -> Average {
-        averages.of(done)[&EndpointName::parse("shop").unwrap()]
+        let averaged = averages.of(done);
+        let shop = averaged.by_endpoint.get(&EndpointName::parse("shop").unwrap());
+        let shop = shop.copied().unwrap_or_default();
+        assert_eq!(averaged.all, shop, "there is no other");
+        shop
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,9 +185,11 @@ mod tests {
         let first = deeds(50, 1000, Duration::from_millis(500));
         let expected = Average {
             turns: 5,
+            queries: 10,
             bytes_in: 100,
             bytes_out: 200,
             active: 10_000,
+            of_query: 5_000,
             waiting: 1_000,
         };
         assert_eq!(shop(&averages, &first), expected);

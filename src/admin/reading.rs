@@ -105,7 +105,7 @@ impl View {
 
     /// Everything, and what has passed since the last look is counted.
     pub(super) fn metrics(&self) -> String {
-        self.count_bytes();
+        self.count_passed();
         let clients = self.clients_by_endpoint();
         let none = Clients::default();
         let endpoints = self.house.directory.endpoints().map(|endpoint| {
@@ -126,14 +126,15 @@ impl View {
     }
 
     /// Of those who are still here.
-    fn count_bytes(&self) {
+    fn count_passed(&self) {
         for listed in self.house.roster.all() {
-            let (from_client, to_client) = listed.new_bytes();
+            let passed = listed.newly_passed();
             let whose = Whose {
                 tenant: &listed.who.tenant,
                 endpoint: listed.who.endpoint.as_str(),
             };
-            self.house.metrics.bytes(whose, from_client, to_client);
+            let bytes = (passed.bytes_in, passed.bytes_out);
+            self.house.metrics.passed(whose, bytes, passed.queries);
         }
     }
 

@@ -78,6 +78,7 @@ catalogue! {
     POOL_WAIT_SECONDS = Counter "pgwake_pool_wait_seconds_total" [WHOSE] "how long they waited, together";
     POOL_CLOSED = Counter "pgwake_pool_closed_total" ["reason", WHOSE] "server sessions that were closed";
     BYTES = Counter "pgwake_bytes_total" ["direction", WHOSE] "bytes of clients that are logged in: in from them, out to them";
+    QUERIES = Counter "pgwake_queries_total" [WHOSE] "what clients asked: each Query, Execute and FunctionCall";
     CANCELS = Counter "pgwake_cancels_total" ["result"] "cancel requests: hit, missed, or limited";
     ASKED = Histogram "pgwake_control_plane_seconds" ["question", "result"] "questions to the control plane and how long they took: endpoint, wake, suspend, state, events; answered, refused (another status than the question allows), or failed";
     TLS = Counter "pgwake_tls_handshakes_total" ["kind"] "clients by how they came: sslrequest, direct, failed, or plaintext";

@@ -123,8 +123,8 @@ impl SessionRecord {
         let stay = u64::try_from(self.stay().as_millis()).unwrap_or(u64::MAX);
         self.event("session_closed")
             .with("sqlstate", &*outcome.sqlstate)
-            .with("bytes_in", self.bytes_in)
-            .with("bytes_out", self.bytes_out)
+            .with("bytes_in", self.passed.bytes_in)
+            .with("bytes_out", self.passed.bytes_out)
             .with("stay_ms", stay)
     }
 }

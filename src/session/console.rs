@@ -113,7 +113,7 @@ impl Console {
         };
         match copied {
             Some(copied) => {
-                (record.bytes_in, record.bytes_out) = copied.unwrap_or_default();
+                (record.passed.bytes_in, record.passed.bytes_out) = copied.unwrap_or_default();
                 Outcome::ended()
             }
             None => {

@@ -52,6 +52,7 @@ pub(super) struct Exchange<'a> {
     fatal: Option<ErrorFields>,
     /// Something of the client's has been sent since the relay began.
     used: bool,
+    queries: u64,
     /// How fast the client's transactions may come.
     rate: Option<rate::RateOf<'a>>,
 }
@@ -207,6 +208,7 @@ impl<'a> Exchange<'a> {
             terminated: false,
             fatal: None,
             used: false,
+            queries: 0,
             rate: None,
         }
     }
@@ -219,6 +221,11 @@ impl<'a> Exchange<'a> {
     /// Whether this is transaction pooling.
     pub(super) fn is_pooled(&self) -> bool {
         self.pooled.is_some()
+    }
+
+    /// How often the client has asked something: see [`Passed`](super::roster::Passed).
+    pub(super) fn queries(&self) -> u64 {
+        self.queries
     }
 
     /// Whether the client has said Terminate.
@@ -284,6 +291,7 @@ impl<'a> Exchange<'a> {
     /// Notes a request; where the server ignores it, what it would have changed is undone.
     fn send(&mut self, kind: Kind, asker: Asker, effect: Effect) {
         let entry = Entry { kind, asker, effect };
+        self.queries += u64::from(asker == Asker::Client && kind.is_query());
         if let Some(ignored) = self.expected.sent(entry) {
             self.undo(ignored);
         }

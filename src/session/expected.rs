@@ -42,6 +42,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether it asks the server to run something.
+    pub(super) fn is_query(self) -> bool {
+        matches!(self, Self::Simple | Self::Execute)
+    }
+
     fn ends_with_ready(self) -> bool {
         matches!(self, Self::Simple | Self::Sync)
     }

@@ -97,9 +97,10 @@ impl House {
     pub(super) fn note_ended(&self, record: &SessionRecord, outcome: &Outcome) {
         self.note_refused(record, outcome);
         if let Some(listed) = record.listed() {
-            listed.set_bytes(record.bytes_in, record.bytes_out);
-            let (from_client, to_client) = listed.new_bytes();
-            self.metrics.bytes(whose(record), from_client, to_client);
+            listed.set_passed(record.passed);
+            let passed = listed.newly_passed();
+            let bytes = (passed.bytes_in, passed.bytes_out);
+            self.metrics.passed(whose(record), bytes, passed.queries);
         }
     }
 }

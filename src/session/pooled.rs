@@ -35,7 +35,7 @@ use super::{
     profile::Profile,
     record::{Outcome, SessionRecord},
     reported::Reported,
-    roster::Listed,
+    roster::{Listed, Passed},
     say_goodbye,
     standing::Standing,
     statements::{Statements, next_serial},
@@ -113,6 +113,8 @@ pub(super) struct Pooled<'a> {
     /// How others see it.
     listed: Arc<Listed>,
     bytes_down: u64,
+    /// How often it has asked something.
+    queries: u64,
 }
 
 /// What a parked client wants.
@@ -186,6 +188,7 @@ impl<'a> Pooled<'a> {
             shutdown: record.shutdown(house),
             listed,
             bytes_down: 0,
+            queries: 0,
             pooling,
         })
     }
@@ -200,11 +203,19 @@ impl<'a> Pooled<'a> {
             Ok(()) => Outcome::ended(),
             Err(outcome) => outcome,
         };
-        (record.bytes_in, record.bytes_out) = (self.up.bytes(), self.bytes_down);
+        record.passed = self.passed();
         if let Some(ticket) = self.kept.take() {
             self.pooling.pool.rest_kept(ticket);
         }
         outcome
+    }
+
+    fn passed(&self) -> Passed {
+        Passed {
+            bytes_in: self.up.bytes(),
+            bytes_out: self.bytes_down,
+            queries: self.queries,
+        }
     }
 
     async fn stay(&mut self, client: &mut Stream, record: &mut SessionRecord) -> Result<(), Outcome> {
@@ -224,7 +235,7 @@ impl<'a> Pooled<'a> {
 
     /// Waits until the client wants something that pgwake cannot answer itself.
     async fn park(&mut self, client: &mut Stream, record: &SessionRecord) -> Result<Wants, Outcome> {
-        self.listed.parks(self.up.bytes(), self.bytes_down);
+        self.listed.parks(self.passed());
         loop {
             let mut out = BytesMut::new();
             let mut known = Known {
@@ -233,6 +244,11 @@ impl<'a> Pooled<'a> {
                 profile: &self.profile,
             };
             let answered = self.local.answer(&mut self.up, &mut known, &mut out);
+            let queries = self.local.take_queries();
+            if queries > 0 {
+                self.queries += queries;
+                self.listed.set_passed(self.passed());
+            }
             // A client that has left behind a Terminate has what it asked for before done all the same.
             if !out.is_empty()
                 && let Err(gone) = self.say(client, &out, record).await

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     House,
     error::SessionError,
-    roster::{Listed, Present},
+    roster::{Listed, Passed, Present},
 };
 use crate::config::PoolMode;
 use crate::error::{ClientError, Fault, SqlState};
@@ -152,8 +152,7 @@ pub(super) struct SessionRecord {
     pub(super) weight: Weight,
     /// Whether it was held while its compute woke.
     pub(super) cold: bool,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
+    pub(super) passed: Passed,
     phases: Phases,
     /// From its login on.
     pub(super) present: Option<Present>,
@@ -196,8 +195,7 @@ impl SessionRecord {
             pooling: None,
             weight: Weight::Counts,
             cold: false,
-            bytes_in: 0,
-            bytes_out: 0,
+            passed: Passed::default(),
             phases: Phases::default(),
             present: None,
         }
@@ -296,8 +294,9 @@ impl SessionRecord {
             sqlstate,
             outcome = what,
             cold = self.cold,
-            bytes_in = self.bytes_in,
-            bytes_out = self.bytes_out,
+            bytes_in = self.passed.bytes_in,
+            bytes_out = self.passed.bytes_out,
+            queries = self.passed.queries,
             tls_ms = milliseconds(self.phases.tls),
             auth_ms = milliseconds(self.phases.auth),
             hold_ms = milliseconds(self.phases.hold),

@@ -19,7 +19,7 @@ use super::{
     exchange::Exchange,
     idling::{Ending, IdleWatch, Rest, sleep_until_some},
     lane::{Lane, LaneEnd},
-    roster::{Doing, Listed},
+    roster::{Doing, Listed, Passed},
     standing::{Dismissal, Standing, dismissed},
 };
 use crate::shutdown::{Phase, ShutdownWatch};
@@ -361,7 +361,11 @@ impl<'a, 'e> Relay<'a, 'e> {
         {
             self.told_idle = Some(idle);
             listed.does(if idle { Doing::Idle } else { Doing::Active });
-            listed.set_bytes(self.up.bytes(), self.down.bytes());
+            listed.set_passed(Passed {
+                bytes_in: self.up.bytes(),
+                bytes_out: self.down.bytes(),
+                queries: self.exchange.queries(),
+            });
         }
     }
 

@@ -31,13 +31,30 @@ pub struct Roster {
     left: Arc<DashMap<EndpointName, Deeds>>,
 }
 
-/// What clients have done so far.
+/// What has passed between clients and their servers, or between them and pgwake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Deeds {
+pub struct Passed {
     /// Bytes from them.
     pub bytes_in: u64,
     /// Bytes to them.
     pub bytes_out: u64,
+    /// What they asked: each Query, Execute and FunctionCall.
+    pub queries: u64,
+}
+
+impl AddAssign for Passed {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.queries += other.queries;
+    }
+}
+
+/// What clients have done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deeds {
+    /// Bytes, and what they asked.
+    pub passed: Passed,
     /// How often they began to work: turns of transaction pooling, and what is one in session pooling.
     pub turns: u64,
     /// How long they have worked, each pause within a transaction included.
@@ -48,8 +65,7 @@ pub struct Deeds {
 
 impl AddAssign for Deeds {
     fn add_assign(&mut self, other: Self) {
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
+        self.passed += other.passed;
         self.turns += other.turns;
         self.active += other.active;
         self.waiting += other.waiting;
@@ -110,6 +126,14 @@ pub struct Who {
     pub since: SystemTime,
 }
 
+/// As [`Passed`], for those who look meanwhile.
+#[derive(Debug, Default)]
+struct Counters {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    queries: AtomicU64,
+}
+
 /// A session that is here.
 #[derive(Debug)]
 pub struct Listed {
@@ -124,9 +148,8 @@ pub struct Listed {
     active: AtomicU64,
     waiting: AtomicU64,
     pins: AtomicU32,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    counted: [AtomicU64; 2],
+    passed: Counters,
+    counted: Counters,
     key: OnceLock<CancelKey>,
     end: Shutdown,
 }
@@ -141,11 +164,9 @@ impl Listed {
 
     /// What it has done, up to now.
     pub fn deeds(&self) -> Deeds {
-        let (bytes_in, bytes_out) = self.bytes();
         let spent = |total: &AtomicU64| Duration::from_micros(total.load(Relaxed));
         let mut deeds = Deeds {
-            bytes_in,
-            bytes_out,
+            passed: self.passed(),
             turns: self.turns.load(Relaxed),
             active: spent(&self.active),
             waiting: spent(&self.waiting),
@@ -163,16 +184,29 @@ impl Listed {
         Pins::from_bits(self.pins.load(Relaxed)).names().collect()
     }
 
-    /// Bytes from it and to it, as of its last pause.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
+    /// What has passed, as of its last pause.
+    pub fn passed(&self) -> Passed {
+        let Counters {
+            bytes_in,
+            bytes_out,
+            queries,
+        } = &self.passed;
+        Passed {
+            bytes_in: bytes_in.load(Relaxed),
+            bytes_out: bytes_out.load(Relaxed),
+            queries: queries.load(Relaxed),
+        }
     }
 
-    /// Bytes that nobody has asked for so far: each is told once.
-    pub fn new_bytes(&self) -> (u64, u64) {
-        let (read, written) = self.bytes();
+    /// What of that nobody has looked at so far: each is told once.
+    pub fn newly_passed(&self) -> Passed {
+        let now = self.passed();
         let new = |counted: &AtomicU64, now: u64| now.saturating_sub(counted.fetch_max(now, Relaxed));
-        (new(&self.counted[0], read), new(&self.counted[1], written))
+        Passed {
+            bytes_in: new(&self.counted.bytes_in, now.bytes_in),
+            bytes_out: new(&self.counted.bytes_out, now.bytes_out),
+            queries: new(&self.counted.queries, now.queries),
+        }
     }
 
     /// The key that its statements are cancelled by, once it has one. No answer shows it.
@@ -207,10 +241,10 @@ impl Listed {
     }
 
     /// It has no server session from now on.
-    pub(super) fn parks(&self, bytes_in: u64, bytes_out: u64) {
+    pub(super) fn parks(&self, passed: Passed) {
         self.does(Doing::Parked);
         self.set_pins(Pins::NONE);
-        self.set_bytes(bytes_in, bytes_out);
+        self.set_passed(passed);
     }
 
     /// Why it keeps its server session from now on.
@@ -218,10 +252,11 @@ impl Listed {
         self.pins.store(pins.bits(), Relaxed);
     }
 
-    /// How much has passed so far.
-    pub(super) fn set_bytes(&self, bytes_in: u64, bytes_out: u64) {
-        self.bytes_in.store(bytes_in, Relaxed);
-        self.bytes_out.store(bytes_out, Relaxed);
+    /// What has passed so far.
+    pub(super) fn set_passed(&self, passed: Passed) {
+        self.passed.bytes_in.store(passed.bytes_in, Relaxed);
+        self.passed.bytes_out.store(passed.bytes_out, Relaxed);
+        self.passed.queries.store(passed.queries, Relaxed);
     }
 
     /// Its key.
@@ -284,9 +319,8 @@ impl Roster {
             active: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             pins: AtomicU32::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            counted: Default::default(),
+            passed: Counters::default(),
+            counted: Counters::default(),
             key: OnceLock::new(),
             end: Shutdown::new().0,
         });

@@ -14,6 +14,7 @@ use super::{
     lane::Lane,
     record::{EndedBy, Outcome, SessionRecord},
     relay::{End, IdleReports, Relay, Sides},
+    roster::Passed,
     say_goodbye, say_to,
     standing::Standing,
     words::Tags,
@@ -119,7 +120,11 @@ impl Turn<'_> {
         let end = relay.run(lease, record.shutdown(self.house)).await;
         drop(relay);
 
-        (record.bytes_in, record.bytes_out) = (up.bytes(), down.bytes());
+        record.passed = Passed {
+            bytes_in: up.bytes(),
+            bytes_out: down.bytes(),
+            queries: exchange.queries(),
+        };
         if let Some(over) = exchange.take_over_limit() {
             self.house.tell_over(&over, record).await;
         }

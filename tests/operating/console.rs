@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 /// Operators with the superuser's password: one who looks and one who orders.
-fn with_operators(setup: Setup) -> Setup {
+pub(super) fn with_operators(setup: Setup) -> Setup {
     let role = |name: &str, right: &str| {
         format!(
             "[admin.roles.{name}]\nverifier = \"{}\"\nright = \"{right}\"\n",
@@ -24,7 +24,7 @@ fn with_operators(setup: Setup) -> Setup {
     setup.tenants(&(role("looker", "read") + &role("boss", "operate")))
 }
 
-async fn console(gateway: &Gateway, role: &str) -> Client {
+pub(super) async fn console(gateway: &Gateway, role: &str) -> Client {
     let mut config = gateway.config("whatever");
     config.user(role).dbname("pgwake");
     tls_client::connect(&config, &gateway.authority).await.unwrap()
@@ -41,7 +41,7 @@ fn connection_string(gateway: &Gateway, role: &str) -> String {
 }
 
 /// The rows of a table, column by column.
-async fn shown(client: &Client, table: &str) -> Vec<Vec<(String, String)>> {
+pub(super) async fn shown(client: &Client, table: &str) -> Vec<Vec<(String, String)>> {
     let messages = client.simple_query(&format!("SHOW {table}")).await.unwrap();
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => {
@@ -55,7 +55,7 @@ async fn shown(client: &Client, table: &str) -> Vec<Vec<(String, String)>> {
     rows.collect()
 }
 
-fn cell<'a>(row: &'a [(String, String)], name: &str) -> &'a str {
+pub(super) fn cell<'a>(row: &'a [(String, String)], name: &str) -> &'a str {
     let found = row.iter().find(|(column, _)| column == name);
     &found.unwrap_or_else(|| panic!("no {name} in {row:?}")).1
 }

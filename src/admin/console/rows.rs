@@ -2,6 +2,8 @@
 
 mod figures;
 
+use std::time::SystemTime;
+
 use super::{
     commands::Wanted,
     tables::{Cell, Shown, Table},
@@ -37,7 +39,9 @@ impl View {
             Shown::Config => self.config_rows(),
             Shown::Mem => {
                 let memory = process::read().memory;
-                vec![vec!["process".into(), Cell::total(memory)]]
+                let parts = [Cell::Nothing, Cell::Nothing, Cell::Nothing];
+                let row = ["process".into()].into_iter().chain(parts);
+                vec![row.chain([Cell::total(memory)]).collect()]
             }
             Shown::Endpoints => self.endpoint_rows(),
             Shown::Wakes => self.wake_rows(),
@@ -106,6 +110,10 @@ impl View {
             } else {
                 std::time::Duration::ZERO
             };
+            let asked = match doing {
+                Doing::Waiting | Doing::Active => rfc3339(SystemTime::now() - since).into(),
+                Doing::Idle | Doing::Parked => Cell::Nothing,
+            };
             let (address, port) = address_of(&who.peer);
             vec![
                 "C".into(),
@@ -119,12 +127,19 @@ impl View {
                 .into(),
                 address.into(),
                 port,
+                Cell::Nothing,
+                Cell::Nothing,
                 rfc3339(who.since).into(),
+                asked,
                 Cell::total(wait.as_secs()),
                 Cell::Number(i64::from(wait.subsec_micros())),
+                Cell::Number(0),
                 who.id.to_string().into(),
+                Cell::Nothing,
+                Cell::Nothing,
                 if who.tls == "off" { "" } else { who.tls }.into(),
                 who.application.as_str().into(),
+                who.ignored.map_or(Cell::Nothing, |by| by.as_str().into()),
             ]
         };
         self.house.roster.all().iter().map(|listed| row(listed)).collect()

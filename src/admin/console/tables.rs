@@ -1,8 +1,8 @@
 //! The tables of the console: PgBouncer's columns under its names, and pgwake's own.
 //!
-//! What pgwake calls an endpoint is a `database` here. What it does not know (averages over a period, a server session's pid)
-//! is missing or null, never made up; a *transaction* here is what a client does from its first statement until it is idle
-//! outside of a transaction, and a query's time is that of its transaction. `rows` fills them.
+//! What pgwake calls an endpoint is a `database` here. What it does not know (a server session's pid, its own side of a
+//! client's socket) is null, never made up; a *transaction* here is what a client does from its first statement until it is
+//! idle outside of a transaction, and queries take as long as their transactions. `rows` fills them.
 
 use pgwire::api::Type;
 
@@ -71,16 +71,16 @@ shown! {
     State = "STATE" ["key": TEXT, "value": TEXT];
     Databases = "DATABASES" ["name": TEXT, "host": TEXT, "port": INT4, "database": TEXT, "force_user": TEXT, "pool_size": INT8, "min_pool_size": INT8, "reserve_pool": INT8, "pool_mode": TEXT, "max_connections": INT8, "current_connections": INT8, "paused": INT8, "disabled": INT8];
     Pools = "POOLS" ["database": TEXT, "user": TEXT, "cl_active": INT8, "cl_waiting": INT8, "cl_active_cancel_req": INT8, "cl_waiting_cancel_req": INT8, "sv_active": INT8, "sv_active_cancel": INT8, "sv_being_canceled": INT8, "sv_idle": INT8, "sv_used": INT8, "sv_tested": INT8, "sv_login": INT8, "maxwait": INT8, "maxwait_us": INT8, "pool_mode": TEXT];
-    Clients = "CLIENTS" ["type": TEXT, "user": TEXT, "database": TEXT, "state": TEXT, "addr": TEXT, "port": INT8, "connect_time": TEXT, "wait": INT8, "wait_us": INT8, "ptr": TEXT, "tls": TEXT, "application_name": TEXT];
+    Clients = "CLIENTS" ["type": TEXT, "user": TEXT, "database": TEXT, "state": TEXT, "addr": TEXT, "port": INT8, "local_addr": TEXT, "local_port": INT8, "connect_time": TEXT, "request_time": TEXT, "wait": INT8, "wait_us": INT8, "close_needed": INT8, "ptr": TEXT, "link": TEXT, "remote_pid": INT8, "tls": TEXT, "application_name": TEXT, "idle_ignored": TEXT];
     Servers = "SERVERS" ["type": TEXT, "user": TEXT, "database": TEXT, "state": TEXT, "addr": TEXT, "port": INT8, "local_addr": TEXT, "local_port": INT8, "connect_time": TEXT, "request_time": TEXT, "wait": INT8, "wait_us": INT8, "close_needed": INT8, "ptr": TEXT, "link": TEXT, "remote_pid": INT8, "tls": TEXT, "application_name": TEXT];
     Users = "USERS" ["name": TEXT, "pool_mode": TEXT];
     Lists = "LISTS" ["list": TEXT, "items": INT8];
     Totals = "TOTALS" ["name": TEXT, "value": INT8];
-    Stats = "STATS" ["database": TEXT, "total_xact_count": INT8, "total_received": INT8, "total_sent": INT8, "total_xact_time": INT8, "total_query_time": INT8, "total_wait_time": INT8, "total_requests": INT8, "avg_xact_count": INT8, "avg_recv": INT8, "avg_sent": INT8, "avg_xact_time": INT8, "avg_query_time": INT8, "avg_wait_time": INT8];
-    StatsTotals = "STATS_TOTALS" ["database": TEXT, "xact_count": INT8, "bytes_received": INT8, "bytes_sent": INT8, "xact_time": INT8, "query_time": INT8, "wait_time": INT8, "requests": INT8];
-    StatsAverages = "STATS_AVERAGES" ["database": TEXT, "xact_count": INT8, "bytes_received": INT8, "bytes_sent": INT8, "xact_time": INT8, "query_time": INT8, "wait_time": INT8];
+    Stats = "STATS" ["database": TEXT, "total_xact_count": INT8, "total_query_count": INT8, "total_received": INT8, "total_sent": INT8, "total_xact_time": INT8, "total_query_time": INT8, "total_wait_time": INT8, "avg_xact_count": INT8, "avg_query_count": INT8, "avg_recv": INT8, "avg_sent": INT8, "avg_xact_time": INT8, "avg_query_time": INT8, "avg_wait_time": INT8, "total_requests": INT8];
+    StatsTotals = "STATS_TOTALS" ["database": TEXT, "xact_count": INT8, "query_count": INT8, "bytes_received": INT8, "bytes_sent": INT8, "xact_time": INT8, "query_time": INT8, "wait_time": INT8];
+    StatsAverages = "STATS_AVERAGES" ["database": TEXT, "xact_count": INT8, "query_count": INT8, "bytes_received": INT8, "bytes_sent": INT8, "xact_time": INT8, "query_time": INT8, "wait_time": INT8];
     Config = "CONFIG" ["key": TEXT, "value": TEXT, "default": TEXT, "changeable": TEXT];
-    Mem = "MEM" ["name": TEXT, "memtotal": INT8];
+    Mem = "MEM" ["name": TEXT, "size": INT8, "used": INT8, "free": INT8, "memtotal": INT8];
     Endpoints = "ENDPOINTS" ["endpoint": TEXT, "tenant": TEXT, "state": TEXT, "for_ms": INT8, "why": TEXT, "held": INT8, "sessions": INT8, "pinned": INT8, "wakes": INT8, "disabled": INT8];
     Wakes = "WAKES" ["wake": TEXT, "endpoint": TEXT, "at": TEXT, "state": TEXT, "took_ms": INT8, "held": INT8, "phases": TEXT, "reason": TEXT];
     Waiters = "WAITERS" ["session": TEXT, "endpoint": TEXT, "user": TEXT, "addr": TEXT, "wait_ms": INT8];

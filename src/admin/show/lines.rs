@@ -11,7 +11,7 @@ use crate::session::roster::Listed;
 pub(super) fn session_line(listed: &Listed) -> Value {
     let who = &listed.who;
     let (doing, doing_for) = listed.doing();
-    let (bytes_in, bytes_out) = listed.bytes();
+    let passed = listed.passed();
     json!({
         "session": who.id.to_string(),
         "tenant": who.tenant,
@@ -27,8 +27,9 @@ pub(super) fn session_line(listed: &Listed) -> Value {
         "state": doing.as_str(),
         "for_ms": milliseconds(doing_for),
         "pins": listed.pins(),
-        "bytes_in": bytes_in,
-        "bytes_out": bytes_out,
+        "bytes_in": passed.bytes_in,
+        "bytes_out": passed.bytes_out,
+        "queries": passed.queries,
     })
 }
 

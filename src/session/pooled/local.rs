@@ -41,6 +41,8 @@ pub(super) struct Local {
     /// The portal that the end of a failed transaction is bound to.
     end_portal: Option<Box<[u8]>>,
     session: SessionId,
+    /// What its client asked here since that was last taken.
+    queries: u32,
 }
 
 /// The transaction that the client believes in.
@@ -73,6 +75,7 @@ impl Local {
             skipping: false,
             end_portal: None,
             session,
+            queries: 0,
         }
     }
 
@@ -97,6 +100,11 @@ impl Local {
     pub(super) fn fail_begun(&mut self) {
         self.end_portal = None;
         self.transaction = Transaction::Failed(Instant::now());
+    }
+
+    /// How often its client has asked something here since the last call: see [`Passed`](crate::session::roster::Passed).
+    pub(super) fn take_queries(&mut self) -> u64 {
+        std::mem::take(&mut self.queries).into()
     }
 
     fn status(&self) -> u8 {
@@ -132,8 +140,14 @@ impl Local {
             if !self.answer_one(front, up.body(front), known, out) {
                 return Answered::UpToServers;
             }
-            up.skip(front);
+            self.skip(up, front);
         }
+    }
+
+    fn skip(&mut self, up: &mut Lane, front: Front) {
+        let is_query = matches!(front.tag, b'Q' | b'E' | b'F');
+        self.queries = self.queries.saturating_add(u32::from(is_query));
+        up.skip(front);
     }
 
     fn answer_one(&mut self, front: Front, body: &[u8], known: &mut Known<'_>, out: &mut BytesMut) -> bool {
@@ -260,7 +274,7 @@ impl Local {
         } else {
             self.skipping = true;
         }
-        up.skip(front);
+        self.skip(up, front);
     }
 
     /// The same for requests that a server has ignored, because the BEGIN in front of them failed: `simple` says for

@@ -208,6 +208,7 @@ impl Pooled<'_> {
         let end = relay.run(&turn.loan.lease, self.shutdown.clone()).await;
         drop(relay);
         let over = exchange.take_over_limit();
+        self.queries += exchange.queries();
         let last = Last::of(&exchange, &turn.down);
         turn.is_over = exchange.is_terminated();
         turn.loan.status = exchange.expected.status();

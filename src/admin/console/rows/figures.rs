@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::Cell;
-use crate::admin::{View, averages::Average};
+use crate::admin::{
+    View,
+    averages::{Average, sum},
+};
 use crate::config::{Compute, Endpoint, PoolMode, ServerAddress};
 use crate::session::roster::{Deeds, Doing, Listed};
 
@@ -139,7 +142,11 @@ impl View {
 
     /// Totals, and averages behind them.
     pub(super) fn stats_rows(&self) -> Vec<Vec<Cell>> {
-        self.of_deeds(|deeds, average| totals(deeds).into_iter().chain(averages(average)).collect())
+        self.of_deeds(|deeds, average| {
+            let figures = totals(deeds).into_iter().chain(averages(average));
+            // PgBouncer called transactions requests before 1.8; exporters of that time look for it.
+            figures.chain([Cell::total(deeds.turns)]).collect()
+        })
     }
 
     pub(super) fn stats_total_rows(&self) -> Vec<Vec<Cell>> {
@@ -153,7 +160,7 @@ impl View {
     /// One for each endpoint, with its name in front.
     fn of_deeds(&self, cells: fn(Deeds, Average) -> Vec<Cell>) -> Vec<Vec<Cell>> {
         let deeds = self.house.roster.deeds_by_endpoint();
-        let averages = self.averages.of(&deeds);
+        let averages = self.averages.of(&deeds).by_endpoint;
         let row = |endpoint: &Endpoint| {
             let mut row = vec![endpoint.name.as_str().into()];
             let deeds = deeds.get(&endpoint.name).copied().unwrap_or_default();
@@ -165,27 +172,16 @@ impl View {
         endpoints.map(|endpoint| row(&endpoint)).collect()
     }
 
+    /// STATS of all endpoints together: counts and times added up, averages of times over all.
     pub(super) fn total_rows(&self) -> Vec<Vec<Cell>> {
-        let names = [
-            "total_xact_count",
-            "total_received",
-            "total_sent",
-            "total_xact_time",
-            "total_query_time",
-            "total_wait_time",
-            "total_requests",
-        ];
-        let rows = self.stats_total_rows();
-        let sum = |column: usize| {
-            let cells = rows.iter().map(|row| match row[column] {
-                Cell::Number(number) => number,
-                Cell::Text(_) | Cell::Nothing => 0,
-            });
-            Cell::Number(cells.sum())
-        };
-        let rows = names.iter().enumerate();
-        rows.map(|(index, name)| vec![(*name).into(), sum(index + 1)])
-            .collect()
+        let by_endpoint = self.house.roster.deeds_by_endpoint();
+        let (deeds, average) = (sum(&by_endpoint), self.averages.of(&by_endpoint).all);
+        let names = ["xact_count", "query_count", "client_bytes", "server_bytes"];
+        let names = names.into_iter().chain(["xact_time", "query_time", "wait_time"]);
+        let row = |kind: &str, (name, cell): (&str, Cell)| vec![format!("{kind}_{name}").into(), cell];
+        let total_rows = names.clone().zip(totals(deeds)).map(|of| row("total", of));
+        let average_rows = names.zip(averages(average)).map(|of| row("avg", of));
+        total_rows.chain(average_rows).collect()
     }
 }
 
@@ -193,22 +189,23 @@ fn totals(deeds: Deeds) -> [Cell; 7] {
     let microseconds = |spent: Duration| Cell::total(u64::try_from(spent.as_micros()).unwrap_or(u64::MAX));
     [
         Cell::total(deeds.turns),
-        Cell::total(deeds.bytes_in),
-        Cell::total(deeds.bytes_out),
+        Cell::total(deeds.passed.queries),
+        Cell::total(deeds.passed.bytes_in),
+        Cell::total(deeds.passed.bytes_out),
         microseconds(deeds.active),
         microseconds(deeds.active),
         microseconds(deeds.waiting),
-        Cell::total(deeds.turns),
     ]
 }
 
-fn averages(average: Average) -> [Cell; 6] {
+fn averages(average: Average) -> [Cell; 7] {
     [
         average.turns,
+        average.queries,
         average.bytes_in,
         average.bytes_out,
         average.active,
-        average.active,
+        average.of_query,
         average.waiting,
     ]
     .map(Cell::total)

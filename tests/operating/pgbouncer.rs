@@ -1,0 +1,181 @@
+//! The console beside that of a real PgBouncer: what programs that know the one find in the other.
+
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::{
+    admin,
+    console::{cell, console, shown, with_operators},
+    items,
+};
+use crate::harness::{
+    account::Account,
+    directories::Directory,
+    gateway::Gateway,
+    programs::{Program, Running},
+    tls_client,
+    wait::until,
+};
+
+/// Where Debian's package has it.
+const PROGRAM: &str = "/usr/sbin/pgbouncer";
+
+/// One that nobody uses; it ends with this.
+struct PgBouncer {
+    directory: Directory,
+    _running: Running,
+}
+
+impl PgBouncer {
+    async fn start() -> Self {
+        let directory = Directory::for_postgres();
+        let file = directory.path().join("pgbouncer.ini");
+        let configuration = format!(
+            "[databases]\nshop = host=127.0.0.1 port=1\n\
+             [pgbouncer]\nlisten_addr =\nlisten_port = 6432\nunix_socket_dir = {}\nauth_type = any\n\
+             admin_users = boss\n",
+            directory.path().display()
+        );
+        std::fs::write(&file, configuration).unwrap();
+        let program = match Account::for_postgres() {
+            Some(Account { uid, gid }) => Program::new("/usr/bin/setpriv").arguments(&[
+                &format!("--reuid={uid}"),
+                &format!("--regid={gid}"),
+                "--clear-groups",
+                PROGRAM,
+            ]),
+            None => Program::new(PROGRAM),
+        };
+        let running = program.argument(file).start();
+        let bouncer = Self {
+            directory,
+            _running: running,
+        };
+        until("PgBouncer to listen", async || {
+            bouncer.directory.path().join(".s.PGSQL.6432").exists()
+        })
+        .await;
+        bouncer
+    }
+
+    async fn console(&self) -> Client {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host_path(self.directory.path())
+            .port(6432)
+            .user("boss")
+            .dbname("pgbouncer");
+        let (client, connection) = config.connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// The names of a table's columns, also where it has no rows.
+async fn columns(console: &Client, table: &str) -> Vec<String> {
+    let said = console.simple_query(&format!("SHOW {table}")).await.unwrap();
+    let described = said.iter().find_map(|message| match message {
+        SimpleQueryMessage::RowDescription(columns) => Some(columns),
+        _ => None,
+    });
+    let columns = described.unwrap_or_else(|| panic!("SHOW {table} is no table"));
+    columns.iter().map(|column| column.name().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_pgbouncer_shows_stands_at_the_same_place() {
+    let bouncer = PgBouncer::start().await;
+    let known = bouncer.console().await;
+    let gateway = with_operators(admin())
+        .listed("ops-console-places", "")
+        .start()
+        .await;
+    let operator = console(&gateway, "looker").await;
+
+    for table in [
+        "CONFIG",
+        "DATABASES",
+        "POOLS",
+        "CLIENTS",
+        "SERVERS",
+        "USERS",
+        "VERSION",
+        "LISTS",
+        "MEM",
+        "STATS",
+        "STATS_TOTALS",
+        "STATS_AVERAGES",
+        "TOTALS",
+    ] {
+        let (theirs, ours) = (columns(&known, table).await, columns(&operator, table).await);
+        assert!(ours.starts_with(&theirs), "{table}: {theirs:?}, and not {ours:?}");
+    }
+    for (table, key) in [("LISTS", "list"), ("TOTALS", "name")] {
+        let names = async |console: &Client| -> Vec<String> {
+            let rows = shown(console, table).await;
+            rows.iter().map(|row| cell(row, key).to_owned()).collect()
+        };
+        assert_eq!(names(&operator).await, names(&known).await, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn what_clients_ask_is_counted_wherever_it_is_answered() {
+    const ENDPOINT: &str = "ops-console-queries";
+    let gateway = with_operators(admin()).listed(ENDPOINT, "").start().await;
+    let operator = console(&gateway, "looker").await;
+    let http = gateway.http(super::READ);
+
+    let mut before = 0;
+    for pooling in ["", "-pooler"] {
+        let client = connect(&gateway, &format!("{ENDPOINT}{pooling}")).await;
+        let select = client.prepare("select $1::int").await.unwrap();
+        // In transaction pooling pgwake answers the first of these itself, and sends it ahead of the second.
+        client.batch_execute("begin").await.unwrap();
+        client.query(&select, &[&1]).await.unwrap();
+        client.batch_execute("select 1; select 2").await.unwrap();
+        client.batch_execute("select 1 / 0").await.unwrap_err();
+        client.query(&select, &[&2]).await.unwrap_err();
+        client.batch_execute("rollback").await.unwrap();
+        // These need no server.
+        client.batch_execute("begin").await.unwrap();
+        client.batch_execute("commit").await.unwrap();
+        client.batch_execute("").await.unwrap();
+        let asked = 9;
+
+        until("them to be counted", async || {
+            let listed = items(&http, &format!("/api/v1/sessions?endpoint={ENDPOINT}")).await;
+            listed.iter().any(|session| session["queries"] == asked)
+        })
+        .await;
+        let counted = async || {
+            let rows = shown(&operator, "STATS").await;
+            cell(&rows[0], "total_query_count").parse::<u64>().unwrap()
+        };
+        assert_eq!(counted().await, before + asked);
+        let totals = shown(&operator, "TOTALS").await;
+        let total = totals.iter().find(|row| cell(row, "name") == "total_query_count");
+        assert_eq!(cell(total.unwrap(), "value"), (before + asked).to_string());
+        drop(client);
+        until("it to have left", async || {
+            items(&http, &format!("/api/v1/sessions?endpoint={ENDPOINT}"))
+                .await
+                .is_empty()
+        })
+        .await;
+        assert_eq!(counted().await, before + asked, "also of those who have left");
+        before += asked;
+    }
+    let metrics = http.get("/metrics").await.body;
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line == format!("pgwake_queries_total {before}")),
+        "{metrics}"
+    );
+}
+
+async fn connect(gateway: &Gateway, endpoint: &str) -> Client {
+    tls_client::connect(&gateway.config(endpoint), &gateway.authority)
+        .await
+        .unwrap()
+}
