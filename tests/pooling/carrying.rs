@@ -177,6 +177,24 @@ async fn what_a_function_sets_stays_with_its_client_and_reaches_no_other() {
     script.play().await;
 }
 
+/// Where no trigger and no other function calls it, its name alone tells.
+#[tokio::test]
+async fn what_a_function_sets_is_known_by_its_name_where_nothing_hides_it() {
+    let mut script = Script::new("carry-function", 1).before(
+        "create or replace function plainly_set(text) returns int language plpgsql as \
+         $$begin perform set_config('app.tenant_id', $1, false); return 1; end$$; create table if not exists plain (id int)",
+    );
+    for call in [
+        "select plainly_set('directly')",
+        "insert into plain select plainly_set('in a list') from generate_series(1, 3)",
+        "begin; select plainly_set('undone'); rollback",
+        "select \"plainly_set\"('by a quoted name')",
+    ] {
+        script = script.query(0, call).query(1, LOOK).query(0, LOOK);
+    }
+    script.play().await;
+}
+
 #[tokio::test]
 async fn what_a_trigger_sets_stays_with_its_client_and_reaches_no_other() {
     let trigger =

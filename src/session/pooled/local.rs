@@ -96,15 +96,15 @@ impl Local {
         begun
     }
 
+    /// How often its client has asked something here since the last call: see [`Passed`](crate::session::roster::Passed).
+    pub(super) fn take_queries(&mut self) -> u64 {
+        std::mem::take(&mut self.queries).into()
+    }
+
     /// The transaction fails that the server was to begin.
     pub(super) fn fail_begun(&mut self) {
         self.end_portal = None;
         self.transaction = Transaction::Failed(Instant::now());
-    }
-
-    /// How often its client has asked something here since the last call: see [`Passed`](crate::session::roster::Passed).
-    pub(super) fn take_queries(&mut self) -> u64 {
-        std::mem::take(&mut self.queries).into()
     }
 
     fn status(&self) -> u8 {
