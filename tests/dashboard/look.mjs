@@ -79,6 +79,9 @@ expect(true, "and woken by another");
 await page.locator("#one button", { hasText: "Close" }).click();
 await page.fill("#find", "");
 await page.waitForFunction(() => document.querySelectorAll("#latency .bar").length > 0);
+const was = await page.textContent("#version");
+await page.waitForFunction((was) => document.querySelector("#version").textContent !== was, was);
+expect(true, "it goes on telling how long pgwake has been up");
 await page.screenshot({ path: pictures + "/light.png" });
 
 const dark = await open("dark", 1280, 1000, "/#token=" + operate);
