@@ -161,6 +161,38 @@ async fn who_leaves_while_a_start_is_waited_for_has_changed_nothing() {
 }
 
 #[tokio::test]
+async fn a_start_that_does_not_end_is_named_and_nothing_is_replaced() {
+    const ENDPOINT: &str = "replacing-restless";
+    const OTHER: &str = "replacing-beside";
+    let setup = Setup::new();
+    let mut gate = Gate::new(setup.path());
+    let setup = setup
+        .gated(ENDPOINT, &gate, "suspend_after = \"50ms\"")
+        .listed(OTHER, "suspend_after = \"50ms\"");
+    let pgwake = Pgwake::start(&setup).await;
+    gate.close();
+    let mut held = pgwake.raw_proved(ENDPOINT).await;
+    let data_dir = setup.data_dir(ENDPOINT);
+    until("the compute to be started", async || {
+        !processes::in_directory(&data_dir).is_empty()
+    })
+    .await;
+
+    let refused = replacing(&setup.path().join("pgwake.toml")).run().await.failed();
+
+    assert!(
+        refused.contains(ENDPOINT) && refused.contains("try again in a moment") && !refused.contains(OTHER),
+        "{refused}"
+    );
+    serves(&pgwake, &setup, OTHER).await;
+    gate.open();
+    held.until(b'Z').await;
+    does(&mut held, "select 1").await;
+    drop(held);
+    pgwake.ends_cleanly().await;
+}
+
+#[tokio::test]
 async fn a_successor_that_knows_other_words_is_refused() {
     const ENDPOINT: &str = "replacing-words";
     let setup = Setup::new().listed(ENDPOINT, "suspend_after = \"50ms\"");
