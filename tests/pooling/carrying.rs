@@ -296,7 +296,7 @@ async fn statements_that_sql_prepared_are_carried() {
             &[
                 &format!("set datestyle = '{date}'"),
                 &format!("prepare mine as select 'of {client}', '01/02/2024'::date"),
-                "prepare with_values (int, text) as select $1 + 1, $2",
+                "prepare with_values (int, text) as select $1 + 1, $2;",
             ],
         );
     }

@@ -3,11 +3,16 @@
 //! A text is taken apart at its semicolons, with an eye for quotes and comments alone. In doubt there is none: then the
 //! statement stays where it is.
 
-/// The part of `text` that prepares `name`, and nothing else.
+/// The part of `text` that prepares `name`, and nothing else: all of it, as it was sent, where nothing else is in it.
 pub(super) fn prepare_in<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
-    let mut found = parts(text)?.into_iter().filter(|part| prepares(part, name));
-    let part = found.next()?;
-    found.next().is_none().then_some(part)
+    let mut statements = parts(text)?;
+    statements.retain(|part| !part.trim_ascii().is_empty());
+    let mut found = statements.iter().filter(|part| prepares(part, name));
+    let part = *found.next()?;
+    if found.next().is_some() {
+        return None;
+    }
+    Some(if statements.len() == 1 { text } else { part })
 }
 
 /// The statements of a text; `None` where its quotes cannot be told.
@@ -108,6 +113,17 @@ mod tests {
             found("PREPARE \"Q\" (int) AS SELECT 1", "Q").as_deref(),
             Some("PREPARE \"Q\" (int) AS SELECT 1")
         );
+    }
+
+    #[test]
+    fn what_nothing_else_is_with_is_said_again_as_it_was() {
+        for text in [
+            "prepare q as select 1;",
+            " prepare q as select 1 ;; ",
+            "prepare q as select 1",
+        ] {
+            assert_eq!(prepare_in(text.as_bytes(), b"q"), Some(text.as_bytes()));
+        }
     }
 
     #[test]
