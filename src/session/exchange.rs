@@ -168,6 +168,8 @@ impl Facts {
 pub(super) enum Gate {
     /// DISCARD SEQUENCES: a stranger's numbers are on the session.
     Sequences,
+    /// Statements on the session that are none of the client's would be shown to it.
+    Statements,
     /// pgwake's idle sessions would stand in the way of a statement about databases.
     Databases,
     /// Others may be about to give the right to pin back.

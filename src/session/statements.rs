@@ -11,7 +11,11 @@ mod shape;
 mod texts;
 mod unsettled;
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+};
 
 use super::profile::Profile;
 use super::words::{CustomNames, Words};
@@ -20,6 +24,9 @@ pub(super) use effect::Effect;
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
 pub(super) use unsettled::{SqlPrepared, Then, Unsettled};
+
+/// The name of pgwake's own BEGIN on server sessions.
+pub(super) const BEGIN_NAME: &[u8] = b"pgwake_begin";
 
 /// A name that a client gave.
 pub(super) type Name = Arc<[u8]>;
@@ -136,6 +143,13 @@ impl Statements {
     /// The unnamed statement.
     pub(super) fn unnamed(&self) -> Option<&Unnamed> {
         self.unnamed.as_deref()
+    }
+
+    /// The numbers of all that have a name on sessions.
+    fn ids(&self) -> HashSet<u64> {
+        let moved = self.unnamed.as_deref().and_then(|unnamed| unnamed.moved.as_ref());
+        let named = self.named.values().map(|meaning| &meaning.statement);
+        named.chain(moved).map(|statement| statement.id).collect()
     }
 
     /// A name stands for a statement from now on.
@@ -303,6 +317,25 @@ impl Prepared {
         }
         self.on.remove(&id);
         Some(id)
+    }
+
+    /// Whether there are statements that are none of this client's.
+    pub(super) fn shows_others(&self, own: &Statements) -> bool {
+        let own = own.ids();
+        self.begin || self.on.keys().any(|id| !own.contains(id))
+    }
+
+    /// Takes them out; what the server calls them.
+    pub(super) fn take_others(&mut self, own: &Statements) -> Vec<Vec<u8>> {
+        let own = own.ids();
+        let others = self.on.extract_if(|id, _| !own.contains(id));
+        let mut names: Vec<_> = others
+            .map(|(id, _)| ServerName::of(id).as_bytes().to_vec())
+            .collect();
+        if mem::take(&mut self.begin) {
+            names.push(BEGIN_NAME.to_vec());
+        }
+        names
     }
 
     /// DISCARD ALL or DEALLOCATE ALL: everybody's are gone.

@@ -122,6 +122,8 @@ words! {
     SET_LOCAL_MEANING = 42,
     /// `DEFAULT`; `set_config` of `application_name` to what may be null.
     DEFAULT = 43,
+    /// `pg_prepared_statements`: it shows what the server session has.
+    STATEMENTS_READ = 44,
 }
 
 impl Words {

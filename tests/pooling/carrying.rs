@@ -4,7 +4,7 @@ use super::{
     act::{Act, Batch},
     line::Who,
     pooled::{Pooled, pool},
-    said::{STRANGER, Said},
+    said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, values},
 };
@@ -317,6 +317,41 @@ async fn statements_that_sql_prepared_are_carried() {
         script = script.query(0, sql).query(1, list).query(2, list);
     }
     script.query(1, "execute mine").play().await;
+}
+
+/// What shows prepared statements shows no stranger's, and none that pgwake has for itself.
+#[tokio::test]
+async fn a_client_is_shown_its_own_statements_alone() {
+    let list = "select statement, from_sql from pg_prepared_statements order by 1";
+    let extended = || {
+        vec![
+            Said::parse("", list),
+            Said::bind("", "", &[]),
+            Said::execute("", 0),
+            Said::Sync,
+        ]
+    };
+    Script::new("carry-shown", 1)
+        .say(1, prepare("theirs", "select 'of a stranger'"))
+        .query(0, list)
+        .queries(0, &["begin", "select 1", "commit", list])
+        .queries(0, &["begin", list, list, "commit"])
+        .say(0, prepare("mine", "select 'mine'"))
+        .query(0, list)
+        .query(0, "begin")
+        .say(0, extended())
+        .query(0, "commit")
+        .say(0, execute("mine", &[]))
+        .say(0, vec![Said::close(Kind::Statement, "mine"), Said::Sync])
+        .query(0, list)
+        .say(1, execute("theirs", &[]))
+        .query(0, "begin")
+        .say(0, extended())
+        .query(0, "commit")
+        // pgwake has none of the names that it had before.
+        .queries(0, &["begin", "select 2", "commit"])
+        .play()
+        .await;
 }
 
 /// A role that was taken away meanwhile cannot be set again: the client is ended and never runs as the stronger one

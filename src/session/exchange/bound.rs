@@ -82,6 +82,7 @@ impl Exchange<'_> {
             return Some(());
         }
         self.put_begin(lane);
+        self.hide_begin(lane, seen.words);
         self.note_bound(&portal, &used, seen.words | runs.words, named);
         match used {
             Use::Unnamed => {

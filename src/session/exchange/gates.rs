@@ -29,6 +29,9 @@ impl Exchange<'_> {
             Gate::Sequences
         } else if words.has(Words::DATABASE) && !pooled.facts.databases_closed {
             Gate::Databases
+        } else if words.has(Words::STATEMENTS_READ) && pooled.carried.prepared.shows_others(pooled.statements)
+        {
+            Gate::Statements
         } else {
             return Some(());
         };

@@ -152,6 +152,7 @@ impl<'a> Exchange<'a> {
         self.facts().scan = rest;
         self.facts().has_run = true;
         self.put_begin_alone(lane);
+        self.hide_begin(lane, seen.words);
         let pooled = self.pooled();
         let prepared = &mut pooled.carried.prepared;
         let gone = named.into_iter().rev().filter(|named| named.deallocates);

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::statements::{Effect, Seen, ServerName, Statement, Then, Used};
+use crate::session::statements::{BEGIN_NAME, Effect, Seen, ServerName, Statement, Then, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
 
-/// The name of pgwake's own BEGIN.
-const BEGIN_NAME: &[u8] = b"pgwake_begin\0";
 /// A portal that does not exist: closing it does nothing.
 const FENCE: &[u8] = b"Ppgwake_fence\0";
 
@@ -35,15 +33,24 @@ impl<'a> Exchange<'a> {
             return false;
         }
         if !std::mem::replace(&mut pooled.carried.prepared.begin, true) {
-            put(lane, b'P', &[BEGIN_NAME, b"BEGIN\0\0\0"]);
+            put(lane, b'P', &[BEGIN_NAME, b"\0BEGIN\0\0\0"]);
             self.send(Kind::Parse, Asker::Pgwake, Effect::BeginPut);
         }
-        put(lane, b'B', &[b"\0", BEGIN_NAME, &[0; 6]]);
+        put(lane, b'B', &[b"\0", BEGIN_NAME, &[0; 7]]);
         self.send(Kind::Bind, Asker::Pgwake, Effect::Begins);
         put(lane, b'E', &[b"\0", &[0; 4]]);
         self.send(Kind::Execute, Asker::Pgwake, Effect::Begins);
         self.expected.begins();
         true
+    }
+
+    /// What shows the statements of the session does not show pgwake's own BEGIN, which may have been put there for it.
+    pub(super) fn hide_begin(&mut self, lane: &mut Lane, words: Words) {
+        let prepared = &mut self.pooled().carried.prepared;
+        if words.has(Words::STATEMENTS_READ) && std::mem::take(&mut prepared.begin) {
+            put(lane, b'C', &[b"S", BEGIN_NAME, b"\0"]);
+            self.send(Kind::Close, Asker::Pgwake, Effect::BeginClosed);
+        }
     }
 
     /// Something has a name of the client's on the session.

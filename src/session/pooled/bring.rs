@@ -137,6 +137,17 @@ impl Pooled<'_> {
         Ok(())
     }
 
+    /// No statement is on the session that is none of the client's.
+    pub(super) async fn close_others(&mut self, turn: &mut Turn) -> Result<(), BringError> {
+        let mut flight = Flight::default();
+        for name in turn.loan.session.carried.prepared.take_others(&self.statements) {
+            say::close_statement(&name, &mut flight.bytes);
+        }
+        flight.sync();
+        self.fly(turn, &mut flight).await?;
+        Ok(())
+    }
+
     /// A statement is on the session as it was first prepared, whatever the client has set since.
     pub(super) async fn prepare_under(
         &mut self,

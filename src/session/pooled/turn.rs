@@ -224,6 +224,7 @@ impl Pooled<'_> {
     async fn pass_gate(&mut self, turn: &mut Turn) -> Result<(), BringError> {
         match turn.facts.take_gate() {
             Some(Gate::Sequences) => self.discard_sequences(turn).await,
+            Some(Gate::Statements) => self.close_others(turn).await,
             Some(Gate::Databases) => {
                 // Postgres itself waits some seconds for those that are in use.
                 self.pooling.pool.close_all_but(&mut turn.loan.session).await;

@@ -38,6 +38,8 @@ pub(in crate::session) enum Effect {
     Describes(Arc<Statement>, Name),
     /// pgwake's BEGIN is on the session.
     BeginPut,
+    /// It is not any more.
+    BeginClosed,
     /// pgwake's BEGIN is executed.
     Begins,
 }
@@ -166,6 +168,7 @@ impl Statements {
             Effect::Aliased(name) => session.aliases.retain(|alias| *alias != name),
             Effect::Deallocates(_, at_once) => self.undo_one(*at_once, session, before),
             Effect::BeginPut => session.begin = false,
+            Effect::BeginClosed => session.begin = true,
             Effect::Nothing
             | Effect::Closed(_, None)
             | Effect::Refused(_)

@@ -124,6 +124,7 @@ pub(super) fn look_up(word: &[u8]) -> Option<Found> {
             Found::Word(Words::ADVISORY_UNLOCK)
         }
         b"lastval" | b"currval" => Found::Word(Words::SEQUENCE_READ),
+        b"pg_prepared_statements" | b"pg_prepared_statement" => Found::Word(Words::STATEMENTS_READ),
         b"nextval" | b"setval" => Found::Word(Words::NEXTVAL),
         b"setseed" => Found::Word(Words::SETSEED),
         b"seed" => Found::Word(Words::SEED),
@@ -241,6 +242,8 @@ const KEYWORDS: &[&str] = &[
     "pg_advisory_unlock_shared",
     "pg_advisory_unlock_all",
     "lastval",
+    "pg_prepared_statements",
+    "pg_prepared_statement",
     "currval",
     "nextval",
     "setval",

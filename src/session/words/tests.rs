@@ -216,6 +216,8 @@ fn words_are_told_apart() {
             Words::SET_CONFIG,
         ),
         ("SELECT lastval()", Words::SEQUENCE_READ),
+        ("TABLE pg_prepared_statements", Words::STATEMENTS_READ),
+        ("SELECT pg_prepared_statement()", Words::STATEMENTS_READ),
         ("SELECT setval('s', nextval('t'))", Words::NEXTVAL),
         ("LISTEN x", Words::LISTEN),
         ("SELECT 1; UNLISTEN x", Words::UNLISTEN),
