@@ -205,7 +205,8 @@ impl<C: Send + 'static> EndpointPool<C> {
 
     /// Puts a kept session, if it is still there, where anybody finds it: for a client that leaves.
     pub fn rest_kept(&self, ticket: Ticket) {
-        self.0.lock().rest_kept(ticket.0);
+        let outdated = self.0.lock().rest_kept(ticket.0);
+        self.0.bury(outdated);
     }
 
     /// Closes a session that is between messages: with a Terminate. One that is not is just dropped.

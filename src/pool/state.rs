@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
@@ -30,8 +29,11 @@ pub(super) struct State<C: Send + 'static> {
     pub(super) ceiling: usize,
     /// Until when the ceiling is lower.
     pub(super) lowered_until: Option<Instant>,
-    /// How often all sessions were retired.
+    /// How often all sessions were retired or outdated.
     pub(super) epoch: u64,
+    /// The epoch in which all were retired last: sessions of earlier ones are closed. Those between it and the present
+    /// one are outdated: their clients keep them, and nobody else gets them.
+    pub(super) retired_in: u64,
     /// When the sweeper looks again; `None`: there is none.
     pub(super) next_sweep: Option<Instant>,
     pub(super) counts: Counts,
@@ -80,6 +82,7 @@ impl<C: Send + 'static> State<C> {
             rules,
             lowered_until: None,
             epoch: 0,
+            retired_in: 0,
             next_sweep: None,
             counts: Counts::default(),
             slot_waiting: 0,
@@ -111,7 +114,11 @@ impl<C: Send + 'static> State<C> {
     /// Takes a lent session back, unless its time is over.
     pub(super) fn give_back(&mut self, pooled: Pooled<C>, stay: Stay, now: Instant) -> Back<C> {
         let number = self.number();
-        if let Some(reason) = self.must_go(pooled.session(), now) {
+        let reason = match stay {
+            Stay::Kept => None,
+            Stay::Resting => self.is_outdated(pooled.session()).then_some(CloseReason::Retired),
+        };
+        if let Some(reason) = reason.or_else(|| self.must_go(pooled.session(), now)) {
             return Back {
                 number,
                 doomed: self.doom(pooled, reason, Goodbye::Said).into_iter().collect(),
@@ -140,14 +147,16 @@ impl<C: Send + 'static> State<C> {
         }
     }
 
-    /// Puts a kept session to rest, if it is still there.
-    pub(super) fn rest_kept(&mut self, number: u64) {
-        let Some((mut idle, pooled)) = self.unkeep(number) else {
-            return;
-        };
+    /// Puts a kept session to rest, if it is still there; an outdated one is to be buried.
+    pub(super) fn rest_kept(&mut self, number: u64) -> Option<Doomed<C>> {
+        let (mut idle, pooled) = self.unkeep(number)?;
+        if self.is_outdated(pooled.session()) {
+            return self.doom(pooled, CloseReason::Retired, Goodbye::Said);
+        }
         idle.number = self.number();
         idle.spared_until = None;
         self.register_of(&pooled).put_to_rest(pooled, idle);
+        None
     }
 
     /// Lends a kept session, if it is still there.
@@ -179,7 +188,9 @@ impl<C: Send + 'static> State<C> {
     /// Lends the session of this key that has been kept longest and suits; of the first few rather one that is polled on
     /// this thread.
     pub(super) fn steal(&mut self, key: &PoolKey, suits: &impl Fn(&C) -> bool) -> Option<Pooled<C>> {
-        let suits = |session: &PooledSession<C>| session.key() == key && suits(&session.carried);
+        let suits = |session: &PooledSession<C>| {
+            session.key() == key && !self.is_outdated(session) && suits(&session.carried)
+        };
         let kept = self
             .kept
             .iter()
@@ -316,18 +327,6 @@ impl<C: Send + 'static> State<C> {
         self.closings.remove(&id);
     }
 
-    /// Whether that session's socket is still open.
-    pub(super) fn is_closing(&self, id: u64) -> bool {
-        self.closings.contains_key(&id)
-    }
-
-    /// Sessions on their way out, of one database or of all.
-    pub(super) fn closings(&self, database: Option<&Bytes>) -> Vec<u64> {
-        let wanted = |key: &PoolKey| database.is_none_or(|database| key.database() == database);
-        let closings = self.closings.iter().filter(|(_, key)| wanted(key));
-        closings.map(|(id, _)| *id).collect()
-    }
-
     pub(super) fn registered(&self) -> usize {
         self.registered
     }
@@ -344,9 +343,14 @@ impl<C: Send + 'static> State<C> {
         kept.chain(self.registers.values().flat_map(Register::resting))
     }
 
+    /// Whether it was opened before something changed that a new one would begin with.
+    fn is_outdated(&self, session: &PooledSession<C>) -> bool {
+        session.facts.slot.epoch != self.epoch
+    }
+
     /// Why a lent session is not to stay.
     fn must_go(&self, session: &PooledSession<C>, now: Instant) -> Option<CloseReason> {
-        if session.facts.slot.epoch != self.epoch {
+        if session.facts.slot.epoch < self.retired_in {
             return Some(CloseReason::Retired);
         }
         if now >= session.facts.age.end(self.rules.lifetime) {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     EndpointPool, PoolKey, PoolRules,
+    closing::{Doomed, Goodbye},
     endpoint_pool::Shared,
     figures::{CloseReason, PoolFigures},
     lent::Lent,
@@ -52,7 +53,7 @@ impl<C: Send + 'static> EndpointPool<C> {
     pub async fn close_all_but(&self, spared: &mut Lent<C>) {
         {
             let mut state = self.0.lock();
-            state.epoch += 1;
+            state.retire();
             spared.facts.slot.epoch = state.epoch;
         }
         self.close_idle().await;
@@ -79,11 +80,18 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.gone(closing).await;
     }
 
-    /// What the server lets its roles do has changed: sessions that were opened before that are closed, idle ones in
-    /// the background, lent ones when they come back.
+    /// What the server lets its roles do, or what a session begins with, has changed: sessions that were opened before
+    /// that go on for the clients that have them, as sessions of Postgres do, and reach nobody else. Those that rest are
+    /// closed in the background, the others when their clients leave them.
+    pub fn outdate(&self) {
+        let doomed = self.0.lock().outdate();
+        self.0.bury(doomed);
+    }
+
+    /// All sessions that are there are closed, idle ones in the background, lent ones when they come back.
     pub fn retire(&self) {
         let mut state = self.0.lock();
-        state.epoch += 1;
+        state.retire();
         let doomed = state.doom_idle(CloseReason::Retired, |_, _| true);
         drop(state);
         self.0.bury(doomed);
@@ -108,12 +116,6 @@ impl<C: Send + 'static> EndpointPool<C> {
             .lock()
             .doom_idle(CloseReason::Retired, |key, _| is_outdated(key));
         self.0.bury(doomed);
-    }
-
-    /// The client that has this session has caused the change itself: the session goes on as if it had been opened
-    /// afterwards.
-    pub fn approve(&self, lent: &mut Lent<C>) {
-        lent.facts.slot.epoch = self.0.lock().epoch;
     }
 
     /// The server has no room for one more session (53300): no more than those that are there are tried for some
@@ -197,6 +199,36 @@ impl<C: Send + 'static> Shared<C> {
 }
 
 impl<C: Send + 'static> State<C> {
+    /// Whether that session's socket is still open.
+    pub(super) fn is_closing(&self, id: u64) -> bool {
+        self.closings.contains_key(&id)
+    }
+
+    /// Sessions on their way out, of one database or of all.
+    pub(super) fn closings(&self, database: Option<&Bytes>) -> Vec<u64> {
+        let wanted = |key: &PoolKey| database.is_none_or(|database| key.database() == database);
+        let closings = self.closings.iter().filter(|(_, key)| wanted(key));
+        closings.map(|(id, _)| *id).collect()
+    }
+
+    /// All sessions are to be closed, those that are lent when they come back.
+    pub(super) fn retire(&mut self) {
+        self.epoch += 1;
+        self.retired_in = self.epoch;
+    }
+
+    /// Only their own clients use the sessions that are there; those that rest are to be buried.
+    pub(super) fn outdate(&mut self) -> Vec<Doomed<C>> {
+        self.epoch += 1;
+        let resting = self.registers.values_mut();
+        let lent: Vec<_> = resting
+            .flat_map(|register| register.take_where(|_| true))
+            .collect();
+        lent.into_iter()
+            .filter_map(|pooled| self.doom(pooled, CloseReason::Retired, Goodbye::Said))
+            .collect()
+    }
+
     /// Lowers the ceiling to what exists. Answers by how much.
     fn lower(&mut self, until: Instant) -> usize {
         let cut = self.ceiling.saturating_sub(self.registered().max(1));

@@ -96,10 +96,10 @@ impl Pooling {
     }
 
     /// Roles, rights or databases have changed: what was known of logins is not any more, and sessions that were
-    /// opened before are not lent again.
+    /// opened before reach no other client.
     pub fn changed(&self) {
         lock(&self.greetings).clear();
-        self.pool.retire();
+        self.pool.outdate();
     }
 
     /// A client of this role has proved this credential: it is the newest one of the role. Idle sessions that were

@@ -354,6 +354,25 @@ async fn a_client_is_shown_its_own_statements_alone() {
         .await;
 }
 
+/// As a session of Postgres does: what has changed holds for those that are opened afterwards.
+#[tokio::test]
+async fn a_clients_session_stays_as_it_is_when_roles_change() {
+    Script::new("carry-roles", 4)
+        .before("drop table if exists vanishing; create table vanishing (id int)")
+        .queries(0, &["show datestyle", "prepare p as select * from vanishing"])
+        .query(1, "alter role postgres set datestyle = 'German'")
+        .query(1, "drop table vanishing")
+        .queries(0, &["execute p", "show datestyle"])
+        .query(2, "show datestyle")
+        .query(1, "show datestyle")
+        .act(1, Act::Leave { says_so: true })
+        .query(3, "show datestyle")
+        .query(0, "show datestyle")
+        .query(3, "alter role postgres reset datestyle")
+        .play()
+        .await;
+}
+
 /// A role that was taken away meanwhile cannot be set again: the client is ended and never runs as the stronger one
 /// that it logged in as.
 #[tokio::test]

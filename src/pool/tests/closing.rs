@@ -162,6 +162,40 @@ async fn retired_sessions_are_closed_now_or_when_they_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn outdated_sessions_go_on_for_their_own_clients_alone() {
+    let house = House::new(4);
+    house.open_resting(&key("shop"), 1);
+    let (kept, _kept_server) = house.open(&key("shop"), 2);
+    let own = house.pool.keep(kept);
+    let (leaving, _leaving_server) = house.open(&key("shop"), 3);
+    let leaving = house.pool.keep(leaving);
+    let (lent, _server) = house.open(&key("shop"), 4);
+
+    house.pool.outdate();
+
+    assert_eq!(house.closed(CloseReason::Retired), 1, "the one that rests");
+    assert!(house.pool.steal(&key("shop"), FIRST, |_| true).is_none());
+    let own = house.pool.take_kept(&own, FIRST).expect("its client goes on");
+    let own = house.pool.keep(own);
+    let lent = house.pool.keep(lent);
+    let lent = house.pool.take_kept(&lent, FIRST).expect("so does this one");
+    house.pool.rest(lent);
+    house.pool.rest_kept(leaving);
+    assert!(house.take_any(&key("shop")).is_none());
+    assert_eq!(house.closed(CloseReason::Retired), 3);
+
+    let slot = house.pool.slot().await;
+    let (new, _new_server) = house.open_in(slot, &key("shop"), 5);
+    house.pool.rest(new);
+    assert!(
+        house.take_any(&key("shop")).is_some(),
+        "what was opened afterwards"
+    );
+    house.pool.retire();
+    assert!(house.pool.take_kept(&own, FIRST).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_of_the_youngest_startup_settings_are_closed_after_use() {
     let house = House::with(crate::pool::PoolRules {
         startup_variants_max: 2,

@@ -49,7 +49,6 @@ impl Pooled<'_> {
         }
         if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
             self.pooling.changed();
-            self.pooling.pool.approve(&mut turn.loan.session);
         }
         if functions_may_have_changed(facts.words, facts.tags) {
             self.pooling.forget_database(&self.database);
