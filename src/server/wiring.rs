@@ -261,7 +261,7 @@ impl RoleSource for Wiring {
             return;
         };
         if let Some(pooling) = ends.pooling.get(name) {
-            pooling.changed();
+            pooling.distrust();
         }
         ends.changes.send_modify(|number| *number += 1);
         if let Some((_, generation)) = ends.wakes.awake(name) {

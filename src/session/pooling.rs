@@ -102,6 +102,12 @@ impl Pooling {
         self.pool.outdate();
     }
 
+    /// Another server than the endpoint's own has been met: nobody goes on with a session that is there.
+    pub fn distrust(&self) {
+        lock(&self.greetings).clear();
+        self.pool.retire();
+    }
+
     /// A client of this role has proved this credential: it is the newest one of the role. Idle sessions that were
     /// opened with an older one of its kind are closed: nobody can prove that any more.
     pub(super) fn prove(&self, role: &str, credential: Credential) -> Arc<Proved> {
