@@ -8,7 +8,9 @@ mod taking_over;
 
 use std::path::Path;
 
-use crate::harness::{child::Pgwake, gateway::Setup, programs::Program, raw::Raw};
+use crate::harness::{
+    child::Pgwake, gate::Gate, gateway::Setup, processes, programs::Program, raw::Raw, wait::until,
+};
 
 /// `pgwake serve --replace` on this configuration.
 fn replacing(config: &Path) -> Program {
@@ -28,6 +30,18 @@ async fn served(pgwake: &Pgwake<'_>, endpoint: &str) -> Raw {
     let mut client = pgwake.raw_proved(endpoint).await;
     client.until(b'Z').await;
     client
+}
+
+/// A client that is held while its compute starts, which it does until the gate is opened.
+async fn held_by_a_start(pgwake: &Pgwake<'_>, setup: &Setup, gate: &mut Gate, endpoint: &str) -> Raw {
+    gate.close();
+    let held = pgwake.raw_proved(endpoint).await;
+    let data_dir = setup.data_dir(endpoint);
+    until("the compute to be started", async || {
+        !processes::in_directory(&data_dir).is_empty()
+    })
+    .await;
+    held
 }
 
 /// It reads why its session ends, and that is all.

@@ -5,8 +5,8 @@ use std::{fs, fs::File, time::Duration};
 use pgwake::succession::{Channel, PROTOCOL, Word};
 use rustix::process::Signal;
 
-use super::{does, is_ended, replacing, served, successor};
-use crate::harness::{child::Pgwake, gate::Gate, gateway::Setup, processes, python::python, wait::until};
+use super::{does, held_by_a_start, is_ended, replacing, served, successor};
+use crate::harness::{child::Pgwake, gate::Gate, gateway::Setup, processes, python::python};
 
 /// Somebody who says that it is a successor, up to the moment when everything is its own.
 async fn given_everything(setup: &Setup) -> Channel {
@@ -139,13 +139,7 @@ async fn who_leaves_while_a_start_is_waited_for_has_changed_nothing() {
     let mut gate = Gate::new(setup.path());
     let setup = setup.gated(ENDPOINT, &gate, "suspend_after = \"50ms\"");
     let mut pgwake = Pgwake::start(&setup).await;
-    gate.close();
-    let mut held = pgwake.raw_proved(ENDPOINT).await;
-    let data_dir = setup.data_dir(ENDPOINT);
-    until("the compute to be started", async || {
-        !processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
+    let mut held = held_by_a_start(&pgwake, &setup, &mut gate, ENDPOINT).await;
     let channel = asking(&setup).await;
     pgwake.running.hear_error("to take this one's place").await;
 
@@ -170,13 +164,7 @@ async fn a_start_that_does_not_end_is_named_and_nothing_is_replaced() {
         .gated(ENDPOINT, &gate, "suspend_after = \"50ms\"")
         .listed(OTHER, "suspend_after = \"50ms\"");
     let pgwake = Pgwake::start(&setup).await;
-    gate.close();
-    let mut held = pgwake.raw_proved(ENDPOINT).await;
-    let data_dir = setup.data_dir(ENDPOINT);
-    until("the compute to be started", async || {
-        !processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
+    let mut held = held_by_a_start(&pgwake, &setup, &mut gate, ENDPOINT).await;
 
     let refused = replacing(&setup.path().join("pgwake.toml")).run().await.failed();
 

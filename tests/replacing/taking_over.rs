@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt};
 
-use super::{does, is_ended, replacing, served, successor};
+use super::{does, held_by_a_start, is_ended, replacing, served, successor};
 use crate::harness::{
     child::Pgwake,
     gate::Gate,
@@ -87,13 +87,7 @@ async fn a_wake_that_is_under_way_is_finished_first() {
     let mut gate = Gate::new(setup.path());
     let setup = setup.gated(ENDPOINT, &gate, "suspend_after = \"1h\"");
     let mut elder = Pgwake::start(&setup).await;
-    gate.close();
-    let mut held = elder.raw_proved(ENDPOINT).await;
-    let data_dir = setup.data_dir(ENDPOINT);
-    until("the compute to be started", async || {
-        !processes::in_directory(&data_dir).is_empty()
-    })
-    .await;
+    let mut held = held_by_a_start(&elder, &setup, &mut gate, ENDPOINT).await;
     let program = replacing(&setup.path().join("pgwake.toml"));
 
     let starting = tokio::join!(Pgwake::start_as(program, &setup), async {

@@ -39,9 +39,8 @@ impl View {
             Shown::Config => self.config_rows(),
             Shown::Mem => {
                 let memory = process::read().memory;
-                let parts = [Cell::Nothing, Cell::Nothing, Cell::Nothing];
-                let row = ["process".into()].into_iter().chain(parts);
-                vec![row.chain([Cell::total(memory)]).collect()]
+                let [size, used, free] = [Cell::Nothing, Cell::Nothing, Cell::Nothing];
+                vec![vec!["process".into(), size, used, free, Cell::total(memory)]]
             }
             Shown::Endpoints => self.endpoint_rows(),
             Shown::Wakes => self.wake_rows(),
