@@ -3,7 +3,10 @@
 //! What is under the endpoint's lock. It decides, and does no I/O: sessions that are to be closed are handed back to
 //! be buried without the lock. Who calls: `endpoint_pool`, `sweep` and `closing`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasherDefault,
+};
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -11,7 +14,7 @@ use super::{
     PoolKey, PoolRules,
     closing::{Doomed, Goodbye},
     figures::{CloseReason, Counts},
-    key::Startup,
+    key::{KeyHasher, Startup},
     register::{Idle, Pooled, Register},
     rights::Slot,
     session::{Fresh, PooledSession},
@@ -41,7 +44,7 @@ pub(super) struct State<C: Send + 'static> {
     pub(super) slot_waiting: usize,
     /// How many of them nobody has been closed for yet.
     slot_unserved: usize,
-    pub(super) registers: HashMap<PoolKey, Register<C>>,
+    pub(super) registers: HashMap<PoolKey, Register<C>, BuildHasherDefault<KeyHasher>>,
     pub(super) variants: HashMap<Startup, Variant>,
     kept: BTreeMap<u64, (Idle, Pooled<C>)>,
     /// Sessions whose sockets are still open, by their ids.
@@ -87,7 +90,7 @@ impl<C: Send + 'static> State<C> {
             counts: Counts::default(),
             slot_waiting: 0,
             slot_unserved: 0,
-            registers: HashMap::new(),
+            registers: HashMap::default(),
             variants: HashMap::new(),
             kept: BTreeMap::new(),
             closings: BTreeMap::new(),

@@ -31,16 +31,55 @@ impl Touched {
 /// Whether a statement's first bytes hold a word that ends a transaction for good, or the statement is too long
 /// to see all of it. (A false alarm costs a client no more than the caution that 08007 asks for.)
 pub(super) fn may_commit(prefix: &[u8]) -> bool {
-    let has = |word: &[u8]| {
-        prefix
-            .windows(word.len())
-            .any(|window| window.eq_ignore_ascii_case(word))
+    // In one pass, by two letters: every statement is looked at.
+    let ends_at = |at: usize, first: u8, second: u8| {
+        let word: &[u8] = match (first | 0x20, second | 0x20) {
+            (b'c', b'o') => b"commit",
+            (b'e', b'n') => b"end",
+            (b'p', b'r') => b"prepare transaction",
+            _ => return false,
+        };
+        let here = prefix[at..].get(..word.len());
+        here.is_some_and(|here| here.eq_ignore_ascii_case(word))
     };
-    prefix.len() >= PREFIX_BYTES || has(b"commit") || has(b"end") || has(b"prepare transaction")
+    let mut pairs = prefix.iter().zip(prefix.iter().skip(1)).enumerate();
+    prefix.len() >= PREFIX_BYTES || pairs.any(|(at, (first, second))| ends_at(at, *first, *second))
 }
 
 /// Whether a command tag may stand for a change of roles. DO and CALL hide what they run.
 fn touches_roles(tag: &[u8]) -> bool {
     let tags: [&[u8]; 5] = [b"CREATE ROLE", b"ALTER ROLE", b"DROP ROLE", b"DO\0", b"CALL"];
     tags.iter().any(|known| tag.starts_with(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_end_a_transaction_is_seen_wherever_it_stands() {
+        for ends in [
+            "COMMIT",
+            "commit\0",
+            "select 1; Commit",
+            "END",
+            "insert into t values (1);end",
+            "PREPARE TRANSACTION 'x'",
+            "cocommit",
+        ] {
+            assert!(may_commit(ends.as_bytes()), "{ends:?}");
+        }
+        for other in [
+            "",
+            "c",
+            "select 1",
+            "commi",
+            "en",
+            "prepare q as select 1",
+            "c\x0fmmit",
+        ] {
+            assert!(!may_commit(other.as_bytes()), "{other:?}");
+        }
+        assert!(may_commit(&[b' '; PREFIX_BYTES]), "its end is not seen");
+    }
 }

@@ -20,6 +20,9 @@ pub(super) enum Simple {
 /// What a statement is; `text` may end with a NUL.
 pub(super) fn simple(text: &[u8]) -> Simple {
     let text = text.strip_suffix(b"\0").unwrap_or(text);
+    if is_other_at_once(text) {
+        return Simple::Other;
+    }
     if is_empty(text) {
         return Simple::Empty;
     }
@@ -47,6 +50,18 @@ pub(super) fn simple(text: &[u8]) -> Simple {
     } else {
         Simple::Other
     }
+}
+
+/// Most statements show by two letters that they are none of these.
+fn is_other_at_once(text: &[u8]) -> bool {
+    let [first, second, ..] = text.trim_ascii_start() else {
+        return false;
+    };
+    first.is_ascii_alphabetic()
+        && !matches!(
+            (first.to_ascii_lowercase(), second.to_ascii_lowercase()),
+            (b'b', b'e') | (b's', b't') | (b'c', b'o') | (b'e', b'n') | (b'r', b'o') | (b'a', b'b')
+        )
 }
 
 fn is_empty(text: &[u8]) -> bool {
