@@ -1,6 +1,10 @@
 //! The own tests of drivers and of what stands on them, run by pytest with the packages of `.tools/fidelity/venv`.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{Outcomes, tools};
 use crate::{
@@ -99,10 +103,9 @@ impl Suite {
     pub(crate) async fn run(&self, stage: &Stage) -> Outcomes {
         let home = Directory::new();
         let tests = home.path().join("tests");
-        copy(
-            &tools().join(self.source).join(self.taken),
-            &tests.join(self.taken),
-        );
+        // Without the dot of one that is taken whole: no directory can be made by that name.
+        let taken: PathBuf = tests.join(self.taken).components().collect();
+        copy(&tools().join(self.source).join(self.taken), &taken);
         self.prepare(stage).await;
         let outcomes = home.path().join("outcomes");
         let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fidelity");
