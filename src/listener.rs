@@ -113,14 +113,13 @@ fn hand_over(socket: Socket, door: &Arc<Door>, house: &Arc<House>, workers: &Wor
         // Gone already.
         return;
     }
-    workers.serve(
-        Arrived {
-            socket,
-            at: Instant::now(),
-            door: door.clone(),
-        },
-        house.clone(),
-    );
+    // Boxed: the client's task has a place for whatever it was once given.
+    let arrived = Box::new(Arrived {
+        socket,
+        at: Instant::now(),
+        door: door.clone(),
+    });
+    workers.serve(arrived, house.clone());
 }
 
 /// Clients that were closed because there are too many, told once in a while.

@@ -265,6 +265,9 @@ impl Server {
     }
 
     fn open(&self, bound: Vec<Bound>) {
+        let (roster, shutdown) = (self.house.roster.clone(), self.house.shutdown.clone());
+        self.tasks
+            .spawn(roster.ring(shutdown, self.house.changes.subscribe()));
         for bound in bound {
             let (house, workers) = (self.house.clone(), self.workers.clone());
             let signals = Signals {

@@ -5,6 +5,7 @@
 //! session lent to it. `listener` calls; nothing here accepts, starts or configures anything.
 
 mod audited;
+mod beginning;
 mod branching;
 mod buffers;
 mod carried;
@@ -158,8 +159,9 @@ pub struct House {
 }
 
 /// Serves one client. Errors end here: told to the client, written to its access line.
-pub async fn serve(arrived: Arrived, house: Arc<House>) {
-    // Boxed, as all that a client needs for a moment only: thousands of them wait for their next statement.
+pub async fn serve(arrived: Box<Arrived>, house: Arc<House>) {
+    // Boxed, as all that a client needs for a moment only, or that is handed from one to the other: thousands of them
+    // wait for their next statement.
     let Some((mut record, come)) = Box::pin(come_in(arrived, &house)).await else {
         return;
     };
@@ -196,7 +198,7 @@ enum Served<'h> {
 
 impl Stay<'_> {
     /// Until it has left.
-    async fn serve(mut self, house: &Arc<House>, record: &mut SessionRecord) -> Outcome {
+    async fn serve(mut self: Box<Self>, house: &Arc<House>, record: &mut SessionRecord) -> Outcome {
         match self.served {
             Served::Pooled(pooled) => pooled.serve(&mut self.stream, record).await,
             Served::Alone(guest) => Box::pin(guest.take_turn(&mut self.stream, house, record)).await,

@@ -1,8 +1,19 @@
-//! The one signal that ends everything: running, leaving, draining, stopping. And one like it for a single session.
+//! The one signal that ends everything: running, leaving, draining, stopping. And what ends a single session.
 //!
-//! It only tells; who accepts, relays or waits watches it and ends by itself. `server` raises it, and an operator
-//! who ends one session.
+//! It only tells; who accepts, relays or waits watches it and ends by itself. `server` raises it. A session, of which there
+//! are thousands, has a [`Bell`] instead of a place in the line of those who wait: it is rung whenever there may be something
+//! new, by whoever lists sessions, and looks for itself. So a session that begins to wait takes no lock.
 
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 
 /// How far the end of this process has come.
@@ -18,27 +29,35 @@ pub enum Phase {
     Stopping,
 }
 
-/// The right to raise the signal. Kept by `server`; of a single session, by whoever lists sessions.
+/// The right to raise the signal. Kept by `server`.
 #[derive(Debug)]
 pub struct Shutdown(watch::Sender<Phase>);
 
 /// Sees the signal. Cheap to clone; one per task.
 #[derive(Clone, Debug)]
-pub struct ShutdownWatch {
+pub struct ShutdownWatch(watch::Receiver<Phase>);
+
+/// What a session's task is woken by beside its own business, and whether the session is to end alone.
+#[derive(Debug, Default)]
+pub struct Bell {
+    is_ended: AtomicBool,
+    task: AtomicWaker,
+}
+
+/// Sees the signal, and the end of one session alone. Cheap to clone; only the session's own task waits.
+#[derive(Clone, Debug)]
+pub struct SessionWatch {
     all: watch::Receiver<Phase>,
-    /// Of one session alone.
-    own: Option<watch::Receiver<Phase>>,
+    /// What `all` said when it was last asked.
+    seen: Phase,
+    bell: Arc<Bell>,
 }
 
 impl Shutdown {
     /// A signal that says [`Phase::Running`].
     pub fn new() -> (Self, ShutdownWatch) {
         let (sender, receiver) = watch::channel(Phase::Running);
-        let watch = ShutdownWatch {
-            all: receiver,
-            own: None,
-        };
-        (Self(sender), watch)
+        (Self(sender), ShutdownWatch(receiver))
     }
 
     /// The present phase.
@@ -57,58 +76,134 @@ impl Shutdown {
 }
 
 impl ShutdownWatch {
-    /// The same, which a signal of its own ends as well.
-    #[must_use]
-    pub fn joined_by(&self, own: &Shutdown) -> Self {
-        Self {
-            all: self.all.clone(),
-            own: Some(own.0.subscribe()),
+    /// The same for a session that this bell belongs to.
+    pub fn of_session(&self, bell: &Arc<Bell>) -> SessionWatch {
+        let mut all = self.0.clone();
+        let seen = *all.borrow_and_update();
+        SessionWatch {
+            all,
+            seen,
+            bell: bell.clone(),
         }
     }
 
     /// The present phase.
     pub fn phase(&self) -> Phase {
-        let own = self.own.as_ref().map_or(Phase::Running, |own| *own.borrow());
-        own.max(*self.all.borrow())
-    }
-
-    /// Whether it is its own signal that ends it, and not the one for all.
-    pub fn is_alone(&self) -> bool {
-        *self.all.borrow() < Phase::Draining
+        *self.0.borrow()
     }
 
     /// Waits until `phase` (or a later one) is reached; also when the sender is gone. Cancel safe.
     pub async fn reached(&mut self, phase: Phase) {
         // An error means that `server` is gone: that is the end, too.
-        let Some(own) = &mut self.own else {
-            let _ = self.all.wait_for(|now| *now >= phase).await;
-            return;
-        };
-        tokio::select! {
-            _ = self.all.wait_for(|now| *now >= phase) => (),
-            _ = own.wait_for(|now| *now >= phase) => (),
+        let _ = self.0.wait_for(|now| *now >= phase).await;
+    }
+
+    /// Waits until there is another phase than before; `None` when the sender is gone. Cancel safe.
+    pub async fn changed(&mut self) -> Option<Phase> {
+        self.0.changed().await.ok()?;
+        Some(*self.0.borrow_and_update())
+    }
+}
+
+impl Bell {
+    /// Has the session's task look whether anything concerns it.
+    pub fn ring(&self) {
+        self.task.wake();
+    }
+
+    /// Ends the session, and nobody else.
+    pub fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Whether it was ended alone.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Acquire)
+    }
+
+    /// The session's task is woken by the next ring. To be said before it looks, so that none is missed.
+    pub fn listen(&self, cx: &Context<'_>) {
+        self.task.register(cx.waker());
+    }
+}
+
+impl SessionWatch {
+    /// The present phase, for this session.
+    pub fn phase(&mut self) -> Phase {
+        if self.bell.is_ended() {
+            return Phase::Stopping;
         }
+        // This takes a lock only where there is something new.
+        match self.all.has_changed() {
+            Ok(false) => (),
+            Ok(true) => self.seen = *self.all.borrow_and_update(),
+            // `server` is gone: that is the end, too.
+            Err(_) => self.seen = Phase::Stopping,
+        }
+        self.seen
+    }
+
+    /// Whether it is ended alone, and not with all.
+    pub fn is_alone(&self) -> bool {
+        *self.all.borrow() < Phase::Draining
+    }
+
+    /// `Ready` when `phase` (or a later one) is reached.
+    pub fn poll_reached(&mut self, cx: &Context<'_>, phase: Phase) -> Poll<()> {
+        self.bell.listen(cx);
+        match self.phase() >= phase {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Waits until `phase` (or a later one) is reached. Cancel safe.
+    pub async fn reached(&mut self, phase: Phase) {
+        poll_fn(|cx| self.poll_reached(cx, phase)).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
-    #[tokio::test]
-    async fn either_signal_ends_a_session_and_its_own_ends_nobody_else() {
+    #[test]
+    fn either_signal_ends_a_session_and_its_own_ends_nobody_else() {
         let (all, watch) = Shutdown::new();
-        let (own, _) = Shutdown::new();
-        let mut joined = watch.joined_by(&own);
-        own.advance(Phase::Stopping);
-        joined.reached(Phase::Stopping).await;
-        assert_eq!((joined.phase(), watch.phase()), (Phase::Stopping, Phase::Running));
-        assert!(joined.is_alone());
-        let (own, _) = Shutdown::new();
-        let mut joined = watch.joined_by(&own);
+        let (one, other) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let (mut ended, mut stays) = (watch.of_session(&one), watch.of_session(&other));
+        one.end();
+        assert!(ended.reached(Phase::Stopping).now_or_never().is_some());
+        assert_eq!(
+            (ended.phase(), stays.phase(), watch.phase()),
+            (Phase::Stopping, Phase::Running, Phase::Running)
+        );
+        assert!(ended.is_alone());
+
         all.advance(Phase::Draining);
-        joined.reached(Phase::Draining).await;
-        assert!(!joined.is_alone());
-        drop(own);
+        assert!(stays.reached(Phase::Draining).now_or_never().is_some());
+        assert!(stays.reached(Phase::Stopping).now_or_never().is_none());
+        assert!(!stays.is_alone());
+        drop(all);
+        assert!(stays.reached(Phase::Stopping).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_waits_looks_when_its_bell_rings() {
+        let (all, watch) = Shutdown::new();
+        let bell = Arc::new(Bell::default());
+        let mut session = watch.of_session(&bell);
+        let waiting = tokio::spawn(async move { session.reached(Phase::Draining).await });
+        tokio::task::yield_now().await;
+        bell.ring();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "nothing has ended");
+        all.advance(Phase::Draining);
+        bell.ring();
+        tokio::task::yield_now().await;
+        assert!(waiting.is_finished());
     }
 }

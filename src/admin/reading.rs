@@ -42,7 +42,7 @@ impl Named {
     fn of(listed: &Listed) -> Self {
         Self {
             session: listed.who.id.to_string(),
-            application: listed.who.application.clone(),
+            application: listed.who.application.to_string(),
         }
     }
 }

@@ -141,6 +141,11 @@ impl TenantName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, to be kept: all who keep it share it.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
 }
 
 fn check_alphabet(text: &str, length_min: usize) -> Result<(), NameError> {

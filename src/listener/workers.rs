@@ -73,13 +73,13 @@ impl Workers {
     }
 
     /// Serves a client in a task of its own.
-    pub fn serve(&self, arrived: Arrived, house: Arc<House>) {
+    pub fn serve(&self, arrived: Box<Arrived>, house: Arc<House>) {
         let worker = self.roomiest();
         worker.newcomers.fetch_add(1, Ordering::Relaxed);
         let count = Counted::new(&worker.clients);
         let session = async move {
             let _count = count;
-            match moved_here(arrived) {
+            match moved_here(*arrived) {
                 Ok(arrived) => serve(arrived, house).await,
                 Err(error) => tracing::warn!(%error, "client's socket could not be taken over"),
             }
@@ -170,12 +170,13 @@ async fn measure(busy: Arc<AtomicUsize>, newcomers: Arc<AtomicUsize>) {
 }
 
 /// Registers the socket with the runtime that will poll it.
-fn moved_here(arrived: Arrived) -> io::Result<Arrived> {
-    let socket = match arrived.socket {
+fn moved_here(arrived: Arrived) -> io::Result<Box<Arrived>> {
+    let Arrived { socket, at, door } = arrived;
+    let socket = match socket {
         Socket::Tcp(stream, peer) => Socket::Tcp(TcpStream::from_std(stream.into_std()?)?, peer),
         Socket::Unix(stream) => Socket::Unix(UnixStream::from_std(stream.into_std()?)?),
     };
-    Ok(Arrived { socket, ..arrived })
+    Ok(Box::new(Arrived { socket, at, door }))
 }
 
 /// One client, counted while this lives.

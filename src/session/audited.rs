@@ -103,11 +103,11 @@ impl SessionRecord {
             .with("peer", self.peer.to_string())
             .with("tls", self.tls)
             .with("cipher", self.cipher)
-            .with("tenant", self.tenant.as_str())
-            .with("endpoint", self.endpoint.as_str())
-            .with("role", self.role.as_str())
-            .with("database", self.database.as_str())
-            .with("application", self.application.as_str())
+            .with("tenant", &*self.tenant)
+            .with("endpoint", &*self.endpoint)
+            .with("role", &*self.role)
+            .with("database", &*self.database)
+            .with("application", &*self.application)
             .with("method", self.method)
     }
 

@@ -69,7 +69,7 @@ pub(super) async fn reach(
     };
     // A reload or a deletion may have taken it away again.
     let Some(endpoint) = found else {
-        let error = BranchError::None(record.endpoint.clone());
+        let error = BranchError::None(record.endpoint.to_string());
         return Err(refuse(stream, &error, record).await);
     };
     who.endpoint = endpoint;
@@ -79,7 +79,7 @@ pub(super) async fn reach(
 /// What it is to be called, where there may be one. Who wakes nothing makes none either.
 fn name(parent: &Endpoint, branch: &str, record: &SessionRecord) -> Result<BranchName, BranchError> {
     if !parent.branches.on_connect || !record.weight.counts() {
-        return Err(BranchError::None(record.endpoint.clone()));
+        return Err(BranchError::None(record.endpoint.to_string()));
     }
     let name = BranchName::parse(branch)?;
     EndpointName::of_branch(&parent.name, &name)?;

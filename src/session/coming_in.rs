@@ -27,14 +27,13 @@ use crate::wire::startup::CancelKey;
 
 /// A client from its first byte until it has been let in, or was told why not. `None`: it was nobody's stay.
 pub(super) async fn come_in(
-    arrived: Arrived,
+    arrived: Box<Arrived>,
     house: &Arc<House>,
-) -> Option<(SessionRecord, Result<Stay<'_>, Outcome>)> {
+) -> Option<(Box<SessionRecord>, Result<Box<Stay<'_>>, Outcome>)> {
     let mut id = [0; 8];
     aws_lc_rs::rand::fill(&mut id).expect("the system's random source does not fail once it is seeded");
-    let patience = Patience::new(house, arrived.at);
-    let door = arrived.door;
-    let mut socket = arrived.socket;
+    let Arrived { mut socket, at, door } = *arrived;
+    let patience = Patience::new(house, at);
     let peer = match patience.bound(entrance::introduce(&mut socket, &door)).await {
         Ok(Ok(peer)) => peer,
         // Whoever is not introduced as he should be is nobody that could be told anything.
@@ -48,7 +47,8 @@ pub(super) async fn come_in(
         tracing::debug!(%peer, "too many connections that have not logged in: one more is closed");
         return None;
     };
-    let mut record = SessionRecord::new(SessionId::from_random(u64::from_ne_bytes(id)), peer, arrived.at);
+    let id = SessionId::from_random(u64::from_ne_bytes(id));
+    let mut record = Box::new(SessionRecord::new(id, peer, at));
     let entering = Box::pin(entrance::enter(socket, &door, &house.certificates));
     let entered = patience.bound(entering).await;
     house.note_entered(&entered);
@@ -82,7 +82,7 @@ async fn admit<'h>(
     patience: &Patience,
     house: &'h Arc<House>,
     record: &mut SessionRecord,
-) -> Result<Stay<'h>, Outcome> {
+) -> Result<Box<Stay<'h>>, Outcome> {
     record.step_ended(Step::Tls);
     let logging_in = login::log_in(at_door, patience, house, record);
     let LoggedIn {
@@ -100,7 +100,7 @@ async fn admit<'h>(
         }
     };
     record.step_ended(Step::Auth);
-    record.tenant = who.endpoint.tenant.to_string();
+    record.tenant = who.endpoint.tenant.shared();
     record.weight = weight(&who, &parameters);
     if let Some(branch) = branch {
         let reaching = branching::reach(&mut stream, &mut who, &branch, house, record);
@@ -143,11 +143,11 @@ async fn admit<'h>(
         }
         None => Served::Alone(Box::new(guest)),
     };
-    Ok(Stay {
+    Ok(Box::new(Stay {
         stream,
         served,
         _using: using,
-    })
+    }))
 }
 
 /// Whether it matters to its compute's sleep what a client does: by what it has proved, and by what it has said as it came. What

@@ -20,7 +20,7 @@ use tokio::{
 use super::{House, record::SessionRecord};
 use crate::cancel::PooledRegistration;
 use crate::ids::{EndpointName, SessionId};
-use crate::shutdown::{Phase, ShutdownWatch};
+use crate::shutdown::{Phase, SessionWatch};
 use crate::tls::Stream;
 use crate::wire::refuse;
 
@@ -41,7 +41,7 @@ pub(super) struct Held<'a> {
     early: &'a mut BytesMut,
     session: SessionId,
     endpoint: EndpointName,
-    shutdown: ShutdownWatch,
+    shutdown: SessionWatch,
     notices: Interval,
     since: Instant,
     /// Ends the wait where the client may cancel it.

@@ -33,11 +33,26 @@ impl Ending {
     }
 }
 
-/// Never, without a time.
-pub(super) async fn sleep_until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
+/// Rings at a time, where there is one: again and again, at little cost where there is none.
+#[derive(Debug, Default)]
+pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// It rings then from now on.
+    pub(super) fn set(&mut self, at: Option<Instant>) {
+        match (at, &mut self.0) {
+            (None, alarm) => *alarm = None,
+            (Some(at), Some(alarm)) => alarm.as_mut().reset(at),
+            (Some(at), None) => self.0 = Some(Box::pin(sleep_until(at))),
+        }
+    }
+
+    /// `Ready` when it rings.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(alarm) => alarm.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
     }
 }
 

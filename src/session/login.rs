@@ -243,7 +243,7 @@ async fn knock<'a>(
 
 fn note(resolved: &Resolved, house: &House, record: &mut SessionRecord) {
     if let Some(endpoint) = &resolved.endpoint {
-        record.tenant = endpoint.tenant.to_string();
+        record.tenant = endpoint.tenant.shared();
     }
     record.method = house.proofs.load().method(resolved.endpoint.as_ref());
 }
@@ -270,7 +270,7 @@ impl Knocked<'_> {
         let is_locked_out = error.is_wrong_password() && self.attempt.failed();
         // A storm of guesses locks out many networks; the audit log has each.
         if is_locked_out && storms.is_first(&record.endpoint, "lockout") {
-            tracing::warn!(session = %record.id, peer = %record.peer, endpoint = record.endpoint, role = record.role,
+            tracing::warn!(session = %record.id, peer = %record.peer, endpoint = &*record.endpoint, role = &*record.role,
                 "the password was wrong too often: the role is locked out from that network for a while");
         }
         match (self.is_hidden, is_locked_out) {
@@ -289,7 +289,7 @@ fn pool_mode(startup: &Startup, asked: Option<&str>, of_name: PoolMode) -> Resul
         Some(asked) => PoolMode::ALL
             .into_iter()
             .find(|mode| mode.as_str().eq_ignore_ascii_case(asked))
-            .ok_or_else(|| SessionError::UnknownPooling(shortened(asked.as_bytes())))?,
+            .ok_or_else(|| SessionError::UnknownPooling(shortened(asked.as_bytes()).to_string()))?,
     };
     Ok(match startup.asks_for_replication() {
         true => PoolMode::Session,

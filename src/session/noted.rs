@@ -30,10 +30,10 @@ impl House {
     /// A client has proved who it is: it is listed from now on.
     pub(super) fn note_began(&self, record: &mut SessionRecord, endpoint: &Endpoint) {
         let pooling = record.pooling.unwrap_or(PoolMode::Session);
-        let present = self.roster.enter(Who {
+        let who = Who {
             id: record.id,
             peer: record.peer.to_string(),
-            tenant: endpoint.tenant.to_string(),
+            tenant: record.tenant.clone(),
             endpoint: endpoint.name.clone(),
             role: record.role.clone(),
             database: record.database.clone(),
@@ -45,8 +45,8 @@ impl House {
                 Weight::Ignored(by) => Some(by),
             },
             since: SystemTime::now(),
-        });
-        record.present = Some(present);
+        };
+        record.present = Some(self.roster.enter(who, record.bell.clone()));
         self.metrics.session_began(whose(record), pooling.as_str());
     }
 
@@ -84,9 +84,9 @@ impl House {
             session: record.id,
             at: SystemTime::now(),
             peer: record.peer.to_string(),
-            tenant: record.tenant.clone(),
+            tenant: record.tenant.to_string(),
             endpoint: whose(record).endpoint.to_owned(),
-            role: record.role.clone(),
+            role: record.role.to_string(),
             sqlstate: outcome.sqlstate.to_string(),
             kind: kind.as_str(),
             reason,

@@ -17,19 +17,26 @@ mod lend;
 mod local;
 mod salvage;
 mod talk;
+mod times;
 mod turn;
 mod words;
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
     House,
+    beginning::Beginning,
     error::SessionError,
     exchange::TransactionRate,
-    idling::{Ending, sleep_until_some},
+    idling::{Alarm, Ending},
     lane::{Lane, LaneEnd},
     pooling::{Pooling, Proved},
     profile::Profile,
@@ -37,15 +44,15 @@ use super::{
     reported::Reported,
     roster::{Listed, Passed},
     say_goodbye,
-    standing::Standing,
+    standing::{Dismissal, Standing},
     statements::{Statements, next_serial},
-    words::{CustomNames, names_of_startup},
+    words::CustomNames,
 };
 use crate::auth::{Authenticated, WakeRight};
 use crate::cancel::{PooledRegistration, SecretLength};
 use crate::config::Endpoint;
-use crate::pool::{PoolKey, Ticket};
-use crate::shutdown::{Phase, ShutdownWatch};
+use crate::pool::Ticket;
+use crate::shutdown::{Phase, SessionWatch};
 use crate::tenant::quota::{ClientPermit, OverLimit, Paced};
 use crate::tls::Stream;
 use crate::wake::{Client, Weight};
@@ -69,13 +76,15 @@ pub(super) struct Guest {
 pub(super) struct Pooled<'a> {
     house: &'a House,
     endpoint: Arc<Endpoint>,
-    role: String,
+    beginning: Arc<Beginning>,
     right: WakeRight,
     permit: ClientPermit,
     weight: Weight,
     standing: Standing,
     /// When its stay ends.
     ends_at: Option<(Instant, Ending)>,
+    /// Rings when it has been parked for too long, or has to leave.
+    alarm: Alarm,
     rate: TransactionRate,
     /// When the audit log last heard that it was refused something.
     told_over_at: Option<Instant>,
@@ -84,11 +93,6 @@ pub(super) struct Pooled<'a> {
     proved: Arc<Proved>,
     /// When it last looked for a newer one.
     proved_epoch: u64,
-    parameters: Vec<(Bytes, Bytes)>,
-    key: PoolKey,
-    database: Bytes,
-    /// The application_name that it came with.
-    application: Bytes,
     /// Tells it from all other clients.
     serial: u64,
     /// What it has sent and nobody has dealt with.
@@ -99,8 +103,6 @@ pub(super) struct Pooled<'a> {
     profile: Arc<Profile>,
     /// Custom settings that its session has had.
     names: CustomNames,
-    /// Those that its server sessions are started with.
-    startup_names: CustomNames,
     /// Values of its that look like a custom setting's name, and are none.
     other_names: CustomNames,
     /// What ParameterStatus has told it.
@@ -109,12 +111,27 @@ pub(super) struct Pooled<'a> {
     kept: Option<Ticket>,
     cancel: Arc<PooledRegistration>,
     is_greeted: bool,
-    shutdown: ShutdownWatch,
+    shutdown: SessionWatch,
     /// How others see it.
     listed: Arc<Listed>,
     bytes_down: u64,
     /// How often it has asked something.
     queries: u64,
+}
+
+/// What a client is parked until.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It has sent something.
+    More,
+    /// It has left.
+    Gone,
+    /// pgwake ends, or an operator ends it.
+    Over,
+    /// It may not be here any more.
+    Dismissed(Dismissal),
+    /// Its time is over.
+    Late,
 }
 
 /// What a parked client wants.
@@ -142,43 +159,31 @@ impl<'a> Pooled<'a> {
             permit,
             standing,
         } = guest;
-        let parameter = |wanted: &[u8]| {
-            let found = parameters.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, value)| value.clone())
-        };
-        let database = parameter(b"database").filter(|database| !database.is_empty());
-        let database = database.unwrap_or_else(|| Bytes::copy_from_slice(who.role.as_bytes()));
-        let application = parameter(b"application_name").unwrap_or_default();
-        let texts = parameters.iter().map(|(name, value)| (&name[..], &value[..]));
-        let names = names_of_startup(texts);
         let proved_epoch = pooling.proved_epoch();
         let proved = pooling.prove(&who.role, who.credential);
-        let key = lend::key(&who.role, &database, &parameters, &proved);
+        let beginnings = &pooling.beginnings;
+        let beginning = beginnings.shared(&who.role, &parameters, proved.fingerprint);
         let cancel = Arc::new(house.cancels.register_pooled(secret_length));
         listed.set_key(cancel.key());
         Some(Self {
             house,
             endpoint: who.endpoint,
-            role: who.role,
             right: who.right,
             ends_at: Ending::of(who.ends_at, permit.times()),
+            alarm: Alarm::default(),
             standing,
             rate: TransactionRate::new(permit.meter(Paced::Transactions), record.id),
             proved,
             proved_epoch,
-            key,
-            profile: Profile::of_startup(&application),
-            application,
-            database,
-            parameters,
+            profile: beginning.profile.clone(),
             serial: next_serial(),
             up: Lane::new(Sender::Client).paced(permit.meter(Paced::BytesIn)),
             permit,
             weight: record.weight,
             local: Local::new(record.id),
             statements: Statements::default(),
-            names: names.clone(),
-            startup_names: names,
+            names: beginning.names.clone(),
+            beginning,
             other_names: CustomNames::default(),
             believed: Reported::default(),
             told_over_at: None,
@@ -269,28 +274,37 @@ impl<'a> Pooled<'a> {
         if let Some(LaneEnd::Broken(broken)) = self.up.take_end() {
             return Err(self.end(client, &broken_by_client(broken), record).await);
         }
-        let (deadline, idle) = self.idle_until();
+        let (deadline, _) = self.idle_until();
+        let stay = self.ends_at.map(|(at, _)| at);
+        self.alarm.set([deadline, stay].into_iter().flatten().min());
         // Who has begun a transaction may finish it, also where Postgres has not heard of it yet.
         let ends_with = match self.local.in_transaction_since() {
             Some(_) => Phase::Stopping,
             None => Phase::Draining,
         };
-        let up = &mut self.up;
-        let more = poll_fn(|cx| up.poll_read(cx, client));
-        let reason = tokio::select! { biased;
-            more = more => match more {
-                true => return Ok(()),
-                false => return Err(Outcome::of(&SessionError::ClientGone)),
-            },
-            () = self.shutdown.reached(ends_with) => record.ending(),
-            dismissal = self.standing.lost_at_rest() => dismissal.error(&self.endpoint.name),
-            () = sleep_until_some(deadline) => idle,
-            () = sleep_until_some(self.ends_at.map(|(at, _)| at)) => match self.ends_at {
-                Some((_, Ending::Age(limit))) => SessionError::TooOld { limit },
-                _ => SessionError::TokenExpired,
-            },
+        let reason = match poll_fn(|cx| self.poll_next(cx, client, ends_with)).await {
+            Next::More => return Ok(()),
+            Next::Gone => return Err(Outcome::of(&SessionError::ClientGone)),
+            Next::Over => record.ending(),
+            Next::Dismissed(dismissal) => dismissal.error(&self.endpoint.name),
+            Next::Late => self.lateness(deadline),
         };
         Err(self.end(client, &reason, record).await)
+    }
+
+    /// What has come from the client goes first. By hand instead of `select!`: thousands of clients wait here, and each
+    /// would have a place for every future of it.
+    fn poll_next(&mut self, cx: &mut Context<'_>, client: &mut Stream, ends_with: Phase) -> Poll<Next> {
+        if let Poll::Ready(is_more) = self.up.poll_read(cx, client) {
+            return Poll::Ready(if is_more { Next::More } else { Next::Gone });
+        }
+        if self.shutdown.poll_reached(cx, ends_with).is_ready() {
+            return Poll::Ready(Next::Over);
+        }
+        if let Poll::Ready(dismissal) = self.standing.poll_lost_at_rest(cx) {
+            return Poll::Ready(Next::Dismissed(dismissal));
+        }
+        self.alarm.poll(cx).map(|()| Next::Late)
     }
 
     /// As which it asks for leases.
@@ -309,34 +323,6 @@ impl<'a> Pooled<'a> {
             self.told_over_at = Some(Instant::now());
             self.house.tell_over(over, record).await;
         }
-    }
-
-    /// Until when it may do nothing, and what it is told then.
-    fn idle_until(&self) -> (Option<Instant>, SessionError) {
-        let times = self.permit.times();
-        let Some(since) = self.local.in_transaction_since() else {
-            let limit = times.idle.unwrap_or_default();
-            let until = times.idle.map(|idle| Instant::now() + idle);
-            return (until, SessionError::IdleTooLong { limit });
-        };
-        let by_server = self.idle_in_transaction_until();
-        let by_limit = times.idle_in_transaction.map(|limit| since + limit);
-        match (by_limit, times.idle_in_transaction) {
-            (Some(until), Some(limit)) if by_server.is_none_or(|by_server| until < by_server) => {
-                (Some(until), SessionError::IdleInTransactionTooLong { limit })
-            }
-            _ => (by_server, SessionError::IdleInTransaction),
-        }
-    }
-
-    /// A transaction that only pgwake knows of is not held open for longer than the server would hold it.
-    fn idle_in_transaction_until(&self) -> Option<Instant> {
-        let since = self.local.in_transaction_since()?;
-        let limit = match self.profile.setting(b"idle_in_transaction_session_timeout") {
-            Some(set) => milliseconds(set)?,
-            None => self.pooling.last_known(&self.database)?.idle_in_transaction?,
-        };
-        Some(since + limit)
     }
 
     /// Writes to the client; it may take its time, but not beyond the end of pgwake.
@@ -374,10 +360,4 @@ fn broken_by_client(broken: Broken) -> SessionError {
         Broken::Tag(tag) => SessionError::UnknownMessage(tag),
         Broken::Length => SessionError::BadLength,
     }
-}
-
-/// A setting in its unit; 0 switches it off.
-fn milliseconds(setting: &[u8]) -> Option<Duration> {
-    let number: u64 = str::from_utf8(setting).ok()?.parse().ok()?;
-    (number > 0).then(|| Duration::from_millis(number))
 }

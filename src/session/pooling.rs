@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
+use super::beginning::Beginnings;
 use super::carried::Carried;
 use super::pins::PinLimit;
 use super::reported::Reported;
@@ -40,6 +41,7 @@ pub struct Pooling {
     /// Clients that keep a session of their own.
     pub pins: PinLimit,
     pub(super) texts: Arc<Texts>,
+    pub(super) beginnings: Beginnings,
     /// `lastval` or `currval` was seen: sessions that change hands are cleared of a stranger's numbers at once.
     asks_sequences: AtomicBool,
     greetings: Mutex<HashMap<PoolKey, Reported>>,
@@ -79,6 +81,7 @@ impl Pooling {
             pool: EndpointPool::new(pool_rules(rules), tasks),
             pins: PinLimit::new(rules.pinned_max),
             texts: Arc::default(),
+            beginnings: Beginnings::default(),
             asks_sequences: AtomicBool::new(false),
             greetings: Mutex::default(),
             databases: Mutex::default(),

@@ -6,6 +6,7 @@ use std::{
     borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ use crate::config::PoolMode;
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::SessionId;
 use crate::metrics::{Metrics, Phase, Temperature};
-use crate::shutdown::ShutdownWatch;
+use crate::shutdown::{Bell, SessionWatch};
 use crate::storm::Storms;
 use crate::wake::Weight;
 
@@ -136,11 +137,11 @@ pub(super) struct SessionRecord {
     pub(super) peer: Peer,
     since: Instant,
     phase_since: Instant,
-    pub(super) endpoint: String,
-    pub(super) tenant: String,
-    pub(super) role: String,
-    pub(super) database: String,
-    pub(super) application: String,
+    pub(super) endpoint: Arc<str>,
+    pub(super) tenant: Arc<str>,
+    pub(super) role: Arc<str>,
+    pub(super) database: Arc<str>,
+    pub(super) application: Arc<str>,
     pub(super) tls: &'static str,
     /// The cipher suite's IANA name; empty without TLS.
     pub(super) cipher: &'static str,
@@ -154,6 +155,8 @@ pub(super) struct SessionRecord {
     pub(super) cold: bool,
     pub(super) passed: Passed,
     phases: Phases,
+    /// Rung, from its login on, where it is to look whether it may go on.
+    pub(super) bell: Arc<Bell>,
     /// From its login on.
     pub(super) present: Option<Present>,
 }
@@ -184,11 +187,11 @@ impl SessionRecord {
             peer,
             since,
             phase_since: since,
-            endpoint: String::new(),
-            tenant: String::new(),
-            role: String::new(),
-            database: String::new(),
-            application: String::new(),
+            endpoint: Arc::default(),
+            tenant: Arc::default(),
+            role: Arc::default(),
+            database: Arc::default(),
+            application: Arc::default(),
             tls: "off",
             cipher: "",
             method: "",
@@ -197,6 +200,7 @@ impl SessionRecord {
             cold: false,
             passed: Passed::default(),
             phases: Phases::default(),
+            bell: Arc::default(),
             present: None,
         }
     }
@@ -206,17 +210,14 @@ impl SessionRecord {
         self.present.as_deref()
     }
 
-    /// What ends it: the end of pgwake, or an operator's word.
-    pub(super) fn shutdown(&self, house: &House) -> ShutdownWatch {
-        match self.listed() {
-            Some(listed) => house.shutdown.joined_by(listed.end_signal()),
-            None => house.shutdown.clone(),
-        }
+    /// What ends it: the end of pgwake, or an operator's word. To be waited for from its login on.
+    pub(super) fn shutdown(&self, house: &House) -> SessionWatch {
+        house.shutdown.of_session(&self.bell)
     }
 
     /// Why it is ended by that.
     pub(super) fn ending(&self) -> SessionError {
-        match self.listed().is_some_and(Listed::is_ended) {
+        match self.bell.is_ended() {
             true => SessionError::Terminated,
             false => SessionError::ShuttingDown,
         }
@@ -266,7 +267,7 @@ impl SessionRecord {
     /// Writes the access line, and the error where pgwake, the compute or its configuration are at fault: the first of
     /// equal ones. What clients say stands in it quoted and escaped: fields are strings, and none of them is part of a message.
     pub(super) fn close(self, outcome: &Outcome, storms: &Storms) {
-        let (endpoint, role) = (self.endpoint.as_str(), self.role.as_str());
+        let (endpoint, role) = (&*self.endpoint, &*self.role);
         let (sqlstate, what) = (&*outcome.sqlstate, outcome.what.as_str());
         if matches!(
             outcome.fault,
@@ -285,11 +286,11 @@ impl SessionRecord {
             peer = %self.peer,
             proxy,
             tls = self.tls,
-            tenant = self.tenant.as_str(),
+            tenant = &*self.tenant,
             endpoint,
             role,
-            database = self.database.as_str(),
-            application = self.application.as_str(),
+            database = &*self.database,
+            application = &*self.application,
             pooling = self.pooling.map_or("", PoolMode::as_str),
             sqlstate,
             outcome = what,
@@ -308,8 +309,8 @@ impl SessionRecord {
 }
 
 /// The beginning of what a client says: Postgres' own names have at most 63 bytes.
-pub(super) fn shortened(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(SAID_BYTES_MAX)]).into_owned()
+pub(super) fn shortened(text: &[u8]) -> Arc<str> {
+    String::from_utf8_lossy(&text[..text.len().min(SAID_BYTES_MAX)]).into()
 }
 
 /// With one decimal: logs are read by people.

@@ -8,7 +8,7 @@ mod reports;
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,12 +17,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     exchange::Exchange,
-    idling::{Ending, IdleWatch, Rest, sleep_until_some},
+    idling::{Alarm, Ending, IdleWatch, Rest},
     lane::{Lane, LaneEnd},
     roster::{Doing, Listed, Passed},
-    standing::{Dismissal, Standing, dismissed},
+    standing::{Dismissal, Standing},
 };
-use crate::shutdown::{Phase, ShutdownWatch};
+use crate::shutdown::{Phase, SessionWatch};
 use crate::tls::Stream;
 use crate::wake::{AwakeLease, LeaseSignal};
 
@@ -120,10 +120,10 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 
     /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
-    pub(super) async fn run(&mut self, lease: &AwakeLease, mut shutdown: ShutdownWatch) -> End {
+    pub(super) async fn run(&mut self, lease: &AwakeLease, mut shutdown: SessionWatch) -> End {
         let mut signal = lease.signal();
         let mut standing = self.standing.take();
-        let mut dismissal = None;
+        let (mut dismissal, mut expiry) = (None, Alarm::default());
         loop {
             let phase = shutdown.phase();
             if phase == Phase::Stopping {
@@ -158,15 +158,28 @@ impl<'a, 'e> Relay<'a, 'e> {
             } else {
                 Phase::Stopping
             };
-            // Traffic first: a statement that has already come makes the session active.
-            tokio::select! { biased;
-                end = poll_fn(|cx| self.poll(cx, lease, ending.is_some())) => {
-                    return end.or(ending).unwrap_or(End::ShutDown);
+            expiry.set(expires_at);
+            let mut signalled = pin!(signal.changed());
+            // By hand instead of `select!`: all of it is asked several times in each turn.
+            let end = poll_fn(|cx| {
+                // Traffic first: a statement that has already come makes the session active.
+                if let Poll::Ready(end) = self.poll(cx, lease, ending.is_some()) {
+                    return Poll::Ready(Some(end));
                 }
-                Ok(()) = signal.changed() => (),
-                () = shutdown.reached(next_phase) => (),
-                () = sleep_until_some(expires_at) => (),
-                found = dismissed(standing.as_deref_mut()), if dismissal.is_none() => dismissal = Some(found),
+                if dismissal.is_none()
+                    && let Some(standing) = &mut standing
+                    && let Poll::Ready(found) = standing.poll_lost(cx)
+                {
+                    dismissal = Some(found);
+                    return Poll::Ready(None);
+                }
+                let is_news = signalled.as_mut().poll(cx).is_ready()
+                    || shutdown.poll_reached(cx, next_phase).is_ready()
+                    || expiry.poll(cx).is_ready();
+                if is_news { Poll::Ready(None) } else { Poll::Pending }
+            });
+            if let Some(end) = end.await {
+                return end.or(ending).unwrap_or(End::ShutDown);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Who is here: every client that has proved who it is, for whoever looks from outside.
 //!
 //! A client's own task notes how it stands with a store into an atomic; nobody waits for those who look. It ends a
-//! session on an operator's word by a signal of the session's own. Who calls: `session` enters and notes, `admin`
-//! lists, cancels and ends.
+//! session on an operator's word by the session's own [`Bell`], and rings all bells where all are to look. Who calls:
+//! `session` enters and notes, `admin` lists, cancels and ends.
 
 use std::{
     collections::HashMap,
@@ -15,12 +15,12 @@ use std::{
 };
 
 use dashmap::DashMap;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::profile::Pins;
 use crate::config::{IgnoredBy, PoolMode};
 use crate::ids::{EndpointName, SessionId};
-use crate::shutdown::{Phase, Shutdown};
+use crate::shutdown::{Bell, Phase, ShutdownWatch};
 use crate::wire::startup::CancelKey;
 
 /// All sessions. Cheap to clone.
@@ -107,15 +107,15 @@ pub struct Who {
     /// Where it comes from.
     pub peer: String,
     /// Whose endpoint.
-    pub tenant: String,
+    pub tenant: Arc<str>,
     /// Where it is.
     pub endpoint: EndpointName,
     /// As whom.
-    pub role: String,
+    pub role: Arc<str>,
     /// What it says it wants.
-    pub database: String,
+    pub database: Arc<str>,
     /// What it says it is.
-    pub application: String,
+    pub application: Arc<str>,
     /// `TLSv1.3`, or `off`.
     pub tls: &'static str,
     /// When its server session is given back.
@@ -151,7 +151,7 @@ pub struct Listed {
     passed: Counters,
     counted: Counters,
     key: OnceLock<CancelKey>,
-    end: Shutdown,
+    bell: Arc<Bell>,
 }
 
 impl Listed {
@@ -216,7 +216,7 @@ impl Listed {
 
     /// Ends it now, whatever it does: it reads 57P01.
     pub fn end(&self) {
-        self.end.advance(Phase::Stopping);
+        self.bell.end();
     }
 
     /// What it does from now on.
@@ -264,16 +264,6 @@ impl Listed {
         // It has one for its whole stay.
         let _ = self.key.set(key.clone());
     }
-
-    /// Ends it, and nobody else.
-    pub(super) fn end_signal(&self) -> &Shutdown {
-        &self.end
-    }
-
-    /// Whether an operator has ended it.
-    pub(super) fn is_ended(&self) -> bool {
-        self.end.phase() != Phase::Running
-    }
 }
 
 /// A session that is listed as long as this lives.
@@ -307,8 +297,8 @@ impl Drop for Present {
 }
 
 impl Roster {
-    /// A client has logged in.
-    pub(super) fn enter(&self, who: Who) -> Present {
+    /// A client has logged in; `bell` is its session's.
+    pub(super) fn enter(&self, who: Who, bell: Arc<Bell>) -> Present {
         let id = who.id;
         let listed = Arc::new(Listed {
             who,
@@ -322,12 +312,26 @@ impl Roster {
             passed: Counters::default(),
             counted: Counters::default(),
             key: OnceLock::new(),
-            end: Shutdown::new().0,
+            bell,
         });
         self.here.insert(id, listed.clone());
         Present {
             listed,
             roster: self.clone(),
+        }
+    }
+
+    /// Has every session look when there is a new phase, or a new number of changes, up to the end of pgwake.
+    pub async fn ring(self, mut shutdown: ShutdownWatch, mut changes: watch::Receiver<u64>) {
+        loop {
+            let is_over = tokio::select! {
+                phase = shutdown.changed() => phase.is_none_or(|phase| phase == Phase::Stopping),
+                changed = changes.changed() => changed.is_err(),
+            };
+            self.here.iter().for_each(|listed| listed.bell.ring());
+            if is_over {
+                return;
+            }
         }
     }
 

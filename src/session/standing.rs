@@ -3,13 +3,18 @@
 //! What it was promised when it came in stays as it was, but not the right to be here: its address may have been taken
 //! off its endpoint's list, or the endpoint may be gone.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use tokio::sync::watch;
 
 use super::{House, Pooling, error::SessionError, record::SessionRecord};
 use crate::config::Endpoint;
 use crate::ids::EndpointName;
+use crate::shutdown::Bell;
 
 /// One client's right to be here.
 pub(super) struct Standing {
@@ -19,6 +24,7 @@ pub(super) struct Standing {
     pooling: Option<Arc<Pooling>>,
     from: Option<IpAddr>,
     changes: watch::Receiver<u64>,
+    bell: Arc<Bell>,
 }
 
 /// Why it may not go on.
@@ -55,6 +61,7 @@ impl Standing {
             pooling: house.pooling.get(&endpoint.name),
             from: record.peer.ip(),
             changes,
+            bell: record.bell.clone(),
         }
     }
 
@@ -75,39 +82,33 @@ impl Standing {
         (is_same && endpoint.differs_in_rules_alone(&self.endpoint)).then_some(endpoint)
     }
 
-    /// Waits until a client that is lent a server session may not go on. Cancel safe.
-    pub(super) async fn lost(&mut self) -> Dismissal {
-        self.until(|standing| {
+    /// `Ready` when a client that is lent a server session may not go on.
+    pub(super) fn poll_lost(&mut self, cx: &Context<'_>) -> Poll<Dismissal> {
+        self.poll(cx, |standing| {
             let other = standing.house.roles.other_server(&standing.endpoint.name);
             standing.look().or(other.map(|_| Dismissal::Server))
         })
-        .await
     }
 
-    /// Waits until one that is lent none may not stay. Cancel safe.
-    pub(super) async fn lost_at_rest(&mut self) -> Dismissal {
-        self.until(Self::look).await
+    /// `Ready` when one that is lent none may not stay.
+    pub(super) fn poll_lost_at_rest(&mut self, cx: &Context<'_>) -> Poll<Dismissal> {
+        self.poll(cx, Self::look)
     }
 
-    async fn until(&mut self, look: impl Fn(&Self) -> Option<Dismissal>) -> Dismissal {
-        loop {
-            if self.changes.changed().await.is_err() {
-                // The house is gone, and says so itself.
-                std::future::pending::<()>().await;
-            }
-            if let Some(dismissal) = look(self) {
+    fn poll(&mut self, cx: &Context<'_>, look: impl Fn(&Self) -> Option<Dismissal>) -> Poll<Dismissal> {
+        self.bell.listen(cx);
+        // An error means that the house is gone, and it says so itself.
+        if !self.changes.has_changed().unwrap_or(false) {
+            return Poll::Pending;
+        }
+        self.changes.mark_unchanged();
+        match look(self) {
+            Some(dismissal) => {
                 // Whoever asks again hears it again.
                 self.changes.mark_changed();
-                return dismissal;
+                Poll::Ready(dismissal)
             }
+            None => Poll::Pending,
         }
-    }
-}
-
-/// Never, without one.
-pub(super) async fn dismissed(standing: Option<&mut Standing>) -> Dismissal {
-    match standing {
-        Some(standing) => standing.lost().await,
-        None => std::future::pending().await,
     }
 }

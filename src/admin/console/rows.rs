@@ -116,7 +116,7 @@ impl View {
             let (address, port) = address_of(&who.peer);
             vec![
                 "C".into(),
-                who.role.as_str().into(),
+                (&*who.role).into(),
                 who.endpoint.as_str().into(),
                 if doing == Doing::Waiting {
                     "waiting"
@@ -137,7 +137,7 @@ impl View {
                 Cell::Nothing,
                 Cell::Nothing,
                 if who.tls == "off" { "" } else { who.tls }.into(),
-                who.application.as_str().into(),
+                (&*who.application).into(),
                 who.ignored.map_or(Cell::Nothing, |by| by.as_str().into()),
             ]
         };
@@ -253,7 +253,7 @@ impl View {
                 vec![
                     who.id.to_string().into(),
                     who.endpoint.as_str().into(),
-                    who.role.as_str().into(),
+                    (&*who.role).into(),
                     who.peer.as_str().into(),
                     Cell::total(milliseconds(since)),
                 ]

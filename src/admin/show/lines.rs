@@ -14,11 +14,11 @@ pub(super) fn session_line(listed: &Listed) -> Value {
     let passed = listed.passed();
     json!({
         "session": who.id.to_string(),
-        "tenant": who.tenant,
+        "tenant": &*who.tenant,
         "endpoint": who.endpoint.as_str(),
-        "role": who.role,
-        "database": who.database,
-        "application": who.application,
+        "role": &*who.role,
+        "database": &*who.database,
+        "application": &*who.application,
         "peer": who.peer,
         "tls": who.tls,
         "pooling": who.pooling.as_str(),

@@ -43,10 +43,10 @@ impl Pooled<'_> {
     /// What a turn in this generation begins with.
     pub(super) fn known(&self, generation: Generation) -> Known {
         let epoch = self.pooling.functions_epoch();
-        let database = self.pooling.database(&self.database, generation);
+        let database = self.pooling.database(self.beginning.database(), generation);
         Known {
             is_current: database.is_some(),
-            database: database.or_else(|| self.pooling.last_known(&self.database)),
+            database: database.or_else(|| self.pooling.last_known(self.beginning.database())),
             epoch,
         }
     }
@@ -91,7 +91,7 @@ impl Pooled<'_> {
             idle_in_transaction: read.idle_in_transaction,
         };
         let since = (generation, turn.known.epoch);
-        turn.known.database = Some(self.pooling.learn(&self.database, since, database));
+        turn.known.database = Some(self.pooling.learn(self.beginning.database(), since, database));
         turn.known.is_current = true;
         Ok(())
     }

@@ -45,14 +45,16 @@ impl Pooled<'_> {
     }
 
     fn remembered_greeting(&self) -> Option<crate::session::reported::Reported> {
-        let mut greeting = self.pooling.greeting(&self.key)?;
+        let mut greeting = self.pooling.greeting(&self.beginning.key)?;
         match self.house.wakes.awake(&self.endpoint.name) {
-            Some((_, generation)) if !self.pooling.pool.has_live(&self.key, generation) => return None,
+            Some((_, generation)) if !self.pooling.pool.has_live(&self.beginning.key, generation) => {
+                return None;
+            }
             Some(_) => (),
             None if self.endpoint.pool.wake_on == WakeOn::Connect && self.weight.counts() => self.wake(),
             None => (),
         }
-        greeting.note_application(&self.application);
+        greeting.note_application(&self.beginning.application);
         Some(greeting)
     }
 

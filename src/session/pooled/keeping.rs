@@ -45,13 +45,13 @@ impl Pooled<'_> {
         // What the server reports from here on, between its answers to pgwake, the client has not read.
         self.believed = turn.loan.session.carried.reported.clone();
         if facts.is_told_own_application {
-            self.believed.note_application(&self.application);
+            self.believed.note_application(&self.beginning.application);
         }
         if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
             self.pooling.changed();
         }
         if functions_may_have_changed(facts.words, facts.tags) {
-            self.pooling.forget_database(&self.database);
+            self.pooling.forget_database(self.beginning.database());
         }
         let may_have_changed = self.may_have_changed(turn, &facts);
         if !turn.known.is_current {
@@ -136,13 +136,13 @@ impl Pooled<'_> {
         let session = carried.state.clone();
         let before = self.profile.clone();
         let mut question = Question {
-            login_role: &self.role,
-            application: (&self.application, &opened_as),
+            login_role: self.beginning.role(),
+            application: (&self.beginning.application, &opened_as),
             is_told_own_application: facts.is_told_own_application,
             server_major: reported.server_major(),
             before: &before,
             session: session.as_ref(),
-            starts_with_role: names_role(&self.parameters),
+            starts_with_role: names_role(&self.beginning.parameters),
             turn: (words, facts.tags),
             candidates,
             has_more_names,
@@ -205,7 +205,7 @@ impl Pooled<'_> {
         }
         if turn.pinned.is_none() {
             let reasons = pins.names().collect::<Vec<_>>().join(", ");
-            tracing::debug!(endpoint = %self.endpoint.name, role = self.role, reasons, "client keeps its session");
+            tracing::debug!(endpoint = %self.endpoint.name, role = self.beginning.role(), reasons, "client keeps its session");
         }
         // What cannot be moved without a name of its own is unknown to those who look.
         self.listed

@@ -8,18 +8,17 @@ mod error;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Pooled;
 use crate::cancel::{ServerTarget, Target};
-use crate::pool::{Fresh, Identity, Lent, LoginError, Permit, PoolKey, ServerSession, Slot, connect};
+use crate::pool::{Fresh, Identity, Lent, LoginError, Permit, ServerSession, Slot, connect};
 use crate::session::{
     carried::Carried,
     error::SessionError,
     hold::Held,
-    pooling::Proved,
-    profile::{self, Profile},
+    profile,
     record::{SessionRecord, Step},
     reported::Reported,
     roster::Doing,
@@ -44,18 +43,6 @@ pub(super) struct Loan {
     pub(super) changed_hands: bool,
     /// How its transaction stands.
     pub(super) status: u8,
-}
-
-/// The pool that a login belongs to.
-pub(super) fn key(role: &str, database: &Bytes, parameters: &[(Bytes, Bytes)], proved: &Proved) -> PoolKey {
-    let own: [&[u8]; 3] = [b"user", b"database", b"application_name"];
-    let startup = parameters.iter().filter(|(name, _)| !own.contains(&&name[..]));
-    PoolKey::new(
-        database.clone(),
-        role.to_owned(),
-        proved.fingerprint,
-        startup.cloned().collect(),
-    )
 }
 
 impl Pooled<'_> {
@@ -86,10 +73,13 @@ impl Pooled<'_> {
         if std::mem::replace(&mut self.proved_epoch, epoch) == epoch {
             return;
         }
-        if let Some(newest) = self.pooling.newest(&self.role)
+        let beginning = &self.beginning;
+        if let Some(newest) = self.pooling.newest(beginning.role())
             && newest.fingerprint != self.proved.fingerprint
         {
-            self.key = key(&self.role, &self.database, &self.parameters, &newest);
+            let beginnings = &self.pooling.beginnings;
+            let (role, parameters) = (beginning.role(), &beginning.parameters);
+            self.beginning = beginnings.shared(role, parameters, newest.fingerprint);
             self.proved = newest;
         }
     }
@@ -133,14 +123,16 @@ impl Pooled<'_> {
             .take()
             .and_then(|ticket| self.pooling.pool.take_kept(&ticket, generation));
         if let Some(own) = own {
-            if *own.key() == self.key {
+            if *own.key() == self.beginning.key {
                 return Some(own);
             }
             self.pooling.pool.close(own);
         }
         let names = &self.names;
         let suits = |carried: &Carried| names.has_all(&carried.names);
-        self.pooling.pool.take_resting(&self.key, generation, suits)
+        self.pooling
+            .pool
+            .take_resting(&self.beginning.key, generation, suits)
     }
 
     async fn lend_held(
@@ -243,7 +235,8 @@ impl Pooled<'_> {
                     let now = Instant::now();
                     let suits =
                         |carried: &Carried| names.has_all(&carried.names) && carried.may_be_taken(now);
-                    if let Some(session) = pooling.pool.steal(&self.key, lease.generation(), suits) {
+                    if let Some(session) = pooling.pool.steal(&self.beginning.key, lease.generation(), suits)
+                    {
                         return Ok(session);
                     }
                     let slot = held.wait(timeout_at(deadline, pooling.pool.slot()), what).await?;
@@ -317,9 +310,9 @@ impl Pooled<'_> {
         let what = || "server is starting";
         loop {
             let identity = Identity {
-                role: &self.role,
+                role: self.beginning.role(),
                 credential: Some(&self.proved.credential),
-                parameters: &self.parameters,
+                parameters: &self.beginning.parameters,
             };
             let recognised = self.house.recognise(&self.endpoint, lease);
             held.wait(Box::pin(recognised), what).await??;
@@ -334,7 +327,7 @@ impl Pooled<'_> {
                 }
                 Ok(Err(error)) => {
                     if matches!(error, LoginError::Refused { .. }) {
-                        pooling.refused(&self.key);
+                        pooling.refused(&self.beginning.key);
                     }
                     return Err(error.into());
                 }
@@ -355,21 +348,21 @@ impl Pooled<'_> {
             address: lease.address().clone(),
             server_key,
         });
-        let state = profile::Carried::fresh(Profile::of_startup(&self.application));
-        let mut carried = Carried::opened_by(self.serial, self.application.clone(), state);
+        let state = profile::Carried::fresh(self.beginning.profile.clone());
+        let mut carried = Carried::opened_by(self.serial, self.beginning.application.clone(), state);
         carried.reported = Reported::from_greeting(&session.greeting);
-        carried.names = self.startup_names.clone();
+        carried.names = self.beginning.names.clone();
         carried.counted = Some(counted);
         carried.target = target.map(ServerTarget::new);
         carried.reported = self
             .pooling
-            .greeted(&self.key, std::mem::take(&mut carried.reported));
+            .greeted(&self.beginning.key, std::mem::take(&mut carried.reported));
         let fresh = Fresh {
             server: session,
             carried,
             generation: lease.generation(),
         };
-        self.pooling.pool.adopt(&self.key, slot, fresh)
+        self.pooling.pool.adopt(&self.beginning.key, slot, fresh)
     }
 
     fn still_starting(&self, since: Instant, error: &LoginError) -> SessionError {

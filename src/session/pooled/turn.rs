@@ -188,7 +188,7 @@ impl Pooled<'_> {
             profile: &self.profile,
             limits: &self.endpoint.pool,
             pins: &self.pooling.pins,
-            application: &self.application,
+            application: &self.beginning.application,
             facts: &mut turn.facts,
             session: record.id,
         };

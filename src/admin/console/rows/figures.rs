@@ -48,7 +48,11 @@ impl View {
         let mut pools: BTreeMap<(String, String, &str), Pool> = BTreeMap::new();
         for listed in self.house.roster.all() {
             let who = &listed.who;
-            let key = (who.endpoint.to_string(), who.role.clone(), who.pooling.as_str());
+            let key = (
+                who.endpoint.to_string(),
+                who.role.to_string(),
+                who.pooling.as_str(),
+            );
             let pool = pools.entry(key).or_default();
             pool.add(&listed);
             // In session pooling each client has a server session of its own; on the console nobody has one.
@@ -229,7 +233,7 @@ fn address(endpoint: &Endpoint) -> (Cell, Cell) {
 fn server_row(endpoint: &Endpoint, role: &str, state: &str, link: Option<&Listed>) -> Vec<Cell> {
     let (host, port) = address(endpoint);
     let link_id = link.map_or(Cell::Nothing, |listed| listed.who.id.to_string().into());
-    let application = link.map_or(Cell::Nothing, |listed| listed.who.application.as_str().into());
+    let application = link.map_or(Cell::Nothing, |listed| (&*listed.who.application).into());
     vec![
         "S".into(),
         role.into(),
