@@ -17,6 +17,7 @@ mod up;
 
 use bytes::Bytes;
 
+use commit::LastText;
 pub(super) use commit::Touched;
 pub(super) use rate::TransactionRate;
 
@@ -46,6 +47,8 @@ pub(super) struct Exchange<'a> {
     tell_touched: &'a (dyn Fn(Touched) + Sync),
     touched: Touched,
     commit_possible: bool,
+    /// The last text, which may commit, too: that is looked at only where it matters.
+    last_text: LastText,
     /// A statement that may commit was prepared under a name: executing it shows no words.
     commit_prepared: bool,
     terminated: bool,
@@ -130,8 +133,8 @@ pub(super) struct Facts {
     gate: Option<Gate>,
     /// The message at the front has been through [`Gate::Databases`].
     pub(super) databases_closed: bool,
-    /// A simple Query that comes in pieces.
-    scan: Option<Scan>,
+    /// A simple Query that comes in pieces. Boxed: few do, and each turn has a place for it.
+    scan: Option<Box<Scan>>,
     /// How much of a Bind must have come for what is looked at.
     bind_seen: usize,
     bound: bound::Bound,
@@ -206,6 +209,7 @@ impl<'a> Exchange<'a> {
             tell_touched,
             touched,
             commit_possible: false,
+            last_text: LastText::default(),
             commit_prepared: false,
             terminated: false,
             fatal: None,
@@ -274,7 +278,8 @@ impl<'a> Exchange<'a> {
     /// What it means for the client if the server is lost now.
     pub(super) fn loss(&self) -> Loss {
         let autocommit = self.expected.status() == b'I';
-        if !self.expected.is_answered() && (autocommit || self.commit_possible) {
+        let may_commit = || self.commit_possible || self.last_text.may_commit();
+        if !self.expected.is_answered() && (autocommit || may_commit()) {
             return Loss::Unknown;
         }
         Loss::RolledBack

@@ -28,6 +28,37 @@ impl Touched {
     }
 }
 
+/// The beginning of the last text that has no answer yet. It costs less to keep than to look at.
+#[derive(Debug)]
+pub(super) struct LastText {
+    bytes: [u8; PREFIX_BYTES],
+    len: usize,
+}
+
+impl Default for LastText {
+    fn default() -> Self {
+        Self {
+            bytes: [0; PREFIX_BYTES],
+            len: 0,
+        }
+    }
+}
+
+impl LastText {
+    /// Another one comes behind it; gives the one before.
+    pub(super) fn replace(&mut self, text: &[u8]) -> Self {
+        let mut new = Self::default();
+        new.len = text.len().min(PREFIX_BYTES);
+        new.bytes[..new.len].copy_from_slice(&text[..new.len]);
+        std::mem::replace(self, new)
+    }
+
+    /// See [`may_commit`].
+    pub(super) fn may_commit(&self) -> bool {
+        may_commit(&self.bytes[..self.len])
+    }
+}
+
 /// Whether a statement's first bytes hold a word that ends a transaction for good, or the statement is too long
 /// to see all of it. (A false alarm costs a client no more than the caution that 08007 asks for.)
 pub(super) fn may_commit(prefix: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Exchange, PREFIX_BYTES};
+use super::{Exchange, LastText, PREFIX_BYTES};
 use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
 use crate::session::statements::{Effect, Shape};
@@ -91,6 +91,7 @@ impl Exchange<'_> {
         let passing = self.expected.ready(status);
         if self.expected.is_answered() {
             self.commit_possible = false;
+            self.last_text = LastText::default();
         }
         if status == b'I' && self.touched.is_any() {
             (self.tell_touched)(std::mem::take(&mut self.touched));

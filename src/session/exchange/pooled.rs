@@ -122,11 +122,11 @@ impl<'a> Exchange<'a> {
         let mut scan = Scan::default();
         scan.feed(text, self.pooled().functions.as_deref());
         let (seen, named, rest) = if is_whole {
-            let seen = self.finish_scan(scan);
+            let seen = self.finish_scan(&mut scan);
             let named = named_in_sql(text, seen.words, self.pooled().statements);
             (seen, named, None)
         } else {
-            (Seen::default(), Vec::new(), Some(scan))
+            (Seen::default(), Vec::new(), Some(Box::new(scan)))
         };
         // What has not come yet may hold any word.
         let gating = if is_whole {
@@ -183,7 +183,7 @@ impl<'a> Exchange<'a> {
         }
         let mut scan = Scan::default();
         scan.feed(parse.query, self.pooled().functions.as_deref());
-        let seen = self.finish_scan(scan);
+        let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
         let named = named_in_sql(parse.query, seen.words, self.pooled().statements);
         if !is_unnamed {

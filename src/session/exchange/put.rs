@@ -201,7 +201,7 @@ impl<'a> Exchange<'a> {
         pooled.facts.is_reset |= words.may_reset() && *pooled.application != pooled.carried.opened_as;
     }
 
-    pub(super) fn finish_scan(&mut self, mut scan: Scan) -> Seen {
+    pub(super) fn finish_scan(&mut self, scan: &mut Scan) -> Seen {
         let functions = self.pooled().functions.as_deref();
         let words = scan.finish(functions);
         let names = scan.take_names();
@@ -220,7 +220,7 @@ impl<'a> Exchange<'a> {
         scan.feed(lane.rest(), self.pooled().functions.as_deref());
         lane.pass_rest();
         if lane.is_between_seen_messages() {
-            let seen = self.finish_scan(scan);
+            let seen = self.finish_scan(&mut scan);
             self.note(&seen);
         } else {
             self.facts().scan = Some(scan);

@@ -31,7 +31,7 @@ impl Exchange<'_> {
         let mut scan = Scan::default();
         let text = behind_name.split(|byte| *byte == 0).next().unwrap_or_default();
         scan.feed(text, pooled.functions.as_deref());
-        self.finish_scan(scan)
+        self.finish_scan(&mut scan)
     }
 
     /// What the statements show that a text runs by their names.

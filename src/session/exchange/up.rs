@@ -1,6 +1,6 @@
 //! What the client says.
 
-use super::{Exchange, PREFIX_BYTES, commit::may_commit};
+use super::{Exchange, PREFIX_BYTES};
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
 use crate::session::statements::Effect;
@@ -51,11 +51,11 @@ impl Exchange<'_> {
     }
 
     pub(super) fn note_text(&mut self, tag: u8, body: &[u8]) {
-        let prefix = &body[..body.len().min(PREFIX_BYTES)];
-        if may_commit(prefix) {
-            self.commit_possible = true;
-            let is_named = prefix.first().is_some_and(|byte| *byte != 0);
-            self.commit_prepared |= tag == b'P' && is_named;
+        let before = self.last_text.replace(body);
+        self.commit_possible |= before.may_commit();
+        let is_named = body.first().is_some_and(|byte| *byte != 0);
+        if tag == b'P' && is_named && self.last_text.may_commit() {
+            (self.commit_possible, self.commit_prepared) = (true, true);
         }
     }
 }

@@ -170,7 +170,7 @@ async fn types_of_the_database() {
         .await
         .unwrap();
     for _ in 0..lengths(6, 24) {
-        let mood: Mood = sqlx::query_scalar("select $1::text")
+        let mood: Mood = sqlx::query_scalar("select $1::sqlx_mood")
             .bind(Mood::Happy)
             .fetch_one(&pool)
             .await
