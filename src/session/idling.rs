@@ -33,7 +33,7 @@ impl Ending {
     }
 }
 
-/// Rings at a time, where there is one: again and again, at little cost where there is none.
+/// Rings at a time, where there is one, and can be set again.
 #[derive(Debug, Default)]
 pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 
@@ -73,7 +73,7 @@ pub(super) struct IdleWatch {
     times: Times,
     /// How the session rested when it was last looked at, and how many bytes it had moved then.
     seen: (Rest, u64),
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl IdleWatch {
@@ -83,7 +83,7 @@ impl IdleWatch {
         limits.map(|_| Self {
             times,
             seen: (Rest::Busy, 0),
-            alarm: None,
+            alarm: Alarm::default(),
         })
     }
 
@@ -96,14 +96,8 @@ impl IdleWatch {
         };
         if self.seen != (rest, moved) {
             self.seen = (rest, moved);
-            self.alarm = None;
+            self.alarm.set(limit.map(|limit| Instant::now() + limit));
         }
-        let Some(limit) = limit else {
-            return Poll::Pending;
-        };
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
-        alarm.as_mut().poll(cx).map(|()| limit)
+        self.alarm.poll(cx).map(|()| limit.unwrap_or_default())
     }
 }

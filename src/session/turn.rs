@@ -170,6 +170,9 @@ impl Turn<'_> {
         if touched.tags.has(Tags::FUNCTION_DDL | Tags::CALLING_DDL) {
             pooling.forget_databases();
         }
+        if touched.tags.change_texts() {
+            pooling.texts.renew();
+        }
     }
 
     /// Cancels what still runs for a client that has left; not beyond the end of pgwake.

@@ -267,6 +267,56 @@ async fn a_statement_whose_columns_changed_fails_as_postgres_fails_and_can_be_pr
     assert_eq!(values(&played.told(0)), ["1", "1", "2", "1", "2"]);
 }
 
+/// Types are found when a text is parsed: a client that prepares the text that another one prepared before must not get
+/// the type that has gone since. SQLAlchemy's tests of domains found it.
+#[tokio::test]
+async fn who_prepares_a_text_after_its_types_have_changed_gets_the_new_ones() {
+    let before = "drop domain if exists mood; create domain mood as text; drop table if exists shape; \
+                  create table shape as select 1 as side";
+    let (of_type, of_table) = ("select $1::mood", "select * from shape");
+    let use_both = |script: Script, client: usize| {
+        script
+            // Not described: the type's number is another on each server.
+            .say(client, vec![Said::parse("t", of_type), Said::Sync])
+            .say(client, execute("t", &["7"]))
+            .say(client, prepare("s", of_table))
+            .say(client, execute("s", &[]))
+    };
+    let again = "drop domain mood; create domain mood as int; drop table shape; create table shape as select 'a' as corner";
+    let hidden = format!("do $$begin {again}; end$$");
+    let mut script = use_both(Script::new("statements-anew", 1).before(before), 0).query(1, again);
+    script = use_both(script, 2).query(1, "begin").query(1, again);
+    // Within the transaction, and behind it.
+    script = use_both(script, 1).query(1, "commit");
+    script = use_both(script, 3).query(1, &hidden);
+    let played = use_both(script, 4).play().await;
+
+    for client in 0..5 {
+        assert!(errors(&played.told(client)).is_empty(), "client {client}");
+    }
+    for client in [2, 3, 4] {
+        assert_eq!(values(&played.told(client)), ["7", "a"], "client {client}");
+    }
+}
+
+/// What is prepared while a type is about to go has the one that others still see.
+#[tokio::test]
+async fn who_prepares_a_text_again_after_others_have_committed_gets_their_types() {
+    let text = |name: &'static str| vec![Said::parse(name, "select $1::mood"), Said::Sync];
+    let played = Script::new("statements-committed", 2)
+        .before("drop domain if exists mood; create domain mood as text")
+        .query(0, "begin")
+        .query(0, "drop domain mood; create domain mood as int")
+        .say(1, text("before"))
+        .say(1, execute("before", &["7"]))
+        .query(0, "commit")
+        .say(1, text("behind"))
+        .say(1, execute("behind", &["7"]))
+        .play()
+        .await;
+    assert!(errors(&played.told(1)).is_empty());
+}
+
 /// A statement that cannot be prepared on the session at hand: that is the answer to the message that needed it.
 #[tokio::test]
 async fn a_statement_that_can_no_longer_be_prepared_fails_where_it_is_used() {

@@ -24,7 +24,7 @@ impl Touched {
     pub(super) fn is_any(self) -> bool {
         let known =
             Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM | Tags::FUNCTION_DDL | Tags::CALLING_DDL;
-        self.roles || self.tags.has(known)
+        self.roles || self.tags.has(known) || self.tags.change_texts()
     }
 }
 
@@ -47,10 +47,10 @@ impl Default for LastText {
 impl LastText {
     /// Another one comes behind it; gives the one before.
     pub(super) fn replace(&mut self, text: &[u8]) -> Self {
-        let mut new = Self::default();
-        new.len = text.len().min(PREFIX_BYTES);
-        new.bytes[..new.len].copy_from_slice(&text[..new.len]);
-        std::mem::replace(self, new)
+        let len = text.len().min(PREFIX_BYTES);
+        let mut bytes = [0; PREFIX_BYTES];
+        bytes[..len].copy_from_slice(&text[..len]);
+        std::mem::replace(self, Self { bytes, len })
     }
 
     /// See [`may_commit`].
@@ -62,7 +62,7 @@ impl LastText {
 /// Whether a statement's first bytes hold a word that ends a transaction for good, or the statement is too long
 /// to see all of it. (A false alarm costs a client no more than the caution that 08007 asks for.)
 pub(super) fn may_commit(prefix: &[u8]) -> bool {
-    // In one pass, by two letters: every statement is looked at.
+    // In one pass, by two letters: the text of a prepared statement is looked at with each Bind.
     let ends_at = |at: usize, first: u8, second: u8| {
         let word: &[u8] = match (first | 0x20, second | 0x20) {
             (b'c', b'o') => b"commit",

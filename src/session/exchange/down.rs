@@ -130,6 +130,10 @@ impl Exchange<'_> {
         let mut tags = Tags::default();
         tags.note(tag);
         pooled.facts.tags |= tags;
+        if tags.change_texts() {
+            // Within its transaction; others see it when that is committed, and are told then.
+            pooled.texts.renew();
+        }
         if tags.has(Tags::PREPARE) {
             pooled.facts.unsettled.prepared();
         }
@@ -233,7 +237,8 @@ impl Exchange<'_> {
             return;
         };
         match sqlstate {
-            "0A000" => pooled.texts.retire(statement),
+            // Its columns are others now; or a type of it is gone, which Postgres calls an internal error.
+            "0A000" | "XX000" => pooled.texts.retire(statement),
             "26000" if entry.kind != Kind::Execute => pooled.carried.prepared.lost(statement.id),
             _ => (),
         }

@@ -177,6 +177,12 @@ impl Texts {
         self.forget(statement);
     }
 
+    /// The same for every text: what types and columns mean has changed, and a client that prepares one now is told what
+    /// they mean now. Those who have prepared theirs keep it, as on a session of their own.
+    pub(in crate::session) fn renew(&self) {
+        self.lock().clear();
+    }
+
     fn new_statement(
         self: &Arc<Self>,
         behind_name: Arc<[u8]>,

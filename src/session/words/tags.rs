@@ -86,6 +86,12 @@ impl Tags {
         self.0 & these.0 != 0
     }
 
+    /// Whether a text may mean something else behind them: its types and columns are found when it is parsed. DO hides what
+    /// it ran.
+    pub(in crate::session) fn change_texts(self) -> bool {
+        self.has(Self::DROP | Self::ALTER | Self::DO)
+    }
+
     fn of(tag: &[u8]) -> Self {
         let mut words = tag.splitn(2, |byte| *byte == b' ');
         let first = words.next().unwrap_or_default();
