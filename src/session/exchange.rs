@@ -160,6 +160,11 @@ impl Facts {
         self.words |= Words::of(values, None).only(Words::SEED | Words::HIDDEN_SETTING);
     }
 
+    /// Whether a text may mean something else than before the turn.
+    fn change_texts(&self) -> bool {
+        self.tags.change_texts() || self.words.has(Words::CREATE)
+    }
+
     /// What the message at the front waits for.
     pub(super) fn take_gate(&mut self) -> Option<Gate> {
         self.gate.take()

@@ -124,6 +124,8 @@ words! {
     DEFAULT = 43,
     /// `pg_prepared_statements`: it shows what the server session has.
     STATEMENTS_READ = 44,
+    /// `CREATE`. Postgres' tag of CREATE TABLE AS is that of a SELECT.
+    CREATE = 45,
 }
 
 impl Words {

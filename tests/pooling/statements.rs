@@ -317,6 +317,58 @@ async fn who_prepares_a_text_again_after_others_have_committed_gets_their_types(
     assert!(errors(&played.told(1)).is_empty());
 }
 
+/// What a transaction has made is gone without another word where it is rolled back, to a savepoint or as a whole.
+#[tokio::test]
+async fn who_prepares_a_text_again_after_a_rollback_gets_what_is_there_then() {
+    let text = |name: &'static str| vec![Said::parse(name, "select * from shape"), Said::Sync];
+    let mut script = Script::new("statements-rolled-back", 1)
+        .before("drop table if exists shape")
+        .query(0, "begin; create table shape as select 1 as side")
+        .say(0, text("first"))
+        .say(0, execute("first", &[]))
+        .query(0, "rollback")
+        .query(
+            0,
+            "begin; savepoint here; create table shape as select 'a' as corner",
+        )
+        .say(0, text("second"))
+        .say(0, execute("second", &[]))
+        .query(0, "rollback to here; create table shape as select 2.5 as edge")
+        .say(0, text("third"))
+        .say(0, execute("third", &[]))
+        .query(0, "rollback")
+        .query(1, "create table shape as select true as round");
+    for client in [0, 2] {
+        script = script.say(client, text("last")).say(client, execute("last", &[]));
+    }
+    let played = script.play().await;
+    assert_eq!(values(&played.told(0)), ["1", "a", "2.5", "t"]);
+    assert_eq!(values(&played.told(2)), ["t"]);
+}
+
+/// The same where only an error says so: a pipeline is a transaction that nobody has begun.
+#[tokio::test]
+async fn who_prepares_a_text_again_after_a_pipeline_failed_gets_what_was_there_before() {
+    let text = |name: &'static str| vec![Said::parse(name, "select $1::mood")];
+    let (drop, create) = ("drop domain mood", "create domain mood as int");
+    let begins = [&Said::run(drop, &[])[..], &Said::run(create, &[]), &[Said::Flush]];
+    let fails = [
+        text("inside"),
+        Said::run("select 1 / 0", &[]).to_vec(),
+        vec![Said::Sync],
+    ];
+    let played = Script::new("statements-failed-pipeline", 1)
+        .before("drop domain if exists mood; create domain mood as text")
+        .say(0, begins.concat())
+        .say(0, fails.concat())
+        .say(1, [text("behind"), vec![Said::Sync]].concat())
+        .say(1, execute("behind", &["7"]))
+        .play()
+        .await;
+    assert_eq!(errors(&played.told(0)), ["22012"]);
+    assert!(errors(&played.told(1)).is_empty());
+}
+
 /// A statement that cannot be prepared on the session at hand: that is the answer to the message that needed it.
 #[tokio::test]
 async fn a_statement_that_can_no_longer_be_prepared_fails_where_it_is_used() {

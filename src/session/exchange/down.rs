@@ -100,6 +100,9 @@ impl Exchange<'_> {
             self.transaction_ended();
         }
         if let Some(pooled) = &mut self.pooled {
+            if status == b'I' && pooled.facts.change_texts() {
+                pooled.texts.renew();
+            }
             pooled.carried.prepared.end_batch();
             let first = self.expected.first();
             pooled.facts.unsettled.ready(&pooled.carried.reported, first);
@@ -130,8 +133,8 @@ impl Exchange<'_> {
         let mut tags = Tags::default();
         tags.note(tag);
         pooled.facts.tags |= tags;
-        if tags.change_texts() {
-            // Within its transaction; others see it when that is committed, and are told then.
+        // Also before it is committed: its own transaction may prepare a text then.
+        if pooled.facts.change_texts() {
             pooled.texts.renew();
         }
         if tags.has(Tags::PREPARE) {

@@ -177,9 +177,6 @@ impl Pooled<'_> {
             if touched.roles {
                 self.house.roles.changed(&self.endpoint);
             }
-            if touched.tags.change_texts() {
-                self.pooling.texts.renew();
-            }
         };
         let session = &mut *turn.loan.session;
         let pooled = exchange::Pooled {

@@ -86,10 +86,10 @@ impl Tags {
         self.0 & these.0 != 0
     }
 
-    /// Whether a text may mean something else behind them: its types and columns are found when it is parsed. DO hides what
-    /// it ran.
+    /// Whether a text may mean something else behind them: its types and columns are found when it is parsed. What was
+    /// made goes again where its transaction is rolled back; DO hides what it ran.
     pub(in crate::session) fn change_texts(self) -> bool {
-        self.has(Self::DROP | Self::ALTER | Self::DO)
+        self.has(Self::CREATE | Self::DROP | Self::ALTER | Self::DO)
     }
 
     fn of(tag: &[u8]) -> Self {

@@ -226,22 +226,25 @@ fn words_are_told_apart() {
         ("PREPARE p AS SELECT 1", Words::PREPARE),
         ("DROP DATABASE x", Words::DATABASE),
         ("ALTER DATABASE x RENAME TO y", Words::DATABASE),
-        ("CREATE /* */ DATABASE x TEMPLATE y", Words::DATABASE),
+        (
+            "CREATE /* */ DATABASE x TEMPLATE y",
+            Words::DATABASE | Words::CREATE,
+        ),
         (
             "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-            Words::FUNCTION_DDL,
+            Words::FUNCTION_DDL | Words::CREATE,
         ),
         (
             "CREATE CONSTRAINT TRIGGER t AFTER INSERT ON x EXECUTE FUNCTION f()",
-            Words::FUNCTION_DDL | Words::EXECUTE,
+            Words::FUNCTION_DDL | Words::EXECUTE | Words::CREATE,
         ),
-        ("CREATE EXTENSION x", Words::FUNCTION_DDL),
+        ("CREATE EXTENSION x", Words::FUNCTION_DDL | Words::CREATE),
         ("DROP ROLE x", Words::ROLE_DDL),
         ("GRANT a TO b", Words::GRANT),
         ("ALTER SYSTEM SET x = 1", Words::ALTER_SYSTEM),
         (
             "CREATE TEMP TABLE t () ON COMMIT DROP",
-            Words::TEMP | Words::ON_COMMIT_DROP,
+            Words::TEMP | Words::ON_COMMIT_DROP | Words::CREATE,
         ),
         ("SET seed = 0.5", Words::SET_SESSION | Words::SEED),
         (
