@@ -6,6 +6,7 @@ mod beginning;
 mod calling;
 mod cancelling;
 mod carrying;
+mod changed;
 mod databases;
 mod hidden;
 mod leaking;
