@@ -1,10 +1,12 @@
 //! Prepared statements of the protocol whose tables and types change beneath them.
 
 use super::{
+    line::Who,
     said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, values},
 };
+use crate::harness::postgres::SUPERUSER;
 
 /// Postgres' own error comes through, and who prepares the same text again is served by a fresh statement.
 #[tokio::test]
@@ -56,6 +58,32 @@ async fn who_prepares_a_text_after_its_types_have_changed_gets_the_new_ones() {
     for client in [2, 3, 4] {
         assert_eq!(values(&played.told(client)), ["7", "a"], "client {client}");
     }
+}
+
+/// Migrations go past transaction pooling, in a session of their own.
+#[tokio::test]
+async fn who_prepares_a_text_after_a_session_has_changed_its_types_gets_the_new_ones() {
+    let text = |name: &'static str| vec![Said::parse(name, "select $1::mood"), Said::Sync];
+    let session = Who::new(SUPERUSER, "postgres").with("options", "-c pgwake.pool=session");
+    let mut script = Script::new("statements-migrated", 1)
+        .before("drop domain if exists mood; create domain mood as text")
+        .who(Who::new(SUPERUSER, "postgres"))
+        .who(session)
+        .say(0, text("before"))
+        .say(0, execute("before", &["7"]));
+    for (name, change) in [
+        ("changed", "drop domain mood; create domain mood as int"),
+        (
+            "hidden",
+            "do $$begin drop domain mood; create domain mood as float; end$$",
+        ),
+    ] {
+        script = script
+            .query(1, change)
+            .say(0, text(name))
+            .say(0, execute(name, &["7"]));
+    }
+    assert!(errors(&script.play().await.told(0)).is_empty());
 }
 
 /// What is prepared while a type is about to go has the one that others still see.
