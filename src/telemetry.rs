@@ -2,10 +2,13 @@
 //!
 //! It only sets up; what is worth a line is each module's own business. Set up once, by `cli`.
 
+mod lines;
+
 use std::io::{self, IsTerminal};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
+
+use lines::{Lines, Writing};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,16 +19,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// Lines that wait for standard error; beyond, they are dropped. A reader that stalls must not stall sessions.
-const LINES_MAX: usize = 64 * 1024;
-
 /// Logging has begun. Dropping it writes what is still waiting.
-pub struct Logging(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
+pub struct Logging(#[expect(dead_code, reason = "held for its drop")] Writing);
 
 /// Begins to log to standard error, on a thread of its own. `RUST_LOG` wins over `filter`.
 ///
 /// # Errors
-/// `RUST_LOG` is not a filter; the text says what is wrong with it.
+/// `RUST_LOG` is not a filter, or there can be no thread; the text says what is wrong.
 pub fn begin(format: LogFormat, filter: &str) -> Result<Logging, String> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => text
@@ -33,11 +33,11 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<Logging, String> {
             .map_err(|error| format!("RUST_LOG: {error}"))?,
         _ => EnvFilter::new(filter),
     };
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES_MAX)
-        .lossy(true)
-        .thread_name("log")
-        .finish(io::stderr());
+    let writer = Lines::default();
+    let tell_dropped = |lines| tracing::warn!(lines, "log lines were left out: they were not read in time");
+    let writing = writer
+        .write_to(io::stderr(), tell_dropped)
+        .map_err(|error| format!("no thread for log lines: {error}"))?;
     let registry = registry().with(filter);
     let result = match format {
         LogFormat::Text => {
@@ -53,5 +53,7 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<Logging, String> {
             registry.with(lines).try_init()
         }
     };
-    result.map(|()| Logging(guard)).map_err(|error| error.to_string())
+    result
+        .map(|()| Logging(writing))
+        .map_err(|error| error.to_string())
 }
