@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 use zeroize::Zeroizing;
 
-use super::{ALPN_POSTGRESQL, TlsError, client_check::AnyCertificate, end_point::end_point, provider};
+use super::{ALPN_POSTGRESQL, TlsError, client_check::AnyCertificate, end_point::end_point, server_provider};
 use crate::config::CertificateFiles;
 
 /// All certificates, by the names they are for. Shared through [`Arc`]; what it holds is swapped as a whole.
@@ -323,7 +323,7 @@ fn server_config(
     key: PrivateKeyDer<'static>,
     ask: AskClients,
 ) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider())
+    let builder = ServerConfig::builder_with_provider(server_provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for tls 1.2 and 1.3");
     let builder = match ask {
@@ -347,6 +347,8 @@ fn server_config(
             other => TlsError::file(&files.key, format!("the private key cannot be used: {other}")),
         })?;
     config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+    // Clients list AES-256 first because OpenSSL does, not because they mind.
+    config.ignore_client_order = true;
     // No resumption: tickets cost, bind to certificates that are gone, and libpq never resumes.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -38,15 +38,18 @@ fn setup(lists: &[&[&str]]) -> Setup {
 }
 
 impl Setup {
-    fn client(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> Arc<ClientConfig> {
+    fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap();
+        roots.add(ca).unwrap();
         roots
-            .add(CertificateDer::from_pem_slice(self.ca.pem().as_bytes()).unwrap())
-            .unwrap();
+    }
+
+    fn client(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> Arc<ClientConfig> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
@@ -124,6 +127,33 @@ async fn a_client_that_connects_to_an_address_names_nothing_and_gets_the_first_c
         secured.end_point.as_deref(),
         end_point(&shown_to(&client)).as_deref()
     );
+}
+
+/// The client's own order is OpenSSL's, AES-256 first.
+#[tokio::test]
+async fn aes_128_is_chosen_where_the_client_knows_it() {
+    let setup = setup(&[&["a.example"]]);
+    for (version, known, chosen) in [
+        (&TLS13, "AES", "TLS13_AES_128_GCM_SHA256"),
+        (&TLS13, "AES_256", "TLS13_AES_256_GCM_SHA384"),
+        (&TLS13, "CHACHA20", "TLS13_CHACHA20_POLY1305_SHA256"),
+        (&TLS12, "AES", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+    ] {
+        let mut provider = Arc::unwrap_or_clone(provider());
+        provider
+            .cipher_suites
+            .retain(|suite| suite.suite().as_str().unwrap().contains(known));
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+        let client = builder
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(setup.roots())
+            .with_no_client_auth();
+
+        let handshake = setup.handshake(Arc::new(client), "a.example", Opening::AfterSslRequest);
+
+        assert_eq!(handshake.await.0.unwrap().cipher, chosen);
+    }
 }
 
 #[tokio::test]
