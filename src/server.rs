@@ -289,7 +289,7 @@ impl Server {
     ///
     /// # Errors
     /// What the system says where it does not let folders be watched. [`Server::reload`] works all the same.
-    pub fn follow(&mut self, file: &Path) -> Result<(), notify::Error> {
+    pub fn follow(&mut self, file: &Path) -> io::Result<()> {
         self.reloader.set_file(file);
         self._following = Some(Following::begin(self.reloader.clone())?);
         Ok(())

@@ -60,7 +60,7 @@ pub enum TlsError {
     },
     /// The system does not let the certificates' folders be watched.
     #[error("certificates cannot be watched for changes: {0}")]
-    Watch(#[source] notify::Error),
+    Watch(#[source] io::Error),
     /// A client wants TLS and no certificate is configured.
     #[error("no certificate is configured")]
     NoCertificate,

@@ -2,7 +2,7 @@
 //!
 //! Folders are watched, not files, as for certificates: editors replace files by rename, and Kubernetes swaps a link.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, task::spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
@@ -20,7 +20,7 @@ pub(super) struct Following {
 
 impl Following {
     /// Follows the files that the reloader knows, and those that it gets to know.
-    pub(super) fn begin(reloader: Arc<Reloader>) -> Result<Self, notify::Error> {
+    pub(super) fn begin(reloader: Arc<Reloader>) -> io::Result<Self> {
         let changed = Arc::new(Notify::new());
         let mut folders = Folders::new(&changed)?;
         folders.follow(&reloader.files())?;

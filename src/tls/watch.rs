@@ -5,16 +5,16 @@
 //! watches the configuration in the same way.
 
 use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf, absolute},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ffi::OsString,
+    io, mem,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind},
-};
+use futures_util::StreamExt;
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::{
     sync::Notify,
     task,
@@ -31,6 +31,8 @@ const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The files are looked at this often in any case: network file systems report nothing, and a folder that was
 /// removed and made again has lost its watch.
 const LOOK_ANYWAY: Duration = Duration::from_secs(60);
+/// What is read at once of what the system tells.
+const EVENTS_BYTES: usize = 4096;
 
 /// Dropping it stops watching.
 #[derive(Debug)]
@@ -87,50 +89,87 @@ pub(crate) async fn until_quiet(changed: &Notify) {
 
 /// The folders of all files, and those that the files' links lead to.
 pub(crate) struct Folders {
-    watcher: RecommendedWatcher,
-    watched: BTreeSet<PathBuf>,
+    watches: Watches,
+    watched: BTreeMap<PathBuf, WatchDescriptor>,
     /// The files themselves. Whatever else lies beside them may be written to all the time, such as a log.
-    files: Arc<Mutex<BTreeSet<PathBuf>>>,
+    files: Arc<Mutex<Files>>,
+    _told: AbortOnDropHandle<()>,
 }
 
+/// Files by the watch of their folder and their name in it.
+type Files = HashSet<(WatchDescriptor, OsString)>;
+
 impl Folders {
-    /// None yet; `changed` is told of what happens in them.
-    pub(crate) fn new(changed: &Arc<Notify>) -> notify::Result<Self> {
-        let (changed, files) = (changed.clone(), Arc::<Mutex<BTreeSet<PathBuf>>>::default());
-        let followed = files.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
-            if event.is_ok_and(|event| may_change(&event, &followed)) {
-                changed.notify_one();
-            }
-        })?;
+    /// None yet; `changed` is told of what happens in them. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says: usually that this user has no inotify instance left (128 is the usual limit).
+    pub(crate) fn new(changed: &Arc<Notify>) -> io::Result<Self> {
+        let inotify = Inotify::init()?;
+        let (watches, files) = (inotify.watches(), Arc::<Mutex<Files>>::default());
+        let events = inotify.into_event_stream([0; EVENTS_BYTES])?;
+        let told = tokio::spawn(tell(events, changed.clone(), files.clone()));
         Ok(Self {
-            watcher,
-            watched: BTreeSet::new(),
+            watches,
+            watched: BTreeMap::new(),
             files,
+            _told: AbortOnDropHandle::new(told),
         })
     }
 
     /// Watches the folders as they are now. All of them are tried; the first error is returned.
-    pub(crate) fn follow(&mut self, files: &[PathBuf]) -> notify::Result<()> {
-        let places: BTreeSet<_> = files.iter().flat_map(|file| places_of(file)).collect();
-        // As the system's reports call them.
-        let named = places.iter().filter_map(|place| absolute(place).ok());
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = named.collect();
-        let wanted: BTreeSet<_> = places.iter().filter_map(|place| folder_of(place)).collect();
-        for gone in self.watched.difference(&wanted) {
-            // Fails where the folder itself is gone, and its watch with it.
-            let _ = self.watcher.unwatch(gone);
-        }
-        let mut result = Ok(());
-        for folder in &wanted {
+    ///
+    /// # Errors
+    /// A folder that is not there, or no watch is left; the text names it.
+    pub(crate) fn follow(&mut self, files: &[PathBuf]) -> io::Result<()> {
+        let mut gone = mem::take(&mut self.watched);
+        let (mut followed, mut result) = (Files::new(), Ok(()));
+        for place in files.iter().flat_map(|file| places_of(file)) {
+            let (Some(folder), Some(name)) = (folder_of(&place), place.file_name()) else {
+                continue;
+            };
             // Also those already watched: a folder that was made again needs a new watch.
-            if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
-                result = result.and(Err(error));
+            match self.watches.add(&folder, mask()) {
+                Ok(watch) => {
+                    followed.insert((watch.clone(), name.to_owned()));
+                    gone.remove(&folder);
+                    self.watched.insert(folder, watch);
+                }
+                Err(error) => {
+                    let told = io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+                    result = result.and(Err(told));
+                }
             }
         }
-        self.watched = wanted;
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = followed;
+        // Two names may be one folder, which has one watch.
+        gone.retain(|_, watch| self.watched.values().all(|watched| watched != watch));
+        for watch in gone.into_values() {
+            // Fails where the folder itself is gone, and its watch with it.
+            let _ = self.watches.remove(watch);
+        }
         result
+    }
+}
+
+/// What is told of in a folder. That a file is written to is told when it is closed: a log costs nothing.
+fn mask() -> WatchMask {
+    WatchMask::CREATE
+        | WatchMask::DELETE
+        | WatchMask::MOVE
+        | WatchMask::ATTRIB
+        | WatchMask::CLOSE_WRITE
+        | WatchMask::DELETE_SELF
+        | WatchMask::MOVE_SELF
+}
+
+/// Tells of what happens in the folders.
+async fn tell(mut events: EventStream<[u8; EVENTS_BYTES]>, changed: Arc<Notify>, files: Arc<Mutex<Files>>) {
+    while let Some(Ok(event)) = events.next().await {
+        let files = files.lock().unwrap_or_else(PoisonError::into_inner);
+        if may_change(event, &files) {
+            changed.notify_one();
+        }
     }
 }
 
@@ -149,17 +188,13 @@ fn folder_of(file: &Path) -> Option<PathBuf> {
 }
 
 /// Whether the files may read otherwise than before. Any name may come, go, or be a link on the way to them.
-fn may_change(event: &Event, files: &BTreeSet<PathBuf>) -> bool {
-    match event.kind {
-        // Of a name that is new it was reported before that it came.
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {
-            event.paths.iter().any(|path| files.contains(path))
-        }
-        // Our own reading must not lead to more of it.
-        EventKind::Access(_) => false,
-        _ => true,
+fn may_change(event: EventOwned, files: &Files) -> bool {
+    // Of a name that is new it was told before that it came.
+    if !event.mask.intersects(EventMask::CLOSE_WRITE | EventMask::ATTRIB) {
+        return true;
     }
+    // Without a name it is the folder itself.
+    event.name.is_none_or(|name| files.contains(&(event.wd, name)))
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use notify::event::{CreateKind, DataChange, RemoveKind, RenameMode};
 use tempfile::tempdir;
 
 use super::*;
@@ -165,31 +165,44 @@ fn a_relative_file_is_watched_where_it_lies() {
 }
 
 /// A log beside the configuration had it read again with every line, and each reading wrote a line.
-#[test]
-fn our_own_reading_changes_nothing_and_neither_does_what_lies_beside_the_files() {
-    let files = BTreeSet::from([PathBuf::from("/etc/pgwake/pgwake.toml")]);
-    let may_change = |kind: EventKind, name: &str| {
-        let event = Event::new(kind).add_path(Path::new("/etc/pgwake/.").join(name));
-        may_change(&event, &files)
+#[tokio::test]
+async fn our_own_reading_changes_nothing_and_neither_does_what_lies_beside_the_files() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (config, log) = (path("pgwake.toml"), path("pgwake.log"));
+    fs::write(&config, "").unwrap();
+    let mut lines = fs::File::create(&log).unwrap();
+    let changed = Arc::new(Notify::new());
+    let mut folders = Folders::new(&changed).unwrap();
+    folders.follow(std::slice::from_ref(&config)).unwrap();
+    let is_told = async || {
+        timeout(Duration::from_millis(100), changed.notified())
+            .await
+            .is_ok()
     };
-    let closed = |mode| EventKind::Access(AccessKind::Close(mode));
-    let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-    let (config, log) = ("pgwake.toml", "pgwake.log");
 
-    assert!(!may_change(
-        EventKind::Access(AccessKind::Open(AccessMode::Any)),
-        config
-    ));
-    assert!(!may_change(closed(AccessMode::Read), config));
-    for kind in [closed(AccessMode::Write), written] {
-        assert!(may_change(kind, config) && !may_change(kind, log), "{kind:?}");
-    }
-    for kind in [
-        EventKind::Create(CreateKind::File),
-        EventKind::Modify(ModifyKind::Name(RenameMode::To)),
-        EventKind::Remove(RemoveKind::File),
-    ] {
-        assert!(may_change(kind, "..data"), "a link on the way: {kind:?}");
+    writeln!(lines, "a line").unwrap();
+    drop(lines);
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::read(&config).unwrap();
+    folders.follow(std::slice::from_ref(&config)).unwrap();
+    assert!(!is_told().await);
+
+    let changes: [(&str, &dyn Fn()); 5] = [
+        ("written", &|| fs::write(&config, "a").unwrap()),
+        ("other permissions", &|| {
+            fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+        }),
+        ("a link on the way", &|| symlink("a", path("..data_tmp")).unwrap()),
+        ("moved", &|| {
+            fs::rename(path("..data_tmp"), path("..data")).unwrap()
+        }),
+        ("gone", &|| fs::remove_file(path("..data")).unwrap()),
+    ];
+    for (what, change) in changes {
+        change();
+        assert!(is_told().await, "{what}");
+        until_quiet(&changed).await;
     }
 }
 
