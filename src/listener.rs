@@ -13,9 +13,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::session::{Arrived, Door, House, Socket};
+use crate::session::House;
 use crate::shutdown::{Phase, ShutdownWatch};
-use crate::tls::settle_client;
 
 pub use bind::{BindError, Bound, bind, bind_or_inherit};
 pub use workers::Workers;
@@ -65,6 +64,9 @@ pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, 
     } = signals;
     let mut changes = accepting.clone();
     let door = bound.door().clone();
+    if let Err(error) = bound.settle(&house.sockets) {
+        tracing::warn!(%error, "clients' sockets cannot be set up: one that is silent is not found out");
+    }
     let mut pause = PAUSE_MIN;
     let mut refusals = Refusals::default();
     loop {
@@ -90,7 +92,7 @@ pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, 
                 pause = PAUSE_MIN;
                 let clients_max = house.limits.load().clients_max;
                 if workers.clients() < clients_max {
-                    hand_over(socket, &door, &house, &workers);
+                    workers.serve(socket, door.clone(), house.clone());
                 } else {
                     // Closed without a word: a word would cost what the limit saves.
                     refusals.count(clients_max);
@@ -104,22 +106,6 @@ pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, 
             }
         }
     }
-}
-
-fn hand_over(socket: Socket, door: &Arc<Door>, house: &Arc<House>, workers: &Workers) {
-    if let Socket::Tcp(stream, _) = &socket
-        && settle_client(stream, &house.sockets).is_err()
-    {
-        // Gone already.
-        return;
-    }
-    // Boxed: the client's task has a place for whatever it was once given.
-    let arrived = Box::new(Arrived {
-        socket,
-        at: Instant::now(),
-        door: door.clone(),
-    });
-    workers.serve(arrived, house.clone());
 }
 
 /// Clients that were closed because there are too many, told once in a while.

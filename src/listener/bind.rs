@@ -3,21 +3,25 @@
 use std::{
     fs::{self, Permissions},
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{FileTypeExt, PermissionsExt},
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::BoundAddress;
 use crate::config::{Listen, ListenAddress};
-use crate::session::{Door, Socket};
+use crate::session::Door;
+use crate::tls::{SocketSettings, settle};
 
 /// Connections that the system holds for us until they are accepted: a thousand clients may come at once.
 const BACKLOG: i32 = 4096;
@@ -52,6 +56,13 @@ pub struct Bound {
     written: ListenAddress,
     address: BoundAddress,
     door: Arc<Door>,
+}
+
+/// A client's socket, which no runtime knows: its worker's will.
+pub(super) enum Accepted {
+    /// And where from.
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
 }
 
 enum Listening {
@@ -139,7 +150,7 @@ pub fn bind(listen: &Listen) -> Result<Bound, BindError> {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // What is written is what is bound: `[::]` takes IPv6 alone, so that `0.0.0.0` can stand beside it.
@@ -158,13 +169,13 @@ fn bind_unix(path: &Path, mode: Option<u32>) -> Result<UnixListener, BindError> 
         error,
     };
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if UnixStream::connect(path).is_ok() {
             return Err(BindError::Taken(path.to_owned()));
         }
         fs::remove_file(path).map_err(failed)?;
     }
     let bound = || {
-        let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(path)?)?;
         if let Some(mode) = mode {
@@ -217,17 +228,28 @@ impl Bound {
         }
     }
 
+    /// Every client's socket has these settings from its first moment: on Linux it has those of the socket that listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn settle(&self, settings: &SocketSettings) -> io::Result<()> {
+        match &self.socket {
+            Listening::Tcp(listener) => settle(listener, settings),
+            Listening::Unix(..) => Ok(()),
+        }
+    }
+
     /// The next client. Cancel safe.
     ///
     /// # Errors
     /// What the system says; see accept(2).
-    pub async fn accept(&self) -> io::Result<Socket> {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match &self.socket {
             Listening::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Socket::Tcp(stream, peer))
+                Ok(Accepted::Tcp(stream.into_std()?, peer))
             }
-            Listening::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
+            Listening::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
         }
     }
 }

@@ -21,7 +21,8 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::session::{Arrived, House, Socket, serve};
+use super::bind::Accepted;
+use crate::session::{Arrived, Door, House, Socket, serve};
 
 /// A runtime that is busy for more than this share of the time gets no more clients while another has room.
 const BUSY_ENOUGH: usize = 70;
@@ -73,14 +74,16 @@ impl Workers {
     }
 
     /// Serves a client in a task of its own.
-    pub fn serve(&self, arrived: Box<Arrived>, house: Arc<House>) {
+    pub(super) fn serve(&self, accepted: Accepted, door: Arc<Door>, house: Arc<House>) {
+        let at = Instant::now();
         let worker = self.roomiest();
         worker.newcomers.fetch_add(1, Ordering::Relaxed);
         let count = Counted::new(&worker.clients);
         let session = async move {
             let _count = count;
-            match moved_here(*arrived) {
-                Ok(arrived) => serve(arrived, house).await,
+            match registered(accepted) {
+                // Boxed: this task has a place for whatever it was once given.
+                Ok(socket) => serve(Box::new(Arrived { socket, at, door }), house).await,
                 Err(error) => tracing::warn!(%error, "client's socket could not be taken over"),
             }
         };
@@ -169,14 +172,12 @@ async fn measure(busy: Arc<AtomicUsize>, newcomers: Arc<AtomicUsize>) {
     }
 }
 
-/// Registers the socket with the runtime that will poll it.
-fn moved_here(arrived: Arrived) -> io::Result<Box<Arrived>> {
-    let Arrived { socket, at, door } = arrived;
-    let socket = match socket {
-        Socket::Tcp(stream, peer) => Socket::Tcp(TcpStream::from_std(stream.into_std()?)?, peer),
-        Socket::Unix(stream) => Socket::Unix(UnixStream::from_std(stream.into_std()?)?),
-    };
-    Ok(Box::new(Arrived { socket, at, door }))
+/// Registers the socket with the runtime that will poll it, which is this one.
+fn registered(accepted: Accepted) -> io::Result<Socket> {
+    Ok(match accepted {
+        Accepted::Tcp(stream, peer) => Socket::Tcp(TcpStream::from_std(stream)?, peer),
+        Accepted::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
+    })
 }
 
 /// One client, counted while this lives.

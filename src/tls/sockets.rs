@@ -1,6 +1,6 @@
 //! What is set on every TCP socket, and the one question that is asked of a raw one.
 
-use std::{io, mem::MaybeUninit, time::Duration};
+use std::{io, mem::MaybeUninit, os::fd::AsFd, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -30,16 +30,11 @@ impl From<&Limits> for SocketSettings {
     }
 }
 
-/// Sets TCP_NODELAY, keepalive and TCP_USER_TIMEOUT on a socket that was accepted.
+/// Sets TCP_NODELAY, keepalive and TCP_USER_TIMEOUT on a socket, or for those that will be accepted on it.
 ///
 /// # Errors
 /// What the system says, usually that the peer is gone already.
-pub fn settle_client(stream: &TcpStream, settings: &SocketSettings) -> io::Result<()> {
-    settle(stream, settings)
-}
-
-/// The same for both sides.
-pub(super) fn settle(stream: &TcpStream, settings: &SocketSettings) -> io::Result<()> {
+pub fn settle<S: AsFd>(stream: &S, settings: &SocketSettings) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     let probes = TcpKeepalive::new()
@@ -59,23 +54,28 @@ pub fn has_pending_bytes(stream: &TcpStream) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
 
     use super::*;
     use crate::tls::testing::{SOCKETS, tcp_pair};
 
     #[tokio::test]
-    async fn sockets_are_settled_on_both_ends() {
-        let (near, _far) = tcp_pair().await;
+    async fn a_socket_that_is_accepted_is_settled_as_the_one_that_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        settle(&listener, &SOCKETS).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let (near, far) = (near.unwrap().0, far.unwrap());
+        settle(&far, &SOCKETS).unwrap();
 
-        settle_client(&near, &SOCKETS).unwrap();
-
-        let socket = SockRef::from(&near);
-        assert!(socket.tcp_nodelay().unwrap());
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), SOCKETS.keepalive);
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SOCKETS.user_timeout));
+        for stream in [near, far] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), SOCKETS.keepalive);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SOCKETS.user_timeout));
+        }
     }
 
     #[tokio::test]
