@@ -54,6 +54,8 @@ struct Scale {
     megabytes: usize,
     drain_clients: usize,
     loud_clients: usize,
+    /// Windows of `neighbour`: a p99 needs some 1,000 answers in each.
+    neighbour: Rhythm,
 }
 
 const fn rhythm(warm_ms: u64, window_ms: u64, rounds: usize) -> Rhythm {
@@ -78,6 +80,7 @@ const SMOKE: Scale = Scale {
     megabytes: 2,
     drain_clients: 4,
     loud_clients: 4,
+    neighbour: rhythm(50, 250, 2),
 };
 
 const SHORT: Scale = Scale {
@@ -94,6 +97,7 @@ const SHORT: Scale = Scale {
     megabytes: 150,
     drain_clients: 32,
     loud_clients: 64,
+    neighbour: rhythm(250, 3000, 5),
 };
 
 const FULL: Scale = Scale {
@@ -110,6 +114,7 @@ const FULL: Scale = Scale {
     megabytes: 500,
     drain_clients: 64,
     loud_clients: 256,
+    neighbour: rhythm(500, 8000, 7),
 };
 
 const SIMPLE: Workload = Workload {
@@ -126,6 +131,8 @@ const ONE: Workload = Workload {
 };
 /// Beyond this the server itself gets a process per client that nobody would have.
 const DIRECT_CLIENTS_MAX: usize = 64;
+/// What the tenant asks for whose p99 is looked at.
+const QUIET_PER_SECOND: f64 = 500.0;
 /// Clients that connect at a time.
 const CONNECTING: usize = 4;
 
@@ -342,13 +349,12 @@ impl Suite {
 
     async fn neighbour(&mut self) -> Result<(), String> {
         let loudness = Loudness {
-            quiet_per_second: 200.0,
+            quiet_per_second: QUIET_PER_SECOND,
             loud_clients: self.scale.loud_clients,
         };
         let (quiet, loud) = (self.targets[0].clone(), self.stage.loud());
-        let rhythm = self.scale.rhythm;
-        let measured = neighbour::run(&quiet, &loud, loudness, rhythm, &self.progress).await?;
-        self.add([measured]);
+        let measuring = neighbour::run(&quiet, &loud, loudness, self.scale.neighbour, &self.progress);
+        self.add([measuring.await?]);
         Ok(())
     }
 
@@ -371,10 +377,9 @@ impl Suite {
         for security in ["plain", "tls"] {
             let fresh = self.stage.fresh(&format!("idle-{security}")).await?;
             for target in &fresh.targets {
-                let target = if security == "plain" {
-                    target.plain()
-                } else {
-                    target.clone()
+                let target = match security {
+                    "plain" => target.plain(),
+                    _ => target.clone(),
                 };
                 let measured = idle::run(&target, self.scale.idle, &self.progress).await?;
                 self.add(measured);
