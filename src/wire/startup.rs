@@ -107,10 +107,11 @@ impl Startup {
 /// [`WireError`]: gone in the middle, or not a packet; nothing longer than [`PACKET_BYTES_MAX`] is read.
 pub async fn read_packet<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<Packet>, WireError> {
     let mut length = [0; 4];
-    if stream.read(&mut length[..1]).await? == 0 {
+    let begun = stream.read(&mut length).await?;
+    if begun == 0 {
         return Ok(None);
     }
-    stream.read_exact(&mut length[1..]).await?;
+    stream.read_exact(&mut length[begun..]).await?;
     let body_length = usize::try_from(i64::from(i32::from_be_bytes(length)) - 4).unwrap_or(0);
     if !(4..=PACKET_BYTES_MAX - 4).contains(&body_length) {
         return Err(WireError::Violation("invalid length of startup packet"));
