@@ -5,7 +5,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    time::{Instant, Interval, MissedTickBehavior, interval, interval_at},
+    time::{Instant, Interval, interval, sleep_until},
 };
 
 use super::{House, record::SessionRecord};
@@ -42,7 +42,8 @@ pub(super) struct Held<'a> {
     session: SessionId,
     endpoint: EndpointName,
     shutdown: SessionWatch,
-    notices: Interval,
+    /// When the client hears next what it waits for.
+    notice_at: Instant,
     since: Instant,
     /// Ends the wait where the client may cancel it.
     cancel: Option<Arc<PooledRegistration>>,
@@ -73,15 +74,13 @@ impl<'a> Held<'a> {
         endpoint: &EndpointName,
     ) -> Self {
         let since = Instant::now();
-        let mut notices = interval_at(since + NOTICE_AFTER, NOTICE_EVERY);
-        notices.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             client,
             early,
             session: record.id,
             endpoint: endpoint.clone(),
             shutdown: record.shutdown(house),
-            notices,
+            notice_at: since + NOTICE_AFTER,
             since,
             cancel: None,
             hang_up_check: None,
@@ -100,28 +99,59 @@ impl<'a> Held<'a> {
         answer: F,
         what: impl Fn() -> &'static str,
     ) -> Result<F::Output, HoldEnd> {
-        let mut answer = std::pin::pin!(answer);
+        let mut answer = pin!(answer);
         loop {
-            // The answer first: one that came in the same instant is not thrown away.
-            tokio::select! { biased;
-                answer = &mut answer => return Ok(answer),
-                () = poll_fn(|cx| poll_leaving(cx, self.client, self.early, &mut self.hang_up_check)) => {
-                    return Err(HoldEnd::ClientGone);
-                }
-                () = cancelled(self.cancel.as_deref()) => return Err(HoldEnd::Cancelled),
-                () = self.shutdown.reached(Phase::Draining) => {
-                    return Err(match self.shutdown.is_alone() {
-                        true => HoldEnd::Terminated,
-                        false => HoldEnd::ShutDown,
-                    });
-                }
-                _ = self.notices.tick() => (),
+            if let Some(answer) = self.listen(answer.as_mut(), self.notice_at).await? {
+                return Ok(answer);
             }
-            self.tell(what()).await?;
+            Box::pin(self.tell(what())).await?;
+        }
+    }
+
+    /// The same up to `deadline`; `None`: there was no answer by then. Costs one timer, which many clients take that wait
+    /// for a moment only.
+    pub(super) async fn wait_until<F: Future>(
+        &mut self,
+        deadline: Instant,
+        answer: F,
+        what: impl Fn() -> &'static str,
+    ) -> Result<Option<F::Output>, HoldEnd> {
+        let mut answer = pin!(answer);
+        loop {
+            let time = deadline.min(self.notice_at);
+            let heard = self.listen(answer.as_mut(), time).await?;
+            if heard.is_some() || time == deadline {
+                return Ok(heard);
+            }
+            Box::pin(self.tell(what())).await?;
+        }
+    }
+
+    /// `None`: it is time.
+    async fn listen<F: Future>(
+        &mut self,
+        answer: Pin<&mut F>,
+        time: Instant,
+    ) -> Result<Option<F::Output>, HoldEnd> {
+        // The answer first: one that came in the same instant is not thrown away.
+        tokio::select! { biased;
+            answer = answer => Ok(Some(answer)),
+            () = poll_fn(|cx| poll_leaving(cx, self.client, self.early, &mut self.hang_up_check)) => {
+                Err(HoldEnd::ClientGone)
+            }
+            () = cancelled(self.cancel.as_deref()) => Err(HoldEnd::Cancelled),
+            () = self.shutdown.reached(Phase::Draining) => {
+                Err(match self.shutdown.is_alone() {
+                    true => HoldEnd::Terminated,
+                    false => HoldEnd::ShutDown,
+                })
+            }
+            () = sleep_until(time) => Ok(None),
         }
     }
 
     async fn tell(&mut self, what: &str) -> Result<(), HoldEnd> {
+        self.notice_at = Instant::now() + NOTICE_EVERY;
         let waited = self.since.elapsed().as_secs_f64();
         let text = format!("endpoint \"{}\": {what}, waited {waited:.0} s", self.endpoint);
         let mut notice = BytesMut::new();

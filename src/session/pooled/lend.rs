@@ -6,10 +6,10 @@
 
 mod error;
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::BytesMut;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Pooled;
 use crate::cancel::{ServerTarget, Target};
@@ -60,9 +60,13 @@ impl Pooled<'_> {
         };
         self.listed.does(Doing::Waiting);
         let mut early = BytesMut::new();
-        let held = Held::new(client, &mut early, record, self.house, &self.endpoint.name)
-            .cancelled_by(self.cancel.clone());
-        let lent = Box::pin(self.lend_held(held, lease, record)).await;
+        let held = Held::new(client, &mut early, record, self.house, &self.endpoint.name);
+        // Within one box: a turn has no place for what few of them need.
+        let lent = Box::pin(async {
+            let mut held = held.cancelled_by(self.cancel.clone());
+            self.lend_held(&mut held, lease, record).await
+        });
+        let lent = lent.await;
         self.up.push(&early);
         lent
     }
@@ -137,7 +141,7 @@ impl Pooled<'_> {
 
     async fn lend_held(
         &mut self,
-        mut held: Held<'_>,
+        held: &mut Held<'_>,
         mut lease: Option<AwakeLease>,
         record: &mut SessionRecord,
     ) -> Result<Loan, LendError> {
@@ -145,19 +149,20 @@ impl Pooled<'_> {
         loop {
             let lease = match lease.take() {
                 Some(lease) => lease,
-                None => self.hold_lease(&mut held, record).await?,
+                // Boxed, as what is rarer than a wait for another client: many wait.
+                None => Box::pin(self.hold_lease(held, record)).await?,
             };
             if !self.is_greeted {
                 record.step_ended(Step::Hold);
             }
-            match self.lend_under(lease, &mut held).await {
+            match self.lend_under(lease, held).await {
                 Err((LendError::Login(error), lease)) if error.is_absent() && tries < TRIES_MAX => {
                     tracing::debug!(endpoint = %self.endpoint.name, %error, "compute was ready and is not there");
                     if error.is_unreachable() {
                         let generation = lease.generation();
                         self.house.unreachable(&self.endpoint.name, generation);
                     } else {
-                        held.wait(sleep(STARTING_RETRY), || "server is starting").await?;
+                        Box::pin(held.wait(sleep(STARTING_RETRY), || "server is starting")).await?;
                     }
                     tries += 1;
                 }
@@ -192,13 +197,13 @@ impl Pooled<'_> {
         lease: AwakeLease,
         held: &mut Held<'_>,
     ) -> Result<Loan, (LendError, AwakeLease)> {
-        let wait_timeout = self.endpoint.pool.wait_timeout;
-        let deadline = Instant::now() + wait_timeout;
+        let deadline = Instant::now() + self.endpoint.pool.wait_timeout;
         let pooling = self.pooling.clone();
-        let waiting = timeout_at(deadline, pooling.pool.permit());
-        let permit = match held.wait(waiting, || "waiting for a server session").await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err((self.waited_too_long(), lease)),
+        let what = || "waiting for a server session";
+        let permit = pin!(pooling.pool.permit());
+        let permit = match held.wait_until(deadline, permit, what).await {
+            Ok(Some(permit)) => permit,
+            Ok(None) => return Err((self.waited_too_long(), lease)),
             Err(end) => return Err((end.into(), lease)),
         };
         match self.session(&lease, held, deadline).await {
@@ -239,12 +244,13 @@ impl Pooled<'_> {
                     {
                         return Ok(session);
                     }
-                    let slot = held.wait(timeout_at(deadline, pooling.pool.slot()), what).await?;
-                    slot.map_err(|_| self.waited_too_long())?
+                    let waiting = held.wait_until(deadline, pooling.pool.slot(), what);
+                    let slot = Box::pin(waiting).await?;
+                    slot.ok_or_else(|| self.waited_too_long())?
                 }
             };
-            let counted = self.counted(held).await?;
-            match self.connect(lease, (slot, counted), held).await {
+            let counted = Box::pin(self.counted(held)).await?;
+            match Box::pin(self.connect(lease, (slot, counted), held)).await {
                 Err(LendError::Login(LoginError::Refused { fields, .. }))
                     if fields.sqlstate.starts_with("53")
                         && pooling.pool.live() > 0
@@ -260,7 +266,7 @@ impl Pooled<'_> {
                             "the server takes no more sessions");
                     }
                     pooling.pool.lower_to_live();
-                    held.wait(sleep(STARTING_RETRY), what).await?;
+                    Box::pin(held.wait(sleep(STARTING_RETRY), what)).await?;
                 }
                 connected => return connected,
             }
