@@ -31,6 +31,7 @@ mod record;
 mod relay;
 mod reported;
 pub mod roster;
+mod senders;
 mod sql_names;
 mod standing;
 mod statements;

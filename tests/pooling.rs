@@ -13,6 +13,7 @@ mod leaking;
 mod leaving;
 mod line;
 mod literals;
+mod notifying;
 mod oracle;
 mod parked;
 mod pinning;

@@ -160,6 +160,7 @@ impl PooledRegistration {
             return Err(Cancelled);
         }
         *state = State::Running(Arc::clone(target));
+        target.tell(self.key().pid);
         Ok(())
     }
 

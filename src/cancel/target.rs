@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicI32, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
@@ -34,6 +34,8 @@ pub struct ServerTarget {
     pub(super) target: Target,
     /// How many cancels are under way, and [`LOST`].
     in_flight: AtomicUsize,
+    /// The process number that its client was told, or its last one; 0: it has had none.
+    told: AtomicI32,
     arrived: Notify,
 }
 
@@ -53,6 +55,7 @@ impl ServerTarget {
         Arc::new(Self {
             target,
             in_flight: AtomicUsize::new(0),
+            told: AtomicI32::new(0),
             arrived: Notify::new(),
         })
     }
@@ -60,6 +63,16 @@ impl ServerTarget {
     /// The server's process.
     pub fn pid(&self) -> i32 {
         self.target.server_key.pid
+    }
+
+    /// The process number that the client was told which uses it, or has used it last.
+    pub fn told(&self) -> Option<i32> {
+        Some(self.told.load(Ordering::Relaxed)).filter(|told| *told != 0)
+    }
+
+    /// A client that was told this number uses it from now on.
+    pub(super) fn tell(&self, told: i32) {
+        self.told.store(told, Ordering::Relaxed);
     }
 
     /// Whether a cancel is under way, or one was lost. Cheap. A `false` stays right as long as no client runs a

@@ -27,6 +27,7 @@ use super::{
     lane::{Editing, Editor, Lane},
     pins::PinLimit,
     profile::Profile,
+    senders::Senders,
     statements::{Effect, Name, Statement, Statements, Texts, Unsettled},
     words::{CustomNames, FunctionWords, Scan, Tags, Words, dotted_names},
 };
@@ -66,6 +67,7 @@ pub(super) struct Pooled<'a> {
     /// What the server session has and remembers.
     pub(super) carried: &'a mut Carried,
     pub(super) texts: &'a Arc<Texts>,
+    pub(super) senders: &'a Senders,
     /// Functions of the database that can change session state.
     pub(super) functions: Option<Arc<FunctionWords>>,
     /// The database has triggers and the like that can.

@@ -21,6 +21,7 @@ use super::beginning::Beginnings;
 use super::carried::Carried;
 use super::pins::PinLimit;
 use super::reported::Reported;
+use super::senders::Senders;
 use super::statements::Texts;
 use super::words::{CustomNames, FunctionWords};
 use crate::auth::Credential;
@@ -41,6 +42,7 @@ pub struct Pooling {
     /// Clients that keep a session of their own.
     pub pins: PinLimit,
     pub(super) texts: Arc<Texts>,
+    pub(super) senders: Senders,
     pub(super) beginnings: Beginnings,
     /// `lastval` or `currval` was seen: sessions that change hands are cleared of a stranger's numbers at once.
     asks_sequences: AtomicBool,
@@ -81,6 +83,7 @@ impl Pooling {
             pool: EndpointPool::new(pool_rules(rules), tasks),
             pins: PinLimit::new(rules.pinned_max),
             texts: Arc::default(),
+            senders: Senders::default(),
             beginnings: Beginnings::default(),
             asks_sequences: AtomicBool::new(false),
             greetings: Mutex::default(),

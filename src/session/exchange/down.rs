@@ -16,6 +16,10 @@ const PARAMETER_BYTES_MAX: usize = 4096;
 /// Most of an ErrorResponse in which a statement's name is looked for.
 const ERROR_BYTES_MAX: usize = 4096;
 
+/// A NotificationResponse begins with its sender's process number
+/// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
+const SENDER_BYTES: usize = 4;
+
 /// What a ParameterStatus of it begins with.
 const APPLICATION: &[u8] = b"application_name\0";
 
@@ -36,6 +40,7 @@ impl Exchange<'_> {
                 b'E' if sees_errors => ERROR_BYTES_MAX,
                 b'C' | b'E' => PREFIX_BYTES,
                 b'S' => PARAMETER_BYTES_MAX,
+                b'A' => SENDER_BYTES,
                 _ => 0,
             };
             let Some(front) = lane.front(wanted) else {
@@ -47,6 +52,7 @@ impl Exchange<'_> {
                 b'Z' => self.ready(lane, front),
                 b'E' => self.failed(lane, front),
                 b'S' => self.parameter(lane, front),
+                b'A' => self.notified(lane, front),
                 b't' | b'T' | b'n' => {
                     if describing > 0 {
                         self.described(front.tag, lane.body(front));
@@ -73,6 +79,16 @@ impl Exchange<'_> {
         match passing {
             Passing::Forward => lane.pass(front),
             Passing::Swallow => lane.skip(front),
+        }
+    }
+
+    /// The sender has the number that its client was told.
+    fn notified(&mut self, lane: &mut Lane, front: Front) {
+        let senders = self.pooled.as_ref().map(|pooled| pooled.senders);
+        let pid = lane.body(front).first_chunk().copied().map(i32::from_be_bytes);
+        match senders.zip(pid).and_then(|(senders, pid)| senders.told(pid)) {
+            Some(told) => lane.replace(front, SENDER_BYTES, &[&told.to_be_bytes()]),
+            None => lane.pass(front),
         }
     }
 

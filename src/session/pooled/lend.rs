@@ -360,6 +360,9 @@ impl Pooled<'_> {
         carried.names = self.beginning.names.clone();
         carried.counted = Some(counted);
         carried.target = target.map(ServerTarget::new);
+        if let Some(target) = &carried.target {
+            self.pooling.senders.add(target);
+        }
         carried.reported = self
             .pooling
             .greeted(&self.beginning.key, std::mem::take(&mut carried.reported));

@@ -183,6 +183,7 @@ impl Pooled<'_> {
             statements: &mut self.statements,
             carried: &mut session.carried,
             texts: &self.pooling.texts,
+            senders: &self.pooling.senders,
             functions: turn.known.functions().cloned(),
             is_careful: turn.known.is_careful(),
             profile: &self.profile,

@@ -12,6 +12,7 @@ use crate::session::{
     lane::{Editing, Editor, Lane},
     pins::PinLimit,
     profile::{self, Profile},
+    senders::Senders,
     statements::{Statements, Texts},
     words::FunctionWords,
 };
@@ -22,6 +23,7 @@ use std::sync::Arc;
 /// What the clients of an endpoint share.
 pub(super) struct Endpoint {
     pub(super) texts: Arc<Texts>,
+    senders: Senders,
     pub(super) limits: config::Pool,
     pub(super) pins: PinLimit,
     pub(super) functions: Option<Arc<FunctionWords>>,
@@ -31,6 +33,7 @@ impl Default for Endpoint {
     fn default() -> Self {
         Self {
             texts: Arc::default(),
+            senders: Senders::default(),
             limits: config::Pool::default(),
             pins: PinLimit::new(1),
             functions: None,
@@ -94,6 +97,7 @@ impl<'a> Talk<'a> {
             statements: &mut client.statements,
             carried: session,
             texts: &endpoint.texts,
+            senders: &endpoint.senders,
             functions: endpoint.functions.clone(),
             is_careful: false,
             profile: &client.profile,
