@@ -86,8 +86,8 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Suites with AES-128 before those with AES-256: SHA-256, which processors know, makes the keys of a handshake, and not
-/// SHA-384, which took a sixth of its time.
+/// Suites with AES-128 before those with AES-256: a handshake's keys are made with SHA-256, which processors know, and not
+/// with SHA-384, which was a quarter of a login's instructions.
 fn server_provider() -> Arc<CryptoProvider> {
     let mut provider = Arc::unwrap_or_clone(provider());
     let is_other = |suite: &SupportedCipherSuite| {
