@@ -189,6 +189,10 @@ fn folder_of(file: &Path) -> Option<PathBuf> {
 
 /// Whether the files may read otherwise than before. Any name may come, go, or be a link on the way to them.
 fn may_change(event: EventOwned, files: &Files) -> bool {
+    // The end of a watch: we have ended it, or it was told before that its folder went.
+    if event.mask.contains(EventMask::IGNORED) {
+        return false;
+    }
     // Of a name that is new it was told before that it came.
     if !event.mask.intersects(EventMask::CLOSE_WRITE | EventMask::ATTRIB) {
         return true;

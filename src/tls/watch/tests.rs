@@ -185,6 +185,9 @@ async fn our_own_reading_changes_nothing_and_neither_does_what_lies_beside_the_f
     drop(lines);
     fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
     fs::read(&config).unwrap();
+    let elsewhere = tempdir().unwrap();
+    let other = elsewhere.path().join("other.toml");
+    folders.follow(&[config.clone(), other]).unwrap();
     folders.follow(std::slice::from_ref(&config)).unwrap();
     assert!(!is_told().await);
 
