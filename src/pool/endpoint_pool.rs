@@ -246,12 +246,17 @@ impl<C: Send + 'static> EndpointPool<C> {
             self.close_for(lent, CloseReason::OtherGeneration, Goodbye::Said);
             return None;
         }
+        // Only the runtime that polls it has heard of what its server says.
+        let is_here = lent.is_polled_here();
+        if is_here && !lent.stream.may_have_news() {
+            return Some(lent);
+        }
         let Some(pending) = peek(&mut lent.stream) else {
             self.close_for(lent, CloseReason::Gone, Goodbye::Silent);
             return None;
         };
         lent.pending = pending;
-        lent.moved_here()
+        if is_here { Some(lent) } else { lent.moved_here() }
     }
 
     fn close_for(&self, lent: Lent<C>, reason: CloseReason, goodbye: Goodbye) {

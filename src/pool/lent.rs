@@ -37,11 +37,13 @@ impl<C: Send + 'static> Lent<C> {
         self.pooled.take()
     }
 
+    /// Whether it is the present runtime that polls the socket.
+    pub(super) fn is_polled_here(&self) -> bool {
+        self.facts.runtime == Handle::current().id()
+    }
+
     /// Lets the present runtime poll the socket. `None`: the system refused, and the connection is closed.
     pub(super) fn moved_here(mut self) -> Option<Self> {
-        if self.facts.runtime == Handle::current().id() {
-            return Some(self);
-        }
         let mut pooled = self.pooled.take()?;
         let session = pooled.take_out()?;
         let (key, generation) = (session.key().clone(), session.generation());

@@ -1,7 +1,7 @@
 //! A look at an idle session before it is lent: what has its server said meanwhile?
 //!
-//! One read that does not wait, and no ping: it costs no round trip, and what dies right after it would have died
-//! right after a ping too. Who calls: `endpoint_pool`, without its lock.
+//! One read that does not wait, where the runtime has heard of anything, and no ping: it costs no round trip, and what
+//! dies right after it would have died right after a ping too. Who calls: `endpoint_pool`, without its lock.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! What is asked of a stream that nobody has polled for a while: what came in meanwhile, and whether another
 //! thread may poll it from now on.
 //!
-//! It asks the socket itself: a runtime hears of bytes only when it has looked at its sockets again, and of a
+//! To read is to ask the socket itself: a runtime hears of bytes only when it has looked at its sockets again, and of a
 //! socket that was moved to it not before that. Who calls: `pool`, before it lends an idle server session.
 
 use std::{
@@ -11,11 +11,27 @@ use std::{
 
 use rustix::net::{RecvFlags, recv};
 use rustls::ConnectionCommon;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+};
 
 use super::Stream;
 
 impl Stream {
+    /// Whether anything may have arrived since the last read, as far as the runtime that polls it has heard: it looks at
+    /// all its sockets together, so what came before a client's request shows with it. Asks nothing of the system.
+    pub fn may_have_news(&self) -> bool {
+        // Nothing is done where it would be done: it is only asked whether there is a reason to.
+        let is_told = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())),
+            // What was decrypted and not read yet shows nowhere else.
+            Self::TlsFromClient(_) | Self::TlsToServer(_) => Ok(()),
+        };
+        is_told.is_ok()
+    }
+
     /// Reads what has arrived, without waiting: at most one read of the socket. `Ok(0)` is the end of the stream.
     ///
     /// # Errors
@@ -83,6 +99,7 @@ impl Read for Arrived<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tempfile::tempdir;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -139,6 +156,44 @@ mod tests {
         assert_found(Stream::Unix(ours), Stream::Unix(theirs)).await;
         let (ours, theirs) = tcp_pair().await;
         assert_found(Stream::Tcp(ours), Stream::Tcp(theirs)).await;
+    }
+
+    /// Has the runtime look at its sockets until it has heard of `stream`.
+    async fn heard_of(stream: &Stream) {
+        while !stream.may_have_news() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn assert_heard_of(mut ours: Stream, mut theirs: Stream) {
+        // It is known to be there before it is known to be silent.
+        ours.read(&mut [0; 16]).now_or_never();
+        assert!(!ours.may_have_news());
+        theirs.write_all(b"hi").await.unwrap();
+        heard_of(&ours).await;
+        ours.read_exact(&mut [0; 2]).await.unwrap();
+        ours.read(&mut [0; 16]).now_or_never();
+        assert!(!ours.may_have_news());
+        drop(theirs);
+        heard_of(&ours).await;
+    }
+
+    #[tokio::test]
+    async fn the_runtime_hears_of_bytes_and_of_the_end() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        assert_heard_of(Stream::Unix(ours), Stream::Unix(theirs)).await;
+        let (ours, theirs) = tcp_pair().await;
+        assert_heard_of(Stream::Tcp(ours), Stream::Tcp(theirs)).await;
+    }
+
+    #[tokio::test]
+    async fn what_tls_has_decrypted_already_is_news() {
+        let (mut client, mut server) = tls_pair().await;
+        server.write_all(b"hi").await.unwrap();
+        server.flush().await.unwrap();
+        client.read_exact(&mut [0; 1]).await.unwrap();
+        assert!(client.may_have_news());
+        assert_eq!(client.read_arrived(&mut [0; 16]).unwrap(), 1);
     }
 
     #[tokio::test]
