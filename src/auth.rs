@@ -99,8 +99,11 @@ pub(crate) enum TlsUse {
     Plaintext,
 }
 
-/// A client that has proved who it is, and has been told so.
+/// A client that has proved who it is.
 pub(crate) struct Authenticated {
+    /// What it has not been told yet: SASLFinal, where there is one, and AuthenticationOk. Whatever it is told next goes
+    /// behind it; Postgres, too, keeps it back until there is more to say.
+    pub(crate) welcome: Vec<u8>,
     /// Where it may go.
     pub(crate) endpoint: Arc<Endpoint>,
     /// As whom.
@@ -122,8 +125,8 @@ impl fmt::Debug for Authenticated {
     }
 }
 
-/// Runs the conversation from the first Authentication message to AuthenticationOk, which leaves together with
-/// SASLFinal. Reads not a byte further. Every wait on the client, and on a turn to hash a password, is the
+/// Runs the conversation from the first Authentication message to the last, which is left to the caller to send: see
+/// [`Authenticated::welcome`]. Reads not a byte further. Every wait on the client, and on a turn to hash a password, is the
 /// caller's to bound. Not cancel safe: drop the stream with it.
 ///
 /// # Errors
@@ -154,21 +157,23 @@ where
     };
     let shown = (login == Login::Certificate).then(|| by_certificate::credential(&mut attempt));
     let proved = match shown {
-        Some(Ok(credential)) => {
-            conversation::end_password(stream).await?;
-            Ok(credential.into())
-        }
+        Some(Ok(credential)) => Ok(Proof::by(credential, conversation::welcome())),
         Some(Err(refusal)) => {
             attempt.pretend(refusal);
             log_in(stream, pretended, attempt).await
         }
         None => log_in(stream, login, attempt).await,
     };
-    let Proof { credential, ends_at } = proved?;
+    let Proof {
+        credential,
+        ends_at,
+        welcome,
+    } = proved?;
     let (Some(endpoint), Ok(role)) = (claim.endpoint, str::from_utf8(claim.role)) else {
         unreachable!("only a known role of a known endpoint has a credential")
     };
     Ok(Authenticated {
+        welcome,
         endpoint: Arc::clone(endpoint),
         role: role.to_owned(),
         credential,
@@ -197,13 +202,17 @@ struct Proof {
     /// What pgwake logs in to the server with.
     credential: Credential,
     ends_at: Option<Instant>,
+    /// What lets the client in.
+    welcome: Vec<u8>,
 }
 
-impl From<Credential> for Proof {
-    fn from(credential: Credential) -> Self {
+impl Proof {
+    /// One without an end.
+    fn by(credential: Credential, welcome: Vec<u8>) -> Self {
         Self {
             credential,
             ends_at: None,
+            welcome,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Accepts clients and hands each to a worker, one task per client.
+//! Accepts clients and hands each to a worker, one task per client. The first worker's thread accepts: most clients
+//! stay there.
 //!
 //! It reads nothing from a client and knows nothing of what follows. An error of `accept` (usually: no file
 //! descriptors left) is waited out; it never ends the process.
@@ -12,6 +13,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
+use tokio_util::task::TaskTracker;
 
 use crate::session::House;
 use crate::shutdown::{Phase, ShutdownWatch};
@@ -56,8 +58,27 @@ pub struct Signals {
     pub accepting: watch::Receiver<Accepting>,
 }
 
-/// Accepts on one listener until pgwake drains, or another accepts there. Cancel safe.
-pub async fn accept_all(bound: Bound, house: Arc<House>, workers: Arc<Workers>, signals: Signals) {
+/// Accepts on one listener, in a task of `tasks`, until pgwake drains or another accepts there.
+///
+/// # Errors
+/// What the system says where the thread that is to accept cannot.
+pub fn accept_all(
+    mut bound: Bound,
+    house: Arc<House>,
+    (workers, tasks): (Arc<Workers>, &TaskTracker),
+    signals: Signals,
+) -> io::Result<()> {
+    let runtime = workers.accepting().clone();
+    {
+        let _here = runtime.enter();
+        bound.move_here()?;
+    }
+    tasks.spawn_on(accept(bound, house, workers, signals), &runtime);
+    Ok(())
+}
+
+/// Cancel safe.
+async fn accept(bound: Bound, house: Arc<House>, workers: Arc<Workers>, signals: Signals) {
     let Signals {
         mut shutdown,
         mut accepting,

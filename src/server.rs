@@ -249,7 +249,7 @@ impl Server {
             bound.iter_mut().for_each(Bound::own);
         }
         self.look_at_computes().await;
-        self.open(bound);
+        self.open(bound)?;
         self.view.opened();
         self.succession.attend(self.admin.clone());
         Ok(())
@@ -264,7 +264,7 @@ impl Server {
         }
     }
 
-    fn open(&self, bound: Vec<Bound>) {
+    fn open(&self, bound: Vec<Bound>) -> Result<(), StartError> {
         let (roster, shutdown) = (self.house.roster.clone(), self.house.shutdown.clone());
         self.tasks
             .spawn(roster.ring(shutdown, self.house.changes.subscribe()));
@@ -274,7 +274,7 @@ impl Server {
                 shutdown: self.house.shutdown.clone(),
                 accepting: self.succession.accepting(),
             };
-            self.tasks.spawn(accept_all(bound, house, workers, signals));
+            accept_all(bound, house, (workers, &self.tasks), signals).map_err(cannot("accept clients"))?;
         }
         self.house.proofs.load().begin();
         self.tasks.spawn(roles::learn_all(self.house.clone()));
@@ -283,6 +283,7 @@ impl Server {
         if let Some(book) = &self.house.control_plane {
             self.tasks.spawn(book.clone().follow(self.house.shutdown.clone()));
         }
+        Ok(())
     }
 
     /// Reads the configuration again whenever its files change, from now on; it was read from `file`.

@@ -38,7 +38,7 @@ mod statements;
 mod turn;
 mod words;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
@@ -100,6 +100,19 @@ pub enum Socket {
     Tcp(TcpStream, SocketAddr),
     /// A Unix socket.
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// Registers it with the present runtime, which is to poll it from now on.
+    ///
+    /// # Errors
+    /// What the system says; the socket is closed.
+    pub fn moved_here(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(stream, peer) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?, peer),
+            Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
+        })
+    }
 }
 
 /// What a listener asks of its clients.
@@ -228,6 +241,16 @@ impl Guest {
             permit: &permit,
         };
         turn.take(stream, parameters, (&mut standing, record)).await
+    }
+}
+
+/// Tells a client that it is in, unless it has been told.
+async fn let_in(stream: &mut Stream, welcome: &mut Vec<u8>) -> Result<(), Outcome> {
+    let welcome = mem::take(welcome);
+    if welcome.is_empty() || say_to(stream, &welcome).await {
+        Ok(())
+    } else {
+        Err(Outcome::of(&error::SessionError::ClientGone))
     }
 }
 

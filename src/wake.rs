@@ -22,6 +22,7 @@ mod tests;
 use std::{fmt, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use futures_util::{StreamExt, future::BoxFuture, stream};
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::TaskTracker;
@@ -126,7 +127,7 @@ pub trait WakeWatcher: Send + Sync + 'static {
 /// All endpoints, each with its own machine and its own lock. Cheap to clone.
 #[derive(Clone)]
 pub struct Wakes {
-    drivers: Arc<DashMap<EndpointName, Arc<Driver>>>,
+    drivers: Arc<DashMap<EndpointName, Arc<Driver>, RandomState>>,
     wiring: Arc<Wiring>,
 }
 

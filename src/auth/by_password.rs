@@ -26,7 +26,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let password = ask(stream, &attempt).await?;
-    prove(stream, attempt, password).await
+    prove(attempt, password).await
 }
 
 /// What the client sends as its password.
@@ -40,15 +40,11 @@ where
     conversation::password(stream).await
 }
 
-/// Checks the password that has come, and lets the client in.
-pub(super) async fn prove<S>(
-    stream: &mut S,
+/// Checks the password that has come.
+pub(super) async fn prove(
     mut attempt: Attempt<'_>,
     password: Zeroizing<Vec<u8>>,
-) -> Result<Proof, AuthError>
-where
-    S: AsyncWrite + Unpin,
-{
+) -> Result<Proof, AuthError> {
     let claim = attempt.claim;
     let wanted = match attempt.take_verifier() {
         Ok(Verifier::Scram(verifier)) if verifier.iterations > ITERATIONS_MAX => Err(TOO_MANY_ROUNDS),
@@ -68,7 +64,6 @@ where
         return Err(attempt.refused(Refusal::WrongPassword));
     };
     let known = attempt.accepted()?;
-    conversation::end_password(stream).await?;
     let credential = known.server_password.map_or(credential, Credential::Password);
-    Ok(credential.into())
+    Ok(Proof::by(credential, conversation::welcome()))
 }

@@ -39,7 +39,7 @@ where
         proved => proved?,
     };
     let known = attempt.accepted()?;
-    conversation::end_scram(stream, proved.server_final).await?;
+    let welcome = conversation::welcome_by_scram(proved.server_final);
     let credential = known.server_password.map_or(
         Credential::ClientKey {
             key: proved.key,
@@ -47,5 +47,5 @@ where
         },
         Credential::Password,
     );
-    Ok(credential.into())
+    Ok(Proof::by(credential, welcome))
 }

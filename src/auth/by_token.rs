@@ -24,7 +24,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let token = by_password::ask(stream, &attempt).await?;
-    prove(stream, attempt, token).await
+    prove(attempt, token).await
 }
 
 /// Asks for either, and checks what has come. Not cancel safe.
@@ -34,16 +34,13 @@ where
 {
     let said = by_password::ask(stream, &attempt).await?;
     if looks_like_one(&said) {
-        prove(stream, attempt, said).await
+        prove(attempt, said).await
     } else {
-        by_password::prove(stream, attempt, said).await
+        by_password::prove(attempt, said).await
     }
 }
 
-async fn prove<S>(stream: &mut S, attempt: Attempt<'_>, token: Zeroizing<Vec<u8>>) -> Result<Proof, AuthError>
-where
-    S: AsyncWrite + Unpin,
-{
+async fn prove(attempt: Attempt<'_>, token: Zeroizing<Vec<u8>>) -> Result<Proof, AuthError> {
     let proofs = attempt.proofs;
     let wrong = |error| attempt.claim.refused(Refusal::Token(error));
     let Some(rules) = proofs.token_rules(attempt.claim.endpoint) else {
@@ -61,8 +58,11 @@ where
         .map_err(|refusal| attempt.claim.refused(refusal))?;
     let ends_at = rules.end_sessions.then(|| Instant::now() + claims.lasts);
     let credential = attempt.server_login()?;
-    conversation::end_password(stream).await?;
-    Ok(Proof { credential, ends_at })
+    Ok(Proof {
+        credential,
+        ends_at,
+        welcome: conversation::welcome(),
+    })
 }
 
 /// Whether it is for this tenant and this role.

@@ -22,7 +22,7 @@ const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Type of every message that a client sends here: PasswordMessage, SASLInitialResponse, SASLResponse.
 const RESPONSE: u8 = b'p';
 
-/// Goes through a SCRAM exchange up to the client's proof; what follows is [`end_scram`]. Not cancel safe: the
+/// Goes through a SCRAM exchange up to the client's proof; what follows is [`welcome_by_scram`]. Not cancel safe: the
 /// exchange cannot be taken up again.
 pub(super) async fn scram<S>(stream: &mut S, server: ScramServer) -> Result<Proved, AuthError>
 where
@@ -46,13 +46,9 @@ where
     Ok(stage.check(&client_final)?)
 }
 
-/// Sends our own proof and lets the client in, in one write. Not cancel safe.
-pub(super) async fn end_scram<S>(stream: &mut S, server_final: Vec<u8>) -> Result<(), AuthError>
-where
-    S: AsyncWrite + Unpin,
-{
-    let last = Authentication::SASLFinal(server_final.into());
-    say(stream, &[last, Authentication::Ok]).await
+/// What lets a client in behind its proof: our own.
+pub(super) fn welcome_by_scram(server_final: Vec<u8>) -> Vec<u8> {
+    encoded(&[Authentication::SASLFinal(server_final.into()), Authentication::Ok]).into()
 }
 
 /// Asks for the password in clear; the caller has made sure that nobody listens. Not cancel safe.
@@ -70,19 +66,26 @@ where
     Ok(body)
 }
 
-/// Lets a client in that sent its password. Not cancel safe.
-pub(super) async fn end_password<S: AsyncWrite + Unpin>(stream: &mut S) -> Result<(), AuthError> {
-    say(stream, &[Authentication::Ok]).await
+/// What lets a client in that expects no proof of ours.
+pub(super) fn welcome() -> Vec<u8> {
+    encoded(&[Authentication::Ok]).into()
 }
 
 /// Sends the messages in one write. Not cancel safe.
 async fn say<S: AsyncWrite + Unpin>(stream: &mut S, messages: &[Authentication]) -> Result<(), AuthError> {
+    stream
+        .write_all(&encoded(messages))
+        .await
+        .map_err(AuthError::Left)?;
+    stream.flush().await.map_err(AuthError::Left)
+}
+
+fn encoded(messages: &[Authentication]) -> BytesMut {
     let mut bytes = BytesMut::new();
     for message in messages {
         authentication(message, &mut bytes);
     }
-    stream.write_all(&bytes).await.map_err(AuthError::Left)?;
-    stream.flush().await.map_err(AuthError::Left)
+    bytes
 }
 
 /// Reads exactly one message and returns its body. Not cancel safe.

@@ -193,7 +193,11 @@ async fn outcome(
             stream,
             writes: &writes,
         };
-        authenticate(&mut stream, claim, &house.proofs).await
+        let found = authenticate(&mut stream, claim, &house.proofs).await;
+        if let Ok(proved) = &found {
+            stream.write_all(&proved.welcome).await.unwrap();
+        }
+        found
     };
     let (found, told) = tokio::join!(server, log_in(client, password, claim.end_point));
     assert_eq!(found.is_ok(), told.is_some());

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, Permissions},
     io,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
@@ -15,12 +15,12 @@ use std::{
     sync::Arc,
 };
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::BoundAddress;
 use crate::config::{Listen, ListenAddress};
-use crate::session::Door;
+use crate::session::{Door, Socket};
 use crate::tls::{SocketSettings, settle};
 
 /// Connections that the system holds for us until they are accepted: a thousand clients may come at once.
@@ -58,21 +58,14 @@ pub struct Bound {
     door: Arc<Door>,
 }
 
-/// A client's socket, which no runtime knows: its worker's will.
-pub(super) enum Accepted {
-    /// And where from.
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
-}
-
 enum Listening {
     Tcp(TcpListener),
     /// Removes its file when dropped, where that is not another pgwake's.
     Unix(UnixListener, Option<PathBuf>),
 }
 
-/// Takes a socket that already listens at one configured address, or binds it, on the runtime that will accept. What was
-/// taken is another pgwake's, too, until [`Bound::own`].
+/// Takes a socket that already listens at one configured address, or binds it, inside a runtime. What was taken is
+/// another pgwake's, too, until [`Bound::own`].
 ///
 /// # Errors
 /// [`BindError`] names the address.
@@ -118,7 +111,7 @@ fn door(listen: &Listen) -> Arc<Door> {
     })
 }
 
-/// Binds one configured address, on the runtime that will accept.
+/// Binds one configured address, inside a runtime.
 ///
 /// # Errors
 /// [`BindError`] names the address.
@@ -150,7 +143,7 @@ pub fn bind(listen: &Listen) -> Result<Bound, BindError> {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // What is written is what is bound: `[::]` takes IPv6 alone, so that `0.0.0.0` can stand beside it.
@@ -175,7 +168,7 @@ fn bind_unix(path: &Path, mode: Option<u32>) -> Result<UnixListener, BindError> 
         fs::remove_file(path).map_err(failed)?;
     }
     let bound = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(path)?)?;
         if let Some(mode) = mode {
@@ -239,17 +232,30 @@ impl Bound {
         }
     }
 
-    /// The next client. Cancel safe.
+    /// Registers the socket with the present runtime, which is to accept.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn move_here(&mut self) -> io::Result<()> {
+        let socket = self.socket()?;
+        match &mut self.socket {
+            Listening::Tcp(listener) => *listener = TcpListener::from_std(socket.into())?,
+            Listening::Unix(listener, _) => *listener = UnixListener::from_std(socket.into())?,
+        }
+        Ok(())
+    }
+
+    /// The next client, on the runtime that accepts. Cancel safe.
     ///
     /// # Errors
     /// What the system says; see accept(2).
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+    pub(super) async fn accept(&self) -> io::Result<Socket> {
         match &self.socket {
             Listening::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream.into_std()?, peer))
+                Ok(Socket::Tcp(stream, peer))
             }
-            Listening::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
+            Listening::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
         }
     }
 }

@@ -14,14 +14,12 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpStream, UnixStream},
     runtime::{Builder, Handle},
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::task::TaskTracker;
 
-use super::bind::Accepted;
 use crate::session::{Arrived, Door, House, Socket, serve};
 
 /// A runtime that is busy for more than this share of the time gets no more clients while another has room.
@@ -73,15 +71,25 @@ impl Workers {
         self.workers.iter().map(|worker| worker.runtime.clone()).collect()
     }
 
-    /// Serves a client in a task of its own.
-    pub(super) fn serve(&self, accepted: Accepted, door: Arc<Door>, house: Arc<House>) {
+    /// The thread that accepts.
+    pub(super) fn accepting(&self) -> &Handle {
+        &self.workers[0].runtime
+    }
+
+    /// Serves a client, which was accepted on the thread that does, in a task of its own.
+    pub(super) fn serve(&self, socket: Socket, door: Arc<Door>, house: Arc<House>) {
         let at = Instant::now();
         let worker = self.roomiest();
         worker.newcomers.fetch_add(1, Ordering::Relaxed);
         let count = Counted::new(&worker.clients);
+        let is_elsewhere = worker.runtime.id() != self.accepting().id();
         let session = async move {
             let _count = count;
-            match registered(accepted) {
+            let socket = match is_elsewhere {
+                true => socket.moved_here(),
+                false => Ok(socket),
+            };
+            match socket {
                 // Boxed: this task has a place for whatever it was once given.
                 Ok(socket) => serve(Box::new(Arrived { socket, at, door }), house).await,
                 Err(error) => tracing::warn!(%error, "client's socket could not be taken over"),
@@ -170,14 +178,6 @@ async fn measure(busy: Arc<AtomicUsize>, newcomers: Arc<AtomicUsize>) {
         newcomers.store(0, Ordering::Relaxed);
         (since, spent) = (now, spent_now);
     }
-}
-
-/// Registers the socket with the runtime that will poll it, which is this one.
-fn registered(accepted: Accepted) -> io::Result<Socket> {
-    Ok(match accepted {
-        Accepted::Tcp(stream, peer) => Socket::Tcp(TcpStream::from_std(stream)?, peer),
-        Accepted::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
-    })
 }
 
 /// One client, counted while this lives.

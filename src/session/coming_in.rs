@@ -10,6 +10,7 @@ use super::{
     branching::{self, Using},
     entrance::{self, Entered, EntranceError},
     error::SessionError,
+    let_in,
     login::{self, AtDoor, LoggedIn, Patience},
     pooled::{Guest, Pooled},
     record::{EndedBy, Outcome, SessionRecord, Step},
@@ -21,6 +22,7 @@ use crate::config::PoolMode;
 use crate::error::{Fault, SqlState};
 use crate::ids::SessionId;
 use crate::metrics::CancelResult;
+use crate::tenant::quota::OverLimit;
 use crate::tls::Stream;
 use crate::wake::Weight;
 use crate::wire::startup::CancelKey;
@@ -102,6 +104,10 @@ async fn admit<'h>(
     record.step_ended(Step::Auth);
     record.tenant = who.endpoint.tenant.shared();
     record.weight = weight(&who, &parameters);
+    // Who shares sessions is mostly greeted at once: it hears both in one write.
+    if branch.is_some() || pool_mode == PoolMode::Session {
+        let_in(&mut stream, &mut who.welcome).await?;
+    }
     if let Some(branch) = branch {
         let reaching = branching::reach(&mut stream, &mut who, &branch, house, record);
         if let Err(outcome) = reaching.await {
@@ -115,15 +121,12 @@ async fn admit<'h>(
     house.note_began(record, &who.endpoint);
     house.tell(|| record.event("auth_ok")).await;
     if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {
+        let_in(&mut stream, &mut who.welcome).await?;
         return Err(console.converse(&mut stream, &who.role, house, record).await);
     }
     let permit = match house.quotas.admit(&who.endpoint, &who.role) {
         Ok(permit) => permit,
-        Err(over) => {
-            house.tell_over(&over, record).await;
-            say_goodbye(&mut stream, &over, record.id).await;
-            return Err(Outcome::failed(&over));
-        }
+        Err(over) => return Err(too_many(&mut stream, &mut who, &over, (house, record)).await),
     };
     let pooling = match pool_mode {
         PoolMode::Transaction => house.pooling.get(&who.endpoint.name),
@@ -148,6 +151,20 @@ async fn admit<'h>(
         served,
         _using: using,
     }))
+}
+
+/// The client has no place: its tenant, its role or its endpoint has too many clients.
+async fn too_many(
+    stream: &mut Stream,
+    who: &mut Authenticated,
+    over: &OverLimit,
+    (house, record): (&House, &SessionRecord),
+) -> Outcome {
+    house.tell_over(over, record).await;
+    if let_in(stream, &mut who.welcome).await.is_ok() {
+        say_goodbye(stream, over, record.id).await;
+    }
+    Outcome::failed(over)
 }
 
 /// Whether it matters to its compute's sleep what a client does: by what it has proved, and by what it has said as it came. What

@@ -6,12 +6,17 @@
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::{Door, Socket, error::SessionError, record::Peer};
 use crate::config::ListenTls;
 use crate::metrics::Handshake;
-use crate::tls::{CertificateStore, Opening, Secured, Stream, TlsError, accept, has_pending_bytes};
+use crate::tls::{
+    CertificateStore, Opening, SSL_REQUEST, Secured, Stream, TlsError, accept, has_pending_bytes,
+};
 use crate::wire::WireError;
 use crate::wire::proxy_header::{Proxied, ProxyHeaderError, read_proxy_header};
 use crate::wire::say;
@@ -101,12 +106,22 @@ async fn enter_tcp(
     door: &Door,
     certificates: &CertificateStore,
 ) -> Result<Entered, EntranceError> {
-    let Some(first) = first_byte(&stream).await else {
+    // Room for one byte more than an SSLRequest has: what comes behind it before its answer shows.
+    let mut seen = [0; SSL_REQUEST.len() + 1];
+    // It may close without a byte, or the connection be reset.
+    let Ok(count @ 1..) = stream.peek(&mut seen).await else {
         return Ok(Entered::Probe);
     };
-    if first == TLS_HANDSHAKE {
+    if seen[0] == TLS_HANDSHAKE {
         let accepted = accept(stream, certificates, Opening::Direct).await?;
         return secured(accepted, Handshake::Direct).await;
+    }
+    // What most clients begin with, and nothing else: read at once.
+    if seen[..count] == SSL_REQUEST && !certificates.is_empty() {
+        stream.read_exact(&mut seen[..count]).await?;
+        stream.write_all(say::TLS_YES).await?;
+        let accepted = accept(stream, certificates, Opening::AfterSslRequest).await?;
+        return secured(accepted, Handshake::SslRequest).await;
     }
     for _ in 0..=ENCRYPTION_REQUESTS_MAX {
         let packet = match read_packet(&mut stream).await {
@@ -131,15 +146,6 @@ async fn enter_tcp(
     }
     let error = WireError::Violation("too many encryption requests");
     Err(refused(Stream::Tcp(stream), error))
-}
-
-/// The first byte without taking it; `None` where there never is one: it closed, or the connection was reset.
-async fn first_byte(stream: &TcpStream) -> Option<u8> {
-    let mut byte = [0];
-    match stream.peek(&mut byte).await {
-        Ok(1..) => Some(byte[0]),
-        _ => None,
-    }
 }
 
 async fn plaintext(stream: TcpStream, startup: Startup, door: &Door) -> Result<Entered, EntranceError> {

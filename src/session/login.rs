@@ -15,6 +15,7 @@ use super::{
     Door, House,
     entrance::Entrance,
     error::SessionError,
+    let_in,
     record::{Outcome, SessionRecord, shortened},
     say_goodbye,
 };
@@ -135,7 +136,7 @@ pub(super) async fn log_in(
     };
     let proofs = house.proofs.load_full();
     let proving = Box::pin(prove(&mut stream, &startup, claim, &proofs));
-    let who = match patience.bound(proving).await {
+    let mut who = match patience.bound(proving).await {
         Ok(Ok(who)) => who,
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::left(&error)),
         Ok(Err(error)) => return Err(not_proved(&mut stream, error, knocked, (house, record)).await),
@@ -151,7 +152,12 @@ pub(super) async fn log_in(
     let of_name = resolved.pooling.unwrap_or(who.endpoint.pool.mode);
     let pool_mode = match pool_mode(&startup, asked, of_name) {
         Ok(pool_mode) => pool_mode,
-        Err(error) => return Err(refuse(&mut stream, &error, record).await),
+        Err(error) => {
+            return Err(match let_in(&mut stream, &mut who.welcome).await {
+                Ok(()) => refuse(&mut stream, &error, record).await,
+                Err(_gone) => Outcome::failed(&error),
+            });
+        }
     };
     Ok(LoggedIn {
         stream,

@@ -107,9 +107,13 @@ pub(super) struct Pooled<'a> {
     other_names: CustomNames,
     /// What ParameterStatus has told it.
     believed: Reported,
+    /// What its last turn knew of its database.
+    known: Option<functions::Known>,
     /// Its last server session, if nobody else has needed it.
     kept: Option<Ticket>,
     cancel: Arc<PooledRegistration>,
+    /// What it has not been told of its login.
+    welcome: Vec<u8>,
     is_greeted: bool,
     shutdown: SessionWatch,
     /// How others see it.
@@ -187,8 +191,10 @@ impl<'a> Pooled<'a> {
             other_names: CustomNames::default(),
             believed: Reported::default(),
             told_over_at: None,
+            known: None,
             kept: None,
             cancel,
+            welcome: who.welcome,
             is_greeted: false,
             shutdown: record.shutdown(house),
             listed,

@@ -47,7 +47,7 @@ pub struct Pooling {
     /// `lastval` or `currval` was seen: sessions that change hands are cleared of a stranger's numbers at once.
     asks_sequences: AtomicBool,
     greetings: Mutex<HashMap<PoolKey, Reported>>,
-    databases: Mutex<HashMap<Bytes, (Option<Generation>, Database)>>,
+    databases: Mutex<HashMap<Bytes, Told>>,
     /// How often functions have changed.
     functions_epoch: AtomicU64,
     proved: Mutex<HashMap<String, Weak<Proved>>>,
@@ -63,8 +63,11 @@ pub(super) struct Proved {
     pub(super) fingerprint: u64,
 }
 
+/// What is known of a database, and in which generation it was told if it still holds.
+type Told = (Option<Generation>, Arc<Database>);
+
 /// What is known of a database.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Database {
     /// Functions that can change session state.
     pub(super) functions: Arc<FunctionWords>,
@@ -190,14 +193,14 @@ impl Pooling {
     }
 
     /// What is known of a database since this wake.
-    pub(super) fn database(&self, name: &Bytes, generation: Generation) -> Option<Database> {
+    pub(super) fn database(&self, name: &Bytes, generation: Generation) -> Option<Arc<Database>> {
         let databases = lock(&self.databases);
         let (known_in, database) = databases.get(name)?;
         (*known_in == Some(generation)).then(|| database.clone())
     }
 
     /// What was last known of it.
-    pub(super) fn last_known(&self, name: &Bytes) -> Option<Database> {
+    pub(super) fn last_known(&self, name: &Bytes) -> Option<Arc<Database>> {
         lock(&self.databases)
             .get(name)
             .map(|(_, database)| database.clone())
@@ -209,7 +212,7 @@ impl Pooling {
         name: &Bytes,
         (generation, epoch): (Generation, u64),
         mut database: Database,
-    ) -> Database {
+    ) -> Arc<Database> {
         let mut databases = lock(&self.databases);
         if let Some((_, known)) = databases.get(name)
             && known.functions.is_same(&database.functions)
@@ -217,6 +220,7 @@ impl Pooling {
             // Statements that were prepared before need not be looked at again.
             database.functions = known.functions.clone();
         }
+        let database = Arc::new(database);
         if databases.len() < REMEMBERED_MAX || databases.contains_key(name) {
             // Those that have changed meanwhile may not be among them.
             let known_in = (epoch == self.functions_epoch()).then_some(generation);

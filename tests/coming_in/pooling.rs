@@ -1,11 +1,12 @@
 //! Which way of pooling a client comes in for: by its name, by `options`, by the listener, by the endpoint.
 
-use super::{access_of, host, libpq};
+use super::{access_of, host, libpq, startup};
 use crate::harness::{
     gateway::{DOMAIN, Gateway, Setup},
-    postgres::{Postgres, Version},
+    postgres::{PASSWORD, Postgres, Version},
     programs::Finished,
     psql::psql,
+    raw::Raw,
 };
 
 /// What Postgres is told of pgwake's own setting.
@@ -131,5 +132,26 @@ async fn who_replicates_has_a_session_whatever_was_asked_for() {
             pooling,
             "{replication}"
         );
+    }
+}
+
+/// As Postgres does it: each write is one more system call, and one more packet for the client to read.
+#[tokio::test]
+async fn who_shares_sessions_is_let_in_and_greeted_in_one_write() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let gateway = Setup::new()
+        .listen(r#"{ address = "127.0.0.1:0", tls = "optional" }"#)
+        .fixed("pol-greeted", &postgres, "")
+        .start()
+        .await;
+    let startup = startup(&[("options", "endpoint=pol-greeted-pooler")]);
+    // The first one's greeting is Postgres' own: it waits for a session.
+    Raw::tcp(gateway.address()).await.log_in(&startup, PASSWORD).await;
+    for _ in 0..5 {
+        let mut client = Raw::tcp(gateway.address()).await;
+        client.send(&startup).await;
+        let told = client.answer_to_proof(PASSWORD).await;
+        assert_eq!((told[0], &told[5..9]), (b'R', &[0, 0, 0, 12][..]));
+        assert!(told.ends_with(b"Z\0\0\0\x05I"), "{told:?}");
     }
 }

@@ -167,6 +167,20 @@ impl Raw {
 
     /// Goes through SCRAM without channel binding, from AuthenticationSASL to AuthenticationSASLFinal.
     pub(crate) async fn answer(&mut self, password: &str) {
+        let mut scram = self.offer_proof(password).await;
+        scram.finish(self.message().await.authentication(12)).unwrap();
+    }
+
+    /// The same up to the client's proof; gives what the next read has, which is the beginning of the answer.
+    pub(crate) async fn answer_to_proof(&mut self, password: &str) -> Vec<u8> {
+        self.offer_proof(password).await;
+        let mut read = vec![0; 1 << 16];
+        let count = bounded(self.0.read(&mut read)).await.unwrap();
+        read.truncate(count);
+        read
+    }
+
+    async fn offer_proof(&mut self, password: &str) -> ScramSha256 {
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         self.message().await.authentication(10);
         self.send_with(|bytes| {
@@ -176,7 +190,7 @@ impl Raw {
         scram.update(self.message().await.authentication(11)).unwrap();
         self.send_with(|bytes| frontend::sasl_response(scram.message(), bytes).unwrap())
             .await;
-        scram.finish(self.message().await.authentication(12)).unwrap();
+        scram
     }
 }
 

@@ -19,11 +19,13 @@ use crate::session::{
 };
 
 /// What a turn knows of its database.
+#[derive(Clone)]
 pub(super) struct Known {
     /// `None`: nothing was ever told.
-    pub(super) database: Option<Database>,
+    pub(super) database: Option<Arc<Database>>,
     /// It was told in this generation, and nothing has changed since.
     pub(super) is_current: bool,
+    generation: Generation,
     /// How often functions had changed when it was looked up.
     epoch: u64,
 }
@@ -40,13 +42,26 @@ impl Known {
 }
 
 impl Pooled<'_> {
-    /// What a turn in this generation begins with.
-    pub(super) fn known(&self, generation: Generation) -> Known {
+    /// What a turn in this generation begins with: what the last one knew, unless anything has changed.
+    pub(super) fn known(&mut self, generation: Generation) -> Known {
+        let epoch = self.pooling.functions_epoch();
+        if let Some(known) = &self.known
+            && (known.generation, known.epoch) == (generation, epoch)
+        {
+            return known.clone();
+        }
+        let known = self.looked_up(generation);
+        self.known = known.is_current.then(|| known.clone());
+        known
+    }
+
+    fn looked_up(&self, generation: Generation) -> Known {
         let epoch = self.pooling.functions_epoch();
         let database = self.pooling.database(self.beginning.database(), generation);
         Known {
             is_current: database.is_some(),
             database: database.or_else(|| self.pooling.last_known(self.beginning.database())),
+            generation,
             epoch,
         }
     }
@@ -70,7 +85,7 @@ impl Pooled<'_> {
     pub(super) async fn learn_functions(&self, turn: &mut Turn) -> Result<(), BringError> {
         let generation = turn.loan.lease.generation();
         // Somebody else may have asked since the turn began.
-        turn.known = self.known(generation);
+        turn.known = self.looked_up(generation);
         if turn.known.is_current {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use crate::pool::LoginError;
 use crate::session::{
     end_with,
     error::SessionError,
+    let_in,
     record::{Outcome, SessionRecord, Step},
     say_goodbye, say_to,
     turn::said_by_server,
@@ -29,13 +30,17 @@ impl Pooled<'_> {
     ) -> Result<(), Outcome> {
         match self.remembered_greeting() {
             Some(greeting) => self.believed = greeting,
-            None => self.first_session(client, record).await?,
+            None => {
+                let_in(client, &mut self.welcome).await?;
+                self.first_session(client, record).await?;
+            }
         }
-        let mut greeting = BytesMut::new();
+        let mut greeting = BytesMut::from(&*std::mem::take(&mut self.welcome));
+        let told_before = greeting.len();
         self.believed.tell_all(&mut greeting);
         say::backend_key_data(self.cancel.key(), &mut greeting);
         say::ready_idle(&mut greeting);
-        self.bytes_down += greeting.len() as u64;
+        self.bytes_down += (greeting.len() - told_before) as u64;
         if say_to(client, &greeting).await {
             self.is_greeted = true;
             record.came_in(&self.house.metrics);

@@ -113,7 +113,7 @@ impl Pooled<'_> {
         }
     }
 
-    fn begin(&self, loan: Loan) -> Box<Turn> {
+    fn begin(&mut self, loan: Loan) -> Box<Turn> {
         Box::new(Turn {
             facts: Facts::default(),
             down: Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut)),

@@ -4,13 +4,14 @@
 //! state that has moved on.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     mem,
     sync::Arc,
     time::Duration,
 };
 
+use foldhash::HashSet;
 use futures_util::future::BoxFuture;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
@@ -141,7 +142,7 @@ impl Inner {
             awake_since: None,
             admission: Admission::Enabled,
             vetoes: Vetoes::default(),
-            own: HashSet::new(),
+            own: HashSet::default(),
             place: None,
             turn: None,
             takes,
