@@ -215,7 +215,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn remembered_roles(&self, endpoint: &EndpointName) -> Result<Option<Remembered>, StoreError> {
-        self.with(|database| tables::remembered_roles(database, endpoint.as_str()))
+        self.read(|database| tables::remembered_roles(database, endpoint.as_str()))
     }
 
     /// What operators have ordered of endpoints, by name; those without an order are left out. Blocking.
@@ -223,7 +223,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn orders(&self) -> Result<BTreeMap<String, StandingOrders>, StoreError> {
-        self.with(tables::orders)
+        self.read(tables::orders)
     }
 
     /// Changes what is ordered of an endpoint; on disk when it returns. Blocking.
@@ -235,7 +235,7 @@ impl Store {
         endpoint: &EndpointName,
         change: impl FnOnce(&mut StandingOrders),
     ) -> Result<(), StoreError> {
-        self.with(|database| tables::change_orders(database, endpoint.as_str(), change))
+        self.write(|database| tables::change_orders(database, endpoint.as_str(), change))
     }
 
     /// All branches, by name. Blocking.
@@ -243,7 +243,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be read.
     pub fn branches(&self) -> Result<Vec<BranchRecord>, StoreError> {
-        self.with(branches::all)
+        self.read(branches::all)
     }
 
     /// Puts a branch in the place of what was known of it; on disk when it returns. Blocking.
@@ -251,7 +251,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be written; what was known before stands.
     pub fn put_branch(&self, branch: &BranchRecord) -> Result<(), StoreError> {
-        self.with(|database| branches::put(database, branch))
+        self.write(|database| branches::put(database, branch))
     }
 
     /// Forgets a branch, its roles and what was ordered of it; on disk when it returns. Blocking.
@@ -259,7 +259,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be written; what was known before stands.
     pub fn forget_branch(&self, name: &EndpointName) -> Result<(), StoreError> {
-        self.with(|database| branches::forget(database, name.as_str()))
+        self.write(|database| branches::forget(database, name.as_str()))
     }
 
     /// Replaces what is remembered of this endpoint's roles, and from which server they are; on disk when it returns.
@@ -273,7 +273,7 @@ impl Store {
         roles: &[ReadRole],
         server: Option<SystemIdentifier>,
     ) -> Result<(), StoreError> {
-        self.with(|database| tables::remember_roles(database, endpoint.as_str(), (roles, server)))
+        self.write(|database| tables::remember_roles(database, endpoint.as_str(), (roles, server)))
     }
 
     /// Forgets which server an endpoint has, and no role; on disk when it returns. Blocking.
@@ -281,7 +281,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be written; what was remembered before stands.
     pub fn forget_server(&self, endpoint: &EndpointName) -> Result<(), StoreError> {
-        self.with(|database| tables::forget_server(database, endpoint.as_str()))
+        self.write(|database| tables::forget_server(database, endpoint.as_str()))
     }
 }
 

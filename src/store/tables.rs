@@ -55,6 +55,10 @@ impl Failure {
                 redb::Error::Io(source) if source.kind() != std::io::ErrorKind::InvalidData => {
                     StoreError::Io { path, source }
                 }
+                error @ redb::Error::PreviousIo => StoreError::Io {
+                    path,
+                    source: std::io::Error::other(error),
+                },
                 error => StoreError::Damaged {
                     path,
                     reason: error.to_string(),

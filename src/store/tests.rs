@@ -1,6 +1,15 @@
 //! What survives: reopened, locked, damaged and newer stores.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redb::{Database, StorageBackend, backends::FileBackend};
 
 use super::*;
 
@@ -226,7 +235,7 @@ fn branches_survive_and_leave_nothing_when_they_are_forgotten() {
 fn a_newer_file_is_refused() {
     let dir = private_dir();
     let store = Store::open(dir.path()).unwrap();
-    let change = store.with(|database| Ok(database.begin_write()?)).unwrap();
+    let change = store.read(|database| Ok(database.begin_write()?)).unwrap();
     let versions: redb::TableDefinition<'_, (), u32> = redb::TableDefinition::new("version");
     change
         .open_table(versions)
@@ -297,4 +306,79 @@ fn what_is_closed_is_anothers_until_it_is_taken_again() {
     store.open_again().unwrap();
     let remembered = store.remembered_roles(&endpoint("demo")).unwrap().unwrap();
     assert_eq!(remembered.roles, [role("app")]);
+}
+
+/// A file on a disk that may be full.
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn room(&self) -> io::Result<()> {
+        match self.is_full.load(Ordering::Relaxed) {
+            true => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.room()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.room()?;
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.room()?;
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_moment_is_written_to_again() {
+    let dir = private_dir();
+    drop(Store::open(dir.path()).unwrap());
+    let path = dir.path().join("state.redb");
+    let is_full = Arc::new(AtomicBool::new(false));
+    let disk = Disk {
+        file: FileBackend::new(folder::private_file(&path).unwrap()).unwrap(),
+        is_full: is_full.clone(),
+    };
+    let database = Database::builder().create_with_backend(disk).unwrap();
+    let store = Store {
+        mock_secret: tables::prepare(&database).ok().unwrap(),
+        path,
+        state_dir: dir.path().to_owned(),
+        opened: Opened::new(folder::lock(dir.path()).unwrap(), database),
+    };
+    let [kept, lost, later] = ["kept", "lost", "later"].map(endpoint);
+    store.remember_roles(&kept, &[role("app")], None).unwrap();
+
+    is_full.store(true, Ordering::Relaxed);
+    let refused = store.remember_roles(&lost, &[role("app")], None).unwrap_err();
+    assert!(matches!(refused, StoreError::Io { .. }), "{refused}");
+
+    is_full.store(false, Ordering::Relaxed);
+    store.remember_roles(&later, &[role("app")], None).unwrap();
+    let is_known = |name| store.remembered_roles(name).unwrap().is_some();
+    assert_eq!([&kept, &lost, &later].map(is_known), [true, false, true]);
 }
