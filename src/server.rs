@@ -8,6 +8,7 @@ mod controlling;
 mod ending;
 mod endpoints;
 mod following;
+mod leaving;
 mod limits;
 mod operators;
 mod predecessor;

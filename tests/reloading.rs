@@ -2,6 +2,7 @@
 
 mod broken;
 mod endpoints;
+mod leaving;
 mod sessions;
 mod settings;
 mod signals;

@@ -15,6 +15,9 @@ pub struct Changes {
     pub added: Vec<EndpointName>,
     /// Endpoints that are gone; their sessions end between transactions.
     pub removed: Vec<EndpointName>,
+    /// Endpoints that are new, and come once the sessions of one that is gone have left their place: the same name, or the
+    /// same data directory.
+    pub late: Vec<EndpointName>,
     /// What else holds from now on, by key or endpoint.
     pub changed: Vec<String>,
     /// What was changed in the files and holds only after a restart, by key.
@@ -122,13 +125,22 @@ impl fmt::Display for Changes {
             return f.write_str("nothing has changed");
         }
         let added = self.added.iter().map(|name| format!("endpoint {name} added"));
+        let late = self
+            .late
+            .iter()
+            .map(|name| format!("endpoint {name} waits until sessions of before have ended"));
         let removed = self.removed.iter().map(|name| format!("endpoint {name} removed"));
         let changed = self.changed.iter().map(|key| format!("{key} changed"));
         let kept = self
             .needs_restart
             .iter()
             .map(|key| format!("{key} needs a restart"));
-        let mut all: Vec<_> = kept.chain(added).chain(removed).chain(changed).collect();
+        let mut all: Vec<_> = kept
+            .chain(added)
+            .chain(late)
+            .chain(removed)
+            .chain(changed)
+            .collect();
         let more = all.len().saturating_sub(SHOWN_MAX);
         all.truncate(SHOWN_MAX);
         f.write_str(&all.join(", "))?;

@@ -21,6 +21,7 @@ use super::{
     Changes, StartError,
     controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
+    leaving::Leaving,
     roles,
     standing::obey,
     wiring::Wiring,
@@ -62,6 +63,7 @@ pub struct Reloader {
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
+    leaving: Leaving,
     /// Reads the roles of endpoints that are new.
     learning: Mutex<Option<AbortHandle>>,
     /// Is told when it begins and ends.
@@ -90,7 +92,8 @@ impl Reloader {
         store: Arc<Store>,
         config: Config,
     ) -> Arc<Self> {
-        let reloader = Arc::new(Self {
+        let reloader = Arc::new_cyclic(|reloader| Self {
+            leaving: Leaving::new(reloader.clone()),
             store,
             house,
             wiring,
@@ -193,7 +196,9 @@ impl Reloader {
         self.note_files(&origins, &file);
         self.house.branches.extend(&mut config);
         let (holds, overtaken) = carry_over(holds, &mut config);
-        let (changes, config) = Changes::between(&holds, config);
+        let late = self.leaving.put_off(&holds, &mut config);
+        let (mut changes, config) = Changes::between(&holds, config);
+        changes.late = late;
         if !changes.is_empty() {
             let ready = self.prepare(&holds, &config, &changes).await?;
             overtaken.iter().for_each(|endpoint| self.take_away(endpoint));
@@ -320,6 +325,7 @@ impl Reloader {
         let Some(leaving) = self.house.wakes.remove(&name) else {
             return;
         };
+        let place = self.leaving.enter(endpoint);
         let deadline = Instant::now() + config.limits.drain_timeout;
         let (house, mut shutdown) = (self.house.clone(), self.house.shutdown.clone());
         self.means.tasks.spawn(async move {
@@ -334,6 +340,7 @@ impl Reloader {
                 house.roles.forget(&name);
             }
             tracing::info!(endpoint = %name, "removed");
+            place.left();
         });
     }
 }

@@ -1,0 +1,93 @@
+//! Endpoints that come while those whose place they take still have sessions that end.
+
+use super::{rewrite, started, text};
+use crate::harness::{
+    gateway::{Gateway, Setup},
+    raw::Raw,
+    tls_client,
+};
+use pgwake::{ids::EndpointName, server::Changes};
+
+/// A client in a transaction that has written something.
+async fn in_transaction(gateway: &Gateway, endpoint: &str) -> Raw {
+    let mut client = gateway.raw_served(endpoint).await;
+    client
+        .query("begin; create table kept (number int); insert into kept values (42)")
+        .await;
+    client.until(b'Z').await;
+    client
+}
+
+async fn committed(mut client: Raw) {
+    client.query("commit").await;
+    let told = client.until(b'E').await;
+    assert!(told.iter().any(|message| message.tag == b'C'), "{told:?}");
+}
+
+async fn kept(gateway: &Gateway, endpoint: &str) -> i32 {
+    let client = gateway.connect_again(endpoint).await;
+    client
+        .query_one("select number from kept", &[])
+        .await
+        .unwrap()
+        .get(0)
+}
+
+async fn put_in_force(gateway: &Gateway, text: &str) -> Changes {
+    rewrite(gateway.path(), text);
+    gateway.server.reload().await.unwrap()
+}
+
+fn names(names: &[EndpointName]) -> Vec<&str> {
+    names.iter().map(EndpointName::as_str).collect()
+}
+
+async fn refused_with(gateway: &Gateway, endpoint: &str) -> String {
+    let refused = tls_client::connect(&gateway.config(endpoint), &gateway.authority).await;
+    refused.err().unwrap().code().unwrap().code().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_put_back_comes_behind_its_last_session_and_all_else_holds_at_once() {
+    let setup = Setup::new()
+        .listed("rel-beside", "suspend_after = \"1h\"")
+        .listed("rel-back", "");
+    let gateway = started(setup).await;
+    let client = in_transaction(&gateway, "rel-back").await;
+    let before = text(&gateway);
+    let without = &before[..before.find("[tenants.acme.endpoints.rel-back]").unwrap()];
+    let changes = put_in_force(&gateway, without).await;
+    assert_eq!(names(&changes.removed), ["rel-back"]);
+
+    let changes = put_in_force(&gateway, &before.replace("\"1h\"", "\"2h\"")).await;
+
+    assert_eq!(
+        (names(&changes.late), names(&changes.added)),
+        (vec!["rel-back"], vec![])
+    );
+    assert_eq!(changes.changed, ["tenants.acme.endpoints.rel-beside"]);
+    assert_eq!(
+        changes.to_string(),
+        "endpoint rel-back waits until sessions of before have ended, tenants.acme.endpoints.rel-beside changed"
+    );
+    assert_eq!(refused_with(&gateway, "rel-back").await, "28P01");
+    committed(client).await;
+    assert_eq!(kept(&gateway, "rel-back").await, 42);
+}
+
+#[tokio::test]
+async fn a_new_name_takes_over_the_data_directory_behind_the_last_session_of_the_old_one() {
+    let gateway = started(Setup::new().listed("rel-old", "")).await;
+    let client = in_transaction(&gateway, "rel-old").await;
+
+    let renamed = text(&gateway).replace("endpoints.rel-old]", "endpoints.rel-new]");
+    let changes = put_in_force(&gateway, &renamed).await;
+
+    assert_eq!(
+        (names(&changes.late), names(&changes.removed)),
+        (vec!["rel-new"], vec!["rel-old"])
+    );
+    committed(client).await;
+    assert_eq!(kept(&gateway, "rel-new").await, 42);
+    assert_eq!(refused_with(&gateway, "rel-old").await, "28P01");
+}
