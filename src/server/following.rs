@@ -24,6 +24,10 @@ impl Following {
         let changed = Arc::new(Notify::new());
         let mut folders = Folders::new(&changed)?;
         folders.follow(&reloader.files())?;
+        // What has changed since pgwake began was not watched.
+        if reloader.would_change() {
+            changed.notify_one();
+        }
         let task = tokio::spawn(follow(reloader, folders, changed));
         Ok(Self {
             _task: AbortOnDropHandle::new(task),

@@ -149,6 +149,17 @@ impl Reloader {
         files
     }
 
+    /// Whether the files say something else than what holds, or nothing that can be read. Blocks on files.
+    pub(super) fn would_change(&self) -> bool {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(Ok(Loaded { mut config, .. })) = file.map(|file| load(&file)) else {
+            return true;
+        };
+        self.house.branches.extend(&mut config);
+        let (holds, overtaken) = carry_over(self.holds.load_full(), &mut config);
+        !overtaken.is_empty() || !Changes::between(&holds, config).0.is_empty()
+    }
+
     /// Reads the configuration again and puts it in force. What came of it is logged, and told to the audit log.
     /// Cancel safe: either all has changed, or nothing.
     ///

@@ -71,6 +71,26 @@ async fn changes_of_the_file_and_swapped_links_are_noticed() {
 }
 
 #[tokio::test]
+async fn what_has_changed_while_pgwake_began_is_noticed() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let limit = |max: usize| format!("limits.per_endpoint.clients_max = {max}");
+    let setup = Setup::new().tenants(&fixed("acme", "rel-early", &postgres, &limit(5)));
+    let file = setup.write();
+    let mut gateway = setup.start().await;
+    let text = fs::read_to_string(&file).unwrap();
+    rewrite(gateway.path(), &text.replace(&limit(5), &limit(6)));
+
+    gateway.server.follow(&file).unwrap();
+
+    until("the file of now holds", async || {
+        let mut endpoints = gateway.server.house().directory.endpoints();
+        endpoints.next().unwrap().quotas.per_endpoint.clients_max == Some(6)
+    })
+    .await;
+    gateway.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_file_that_comes_into_an_included_folder_is_noticed() {
     let postgres = Postgres::start(Version::Debian).await;
     let setup = Setup::new().tenants(&fixed("acme", "rel-first", &postgres, ""));
