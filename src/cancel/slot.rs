@@ -11,10 +11,14 @@
 //! Whoever changes the state and whoever cancels take the same lock, and a cancel is counted under it. So once a
 //! client is parked, no cancel of its own can start towards the session that it has given back.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
 
 use dashmap::DashMap;
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 
 use super::{
     key::Key,
@@ -29,7 +33,8 @@ pub(super) type Slots = DashMap<Key, Arc<Slot>>;
 #[derive(Debug)]
 pub(super) struct Slot {
     state: Mutex<State>,
-    cancelled: Notify,
+    /// The client's task, which alone waits.
+    cancelled: AtomicWaker,
 }
 
 #[derive(Debug)]
@@ -53,7 +58,7 @@ impl Slot {
     fn new(state: State) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
-            cancelled: Notify::new(),
+            cancelled: AtomicWaker::new(),
         })
     }
 
@@ -63,7 +68,7 @@ impl Slot {
             State::Idle => None,
             State::Waiting { is_cancelled } => {
                 *is_cancelled = true;
-                self.cancelled.notify_waiters();
+                self.cancelled.wake();
                 None
             }
             State::Running(target) => Some(InFlight::towards(target)),
@@ -168,13 +173,14 @@ impl PooledRegistration {
     /// is refused to run. Cancel safe.
     pub async fn cancelled(&self) {
         let slot = &self.0.slot;
-        loop {
-            // Made before the look, so that no cancel after it is missed.
-            let cancelled = slot.cancelled.notified();
-            if matches!(*slot.state(), State::Waiting { is_cancelled: true }) {
-                return;
+        poll_fn(|cx| {
+            // Before the look, so that no cancel after it is missed.
+            slot.cancelled.register(cx.waker());
+            match *slot.state() {
+                State::Waiting { is_cancelled: true } => Poll::Ready(()),
+                _ => Poll::Pending,
             }
-            cancelled.await;
-        }
+        })
+        .await;
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem::MaybeUninit,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -184,9 +185,9 @@ fn poll_leaving(
     check: &mut Option<Interval>,
 ) -> Poll<()> {
     while early.len() < EARLY_BYTES_MAX {
-        let mut bytes = [0; 1024];
+        let mut bytes = [const { MaybeUninit::uninit() }; 1024];
         let room = bytes.len().min(EARLY_BYTES_MAX - early.len());
-        let mut read = ReadBuf::new(&mut bytes[..room]);
+        let mut read = ReadBuf::uninit(&mut bytes[..room]);
         match Pin::new(&mut *client).poll_read(cx, &mut read) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) if !read.filled().is_empty() => early.extend_from_slice(read.filled()),
