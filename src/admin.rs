@@ -40,7 +40,6 @@ use tokio::{
 
 use crate::config::Config;
 use crate::session::{House, Visit};
-use access::Access;
 
 pub use averages::Averages;
 pub use standing::Standing;
@@ -101,8 +100,7 @@ async fn http(listener: Option<TcpListener>, view: &Arc<View>, closed: watch::Re
     let Some(listener) = listener else { return };
     match listener.local_addr() {
         Ok(address) => {
-            let access = Access::new(&view.config.load().admin, address);
-            serve::serve(listener, (view.clone(), access), closed).await;
+            serve::serve(listener, (view.clone(), address), closed).await;
         }
         Err(error) => tracing::error!(%error, "cannot serve operators"),
     }

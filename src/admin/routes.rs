@@ -1,6 +1,9 @@
 //! Which path is what, and what right it needs.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use hyper::{
     Method, Request, StatusCode,
@@ -32,15 +35,16 @@ const DASHBOARD_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; 
 /// Answers requests.
 pub(super) struct Routes {
     view: Arc<View>,
-    access: Access,
+    /// Where it is asked; `None`: at the door that nobody but pgwake's own user and root can reach.
+    address: Option<SocketAddr>,
     watchers: Arc<Semaphore>,
 }
 
 impl Routes {
-    pub(super) fn new(view: Arc<View>, access: Access) -> Self {
+    pub(super) fn new(view: Arc<View>, address: Option<SocketAddr>) -> Self {
         Self {
             view,
-            access,
+            address,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
         }
     }
@@ -162,7 +166,12 @@ impl Routes {
     }
 
     fn allow<B>(&self, request: &Request<B>, needed: Right) -> Result<(), Refusal> {
-        self.access.check(request.headers(), needed).map_err(|denied| {
+        // By the tokens of now: one that was taken out by a reload is good for nothing more.
+        let access = match self.address {
+            Some(address) => Access::new(&self.view.config.load().admin, address),
+            None => Access::of_owner(),
+        };
+        access.check(request.headers(), needed).map_err(|denied| {
             let (status, error) = match denied {
                 Denied::Unknown => (
                     StatusCode::UNAUTHORIZED,

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::pending,
     io,
+    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 
-use super::{View, access::Access, routes::Routes};
+use super::{View, routes::Routes};
 
 /// Most connections at once; further ones wait until they are accepted.
 const CONNECTIONS_MAX: usize = 128;
@@ -41,11 +42,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Answers until it is dropped.
 pub(super) async fn serve(
     listener: std::net::TcpListener,
-    (view, access): (Arc<View>, Access),
+    (view, address): (Arc<View>, SocketAddr),
     closed: watch::Receiver<bool>,
 ) {
     match TcpListener::from_std(listener) {
-        Ok(listener) => serve_at(Door::Tcp(listener), Routes::new(view, access), closed).await,
+        Ok(listener) => serve_at(Door::Tcp(listener), Routes::new(view, Some(address)), closed).await,
         Err(error) => tracing::error!(%error, "cannot serve operators"),
     }
 }
@@ -58,12 +59,7 @@ pub(super) async fn serve_control(
 ) {
     match UnixListener::from_std(listener) {
         Ok(listener) => {
-            serve_at(
-                Door::Control(listener),
-                Routes::new(view, Access::of_owner()),
-                closed,
-            )
-            .await;
+            serve_at(Door::Control(listener), Routes::new(view, None), closed).await;
         }
         Err(error) => tracing::error!(%error, "cannot serve commands"),
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Admin, Config, Endpoint};
 use crate::ids::EndpointName;
 
 /// A line of a log is not longer for a change of everything.
@@ -56,7 +56,12 @@ impl Changes {
         keep("socket_dir", old.socket_dir != new.socket_dir);
         keep("listen.postgres", old.listen != new.listen);
         keep("audit", old.audit != new.audit);
-        keep("admin", old.admin != new.admin);
+        let admin = Admin {
+            read_tokens: new.admin.read_tokens.clone(),
+            operate_tokens: new.admin.operate_tokens.clone(),
+            ..old.admin.clone()
+        };
+        keep("admin", admin != new.admin);
         keep("control_plane", old.control_plane != new.control_plane);
         let (limits, before) = (&mut new.limits, &old.limits);
         keep(
@@ -77,7 +82,7 @@ impl Changes {
         new.socket_dir.clone_from(&old.socket_dir);
         new.listen.clone_from(&old.listen);
         new.audit = old.audit.clone();
-        new.admin = old.admin.clone();
+        new.admin = admin;
         new.control_plane.clone_from(&old.control_plane);
     }
 
@@ -88,6 +93,8 @@ impl Changes {
             ("tls.certificates", old.certificates != new.certificates),
             ("limits", old.limits != new.limits),
             ("gate", old.gate != new.gate),
+            // What else is different there waits for a restart.
+            ("admin", old.admin != new.admin),
             ("defaults.login", old.login != new.login),
             ("defaults.tokens", old.tokens != new.tokens),
         ];
@@ -98,18 +105,21 @@ impl Changes {
     /// An endpoint that stays what it was is the same endpoint, not another of the same content.
     fn compare_endpoint(&mut self, before: &Arc<Endpoint>, endpoint: &mut Arc<Endpoint>) {
         let path = format!("tenants.{}.endpoints.{}", endpoint.tenant, endpoint.name);
-        let moves = endpoint.tenant != before.tenant;
+        if endpoint.tenant != before.tenant {
+            // All of it is the other tenant's: roles, limits, who may come.
+            self.needs_restart.push(path);
+            *endpoint = before.clone();
+            return;
+        }
         let same_compute = endpoint.compute.is_same_but_for_settings(&before.compute);
-        if !same_compute || endpoint.stop_timeout != before.stop_timeout || moves {
-            let key = if moves { "" } else { ".compute" };
-            self.needs_restart.push(format!("{path}{key}"));
+        if !same_compute || endpoint.stop_timeout != before.stop_timeout {
+            self.needs_restart.push(format!("{path}.compute"));
             let kept = Arc::make_mut(endpoint);
             if !same_compute {
                 // Settings are meant for what is beside them.
                 kept.compute = before.compute.clone();
             }
             kept.stop_timeout = before.stop_timeout;
-            kept.tenant = before.tenant.clone();
         }
         if endpoint == before {
             *endpoint = before.clone();

@@ -218,12 +218,38 @@ async fn the_configuration_is_read_again_as_a_whole_or_not_at_all() {
 
     let other = text
         .replace("\"1h\"", "\"2h\"")
-        .replace(READ, "read-token-after-a-restart");
+        .replace("[admin]", "[admin]\nmetrics_names_max = 99");
     std::fs::write(&file, other).unwrap();
     let done = http.post("/api/v1/reload").await.json();
     assert_eq!(done["needs_restart"], serde_json::json!(["admin"]), "{done}");
     assert!(done["changes"].as_str().unwrap().contains(ENDPOINT), "{done}");
     assert_eq!(http.post("/api/v1/reload").await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_token_that_a_reload_takes_out_is_good_for_nothing_more() {
+    const NEW: &str = "operate-token-after-a-reload";
+    let setup = admin();
+    let file = setup.write();
+    let gateway = setup.start().await;
+    gateway.server.reloader().set_file(&file);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(OPERATE, NEW)).unwrap();
+
+    let done = gateway.http(OPERATE).post("/api/v1/reload").await.json();
+
+    assert_eq!(done["changes"], "admin changed");
+    assert_eq!(done["needs_restart"], serde_json::json!([]));
+    let (status, _) = gateway.http(OPERATE).post("/api/v1/reload").await.error();
+    assert_eq!(status, 401);
+    assert_eq!(
+        gateway.http(NEW).post("/api/v1/reload").await.status.as_u16(),
+        200
+    );
+    assert_eq!(
+        gateway.http(READ).get("/api/v1/endpoints").await.status.as_u16(),
+        200
+    );
 }
 
 #[tokio::test]

@@ -5,8 +5,10 @@ use std::fs;
 use super::{fixed, rewrite, started, text};
 use crate::harness::{
     gateway::Setup,
-    postgres::{Postgres, Version},
+    postgres::{PASSWORD, Postgres, SUPERUSER, Version},
+    tls_client,
 };
+use pgwake::{auth::verifier_for, ids::Secret};
 
 #[tokio::test]
 async fn what_is_wrong_changes_nothing_and_is_told() {
@@ -109,4 +111,30 @@ async fn what_needs_a_restart_is_told_by_name_and_the_rest_holds() {
         .batch_execute("select 1")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_changes_its_tenant_is_the_old_ones_whole_until_a_restart() {
+    let listed = |password: &str| {
+        let verifier = verifier_for(&Secret::new(password), 4096);
+        let verifier = verifier.to_text();
+        format!("roles.{SUPERUSER} = {{ verifier = \"{verifier}\", server_password = \"{PASSWORD}\" }}")
+    };
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed("acme", "rel-moves", &postgres, &listed(PASSWORD)));
+    let gateway = started(setup).await;
+    let before = text(&gateway);
+    let at = before.find("[tenants.acme.endpoints.rel-moves]").unwrap();
+    let moved = fixed("other", "rel-moves", &postgres, &listed("another's password"));
+    rewrite(gateway.path(), &format!("{}{moved}", &before[..at]));
+
+    let changes = gateway.server.reload().await.unwrap();
+
+    assert_eq!(changes.needs_restart, ["tenants.other.endpoints.rel-moves"]);
+    assert!(changes.changed.is_empty(), "{changes}");
+    gateway.connect("rel-moves").await;
+    let mut config = gateway.config("rel-moves");
+    config.password("another's password");
+    let refused = tls_client::connect(&config, &gateway.authority).await;
+    assert_eq!(refused.err().unwrap().code().unwrap().code(), "28P01");
 }
