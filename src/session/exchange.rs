@@ -76,7 +76,7 @@ pub(super) struct Pooled<'a> {
     pub(super) profile: &'a Arc<Profile>,
     pub(super) limits: &'a config::Pool,
     pub(super) pins: &'a PinLimit,
-    /// The client's own application_name, as ParameterStatus tells it after a reset.
+    /// The application_name that the client came with.
     pub(super) application: &'a Bytes,
     pub(super) facts: &'a mut Facts,
     /// For the errors that pgwake writes.
@@ -84,6 +84,11 @@ pub(super) struct Pooled<'a> {
 }
 
 impl Pooled<'_> {
+    /// The client's own application_name as the server tells it.
+    fn own_application(&self) -> Bytes {
+        self.carried.reported.application_of(self.application)
+    }
+
     /// Whether the client still keeps its session, or its right to, is found out next.
     fn may_let_go(&mut self) {
         if self.facts.is_pinned || self.facts.pin.is_some() {
@@ -137,8 +142,8 @@ pub(super) struct Facts {
     pub(super) databases_closed: bool,
     /// A simple Query that comes in pieces. Boxed: few do, and each turn has a place for it.
     scan: Option<Box<Scan>>,
-    /// How much of a Bind must have come for what is looked at.
-    bind_seen: usize,
+    /// How much of the message at the front must have come for what is looked at, where it is more than of most.
+    seen_min: usize,
     bound: bound::Bound,
     /// Something has been executed.
     has_run: bool,

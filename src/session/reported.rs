@@ -27,6 +27,16 @@ const MEANING: [&[u8]; 6] = [
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reported(Arc<BTreeMap<Bytes, Bytes>>);
 
+/// Names are cut behind so many bytes (NAMEDATALEN).
+const NAME_BYTES_MAX: usize = 63;
+
+/// Where a text of at most so many bytes ends, without half a character of UTF-8.
+fn cut_at(text: &[u8], bytes_max: usize) -> usize {
+    let is_inside = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = text.len().min(bytes_max);
+    (0..=end).rev().find(|at| !is_inside(at)).unwrap_or(end)
+}
+
 impl Reported {
     /// What a server's greeting tells: its ParameterStatus messages, one after another among others.
     pub(super) fn from_greeting(greeting: &[u8]) -> Self {
@@ -63,7 +73,29 @@ impl Reported {
 
     /// The client's own application_name is told.
     pub(super) fn note_application(&mut self, application: &[u8]) {
-        self.note(&[b"application_name\0", application, b"\0"].concat());
+        let application = self.application_of(application);
+        self.note(&[b"application_name\0", &application[..], b"\0"].concat());
+    }
+
+    /// What this server makes of an application_name
+    /// (<https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME>): it cuts it, then
+    /// replaces what is not printable ASCII.
+    pub(super) fn application_of(&self, application: &[u8]) -> Bytes {
+        let is_plain = |byte: &u8| matches!(*byte, b' '..=b'~');
+        let cut = &application[..cut_at(application, NAME_BYTES_MAX)];
+        if cut.iter().all(is_plain) {
+            return Bytes::copy_from_slice(cut);
+        }
+        let shows_codes = self.server_major() >= 16;
+        let mut told = Vec::new();
+        for byte in cut {
+            match byte {
+                byte if is_plain(byte) => told.push(*byte),
+                byte if shows_codes => told.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+                _ => told.push(b'?'),
+            }
+        }
+        told.into()
     }
 
     /// Whether both make the same of a statement's text.
@@ -119,6 +151,21 @@ impl Reported {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_application_is_told_as_its_server_tells_it() {
+        let of = |version: &str, application: &str| {
+            let mut reported = Reported::default();
+            reported.note(format!("server_version\0{version}\0").as_bytes());
+            String::from_utf8(reported.application_of(application.as_bytes()).to_vec()).unwrap()
+        };
+        assert_eq!(of("15.18", "plain name"), "plain name");
+        assert_eq!(of("15.18", "caf\u{e9}\t"), "caf???");
+        assert_eq!(of("18.1", "caf\u{e9}\t"), "caf\\xc3\\xa9\\x09");
+        assert_eq!(of("15.18", &"n".repeat(80)), "n".repeat(63));
+        let half = format!("{}\u{e9}", "n".repeat(62));
+        assert_eq!(of("15.18", &half), "n".repeat(62), "no half character");
+    }
 
     #[test]
     fn a_greeting_is_taken_apart_and_told_again() {

@@ -94,10 +94,21 @@ impl<'a> Rest<'a> {
     /// An identifier as Postgres reads it: in lower case, or as it stands between double quotes.
     fn name(&mut self) -> Option<Vec<u8>> {
         self.skip_space();
-        if let Some(quoted) = self.0.strip_prefix(b"\"") {
-            let end = quoted.iter().position(|byte| *byte == b'"')?;
-            self.0 = &quoted[end + 1..];
-            return Some(quoted[..end].to_vec());
+        if let Some(mut quoted) = self.0.strip_prefix(b"\"") {
+            let mut name = Vec::new();
+            loop {
+                let end = quoted.iter().position(|byte| *byte == b'"')?;
+                name.extend_from_slice(&quoted[..end]);
+                quoted = &quoted[end + 1..];
+                // Two are one.
+                match quoted.strip_prefix(b"\"") {
+                    Some(rest) => quoted = rest,
+                    None => break,
+                }
+                name.push(b'"');
+            }
+            self.0 = quoted;
+            return Some(name);
         }
         self.word().map(<[u8]>::to_ascii_lowercase)
     }
@@ -106,14 +117,32 @@ impl<'a> Rest<'a> {
     fn skip_space(&mut self) {
         loop {
             self.0 = self.0.trim_ascii_start();
-            let end: &[u8] = match self.0 {
-                [b'-', b'-', ..] => b"\n",
-                [b'/', b'*', ..] => b"*/",
+            let length = match self.0 {
+                [b'-', b'-', ..] => self.0.iter().position(|byte| matches!(*byte, b'\n' | b'\r')),
+                [b'/', b'*', ..] => block_comment(self.0),
                 _ => return,
             };
-            let at = self.0.windows(end.len()).position(|part| part == end);
-            self.0 = at.map_or(&[][..], |at| &self.0[at + end.len()..]);
+            self.0 = length.map_or(&[][..], |length| &self.0[length..]);
         }
+    }
+}
+
+/// How long the comment is that a text begins with; others may be in it. `None`: it does not end.
+fn block_comment(text: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0, 0);
+    loop {
+        at += match text.get(at..at + 2)? {
+            b"/*" => {
+                depth += 1;
+                2
+            }
+            b"*/" if depth == 1 => return Some(at + 2),
+            b"*/" => {
+                depth -= 1;
+                2
+            }
+            _ => 1,
+        };
     }
 }
 
@@ -126,7 +155,7 @@ mod tests {
     fn found(text: &str) -> Vec<(String, bool)> {
         let texts = Arc::new(Texts::default());
         let mut statements = Statements::default();
-        for name in ["sqlx_s_1", "Mixed"] {
+        for name in ["sqlx_s_1", "Mixed", "q\"x"] {
             let statement = texts.statement(name.as_bytes(), &Profile::of_startup(b""), Seen::default());
             statements.name(name.as_bytes(), statement);
         }
@@ -164,6 +193,22 @@ mod tests {
             found(text),
             vec![("sqlx_s_1".to_owned(), false), ("Mixed".to_owned(), true)]
         );
+    }
+
+    #[test]
+    fn names_and_comments_are_read_as_postgres_reads_them() {
+        assert_eq!(found("execute \"q\"\"x\""), vec![("q\"x".to_owned(), false)]);
+        let one = vec![("sqlx_s_1".to_owned(), false)];
+        for text in [
+            "execute /* /* */ execute */ sqlx_s_1",
+            "execute /*/ */ sqlx_s_1",
+            "execute -- x\rsqlx_s_1",
+            "-- x\rexecute sqlx_s_1",
+        ] {
+            assert_eq!(found(text), one, "{text:?}");
+        }
+        assert_eq!(found("execute /* /* */ sqlx_s_1"), vec![]);
+        assert_eq!(found("execute \"sqlx_s_1"), vec![]);
     }
 
     #[test]

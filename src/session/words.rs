@@ -152,6 +152,9 @@ impl Words {
     /// A function is called that changes something, or seems to be.
     const CALLS: Self =
         Self(Self::CHANGES.0 & !(Self::TEMP.0 | Self::PG_TEMP.0 | Self::HOLD.0) | Self::SET_CONFIG_LOCAL.0);
+    /// It speaks of prepared statements.
+    pub(super) const OF_STATEMENTS: Self =
+        Self(Self::EXECUTE.0 | Self::DEALLOCATE.0 | Self::PREPARE.0 | Self::STATEMENTS_READ.0);
     /// Its statements may have other settings behind it.
     pub(super) const SETTINGS: Self = Self(
         Self::SET_SESSION.0

@@ -28,6 +28,10 @@ pub const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
 pub const NO_DATA: &[u8] = b"n\0\0\0\x04";
 /// EmptyQueryResponse.
 pub const EMPTY_QUERY: &[u8] = b"I\0\0\0\x04";
+/// Bind of the unnamed statement, which has no parameters, to a server.
+pub const BIND_UNNAMED: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0";
+/// Execute of the unnamed portal, all of it, to a server.
+pub const EXECUTE_UNNAMED: &[u8] = b"E\0\0\0\x09\0\0\0\0\0";
 /// Sync to a server.
 pub const SYNC: &[u8] = b"S\0\0\0\x04";
 

@@ -117,7 +117,7 @@ impl Exchange<'_> {
         if have >= all {
             return Some(());
         }
-        self.facts().bind_seen = all;
+        self.facts().seen_min = all;
         None
     }
 

@@ -276,11 +276,11 @@ impl Exchange<'_> {
             return lane.pass(front);
         };
         let said = said.strip_suffix(b"\0").unwrap_or(said);
-        let is_other = pooled.carried.opened_as != *pooled.application;
-        let may_be_reset = is_other && pooled.facts.words.may_reset();
+        let may_be_reset =
+            pooled.facts.words.may_reset() && pooled.carried.opened_as != pooled.own_application();
         let is_reset = may_be_reset && *said == *pooled.carried.opened_as;
         let told = if is_reset {
-            pooled.application.clone()
+            pooled.own_application()
         } else {
             Bytes::copy_from_slice(said)
         };

@@ -14,7 +14,8 @@ use crate::session::words::{Scan, Words};
 use crate::wire::extended::{self, Object, ParseBody};
 use crate::wire::frame::{Front, HEADER_BYTES};
 
-/// Longest Query that is seen whole before it passes; a longer one passes as it comes.
+/// Longest Query that is seen whole before it passes; a longer one passes as it comes, unless it begins to speak of prepared
+/// statements.
 const QUERY_BYTES_MAX: usize = SMALL_BYTES - HEADER_BYTES;
 /// The names in a Bind have usually ended by then.
 const NAMES_SEEN: usize = 128;
@@ -48,15 +49,15 @@ impl<'a> Exchange<'a> {
             let Some(front) = lane.front(|front| self.wanted(front)) else {
                 return Editing::Open;
             };
-            let bind_seen = self.facts().bind_seen;
+            let seen_min = self.facts().seen_min;
             if !self.may_begin(lane, front) || self.pass_pooled(lane, front).is_some() {
                 self.used = true;
                 let facts = self.facts();
-                (facts.gate, facts.databases_closed, facts.bind_seen) = (None, false, 0);
+                (facts.gate, facts.databases_closed, facts.seen_min) = (None, false, 0);
                 (facts.is_held, facts.is_flushed, facts.pins_awaited) = (false, false, false);
                 facts.asked = Asked::Nothing;
                 facts.unaliased.clear();
-            } else if self.facts().bind_seen == bind_seen {
+            } else if self.facts().seen_min == seen_min {
                 self.facts().is_held = true;
                 return Editing::Paused;
             }
@@ -76,10 +77,10 @@ impl<'a> Exchange<'a> {
             return 0;
         };
         match front.tag {
-            b'Q' => QUERY_BYTES_MAX,
+            b'Q' => pooled.facts.seen_min.max(QUERY_BYTES_MAX),
             b'P' if front.body_bytes <= pooled.limits.statement_bytes_max => front.body_bytes,
             b'P' => NAMES_SEEN,
-            b'B' => pooled.facts.bind_seen.max(NAMES_SEEN),
+            b'B' => pooled.facts.seen_min.max(NAMES_SEEN),
             b'E' if !pooled.facts.bound.ends.is_empty() => NAMES_SEEN,
             b'D' | b'C' | b'F' => OBJECT_BYTES_MAX,
             _ => 0,
@@ -118,9 +119,13 @@ impl<'a> Exchange<'a> {
     fn query(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
         let body = lane.body(front);
         let text = body.strip_suffix(b"\0").unwrap_or(body);
-        let is_whole = front.body_bytes <= QUERY_BYTES_MAX;
+        let is_whole = body.len() == front.body_bytes;
         let mut scan = Scan::default();
         scan.feed(text, self.pooled().functions.as_deref());
+        if !is_whole && scan.words().has(Words::OF_STATEMENTS) && self.may_be_seen_whole(front) {
+            self.facts().seen_min = front.body_bytes;
+            return None;
+        }
         let (seen, named, rest) = if is_whole {
             let seen = self.finish_scan(&mut scan);
             let named = named_in_sql(text, seen.words, self.pooled().statements);
@@ -166,10 +171,14 @@ impl<'a> Exchange<'a> {
         Some(())
     }
 
+    fn may_be_seen_whole(&mut self, front: Front) -> bool {
+        front.body_bytes <= self.pooled().limits.statement_bytes_max
+    }
+
     fn parse(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
         let body = lane.body(front);
         // However it comes.
-        let is_whole = front.body_bytes <= self.pooled().limits.statement_bytes_max;
+        let is_whole = self.may_be_seen_whole(front);
         let parse = match extended::parse(body) {
             Ok(parse) if is_whole => parse,
             // What only the server can judge, or is too long to be remembered.

@@ -198,7 +198,7 @@ impl<'a> Exchange<'a> {
     /// Behind a reset the session may have the name of another client's application.
     pub(super) fn note_reset(&mut self, words: Words) {
         let pooled = self.pooled();
-        pooled.facts.is_reset |= words.may_reset() && *pooled.application != pooled.carried.opened_as;
+        pooled.facts.is_reset |= words.may_reset() && pooled.own_application() != pooled.carried.opened_as;
     }
 
     pub(super) fn finish_scan(&mut self, scan: &mut Scan) -> Seen {

@@ -66,13 +66,13 @@ impl Pooled<'_> {
         let is_same = state.is_some_and(|state| {
             state.pins.is_empty() && !(state.hides && changed_hands) && state.profile.is_same(&self.profile)
         }) && carried.names.has_all(&self.names);
+        let whose = if changed_hands { Whose::Other } else { Whose::Own };
         if !is_same {
             let names = self.names.iter().filter(|name| !carried.names.contains(name));
-            let whose = if changed_hands { Whose::Other } else { Whose::Own };
             flight.carry((state, whose), &self.profile, names);
         }
         let missing = if flight.readies > 0 {
-            Box::pin(self.fly(turn, &mut flight)).await?.missing
+            Box::pin(self.fly_over(turn, &mut flight, whose)).await?.missing
         } else {
             Vec::new()
         };
@@ -105,6 +105,16 @@ impl Pooled<'_> {
     }
 
     pub(super) async fn fly(&self, turn: &mut Turn, flight: &mut Flight) -> Result<Answer, BringError> {
+        self.fly_over(turn, flight, Whose::Own).await
+    }
+
+    /// The same on a session that was `whose` so far: what it hears that was for another is told nobody.
+    async fn fly_over(
+        &self,
+        turn: &mut Turn,
+        flight: &mut Flight,
+        whose: Whose,
+    ) -> Result<Answer, BringError> {
         let session = &mut *turn.loan.session;
         let mut heard = Heard {
             reported: std::mem::take(&mut session.carried.reported),
@@ -115,7 +125,7 @@ impl Pooled<'_> {
         session.carried.reported = heard.reported;
         // A simple Query drops it, and what sets something takes its place.
         session.carried.prepared.unnamed = next_serial();
-        if !heard.notifications.is_empty() {
+        if !heard.notifications.is_empty() && whose == Whose::Own {
             turn.down.put(&[&heard.notifications]);
         }
         let rows = answer?;

@@ -18,7 +18,7 @@ use crate::session::{
         apply::{Flight, Whose},
         capture::Question,
     },
-    words::{Tags, Words, functions_may_have_changed, may_have_changed},
+    words::{CustomNames, Tags, Words, functions_may_have_changed, may_have_changed},
 };
 
 /// query_canceled: with no cancel under way, by a time limit.
@@ -128,10 +128,10 @@ impl Pooled<'_> {
         candidates.extend(&facts.names);
         candidates.extend(&facts.values);
         let has_more_names = candidates.has_overflowed();
-        candidates.extend(&self.other_names);
-        if let Some(database) = &turn.known.database {
-            candidates.extend(&database.names);
-        }
+        let database = turn.known.database.clone();
+        let no_names = CustomNames::default();
+        let of_database = database.as_ref().map_or(&no_names, |database| &database.names);
+        let other_names = self.other_names.clone();
         let (opened_as, reported) = (carried.opened_as.clone(), carried.reported.clone());
         let session = carried.state.clone();
         let before = self.profile.clone();
@@ -144,7 +144,7 @@ impl Pooled<'_> {
             session: session.as_ref(),
             starts_with_role: names_role(&self.beginning.parameters),
             turn: (words, facts.tags),
-            candidates,
+            candidates: [&candidates, of_database, &other_names],
             has_more_names,
             prepared: (facts.unsettled.sql(), &reported),
             lifts_limit: false,
@@ -232,13 +232,17 @@ impl Pooled<'_> {
     }
 
     /// The session is idle again.
-    pub(super) async fn keep(&mut self, turn: Box<Turn>) {
+    pub(super) async fn keep(&mut self, mut turn: Box<Turn>) {
         self.cancel.park();
         self.bytes_down += turn.down.bytes();
         // What no reset undoes, or nobody knows, reaches nobody else.
         let state = turn.loan.session.carried.state.as_ref();
         let must_close = state.is_none_or(|state| state.pins.must_close());
+        let is_left_pinned = turn.is_over && state.is_some_and(|state| !state.pins.is_empty());
         if must_close || turn.facts.unmovable || turn.facts.is_lost || !self.is_settled(&turn).await {
+            return self.pooling.pool.close(turn.loan.session);
+        }
+        if is_left_pinned && !self.let_go(&mut turn).await {
             return self.pooling.pool.close(turn.loan.session);
         }
         let mut session = turn.loan.session;

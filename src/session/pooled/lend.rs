@@ -355,17 +355,16 @@ impl Pooled<'_> {
             server_key,
         });
         let state = profile::Carried::fresh(self.beginning.profile.clone());
-        let mut carried = Carried::opened_by(self.serial, self.beginning.application.clone(), state);
-        carried.reported = Reported::from_greeting(&session.greeting);
+        let reported = Reported::from_greeting(&session.greeting);
+        let opened_as = reported.get(b"application_name").cloned().unwrap_or_default();
+        let mut carried = Carried::opened_by(self.serial, opened_as, state);
         carried.names = self.beginning.names.clone();
         carried.counted = Some(counted);
         carried.target = target.map(ServerTarget::new);
         if let Some(target) = &carried.target {
             self.pooling.senders.add(target);
         }
-        carried.reported = self
-            .pooling
-            .greeted(&self.beginning.key, std::mem::take(&mut carried.reported));
+        carried.reported = self.pooling.greeted(&self.beginning.key, reported);
         let fresh = Fresh {
             server: session,
             carried,

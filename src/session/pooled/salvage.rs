@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::session::{
     expected::Kind,
-    profile::Pins,
+    profile::{Pins, apply::Flight},
     statements::Prepared,
     words::{Tags, Words},
 };
@@ -23,6 +24,9 @@ use crate::wire::say;
 const SALVAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Ends any transaction; outside of one it is a warning.
 const ROLLBACK: &[u8] = b"Q\0\0\0\x0dROLLBACK\0";
+/// What others may wait for, or stumble over, when its client has left. All else is taken away when somebody needs the session.
+const LET_GO: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT pg_catalog.pg_advisory_unlock_all(); \
+    UNLISTEN *; CLOSE ALL; DISCARD TEMP";
 /// Which of the statements on their way got there, nobody knows.
 const DEALLOCATE_ALL: &[u8] = b"Q\0\0\0\x13DEALLOCATE ALL\0";
 
@@ -67,6 +71,15 @@ impl Pooled<'_> {
         self.pooling.pool.rest(turn.loan.session);
     }
 
+    /// Has the session of a client that leaves let go of what pinned it. `false`: it is to be closed.
+    pub(super) async fn let_go(&self, turn: &mut Turn) -> bool {
+        let mut flight = Flight::default();
+        flight.query(LET_GO);
+        let answered = Box::pin(self.fly(turn, &mut flight)).await;
+        turn.loan.session.carried.state = None;
+        answered.is_ok()
+    }
+
     async fn cancel_running(&self, turn: &Turn) {
         if let Some(target) = &turn.loan.session.carried.target {
             let mut shutdown = self.shutdown.clone();
@@ -84,13 +97,14 @@ impl Pooled<'_> {
         let is_ready = |kind: &Kind| matches!(kind, Kind::Simple | Kind::Sync);
         let owed = turn.owed.iter().filter(|(_, kind)| is_ready(kind)).count();
         // One Sync too many is answered like any other.
-        let flight = [say::SYNC, ROLLBACK, DEALLOCATE_ALL].concat();
+        let mut flight = BytesMut::from(&[say::SYNC, ROLLBACK, DEALLOCATE_ALL].concat()[..]);
+        say::query(LET_GO, &mut flight);
         let session = &mut *turn.loan.session;
         let mut heard = Heard {
             reported: std::mem::take(&mut session.carried.reported),
             ..Heard::default()
         };
-        let drained = drain(&mut session.stream, &mut heard, &flight, owed + 3).await;
+        let drained = drain(&mut session.stream, &mut heard, &flight, owed + 4).await;
         session.carried.reported = heard.reported;
         drained.is_ok()
     }

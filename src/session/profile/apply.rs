@@ -34,8 +34,12 @@ pub(in crate::session) enum Whose {
 const CLIENT_ENCODING: &[u8] = b"client_encoding";
 
 /// What nobody knows is reset without being looked at.
-const RESET_ALL: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; CLOSE ALL; \
-    SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+const RESET_ALL: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION AUTHORIZATION DEFAULT; \
+    RESET ROLE; RESET ALL; UNLISTEN *; CLOSE ALL; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+/// Who has made its transactions serializable and deferrable would have its resets wait for those of others.
+const ISOLATION: &[u8] = b"default_transaction_isolation";
+const READ_COMMITTED: &[u8] = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; ";
 
 /// Sets one setting to a bound value.
 const SET: &[u8] = b"SELECT pg_catalog.set_config($1, $2, false)\0\0\x02\0\0\0\x19\0\0\0\x19";
@@ -102,9 +106,13 @@ impl Flight {
         }
     }
 
+    /// Postgres itself refuses more than one statement here.
     fn prepare(&mut self, place: usize, text: &[u8]) {
         self.prepares.push((self.readies, place));
-        self.query_bytes(text);
+        say::parse(b"", &[text, b"\0\0\0"].concat(), &mut self.bytes);
+        self.bytes.put_slice(say::BIND_UNNAMED);
+        self.bytes.put_slice(say::EXECUTE_UNNAMED);
+        self.sync();
     }
 
     /// Other settings, for a while; statements stay.
@@ -171,7 +179,7 @@ impl Flight {
             self.bytes.put_slice(text);
         }
         self.bytes.put_u16(0);
-        self.bytes.put_slice(b"E\0\0\0\x09\0\0\0\0\0");
+        self.bytes.put_slice(say::EXECUTE_UNNAMED);
     }
 }
 
@@ -236,6 +244,9 @@ fn resets((from, whose): (&Carried, Whose), to: &Profile) -> Vec<u8> {
         if !to.statements.contains(statement) {
             add(&[b"DEALLOCATE ", &quoted_whole(&statement.name)]);
         }
+    }
+    if !sql.is_empty() && (profile.setting(ISOLATION).is_some() || must_reset_all(from)) {
+        return [READ_COMMITTED, &sql].concat();
     }
     sql
 }

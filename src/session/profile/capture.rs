@@ -3,7 +3,7 @@
 //! The client may have set anything and may be any role, so every name is qualified, operators too. Works from
 //! Postgres 13 on. What fails is not guessed at: its caller then takes the state for unknown.
 
-use std::{io::Write as _, sync::Arc};
+use std::{collections::BTreeSet, io::Write as _, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -79,8 +79,9 @@ pub(in crate::session) struct Question<'a> {
     pub(in crate::session) starts_with_role: bool,
     /// What the turn said.
     pub(in crate::session) turn: (Words, Tags),
-    /// Names that may be custom settings.
-    pub(in crate::session) candidates: CustomNames,
+    /// Names that may be custom settings: of the client and its session, of the database's functions, and of others that once
+    /// looked like some.
+    pub(in crate::session) candidates: [&'a CustomNames; 3],
     /// There are more of them than are remembered.
     pub(in crate::session) has_more_names: bool,
     /// What the turn's PREPAREs of SQL were prepared under, and what is reported now.
@@ -172,13 +173,14 @@ impl Question<'_> {
     }
 
     fn put_custom(&self, sql: &mut Vec<u8>) {
+        let candidates: BTreeSet<&[u8]> = self.candidates.into_iter().flat_map(CustomNames::iter).collect();
         let mut separator: &[u8] = CUSTOM;
-        for name in self.candidates.iter() {
+        for name in &candidates {
             sql.extend_from_slice(separator);
             put_literal(name, sql);
             separator = b"), (";
         }
-        if self.candidates.iter().len() > 0 {
+        if !candidates.is_empty() {
             sql.extend_from_slice(b")) v (n) WHERE pg_catalog.current_setting(n, true) IS NOT NULL");
         }
     }

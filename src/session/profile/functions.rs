@@ -46,9 +46,10 @@ macro_rules! of_users {
 /// The Query. Bodies that are parsed already when the function is made have no source but their definition. What depends
 /// on a function of a user or an extension: other functions by their OID, all else as NULL; of Postgres' own functions
 /// nothing is known to depend, so definitions are looked through for those that change a session. An update of a view
-/// on `pg_settings` is a SET.
+/// on `pg_settings` is a SET. It waits for locks (of a view that is being altered) and for itself less long than an answer
+/// is waited for: who has not answered by then has not told.
 pub(in crate::session) const SQL: &str = concat!(
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = 0;SET LOCAL jit = off;\
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = '7s';SET LOCAL lock_timeout = '2s';SET LOCAL jit = off;\
     SELECT 'own', reset_val FROM pg_catalog.pg_settings \
     WHERE name OPERATOR(pg_catalog.=) 'idle_in_transaction_session_timeout';\
     SELECT 'fun', p.oid, p.proname",

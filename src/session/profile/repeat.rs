@@ -31,7 +31,8 @@ fn parts(text: &[u8]) -> Option<Vec<&[u8]>> {
             b'"' => 1 + quoted(&rest[1..], b'"')?,
             b'$' => dollar_quoted(text, at)?,
             b'-' if rest.starts_with(b"--") => {
-                rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
+                let is_end = |byte: &u8| matches!(*byte, b'\n' | b'\r');
+                rest.iter().position(is_end).unwrap_or(rest.len())
             }
             // Comments may be nested: not worth an understanding.
             b'/' if rest.starts_with(b"/*") => return None,
@@ -49,15 +50,18 @@ fn quoted(rest: &[u8], quote: u8) -> Option<usize> {
     (!rest[..end].contains(&b'\\')).then_some(end + 1)
 }
 
-/// The same for `$tag$…$tag$`; a `$` that begins none counts as itself.
+/// The same for `$tag$…$tag$`; a `$` that begins none counts as itself. `None`: it may be part of a name or begin one.
 fn dollar_quoted(text: &[u8], at: usize) -> Option<usize> {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
     let before = at.checked_sub(1).and_then(|before| text.get(before));
     let rest = &text[at + 1..];
     let tag = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
     let opens = rest.get(tag) == Some(&b'$') && !rest.first().is_some_and(u8::is_ascii_digit);
-    if !opens || before.is_some_and(is_part) {
+    if !opens {
         return Some(1);
+    }
+    if before.is_some_and(|before| is_part(before) || *before == b'$') {
+        return None;
     }
     let quote = &text[at..at + tag + 2];
     let body = &text[at + quote.len()..];
@@ -105,6 +109,11 @@ mod tests {
 
     #[test]
     fn the_one_prepare_of_that_name_is_found() {
+        let ended_by_a_carriage_return = "prepare q as select 1 -- c\r; insert into t values (1)";
+        assert_eq!(
+            found(ended_by_a_carriage_return, "q").as_deref(),
+            Some("prepare q as select 1 -- c")
+        );
         let one = Some("prepare q1 as select ';', $1, $a$;$a$ -- ;".to_owned());
         let text = "begin; prepare q1 as select ';', $1, $a$;$a$ -- ;\n; prepare q2 as select 1; rollback";
         assert_eq!(found(text, "q1"), one);
@@ -140,6 +149,8 @@ mod tests {
     #[test]
     fn in_doubt_there_is_none() {
         for text in [
+            "prepare q as select a$$$; select 1; select $$x$$",
+            "prepare q as select a$b$; select 1; select $b$",
             "do $$begin execute 'prepare q as select 1'; end$$",
             "prepare q as select 1; deallocate q; prepare q as select 2",
             "prepare q as select e'\\''; select ';'",

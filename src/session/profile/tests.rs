@@ -918,6 +918,7 @@ proptest! {
     fn arbitrary_rows_never_panic(bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..4)) {
         let before = Profile::of_startup(b"");
         let nothing = Bytes::new();
+        let no_names = CustomNames::default();
         let question = Question {
             login_role: "app",
             application: (&nothing, &nothing),
@@ -927,7 +928,7 @@ proptest! {
             session: None,
             starts_with_role: false,
             turn: (Words::NONE, Tags::default()),
-            candidates: CustomNames::default(),
+            candidates: [&no_names; 3],
             has_more_names: false,
             prepared: (SqlPrepared::AsNow, &Reported::default()),
             lifts_limit: false,

@@ -35,7 +35,7 @@ const CLASSES: [Class; 256] = {
         classes[byte as usize] = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => Class::Letter,
             b'0'..=b'9' => Class::Digit,
-            b';' | b'-' | b'/' | b'*' | b'\n' | b'&' => Class::Special,
+            b';' | b'-' | b'/' | b'*' | b'\n' | b'\r' | b'&' => Class::Special,
             _ => Class::Plain,
         };
         if byte == u8::MAX {
@@ -136,6 +136,11 @@ impl Scan {
         }
     }
 
+    /// What has been seen of the statement so far.
+    pub(in crate::session) fn words(&self) -> Words {
+        self.words
+    }
+
     /// The statement has ended. The scan is then as new, but for [`Self::take_names`].
     pub(in crate::session) fn finish(&mut self, functions: Option<&FunctionWords>) -> Words {
         if self.is_cut {
@@ -209,7 +214,8 @@ impl Scan {
                 self.before = Key::Other;
                 self.before_comment = Key::Other;
             }
-            (_, b'\n') if self.comment == Comment::Line => self.comment = Comment::None,
+            // Either ends a line for Postgres.
+            (_, b'\n' | b'\r') if self.comment == Comment::Line => self.comment = Comment::None,
             (b'*', b'/') if self.comment == Comment::Block => self.comment = Comment::None,
             (b'-', b'-') | (b'/', b'*') => {
                 if self.at_start && self.comment == Comment::None {

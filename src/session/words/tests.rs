@@ -31,6 +31,19 @@ fn tags(all: &[&str]) -> Tags {
 }
 
 #[test]
+fn a_comment_before_a_statement_ends_where_it_ends_for_postgres() {
+    for end in ["\n", "\r", "\r\n"] {
+        let text = format!("-- select{end}set search_path = evil");
+        assert!(words(&text).has(Words::SET_SESSION), "{text:?}");
+        assert_eq!(
+            words(&format!("-- a{end}/* b */ -- c{end}lock_timeout")),
+            Words::NONE
+        );
+    }
+    assert!(!words("-- set x = 1").has(Words::SET_SESSION));
+}
+
+#[test]
 fn the_common_path_asks_nothing() {
     for (statement, answered) in [
         (

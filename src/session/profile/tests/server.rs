@@ -402,6 +402,7 @@ impl Client {
         candidates.extend(&names);
         let session = lent.carried.state();
         let before = self.carried.profile.clone();
+        let nothing = CustomNames::default();
         let question = Question {
             login_role: &self.role,
             application: (&self.application, &lent.opened_as),
@@ -414,7 +415,7 @@ impl Client {
             has_more_names: candidates.has_overflowed(),
             prepared: (SqlPrepared::AsNow, &Reported::default()),
             lifts_limit: false,
-            candidates,
+            candidates: [&candidates, &nothing, &nothing],
         };
         let mut query = BytesMut::new();
         question.put(&mut query);
