@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{
     line::Way,
     pooled::Pooled,
-    said::{STRANGER, Said},
+    said::{Kind, STRANGER, Said},
     told::{errors, values},
 };
 use crate::harness::wait::until;
@@ -163,4 +163,86 @@ async fn what_one_who_has_left_had_locked_is_free() {
         let left = "select count(*) from pg_class where relpersistence = 't'";
         until("the table to be gone", async || value(&direct, left).await == "0").await;
     }
+}
+
+/// A statement of SQL's PREPARE goes with its client; its table may be locked, and nothing else waits for that.
+#[tokio::test]
+async fn a_statement_whose_table_is_locked_keeps_nothing_else_waiting() {
+    const ENDPOINT: &str = "handed-prepared";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let direct = pooled.direct().await;
+    direct
+        .batch_execute("create table locked (number int)")
+        .await
+        .unwrap();
+    let mut client = pooled.line(ENDPOINT).await;
+    let mut other = pooled.line(ENDPOINT).await;
+    for sql in [
+        "set lock_timeout = '9s'",
+        "prepare counts as select count(*) from locked",
+    ] {
+        assert!(errors(&client.query(sql).await).is_empty(), "{sql}");
+    }
+    assert_eq!(values(&other.query(STRANGER).await), ["a stranger"]);
+    direct.batch_execute("begin; lock table locked").await.unwrap();
+
+    let told = timeout(SOON, client.query("select 1, current_setting('lock_timeout')")).await;
+
+    assert_eq!(
+        values(&told.expect("it has nothing to do with the table")),
+        ["1", "9s"]
+    );
+    direct.batch_execute("rollback").await.unwrap();
+    assert_eq!(values(&other.query(STRANGER).await), ["a stranger"]);
+    assert_eq!(values(&client.query("execute counts").await), ["0"]);
+}
+
+/// Postgres takes it only before a session has had a temporary table.
+#[tokio::test]
+async fn a_setting_that_one_session_refuses_is_brought_to_another() {
+    const ENDPOINT: &str = "handed-buffers";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let mut client = pooled.line(ENDPOINT).await;
+    assert!(errors(&client.query("set temp_buffers = '16MB'").await).is_empty());
+    let mut other = pooled.line(ENDPOINT).await;
+    for sql in [
+        "create temp table used as select 1",
+        "select * from used",
+        "drop table used",
+    ] {
+        assert!(errors(&other.query(sql).await).is_empty(), "{sql}");
+    }
+    assert_eq!(values(&client.query("show temp_buffers").await), ["16MB"]);
+}
+
+/// Longer than what is remembered, where each turn is asked about: the question would take it away.
+#[tokio::test]
+async fn an_unnamed_statement_of_any_length_stays_for_what_is_bound_next() {
+    const ENDPOINT: &str = "handed-long";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    pooled
+        .direct()
+        .await
+        .batch_execute(
+            "create table watched (number int); \
+             create function marks() returns trigger language plpgsql as $f$begin \
+                 perform set_config('app.mark', 'x', false); return new; end$f$; \
+             create trigger marks before insert on watched for each row execute function marks()",
+        )
+        .await
+        .unwrap();
+    let mut client = pooled.line(ENDPOINT).await;
+    client.query("select 1").await;
+    let text = format!("select 'long' /* {} */", "x".repeat(1 << 20));
+    let parse = [
+        Said::parse("", &text),
+        Said::describe(Kind::Statement, ""),
+        Said::Sync,
+    ];
+    assert!(errors(&client.ask(&parse, Way::Whole).await).is_empty());
+
+    let run = [Said::bind("", "", &[]), Said::execute("", 0), Said::Sync];
+    let told = client.ask(&run, Way::Whole).await;
+
+    assert_eq!(values(&told), ["long"], "{:?}", errors(&told));
 }

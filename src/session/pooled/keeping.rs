@@ -54,10 +54,13 @@ impl Pooled<'_> {
             self.pooling.forget_database(self.beginning.database());
         }
         let may_have_changed = self.may_have_changed(turn, &facts);
-        if !turn.known.is_current {
+        // Who keeps the session for good has nothing that is to be asked for, but perhaps an unnamed statement that a question
+        // would take away.
+        let is_asked = !facts.unmovable;
+        if !turn.known.is_current && is_asked {
             facts.words |= Box::pin(self.catch_up(turn)).await?;
         }
-        if may_have_changed {
+        if may_have_changed && is_asked {
             Box::pin(self.capture(turn, &facts)).await?;
         }
         let unsettled = std::mem::take(&mut facts.unsettled);

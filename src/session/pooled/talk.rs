@@ -131,6 +131,11 @@ impl TalkError {
         }
     }
 
+    /// Whether the server has said no.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
     /// Whether the session is as good as before, and only the question was not answered.
     pub(super) fn is_of_question(&self) -> bool {
         match self {

@@ -101,7 +101,10 @@ impl Pooled<'_> {
             let mut turn = self.begin(loan);
             match self.bring(&mut turn).await {
                 Ok(()) => return Ok(turn),
-                Err(BringError::Talk(error)) if error.is_of_session() && lost < LOST_MAX => {
+                // What one refuses for what was done there (temp_buffers) another may take.
+                Err(BringError::Talk(error))
+                    if error.is_of_session() && lost < LOST_MAX || error.is_refusal() && lost == 0 =>
+                {
                     lost += 1;
                     self.close(turn);
                 }

@@ -41,6 +41,10 @@ const RESET_ALL: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SES
 const ISOLATION: &[u8] = b"default_transaction_isolation";
 const READ_COMMITTED: &[u8] = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; ";
 
+/// How long a statement that may not be needed at all waits for a table.
+const PREPARE_QUICKLY: &str = "SET lock_timeout = '100ms'";
+const LOCK_TIMEOUT: &[u8] = b"lock_timeout";
+
 /// Sets one setting to a bound value.
 const SET: &[u8] = b"SELECT pg_catalog.set_config($1, $2, false)\0\0\x02\0\0\0\x19\0\0\0\x19";
 
@@ -91,9 +95,22 @@ impl Flight {
             }
         }
         let from = from.map_or(&nothing.profile, |from| &from.profile);
+        self.prepare_missing(from, to);
+    }
+
+    /// The statements of `to` that `from` has not. To prepare them takes locks of tables that what comes may have nothing to
+    /// do with: one whose table is locked is missing for now.
+    fn prepare_missing(&mut self, from: &Profile, to: &Profile) {
         let missing = |(_, statement): &(usize, &Statement)| !from.statements.contains(statement);
-        for (place, statement) in to.statements.iter().enumerate().filter(missing) {
-            let Some(text) = &statement.text else { continue };
+        let missing = to.statements.iter().enumerate().filter(missing);
+        let mut missing = missing
+            .filter_map(|(place, statement)| Some((place, statement, statement.text.as_ref()?)))
+            .peekable();
+        if missing.peek().is_none() {
+            return;
+        }
+        self.query(PREPARE_QUICKLY);
+        for (place, statement, text) in missing {
             let is_same = statement.under.settings_fingerprint == to.settings_fingerprint;
             if is_same || !has_literals(text) {
                 self.prepare(place, text);
@@ -102,6 +119,15 @@ impl Flight {
                 self.switch(to, &statement.under);
                 self.prepare(place, text);
                 self.switch(&statement.under, to);
+                self.query(PREPARE_QUICKLY);
+            }
+        }
+        match to.setting(LOCK_TIMEOUT) {
+            None => self.query("RESET lock_timeout"),
+            Some(limit) => {
+                say::parse(b"", SET, &mut self.bytes);
+                self.execute(LOCK_TIMEOUT, limit);
+                self.sync();
             }
         }
     }
