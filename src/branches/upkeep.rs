@@ -1,12 +1,15 @@
 //! What happens to branches without anybody's asking: what a crash has left of some is cleared away, and those that nobody
 //! uses for longer than their ttl are removed.
+//!
+//! When a branch was used last is written down by the clock on the wall, since pgwake may end in between. How long that is
+//! ago, while it runs, is a matter of time that passes: a clock that is set moves all uses along.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{BranchError, BranchRecord, Branches};
 use crate::compute;
@@ -18,18 +21,28 @@ use crate::store::BranchState;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Uses are written down at most this often for each branch: a crash makes one look unused for so long.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
+/// However long pgwake did not run, nobody could use a branch meanwhile: it stays for so long, or for its ttl.
+const GRACE: Duration = Duration::from_secs(300);
+/// Clocks differ by less where none was set.
+const STEP_MIN: Duration = Duration::from_secs(2);
 
 impl Branches {
     /// Clears away what was left, then looks after all until the end. Cancel safe.
     pub async fn keep(self: Arc<Self>) {
         let mut shutdown = self.shutdown.clone();
         let keeping = async {
+            self.change_uses(|record| unused_no_longer(record, SystemTime::now()));
             self.clear_up().await;
+            let mut clocks = Clocks::now();
             let mut noted: Vec<(EndpointName, SystemTime)> = Vec::new();
             let mut ticks = interval(LOOK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
+                if let Some(step) = clocks.step(Clocks::now()) {
+                    tracing::warn!("the clock was set: when branches were used goes with it");
+                    self.change_uses(|record| step.of(record.used));
+                }
                 self.remove_expired().await;
                 self.note_uses(&mut noted).await;
             }
@@ -41,6 +54,12 @@ impl Branches {
         // What was used last is known after the restart.
         for record in self.list().into_iter().filter(|record| record.ttl.is_some()) {
             let _ = self.put(record).await;
+        }
+    }
+
+    fn change_uses(&self, used: impl Fn(&BranchRecord) -> SystemTime) {
+        for record in self.records().values_mut() {
+            record.used = used(record);
         }
     }
 
@@ -133,4 +152,132 @@ impl Branches {
 fn is_expired(record: &BranchRecord, now: SystemTime) -> bool {
     let unused = now.duration_since(record.used).unwrap_or_default();
     record.ttl.is_some_and(|ttl| unused > ttl)
+}
+
+/// When a branch was used last, as far as that may count after a start.
+fn unused_no_longer(record: &BranchRecord, now: SystemTime) -> SystemTime {
+    let Some(ttl) = record.ttl else {
+        return record.used;
+    };
+    let grace = now.checked_sub(ttl.saturating_sub(GRACE));
+    grace.map_or(record.used, |grace| grace.max(record.used))
+}
+
+/// Two clocks at the same moment: one that is set, and one that only goes on.
+#[derive(Debug, Clone, Copy)]
+struct Clocks {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+/// By how much the clock on the wall was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Forward(Duration),
+    Back(Duration),
+}
+
+impl Clocks {
+    fn now() -> Self {
+        Self {
+            wall: SystemTime::now(),
+            steady: Instant::now(),
+        }
+    }
+
+    /// How the one was set since the last time.
+    fn step(&mut self, now: Self) -> Option<Step> {
+        let before = std::mem::replace(self, now);
+        let expected = before.wall + (now.steady - before.steady);
+        let step = match now.wall.duration_since(expected) {
+            Ok(ahead) => Step::Forward(ahead),
+            Err(behind) => Step::Back(behind.duration()),
+        };
+        let (Step::Forward(by) | Step::Back(by)) = step;
+        (by >= STEP_MIN).then_some(step)
+    }
+}
+
+impl Step {
+    fn of(self, time: SystemTime) -> SystemTime {
+        match self {
+            Self::Forward(by) => time.checked_add(by),
+            Self::Back(by) => time.checked_sub(by),
+        }
+        .unwrap_or(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn record(used: SystemTime, ttl: Option<Duration>) -> BranchRecord {
+        BranchRecord {
+            name: EndpointName::parse_any("shop-main--task").unwrap(),
+            data_dir: PathBuf::new(),
+            state: BranchState::Ready,
+            made: used,
+            used,
+            ttl,
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_nothing_unused() {
+        let start = Clocks::now();
+        let after = |steady: Duration, wall: Duration| Clocks {
+            wall: start.wall + wall,
+            steady: start.steady + steady,
+        };
+        let second = Duration::from_secs(1);
+        let mut clocks = start;
+        assert_eq!(clocks.step(after(second, second * 2)), None);
+        assert_eq!(
+            clocks.step(after(second * 2, HOUR * 2 + second * 3)),
+            Some(Step::Forward(HOUR * 2))
+        );
+        assert_eq!(
+            clocks.step(after(second * 3, HOUR + second * 4)),
+            Some(Step::Back(HOUR))
+        );
+        assert_eq!(
+            clocks.step(after(second * 4, HOUR + second * 5)),
+            None,
+            "it is told once"
+        );
+
+        let used = record(start.wall, Some(HOUR));
+        let now = start.wall + HOUR * 2;
+        assert!(is_expired(&used, now));
+        let moved = record(Step::Forward(HOUR * 2).of(used.used), Some(HOUR));
+        assert!(!is_expired(&moved, now));
+        assert_eq!(Step::Back(HOUR * 2).of(moved.used), used.used);
+    }
+
+    #[test]
+    fn who_could_not_be_used_while_pgwake_was_away_stays_for_a_while() {
+        let now = SystemTime::now();
+        let of = |ago: Duration, ttl| {
+            let used = unused_no_longer(&record(now - ago, ttl), now);
+            now.duration_since(used).unwrap()
+        };
+        assert_eq!(
+            of(HOUR * 5, Some(HOUR)),
+            HOUR - GRACE,
+            "it has been away for longer than the ttl"
+        );
+        assert_eq!(of(HOUR / 2, Some(HOUR)), HOUR / 2);
+        assert_eq!(
+            of(HOUR * 5, Some(GRACE / 2)),
+            Duration::ZERO,
+            "its ttl is shorter"
+        );
+        assert_eq!(of(HOUR * 5, None), HOUR * 5);
+    }
 }
