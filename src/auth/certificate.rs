@@ -82,6 +82,23 @@ impl AuthorityBook {
         Ok(Self(authorities))
     }
 
+    /// Whether the authority of these rules is known.
+    pub(super) fn has(&self, rules: &ClientCertificates) -> bool {
+        self.0.contains_key(&rules.ca)
+    }
+
+    /// These and the authority of these rules. Blocks on its file.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub(super) fn with(&self, rules: Option<&ClientCertificates>) -> Result<Self, TlsError> {
+        let mut authorities = self.0.clone();
+        if let Some(rules) = rules.filter(|rules| !self.has(rules)) {
+            authorities.insert(rules.ca.clone(), Arc::new(Authority::load(&rules.ca)?));
+        }
+        Ok(Self(authorities))
+    }
+
     #[cfg(test)]
     pub(super) fn none() -> Self {
         Self(HashMap::new())

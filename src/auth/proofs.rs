@@ -90,6 +90,28 @@ impl Proofs {
         })
     }
 
+    /// Whether clients of this endpoint can be checked: its keys and its authority are known.
+    pub(crate) fn has_all_for(&self, endpoint: &Endpoint) -> bool {
+        let tokens = endpoint.tokens.as_ref();
+        let certificates = endpoint.client_certificates.as_ref();
+        tokens.is_none_or(|tokens| self.tokens.has(tokens))
+            && certificates.is_none_or(|certificates| self.authorities.has(certificates))
+    }
+
+    /// These and what clients of one more endpoint are checked against. Blocks on files.
+    ///
+    /// # Errors
+    /// As [`Proofs::new`].
+    pub(crate) fn with(&self, endpoint: &Endpoint) -> Result<Self, TlsError> {
+        Ok(Self {
+            roles: self.roles.clone(),
+            line: self.line.clone(),
+            tokens: self.tokens.with(endpoint.tokens.as_ref()),
+            authorities: self.authorities.with(endpoint.client_certificates.as_ref())?,
+            nobodys: self.nobodys.clone(),
+        })
+    }
+
     /// These, without certificates.
     #[cfg(test)]
     pub(super) fn of(nobodys: Arc<Endpoint>, tokens: TokenBook, roles: Arc<RoleBook>) -> Self {

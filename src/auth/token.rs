@@ -108,6 +108,24 @@ impl TokenBook {
         }
     }
 
+    /// Whether there are keys for these rules.
+    pub(super) fn has(&self, tokens: &Tokens) -> bool {
+        self.sources.contains_key(&tokens.keys)
+    }
+
+    /// This and the keys for these rules.
+    pub(super) fn with(&self, tokens: Option<&Tokens>) -> Self {
+        let mut sources = self.sources.clone();
+        if let Some(tokens) = tokens {
+            let new = || Arc::new(KeySource::new(tokens.keys.clone(), self.tasks.clone()));
+            sources.entry(tokens.keys.clone()).or_insert_with(new);
+        }
+        Self {
+            sources,
+            tasks: self.tasks.clone(),
+        }
+    }
+
     /// Of these rules.
     pub(super) fn of<'t>(all: impl Iterator<Item = &'t Tokens>) -> Self {
         let tasks = TaskTracker::new();

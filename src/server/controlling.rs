@@ -8,13 +8,14 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Reloader, StartError,
-    endpoints::compute,
+    endpoints::{ask_clients, compute},
     reload::{Added, blocking},
     wiring::Watched,
 };
 use crate::config::{Compute, Config, Defaults, Endpoint};
 use crate::control_plane::{Book, Serving};
 use crate::ids::EndpointName;
+use crate::tls::{AskClients, CertificateStore};
 use crate::wake::ComputeState;
 
 /// Whether it comes from the control plane.
@@ -64,6 +65,11 @@ impl Reloader {
                 return Err("a file of the configuration has an endpoint of this name".to_owned());
             }
             Some(before) if *before == endpoint => return Ok(()),
+            _ => (),
+        }
+        let known = self.know_proofs_of(&endpoint, &holds).await;
+        known.map_err(|error| error.to_string())?;
+        match before {
             Some(before) if before.differs_in_rules_alone(&endpoint) => {
                 let mut config = (*holds).clone();
                 config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
@@ -82,6 +88,29 @@ impl Reloader {
         let mut config = (*self.holds.load_full()).clone();
         config.endpoints.insert(endpoint.name.clone(), endpoint);
         self.put_controlled_in_force(config);
+        Ok(())
+    }
+
+    /// No file may name it: what its clients' proofs are checked against may be its tenant's alone.
+    async fn know_proofs_of(&self, endpoint: &Arc<Endpoint>, holds: &Arc<Config>) -> Result<(), StartError> {
+        let proofs = self.house.proofs.load_full();
+        let asks = endpoint.client_certificates.is_some() && ask_clients(holds) == AskClients::Never;
+        if proofs.has_all_for(endpoint) && !asks {
+            return Ok(());
+        }
+        let (endpoint, holds) = (endpoint.clone(), holds.clone());
+        let prepare = move || {
+            let certificates =
+                asks.then(|| CertificateStore::prepare(&holds.certificates, AskClients::Always));
+            Ok::<_, StartError>((proofs.with(&endpoint)?, certificates.transpose()?))
+        };
+        let (proofs, certificates) = blocking(prepare).await?;
+        let proofs = Arc::new(proofs);
+        self.house.proofs.store(proofs.clone());
+        proofs.begin();
+        if let Some(certificates) = certificates {
+            self.house.certificates.replace(certificates);
+        }
         Ok(())
     }
 

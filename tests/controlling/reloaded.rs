@@ -1,13 +1,15 @@
 //! Files are read again while a control plane has endpoints as well.
 
-use std::fs;
+use std::{fs, time::SystemTime};
 
 use serde_json::json;
 
 use super::{asking, number, plane::Plane};
 use crate::harness::{
     gateway::{Gateway, Setup, append},
+    issuer::{By, Issuer},
     postgres::{PASSWORD, SUPERUSER},
+    tls_client,
     wait::until,
 };
 
@@ -83,4 +85,39 @@ async fn other_defaults_hold_with_the_next_login_though_the_answer_is_the_same()
     .await;
     assert_eq!(number(&here, "select 1::bigint").await, 1);
     assert_eq!(plane.generation(ENDPOINT), 1);
+}
+
+/// No endpoint of a file has them: they are known as soon as one of the control plane's has.
+#[tokio::test]
+async fn tokens_of_a_tenant_that_only_the_control_plane_has_are_let_in_also_by_other_keys() {
+    const ENDPOINT: &str = "cp-tokens";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "fresh_for = \"1h\"").tenants(
+        "[tenants.acme]\nlogin = \"token\"\n\
+         tokens = { keys = { file = \"keys.json\" }, issuer = \"https://id.example\", audiences = [\"db\"], \
+             tenant_claim = \"tenant\" }\n",
+    );
+    let issuer = Issuer::new();
+    for file in ["keys.json", "other.json"] {
+        fs::write(setup.path().join(file), issuer.key_set().to_string()).unwrap();
+    }
+    plane.own(&setup, ENDPOINT, json!({}));
+    let gateway = started(setup).await;
+    let mut config = gateway.config(ENDPOINT);
+    let end = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 600;
+    let claims =
+        json!({ "iss": "https://id.example", "aud": "db", "sub": SUPERUSER, "exp": end, "tenant": "acme" });
+    config.password(issuer.token(By::P256, &claims));
+    tls_client::connect(&config, &gateway.authority).await.unwrap();
+
+    let file = gateway.path().join("pgwake.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("keys.json", "other.json")).unwrap();
+    gateway.server.reload().await.unwrap();
+
+    tls_client::connect(&config, &gateway.authority).await.unwrap();
 }
