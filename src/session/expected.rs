@@ -5,9 +5,11 @@
 //! (<https://www.postgresql.org/docs/current/protocol-flow.html>). It sees tags, never SQL, and changes nothing:
 //! what a request changes is its entry's [`Effect`], which comes out again where the server ignored it.
 
+mod copying;
+mod deciding;
 mod queue;
 
-use super::statements::Effect;
+use super::statements::{Effect, Name};
 use queue::Queue;
 
 /// Most requests without their answer; beyond, no more is read from the client until the server has caught up.
@@ -149,7 +151,7 @@ impl Expected {
     /// Whether it is known that the transaction has not failed, or that the server will ignore what is sent now if it
     /// has.
     pub(super) fn is_certain(&self) -> bool {
-        self.status != b'E' && !self.entries.iter().any(|entry| entry.kind.ends_with_ready())
+        self.status != b'E' && !self.entries.has_ready()
     }
 
     /// Whether something that is on its way decides what a name stands for.
@@ -245,20 +247,6 @@ impl Expected {
         None
     }
 
-    fn sent_into_copy(&mut self, entry: Entry) -> Option<Entry> {
-        if entry.kind == Kind::Sync {
-            self.copy_ignores = true;
-            return Some(entry);
-        }
-        // CopyDone and CopyFail end it; anything else is taken for an error by the server, and is lost with it.
-        self.copying = false;
-        if entry.kind == Kind::CopyEnd {
-            self.entries.push(entry);
-            return None;
-        }
-        Some(entry)
-    }
-
     /// Whether pgwake itself has something to say now.
     pub(super) fn is_to_say(&self) -> bool {
         self.front().is_some_and(|entry| entry.kind == Kind::SayParsed)
@@ -346,6 +334,11 @@ impl Expected {
         ignored
     }
 
+    /// The request at the front has taken the meaning of the next name that it speaks of.
+    pub(super) fn take_deallocated(&mut self) -> Option<Name> {
+        self.entries.take_deallocated()
+    }
+
     /// What is on its way, in order.
     pub(super) fn effects(&mut self) -> impl Iterator<Item = &mut Effect> {
         self.entries.effects()
@@ -374,26 +367,5 @@ impl Expected {
             self.entries.pop();
         }
         Some(entry)
-    }
-
-    /// The server begins to read COPY data: it ignores every Sync up to CopyDone or CopyFail, also one that is
-    /// already on its way (libpq sends one right behind Execute). Any other message it takes for an error.
-    fn copy_begins(&mut self) {
-        // A simple Query may hold several COPYs: the end of the one before is past.
-        if self.copied && self.entries.is(1, Kind::CopyEnd) {
-            self.entries.take_second();
-        }
-        (self.copied, self.copy_ignores) = (true, false);
-        while self.entries.is(1, Kind::Sync) {
-            self.entries.take_second();
-            self.copy_ignores = true;
-        }
-        self.copying = self.entries.len() == 1;
-        if !self.copying && !self.entries.is(1, Kind::CopyEnd) {
-            self.lost = self.entries.take_second();
-        }
-        if self.entries.is(0, Kind::Execute) && !self.entries.iter().any(|entry| entry.kind == Kind::Sync) {
-            self.unsynced = true;
-        }
     }
 }

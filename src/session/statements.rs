@@ -20,7 +20,7 @@ use std::{
 use super::profile::Profile;
 use super::words::{CustomNames, Words};
 
-pub(super) use effect::Effect;
+pub(super) use effect::{Effect, Subject};
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
 pub(super) use unsettled::{SqlPrepared, Then, Unsettled};

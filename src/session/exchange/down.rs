@@ -160,8 +160,7 @@ impl Exchange<'_> {
             pooled.statements.forget_named();
             pooled.carried.prepared.forget_named();
         } else if tags.has(Tags::DEALLOCATE)
-            && let Some(Effect::Deallocates(names, _)) = self.expected.effects().next()
-            && let Some(name) = names.pop()
+            && let Some(name) = self.expected.take_deallocated()
         {
             pooled.statements.unname(&name);
             pooled.carried.prepared.aliases.retain(|alias| *alias != name);

@@ -6,6 +6,7 @@ mod copies;
 mod errors;
 mod gates;
 mod names;
+mod pipelines;
 mod plain;
 mod seen;
 mod shapes;

@@ -1,11 +1,12 @@
 //! Requests without their answer, in order, and what they leave undecided for whatever is sent behind them.
 //!
-//! Almost none decides anything: then these questions cost nothing, however long the queue is.
+//! No question that is asked for each message walks along the queue: it may be very long.
 
 use std::collections::VecDeque;
 
+use super::deciding::{Deciding, Place, Span};
 use super::{Entry, Kind};
-use crate::session::statements::Effect;
+use crate::session::statements::{Effect, Name};
 
 /// An emptied queue keeps room for so many.
 const KEPT_ROOM: usize = 16;
@@ -14,13 +15,13 @@ const KEPT_ROOM: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: VecDeque<Entry>,
-    /// How many of them decide what a name stands for, or whether a statement is on the session.
-    deciding: usize,
-    /// How many decide what the unnamed statement is.
-    unnamed: usize,
-    /// How many of these stand in front of the last Sync.
-    unnamed_earlier: usize,
-    /// How many requests there ever were.
+    /// Those that decide what a name stands for, or whether a statement is on the session.
+    deciding: Deciding,
+    /// The end of the last one that decides what the unnamed statement is; 0: there is none.
+    unnamed: u64,
+    /// The end of the last one that ends with ReadyForQuery; 0: there is none.
+    ready: u64,
+    /// How many requests there ever were: the end of the last one.
     pushed: u64,
 }
 
@@ -42,22 +43,31 @@ impl Queue {
         self.entries.get(at).is_some_and(|entry| entry.kind == kind)
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
-        self.entries.iter()
-    }
-
     pub(super) fn effects(&mut self) -> impl DoubleEndedIterator<Item = &mut Effect> {
         self.entries.iter_mut().map(|entry| &mut entry.effect)
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
-        self.deciding += usize::from(entry.effect.decides());
-        self.unnamed += usize::from(entry.effect.is_about_unnamed());
-        if entry.kind.ends_with_ready() {
-            self.unnamed_earlier = self.unnamed;
-        }
         self.entries.push_back(entry);
         self.pushed += 1;
+        self.note(self.entries.len() - 1);
+    }
+
+    /// The request at this place has the number that this place has now.
+    fn note(&mut self, at: usize) {
+        let end = self.first() + at as u64 + 1;
+        let Some(Entry { kind, effect, .. }) = self.entries.get(at) else {
+            return;
+        };
+        if kind.ends_with_ready() {
+            self.ready = self.ready.max(end);
+        }
+        if effect.is_about_unnamed() {
+            self.unnamed = self.unnamed.max(end);
+        }
+        // What takes meanings away by being executed is not ignored together with what is sent behind it.
+        let at_once = *kind == Kind::Execute;
+        self.deciding.note(effect, Place { end, at_once }, self.ready);
     }
 
     /// The number of the next request; all have one, in the order in which they are sent.
@@ -72,7 +82,7 @@ impl Queue {
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
-        self.taken(&entry.effect);
+        self.deciding.forget(&entry.effect, self.first());
         if self.entries.is_empty() && self.entries.capacity() > KEPT_ROOM {
             self.entries.shrink_to(KEPT_ROOM);
         }
@@ -82,7 +92,15 @@ impl Queue {
     /// Takes out the one behind the front.
     pub(super) fn take_second(&mut self) -> Option<Entry> {
         let entry = self.entries.remove(1)?;
-        self.taken(&entry.effect);
+        // Numbers are counted from the last one: the front has that of the one that is gone.
+        let number = self.first();
+        self.deciding.forget(&entry.effect, number + 1);
+        for end in [&mut self.ready, &mut self.unnamed] {
+            if *end == number + 1 {
+                *end = number;
+            }
+        }
+        self.note(0);
         Some(entry)
     }
 
@@ -91,7 +109,10 @@ impl Queue {
         let sync = self.entries.iter().position(|entry| entry.kind == Kind::Sync);
         let end = sync.unwrap_or(self.entries.len());
         let taken: Vec<_> = self.entries.drain(..end).collect();
-        taken.iter().for_each(|entry| self.taken(&entry.effect));
+        let first = self.first();
+        taken
+            .iter()
+            .for_each(|entry| self.deciding.forget(&entry.effect, first));
         (taken, sync.is_some())
     }
 
@@ -105,54 +126,178 @@ impl Queue {
 
     /// Takes out all that would be changed, the latest first.
     pub(super) fn take_effects(&mut self) -> Vec<Effect> {
-        (self.deciding, self.unnamed, self.unnamed_earlier) = (0, 0, 0);
+        (self.deciding, self.unnamed) = (Deciding::default(), 0);
         self.effects().rev().map(std::mem::take).collect()
     }
 
-    fn taken(&mut self, effect: &Effect) {
-        self.deciding -= usize::from(effect.decides());
-        if effect.is_about_unnamed() {
-            self.unnamed -= 1;
-            // What is taken out stands at the front.
-            self.unnamed_earlier = self.unnamed_earlier.saturating_sub(1);
-        }
+    /// The request at the front has taken the meaning of the next name that it speaks of.
+    pub(super) fn take_deallocated(&mut self) -> Option<Name> {
+        let Effect::Deallocates(names, _) = &mut self.entries.front_mut()?.effect else {
+            return None;
+        };
+        let name = names.pop()?;
+        self.deciding.forget_name(&name, self.first() + 1);
+        self.note(0);
+        Some(name)
     }
 
-    /// How many stand in front of the last Sync, with it.
-    fn earlier(&self) -> usize {
-        let last = self
-            .entries
-            .iter()
-            .rposition(|entry| entry.kind.ends_with_ready());
-        last.map_or(0, |last| last + 1)
+    /// Whether something on its way ends with ReadyForQuery.
+    pub(super) fn has_ready(&self) -> bool {
+        self.ready > self.first()
+    }
+
+    fn span(&self) -> Span {
+        Span {
+            first: self.first(),
+            ready: self.ready,
+        }
     }
 
     /// Whether something decides what a name stands for. In front of an unanswered Sync that is anything about it: if
     /// it fails, what is sent behind the Sync meets another meaning. Behind the last Sync all of it is ignored together,
     /// so there it is only what takes meanings away by being executed.
     pub(super) fn is_undecided(&self, name: &[u8]) -> bool {
-        if self.deciding == 0 {
-            return false;
-        }
-        let earlier = self.earlier();
-        let mut entries = self.entries.iter().enumerate();
-        entries.any(|(at, entry)| {
-            let decides = at < earlier || entry.kind == Kind::Execute;
-            decides && entry.effect.is_about(name)
-        })
+        self.deciding.is_undecided(name, self.span())
     }
 
     /// The same for a statement: whether it is on the session.
     pub(super) fn is_statement_undecided(&self, id: u64) -> bool {
-        if self.deciding == 0 {
-            return false;
-        }
-        let mut entries = self.entries.iter().take(self.earlier());
-        entries.any(|entry| entry.effect.is_about_statement(id))
+        self.deciding.is_statement_undecided(id, self.span())
     }
 
     /// The same for the unnamed statement, where nothing behind the last Sync has decided it anew.
     pub(super) fn is_unnamed_undecided(&self) -> bool {
-        self.unnamed > 0 && self.unnamed == self.unnamed_earlier
+        self.first() < self.unnamed && self.unnamed <= self.ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::expected::Asker;
+    use crate::session::statements::Subject;
+
+    /// What happens to a queue.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Push(Kind, What),
+        Pop,
+        TakeSecond,
+        TakeToSync,
+        TakeDeallocated,
+    }
+
+    /// What a request changes, by small numbers.
+    #[derive(Debug, Clone)]
+    enum What {
+        Nothing,
+        Names(u8),
+        Closes(u8),
+        Puts(u64, Option<u8>),
+        Evicts(u64),
+        Deallocates(Vec<u8>),
+        Unnamed,
+    }
+
+    fn name(number: u8) -> Name {
+        Name::from([number])
+    }
+
+    fn effect(what: &What) -> Effect {
+        match what {
+            What::Nothing => Effect::Nothing,
+            What::Names(own) => Effect::Named(name(*own)),
+            What::Closes(own) => Effect::Closed(name(*own), None),
+            What::Puts(id, own) => Effect::Put(*id, own.map(name)),
+            What::Evicts(id) => Effect::Evicted(*id),
+            What::Deallocates(names) => {
+                let names = names.iter().map(|own| name(*own)).collect();
+                Effect::Deallocates(names, Box::new(Effect::UnnamedPut(0)))
+            }
+            What::Unnamed => Effect::UnnamedPut(0),
+        }
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let kind = prop::sample::select(vec![Kind::Parse, Kind::Execute, Kind::Simple, Kind::Sync]);
+        let what = prop_oneof![
+            Just(What::Nothing),
+            (0..3u8).prop_map(What::Names),
+            (0..3u8).prop_map(What::Closes),
+            (0..3u64, prop::option::of(0..3u8)).prop_map(|(id, own)| What::Puts(id, own)),
+            (0..3u64).prop_map(What::Evicts),
+            prop::collection::vec(0..3u8, 0..3).prop_map(What::Deallocates),
+            Just(What::Unnamed),
+        ];
+        prop_oneof![
+            6 => (kind, what).prop_map(|(kind, what)| Act::Push(kind, what)),
+            3 => Just(Act::Pop),
+            1 => Just(Act::TakeSecond),
+            1 => Just(Act::TakeToSync),
+            1 => Just(Act::TakeDeallocated),
+        ]
+    }
+
+    /// The subjects of the requests that decide something for what is sent next, found by walking along the queue.
+    fn deciding(queue: &Queue) -> Vec<Subject<'_>> {
+        let ready = queue
+            .entries
+            .iter()
+            .rposition(|entry| entry.kind.ends_with_ready());
+        let earlier = ready.map_or(0, |ready| ready + 1);
+        let mut found = Vec::new();
+        for (at, entry) in queue.entries.iter().enumerate() {
+            if at < earlier || entry.kind == Kind::Execute {
+                entry.effect.subjects(|subject| found.push(subject));
+            }
+        }
+        found
+    }
+
+    fn check(queue: &Queue) {
+        let found = deciding(queue);
+        for number in 0..3u8 {
+            let is_about = |subject: &Subject<'_>| match subject {
+                Subject::Name(own) => **own == name(number),
+                Subject::AnyName => true,
+                Subject::Statement(_) => false,
+            };
+            let decides = found.iter().any(is_about);
+            assert_eq!(queue.is_undecided(&[number]), decides, "{number} in {queue:?}");
+            let id = u64::from(number);
+            let is_about = |subject: &Subject<'_>| matches!(subject, Subject::Statement(own) if *own == id);
+            let decides = found.iter().any(is_about);
+            assert_eq!(queue.is_statement_undecided(id), decides, "{id} in {queue:?}");
+        }
+        let last = |is: fn(&Entry) -> bool| queue.entries.iter().rposition(is);
+        let ready = last(|entry| entry.kind.ends_with_ready());
+        let unnamed = last(|entry| entry.effect.is_about_unnamed());
+        assert_eq!(queue.has_ready(), ready.is_some(), "{queue:?}");
+        let is_undecided = unnamed.is_some_and(|unnamed| ready.is_some_and(|ready| unnamed <= ready));
+        assert_eq!(queue.is_unnamed_undecided(), is_undecided, "{queue:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_known_at_once_is_what_a_walk_along_the_queue_finds(acts in prop::collection::vec(act(), 0..60)) {
+            let mut queue = Queue::default();
+            for act in acts {
+                match act {
+                    Act::Push(kind, what) => {
+                        let (asker, effect) = (Asker::Client, effect(&what));
+                        queue.push(Entry { kind, asker, effect });
+                    }
+                    Act::Pop => drop(queue.pop()),
+                    Act::TakeSecond => drop(queue.take_second()),
+                    Act::TakeToSync => drop(queue.take_to_sync()),
+                    Act::TakeDeallocated => drop(queue.take_deallocated()),
+                }
+                check(&queue);
+            }
+            while queue.pop().is_some() {}
+            prop_assert!(queue.deciding.is_empty(), "{queue:?}");
+        }
     }
 }

@@ -44,6 +44,17 @@ pub(in crate::session) enum Effect {
     Begins,
 }
 
+/// What a request decides.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::session) enum Subject<'e> {
+    /// What a name stands for.
+    Name(&'e Name),
+    /// What any name does.
+    AnyName,
+    /// Whether a statement is on the session.
+    Statement(u64),
+}
+
 /// What was there before what is undone.
 #[derive(Debug, Default)]
 struct Before {
@@ -54,34 +65,27 @@ struct Before {
     names: Vec<Name>,
 }
 
+impl Before {
+    /// Whether there is nothing left that a later request may find.
+    fn is_found(&self) -> bool {
+        self.own.is_none() && self.on_session.is_none() && self.names.is_empty()
+    }
+}
+
 impl Effect {
-    /// Whether it decides what a name stands for.
-    pub(in crate::session) fn is_about(&self, name: &[u8]) -> bool {
+    /// What it decides: of most nothing.
+    pub(in crate::session) fn subjects<'e>(&'e self, mut each: impl FnMut(Subject<'e>)) {
         match self {
-            Self::Named(own) | Self::Aliased(own) | Self::Closed(own, _) | Self::Put(_, Some(own)) => {
-                **own == *name
+            Self::Named(name) | Self::Aliased(name) | Self::Closed(name, _) => each(Subject::Name(name)),
+            Self::Put(id, name) => {
+                each(Subject::Statement(*id));
+                name.iter().for_each(|name| each(Subject::Name(name)));
             }
-            Self::Deallocates(names, _) => names.is_empty() || names.iter().any(|own| **own == *name),
-            _ => false,
+            Self::Evicted(id) => each(Subject::Statement(*id)),
+            Self::Deallocates(names, _) if names.is_empty() => each(Subject::AnyName),
+            Self::Deallocates(names, _) => names.iter().for_each(|name| each(Subject::Name(name))),
+            _ => (),
         }
-    }
-
-    /// Whether it decides if a statement is on the session.
-    pub(in crate::session) fn is_about_statement(&self, id: u64) -> bool {
-        matches!(self, Self::Put(own, _) | Self::Evicted(own) if *own == id)
-    }
-
-    /// Whether it decides anything of that kind: few do.
-    pub(in crate::session) fn decides(&self) -> bool {
-        matches!(
-            self,
-            Self::Named(_)
-                | Self::Aliased(_)
-                | Self::Closed(..)
-                | Self::Put(..)
-                | Self::Evicted(_)
-                | Self::Deallocates(..)
-        )
     }
 
     /// Whether it decides what the unnamed statement is.
@@ -136,7 +140,11 @@ impl Statements {
             Effect::UnnamedPut(_) => before.on_session = Some(0),
             failed => self.undo_one(failed, session, &mut before),
         }
+        // Mostly what comes next finds it all; much more may be on its way.
         for effect in left {
+            if before.is_found() {
+                break;
+            }
             self.found(effect, &mut before);
         }
         if let Some(own) = before.own {
@@ -184,6 +192,7 @@ impl Statements {
             // It closes what has come back; a meaning that a later request has given the name is not its matter.
             Effect::Closed(name, closed @ None) if before.names.contains(name) => {
                 *closed = self.named.remove(name);
+                before.names.retain(|found| found != name);
             }
             Effect::Deallocates(_, at_once) => self.found(at_once, before),
             Effect::UnnamedReplaced(own, on_session) => {

@@ -125,6 +125,12 @@ impl<'a> Talk<'a> {
         }
     }
 
+    /// The client says these; gives how many bytes the server reads.
+    pub(super) fn client_bytes(&mut self, messages: &[Vec<u8>]) -> usize {
+        let (exchange, lane) = (&mut self.exchange, &mut self.up);
+        play(&messages.concat(), self.at_once, lane, &mut exchange.up()).len()
+    }
+
     /// The client says these; gives what the server reads.
     pub(super) fn client(&mut self, messages: &[Vec<u8>]) -> Vec<String> {
         let (exchange, lane) = (&mut self.exchange, &mut self.up);
