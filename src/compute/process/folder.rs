@@ -6,12 +6,14 @@
 //! nor at its end, only ordinary files are read, and none without a bound. It does not decide whose a folder has to
 //! be. Used by everything in `process` that touches such folders.
 
+mod removal;
+
 use std::{
     ffi::OsStr,
-    fs::{self, File, Metadata},
+    fs::{File, Metadata},
     io::{self, Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Component, Path, PathBuf},
@@ -171,18 +173,12 @@ impl Folder {
         }
     }
 
-    /// Removes the folder `name` with all that is in it; nothing happens where there is none.
+    /// Removes the folder `name` with all that is in it, however deep; nothing happens where there is none.
     ///
     /// # Errors
     /// The system's.
     pub(crate) fn remove_all(&self, name: &Path) -> io::Result<()> {
-        // The way through /proc leads into this folder, whatever its name means by now; the standard library
-        // follows no links below.
-        let here = format!("/proc/self/fd/{}", self.place.as_raw_fd());
-        match fs::remove_dir_all(Path::new(&here).join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        removal::remove_all(self, name)
     }
 
     /// Gives `from` the name `to`; an empty folder or a file of that name is replaced.
@@ -366,7 +362,7 @@ fn not_a_folder(path: &Path) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use rustix::fs::{FileType, mknodat};
 

@@ -20,6 +20,9 @@ use super::{
 /// What is copied before it is asked again whether the copy is wanted: some 10 ms on a slow disk.
 const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Folders in folders: a tablespace inside a data directory has four, and each has files open while it is copied.
+const LEVELS_MAX: usize = 12;
+
 /// Of one server, or of one moment: not its data.
 const FILES_LEFT_OUT: [&str; 5] = [
     "postmaster.pid",
@@ -91,7 +94,13 @@ enum Treatment {
 /// `path` is relative to the data directory.
 fn treatment(path: &Path, state: State) -> Result<Treatment, CopyError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is_at_top = path.components().count() == 1;
+    let levels = path.components().count();
+    let is_at_top = levels == 1;
+    if levels > LEVELS_MAX {
+        let top = path.iter().next().unwrap_or_default().display();
+        let why = format!("in its {top} are folders in more than {LEVELS_MAX} levels, which no server makes");
+        return Err(CopyError::Refused(why));
+    }
     if is_at_top && ["standby.signal", "recovery.signal"].contains(&&*name) {
         let why = format!("its parent is a standby, or is being recovered: it has {name}");
         return Err(CopyError::Refused(why));

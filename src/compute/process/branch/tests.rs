@@ -130,6 +130,37 @@ async fn a_copy_that_is_given_up_ends_and_a_full_one_has_everything_of_its_owner
     }
 }
 
+/// Going down into them ended the whole process for want of stack.
+#[tokio::test]
+async fn folders_deeper_than_any_servers_are_neither_measured_nor_copied() {
+    let home = Place::with_data().await;
+    let compute = home.compute();
+    let source = compute.source().unwrap();
+    let data_dir = Folder::open(&home.data_dir()).unwrap().unwrap();
+    let mut folder = data_dir.make(Path::new("deep")).unwrap();
+    for _ in 0..25_000 {
+        folder = folder.make(Path::new("d")).unwrap();
+    }
+
+    let measured = source.measure().await.map(drop);
+    let copied = source
+        .copy_asleep(place(&source, "copy"), &GiveUp::default())
+        .await;
+
+    for refused in [measured, copied.map(drop)] {
+        let error = refused.unwrap_err();
+        assert!(matches!(&error, CopyError::Refused(_)), "{error}");
+        assert!(
+            error.to_string().starts_with("in its deep are folders"),
+            "{error}"
+        );
+    }
+    remove(&source.data_dir_of(&BranchName::parse("copy").unwrap()))
+        .await
+        .unwrap();
+    data_dir.remove_all(Path::new("deep")).unwrap();
+}
+
 #[tokio::test]
 async fn links_in_a_data_directory_are_followed_nowhere() {
     let home = Place::with_data().await;
