@@ -180,11 +180,13 @@ impl ProcessCompute {
             phases.end("boot");
             return Ok(self.running(postmaster, socket, server_uid, phases.done));
         }
+        // Before the log is looked after.
+        let tail = blocking(move || log.tail()).await?;
         turn.clear(&self.site).await?;
         let ending = postmaster.process().ending();
         let error = ComputeError::new(format!("postgres {ending} before it took logins"));
         let data_dir = self.site.data_dir.clone();
-        Err(blocking(move || full_disk::told(error, log.tail(), &data_dir)).await?)
+        Err(blocking(move || full_disk::told(error, tail, &data_dir)).await?)
     }
 
     async fn inspect_now(&self) -> Result<Option<Running>, ComputeError> {

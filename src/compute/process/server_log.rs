@@ -1,8 +1,10 @@
 //! The file that takes what Postgres writes to stdout and stderr, and the end of it when a start fails.
 //!
-//! Before a start a large one is set aside. A running server holds the file open itself, so there its end is copied
-//! and the file emptied; what is written in between, less than a millisecond, is lost. Where the server's own
-//! configuration collects logs elsewhere, this file has only what comes before. Called by `process`.
+//! A server holds the file open itself, also when pgwake has ended: so of a large one the end is copied, and the file is
+//! emptied; what is written in between, some milliseconds, is lost. That is done before a start, after an end and each
+//! second between them, because whoever may run SQL can write hundreds of megabytes in one. Where the server's own
+//! configuration collects logs elsewhere, this file has only what comes before. Called by `process`, under the turn of a
+//! data directory that is this pgwake's: of two that did it at once, one would keep what the other has emptied.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,8 +15,8 @@ use std::{
 
 use super::{lock::beside, sockets::make_folders};
 
-/// A log larger than this becomes `.1`, and the former `.1` goes: so a server takes about 20 MB and what it writes
-/// between two looks.
+/// Of a log larger than this so much of its end becomes `.1`, and the former `.1` goes: so a server takes about 20 MB and
+/// what it writes between two looks.
 const ROTATE_BYTES: u64 = 10 * 1000 * 1000;
 
 /// What of the end is told: enough for a refused setting or a failed recovery with its context.
@@ -29,7 +31,7 @@ pub(crate) struct ServerLog {
 }
 
 impl ServerLog {
-    /// Opens `<folder>/<name>.log` for appending, after rotating it if it is large.
+    /// Opens `<folder>/<name>.log` for appending, after setting its end aside if it is large.
     ///
     /// # Errors
     /// The system's.
@@ -40,9 +42,8 @@ impl ServerLog {
     fn open_rotating(folder: &Path, name: &str, rotate_bytes: u64) -> io::Result<(Self, File)> {
         make_folders(folder, 0o700)?;
         let path = log_path(folder, name);
-        if fs::metadata(&path).is_ok_and(|meta| meta.len() > rotate_bytes) {
-            fs::rename(&path, beside(&path, ".1"))?;
-        }
+        // Nobody is kept from starting because nothing of an earlier server's log could be kept.
+        let _ = bound_rotating(&path, rotate_bytes);
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -64,7 +65,7 @@ impl ServerLog {
     }
 }
 
-/// Keeps the log of a running server small. It blocks: for one look, or for copying some megabytes.
+/// Keeps a log small, also that of a running server. It blocks: for one look, or for copying some megabytes.
 ///
 /// # Errors
 /// The end of the log could not be kept, as on a full disk, or the log could not be emptied.
@@ -131,15 +132,24 @@ mod tests {
     }
 
     #[test]
-    fn a_large_log_is_set_aside_at_a_start() {
+    fn only_the_end_of_a_large_log_is_set_aside_at_a_start() {
         let folder = tempfile::tempdir().unwrap();
-        for text in ["first", "second", "third"] {
+        for text in ["first", "the second", "third"] {
             let (_, mut file) = ServerLog::open_rotating(folder.path(), "demo", 4).unwrap();
             file.write_all(text.as_bytes()).unwrap();
         }
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(read("demo.log"), "third");
-        assert_eq!(read("demo.log.1"), "second");
+        assert_eq!(read("demo.log.1"), "cond");
+    }
+
+    #[test]
+    fn a_server_starts_although_nothing_of_its_large_log_can_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("demo.log"), "12345678").unwrap();
+        fs::create_dir(folder.path().join("demo.log.1")).unwrap();
+        ServerLog::open_rotating(folder.path(), "demo", 4).unwrap();
+        assert_eq!(fs::read(folder.path().join("demo.log")).unwrap(), b"");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
+    pin::pin,
     process::Command,
     sync::Weak,
 };
@@ -516,12 +517,36 @@ async fn the_log_of_a_server_that_never_sleeps_is_bounded() {
         compute.turn.clone(),
         Arc::new(Postmaster::new(process)),
     );
-    assert!(timeout(Duration::from_secs(90), died).await.is_err(), "it lives");
+    let mut died = pin!(died);
+    let looks = Duration::from_millis(1500);
+    assert!(timeout(looks, &mut died).await.is_err(), "it lives");
     let length = |path: &Path| fs::metadata(path).unwrap().len();
     assert_eq!(length(&log), 0);
     assert_eq!(length(&log.with_extension("log.1")), 10_000_000);
+    // Two that look after one log would keep what the other has emptied.
+    compute.give_up().await;
+    fs::File::create(&log).unwrap().set_len(11_000_000).unwrap();
+    assert!(timeout(looks, died).await.is_err(), "it lives");
+    assert_eq!(length(&log), 11_000_000, "it is another pgwake's now");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// A log was looked at once a minute, and whole at the next start: a server that slept before was never bounded.
+#[tokio::test]
+async fn what_a_server_writes_in_a_short_life_is_bounded_when_it_ends() {
+    let place = Place::with_data().await;
+    let compute = place.compute();
+    let running = compute.start().await.unwrap();
+    let client = connect(&running, "my app").await;
+    let flood = "set client_min_messages = error; \
+                 do $$ begin for i in 1..60 loop raise warning '%', repeat('x', 1000000); end loop; end $$";
+    client.batch_execute(flood).await.unwrap();
+    compute.stop().await.unwrap();
+    let length = |name: &str| fs::metadata(place.path().join(name)).map_or(0, |meta| meta.len());
+    let lengths = (length("log/demo-main.log"), length("log/demo-main.log.1"));
+    assert!(lengths.0 <= 10_000_000 && lengths.1 <= 20_000_000, "{lengths:?}");
+    assert!(lengths.1 > 0, "its end is kept");
 }
 
 #[tokio::test]

@@ -28,8 +28,8 @@ use super::{
     survey::{Found, end_residents},
 };
 
-/// How often a running server's log is looked at.
-const LOG_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often a running server's log is looked at: it costs less than what a server that runs does for itself.
+const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Guarded by a mutex that is held while anything of it may change.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Turn {
             // Its start was given up before it wrote its pid file.
             postmaster.end(&site.endpoint, site.stop_timeout).await?;
         }
-        self.forget(site);
+        self.forget(site).await;
         if let Found::Dead { .. } = found {
             // Perhaps not that of the server that was known.
             self.remains = Remains::Possible;
@@ -149,12 +149,12 @@ impl Turn {
     /// # Errors
     /// Something does not end.
     pub(crate) async fn clear(&mut self, site: &Site) -> Result<(), ComputeError> {
-        self.forget(site);
+        self.forget(site).await;
         self.sweep(site).await
     }
 
     /// The system may forget the known server, which has ended.
-    fn forget(&mut self, site: &Site) {
+    async fn forget(&mut self, site: &Site) {
         let Some(postmaster) = self.postmaster.take() else {
             return;
         };
@@ -162,6 +162,9 @@ impl Turn {
         // none was left of earlier servers when it was launched; of one that was found, how it ended is not told.
         if postmaster.process().ending() == Ending::Exit(0) && !collects_logs(&site.data_dir) {
             self.remains = Remains::None;
+        }
+        if self.lock.is_some() {
+            bound_log(site, ()).await;
         }
     }
 
@@ -187,23 +190,29 @@ impl Turn {
     }
 }
 
-/// Looks at the log now and then, under the turn: a start sets it aside in another way. Cancel safe.
-async fn keep_log_bounded(site: &Arc<Site>, turn: &Arc<Mutex<Turn>>) -> Infallible {
+/// Looks at the log now and then, under the turn, as long as the data directory is this pgwake's. Cancel safe.
+async fn keep_log_bounded(site: &Site, turn: &Arc<Mutex<Turn>>) -> Infallible {
     loop {
         sleep(LOG_LOOK_EVERY).await;
         // Whoever starts or stops the server just now does not wait for this, and this not for them.
-        let Ok(held) = turn.clone().try_lock_owned() else {
-            continue;
-        };
-        let looked = site.clone();
-        let bounded = blocking(move || {
-            let bounded = server_log::bound(&looked.places.log_dir, looked.endpoint.as_str());
-            drop(held);
-            bounded
-        });
-        if let Ok(Err(error)) = bounded.await {
-            tracing::warn!(endpoint = %site.endpoint, %error, "the server's log is large, and its end could not be kept");
+        if let Ok(held) = turn.clone().try_lock_owned()
+            && held.check_ours().is_ok()
+        {
+            bound_log(site, held).await;
         }
+    }
+}
+
+/// Keeps the server's log small. What is `held` is held until that is done, also where the caller is dropped.
+async fn bound_log(site: &Site, held: impl Send + 'static) {
+    let (folder, name) = (site.places.log_dir.clone(), site.endpoint.clone());
+    let bounded = blocking(move || {
+        let bounded = server_log::bound(&folder, name.as_str());
+        drop(held);
+        bounded
+    });
+    if let Ok(Err(error)) = bounded.await {
+        tracing::warn!(endpoint = %site.endpoint, %error, "the server's log is large, and its end could not be kept");
     }
 }
 
