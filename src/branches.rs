@@ -66,6 +66,9 @@ pub trait Serving: Send + Sync + 'static {
     /// It is none any more: its sessions are ended, and nothing of its compute runs when this is over.
     fn withdraw(self: Arc<Self>, branch: EndpointName) -> BoxFuture<'static, ()>;
 
+    /// Removes what a branch has on the disk beside its data, which nobody uses any more. Blocking.
+    fn clear_away(&self, branch: &EndpointName);
+
     /// Ends its sessions; others may come.
     fn end_sessions(&self, branch: &EndpointName);
 

@@ -170,7 +170,8 @@ impl Journal {
         self.events.subscribe()
     }
 
-    /// A wake has begun. Only endpoints that exist are told of: their number bounds what is remembered.
+    /// A wake has begun. Only endpoints that exist are told of, and [`Journal::retain`] forgets others: their number bounds
+    /// what is remembered.
     pub fn wake_began(&self, id: String, endpoint: &EndpointName) {
         let line = WakeLine {
             id,
@@ -211,6 +212,11 @@ impl Journal {
         if line.sessions.len() < SESSIONS_PER_WAKE {
             line.sessions.push((session, waited));
         }
+    }
+
+    /// Forgets the wakes of endpoints that are not kept.
+    pub fn retain(&self, is_kept: impl Fn(&EndpointName) -> bool) {
+        self.latest().wakes.retain(|name, _| is_kept(name));
     }
 
     /// A client was refused, or ended by an error.
@@ -277,6 +283,19 @@ mod tests {
         assert_eq!((wakes.len(), &*wakes[0].id), (WAKES_PER_ENDPOINT, "99"));
         assert_eq!(journal.wakes().len(), WAKES_PER_ENDPOINT + 1);
         assert_eq!(journal.wakes_of(&name("quiet")).len(), 1);
+    }
+
+    #[test]
+    fn wakes_of_endpoints_that_are_gone_are_forgotten() {
+        let journal = Journal::default();
+        for endpoint in ["gone", "here"] {
+            journal.wake_began(endpoint.into(), &name(endpoint));
+        }
+        journal.retain(|endpoint| *endpoint == name("here"));
+        // What was under way does not bring it back.
+        journal.wake_ended("gone", &name("gone"), |line| line.state = WakeState::GivenUp);
+        assert!(journal.wakes_of(&name("gone")).is_empty());
+        assert_eq!(journal.wakes().len(), 1);
     }
 
     #[test]

@@ -120,9 +120,12 @@ impl Period {
             let before = self.before.get(name).copied().unwrap_or_default();
             (name.clone(), Average::between(before, *after, took))
         };
+        let mut before = self.before.clone();
+        // What was done on one that is gone is not in the later sum either.
+        before.retain(|name, _| done.contains_key(name));
         Averaged {
             by_endpoint: done.iter().map(average).collect(),
-            all: Average::between(sum(&self.before), sum(done), took),
+            all: Average::between(sum(&before), sum(done), took),
         }
     }
 }

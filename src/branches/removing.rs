@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
 use super::{BranchError, BranchRecord, Branches, making::remove_files};
 use crate::ids::EndpointName;
 use crate::store::BranchState;
@@ -39,6 +41,10 @@ impl Branches {
     /// Removes what there is of a branch that is no endpoint.
     pub(super) async fn take_away(&self, record: &BranchRecord) -> Result<(), BranchError> {
         remove_files(&record.name, &record.data_dir).await?;
+        if let Ok(serving) = self.serving() {
+            let name = record.name.clone();
+            let _ = spawn_blocking(move || serving.clear_away(&name)).await;
+        }
         self.forget(&record.name).await
     }
 }

@@ -26,7 +26,7 @@ pub(crate) mod sockets;
 mod survey;
 mod turn;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -329,6 +329,16 @@ impl fmt::Debug for ProcessCompute {
             .field("endpoint", &self.site.endpoint)
             .finish_non_exhaustive()
     }
+}
+
+/// Removes what the endpoint of a branch has beside its data, once that is gone for good: the folder of its socket, and
+/// its logs. It blocks for a few file operations.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn clear_away(places: &Places, endpoint: &EndpointName) -> io::Result<()> {
+    sockets::remove(&places.socket_base, endpoint)?;
+    server_log::remove(&places.log_dir, endpoint.as_str())
 }
 
 /// Work that blocks, on a thread that may.

@@ -8,8 +8,10 @@ use tokio_util::task::TaskTracker;
 
 use super::{Reloader, StartError, endpoints::compute, reload::blocking, wiring::Wiring};
 use crate::branches::{BranchRecord, Branches, Serving};
+use crate::compute::process::clear_away;
 use crate::config::Config;
 use crate::ids::EndpointName;
+use crate::session::House;
 use crate::shutdown::ShutdownWatch;
 use crate::store::{StandingOrders, Store};
 use crate::tls::SocketSettings;
@@ -85,14 +87,25 @@ impl Reloader {
             leaving.stop().await;
         }
         self.house.roles.forget(name);
+        forget_gone(&self.house, &self.holds.load());
     }
 
     /// Everything that names endpoints knows these from now on.
     pub(super) fn put_in_force(&self, config: Config) {
+        self.house.quotas.set_rules(&config);
         self.wiring.replace(config.endpoints.clone());
         self.house.directory.replace(&config);
         self.holds.store(Arc::new(config));
     }
+}
+
+/// Nothing is remembered of endpoints that are gone, and that nobody is at any more: so what is remembered has as many
+/// entries as there are endpoints, however many come and go.
+pub(super) fn forget_gone(house: &House, config: &Config) {
+    house.quotas.set_rules(config);
+    let is_kept = |name: &EndpointName| config.endpoints.contains_key(name);
+    house.journal.retain(is_kept);
+    house.roster.retain(is_kept);
 }
 
 impl Serving for Reloader {
@@ -106,6 +119,12 @@ impl Serving for Reloader {
 
     fn withdraw(self: Arc<Self>, branch: EndpointName) -> BoxFuture<'static, ()> {
         async move { self.withdraw_branch(&branch).await }.boxed()
+    }
+
+    fn clear_away(&self, branch: &EndpointName) {
+        if let Err(error) = clear_away(&self.means.places, branch) {
+            tracing::warn!(%branch, %error, "its log or the folder of its socket cannot be removed");
+        }
     }
 
     fn end_sessions(&self, branch: &EndpointName) {

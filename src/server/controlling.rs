@@ -74,7 +74,7 @@ impl Reloader {
                 let mut config = (*holds).clone();
                 config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
                 self.change(before, &endpoint);
-                self.put_controlled_in_force(config);
+                self.put_in_force(config);
                 self.tell_sessions();
                 return Ok(());
             }
@@ -87,7 +87,7 @@ impl Reloader {
         self.begin(added);
         let mut config = (*self.holds.load_full()).clone();
         config.endpoints.insert(endpoint.name.clone(), endpoint);
-        self.put_controlled_in_force(config);
+        self.put_in_force(config);
         Ok(())
     }
 
@@ -139,14 +139,9 @@ impl Reloader {
     pub(super) fn take_away(&self, endpoint: &Arc<Endpoint>) {
         let mut config = (*self.holds.load_full()).clone();
         config.endpoints.remove(&endpoint.name);
-        self.put_controlled_in_force(config.clone());
+        self.put_in_force(config.clone());
         self.tell_sessions();
         self.remove(endpoint.clone(), &config);
-    }
-
-    fn put_controlled_in_force(&self, config: Config) {
-        self.house.quotas.set_rules(&config);
-        self.put_in_force(config);
     }
 
     /// Something has changed for those who are here: an endpoint that comes is no concern of theirs.

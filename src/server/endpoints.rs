@@ -51,7 +51,7 @@ pub(super) fn places(config: &Config) -> Places {
 pub(super) struct Means {
     /// Looks after what goes on behind anybody's back.
     pub(super) tasks: TaskTracker,
-    places: Places,
+    pub(super) places: Places,
     commands: Commands,
     /// Asks for the wakes of its computes, where there is one.
     control_plane: Option<Arc<Client>>,

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Changes, StartError,
+    branching::forget_gone,
     controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     leaving::Leaving,
@@ -339,6 +340,7 @@ impl Reloader {
         let place = self.leaving.enter(endpoint);
         let deadline = Instant::now() + config.limits.drain_timeout;
         let (house, mut shutdown) = (self.house.clone(), self.house.shutdown.clone());
+        let holds = self.holds.clone();
         self.means.tasks.spawn(async move {
             tokio::select! {
                 () = leaving.unused() => (),
@@ -350,6 +352,7 @@ impl Reloader {
             if house.directory.endpoint(&name).is_none() {
                 house.roles.forget(&name);
             }
+            forget_gone(&house, &holds.load());
             tracing::info!(endpoint = %name, "removed");
             place.left();
         });

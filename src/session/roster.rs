@@ -27,7 +27,8 @@ use crate::wire::startup::CancelKey;
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
     here: Arc<DashMap<SessionId, Arc<Listed>>>,
-    /// What those have done who have left, by endpoint: there are only so many.
+    /// What those have done who have left, by endpoint. One that is gone may come back with who leaves it last:
+    /// [`Roster::retain`] forgets it then, with the next that goes.
     left: Arc<DashMap<EndpointName, Deeds>>,
 }
 
@@ -349,6 +350,11 @@ impl Roster {
             *all.entry(listed.who.endpoint.clone()).or_default() += listed.deeds();
         }
         all
+    }
+
+    /// Forgets what was done on endpoints that are not kept, by those who have left.
+    pub fn retain(&self, is_kept: impl Fn(&EndpointName) -> bool) {
+        self.left.retain(|name, _| is_kept(name));
     }
 
     /// The session of this id.

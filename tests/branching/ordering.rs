@@ -1,5 +1,7 @@
 //! What operators order of branches, over HTTP and by commands.
 
+use std::{fs, path::Path};
+
 use futures_util::future::join_all;
 use tokio_postgres::error::SqlState;
 
@@ -85,6 +87,12 @@ async fn commands_make_list_reset_and_delete() {
     );
 }
 
+fn files_of(folder: &Path, branch: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(branch)).collect()
+}
+
 #[tokio::test]
 async fn a_branch_that_is_deleted_ends_its_clients_and_leaves_nothing() {
     const PARENT: &str = "branch-delete";
@@ -97,6 +105,8 @@ async fn a_branch_that_is_deleted_ends_its_clients_and_leaves_nothing() {
     let mut busy = gateway.raw_served(&branch).await;
     busy.query("begin").await;
     busy.until(b'Z').await;
+    let log = gateway.path().join("state/log");
+    assert!(!files_of(&log, &branch).is_empty(), "it has run");
 
     let deleted = http.ask("DELETE", &format!("/api/v1/branches/{branch}")).await;
 
@@ -110,6 +120,15 @@ async fn a_branch_that_is_deleted_ends_its_clients_and_leaves_nothing() {
     assert_eq!(in_folder(&gateway.data_dir(PARENT)), [""; 0]);
     let again = http.ask("DELETE", &format!("/api/v1/branches/{branch}")).await;
     assert_eq!(again.error().0, 404);
+    // Where branches come and go all day, what is left of each would fill any disk and any memory.
+    for folder in ["sockets", "state/log"] {
+        let left = files_of(&gateway.path().join(folder), &branch);
+        assert!(left.is_empty(), "{left:?}");
+    }
+    let wakes = http.get("/api/v1/wakes").await.json().to_string();
+    assert!(!wakes.contains(&branch), "{wakes}");
+    let quotas = http.get("/api/v1/quotas").await.json().to_string();
+    assert!(!quotas.contains(&branch), "{quotas}");
     // The same name once more is another branch.
     create(&gateway, PARENT, "gone").await;
     gateway
@@ -187,7 +206,7 @@ async fn what_cannot_be_branched_is_refused_with_the_reason() {
         .await;
     let http = gateway.http(OPERATE);
     create(&gateway, PARENT, "one").await;
-    let large = std::fs::File::create(gateway.data_dir(PARENT).join("base/large")).unwrap();
+    let large = fs::File::create(gateway.data_dir(PARENT).join("base/large")).unwrap();
     large.set_len(1 << 40).unwrap();
     for (path, expected) in [
         (

@@ -99,6 +99,21 @@ fn keep_end(file: &mut File, aside: &Path, bytes_max: u64) -> io::Result<()> {
     io::copy(&mut file.take(2 * bytes_max), &mut copy).map(drop)
 }
 
+/// Removes a log and what was set aside of it; nothing happens where there is none.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn remove(folder: &Path, name: &str) -> io::Result<()> {
+    let path = log_path(folder, name);
+    for path in [beside(&path, ".1"), path] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
 fn log_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.log"))
 }

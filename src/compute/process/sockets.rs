@@ -160,6 +160,21 @@ impl SocketFolder {
     }
 }
 
+/// Removes the folder of `endpoint`, whose server has ended; nothing happens where there is none.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn remove(base: &Path, endpoint: &EndpointName) -> io::Result<()> {
+    // A link on the way to the base is the operator's.
+    let base = match base.canonicalize() {
+        Ok(base) => Folder::open(&base)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let name = Path::new(endpoint.as_str());
+    base.map_or(Ok(()), |base| base.remove_all(name))
+}
+
 fn socket_name() -> String {
     format!(".s.PGSQL.{PORT}")
 }
