@@ -2,6 +2,7 @@
 
 mod certificates;
 mod encryption;
+mod guessing;
 mod limits;
 mod names;
 mod parameters;

@@ -29,7 +29,7 @@ use crate::shutdown::{Phase, ShutdownWatch};
 use crate::storm::Storms;
 use crate::tenant::{
     directory::{ResolveError, Resolved, Said},
-    gate::{Attempt, Unproved},
+    gate::{Attempt, TurnedAway, Unproved},
 };
 use crate::tls::Stream;
 use crate::wire::options::{OwnWords, take_own_words};
@@ -108,8 +108,7 @@ pub(super) async fn log_in(
         cipher,
         handshake: _,
     } = at_door.entrance;
-    record.tls = tls;
-    record.cipher = cipher;
+    (record.tls, record.cipher) = (tls, cipher);
     let application = startup.parameter("application_name").unwrap_or_default();
     record.note(startup.role(), startup.database(), application);
     let (parameters, own_words) = parameters_for_server(&startup);
@@ -137,7 +136,10 @@ pub(super) async fn log_in(
     let proofs = house.proofs.load_full();
     let proving = Box::pin(prove(&mut stream, &startup, claim, &proofs));
     let mut who = match patience.bound(proving).await {
-        Ok(Ok(who)) => who,
+        Ok(Ok(who)) => match knocked.attempt.proved() {
+            Ok(()) => who,
+            Err(turned_away) => return Err(refuse(&mut stream, &turned_away, record).await),
+        },
         Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::left(&error)),
         Ok(Err(error)) => return Err(not_proved(&mut stream, error, knocked, (house, record)).await),
         Err(error) => {
@@ -145,12 +147,10 @@ pub(super) async fn log_in(
             return Err(Outcome::of(&error));
         }
     };
-    knocked.attempt.proved();
     drop(at_door.unproved);
     // Only now: a refusal before the login would have libpq try again in plaintext.
-    let asked = own_words.pool.as_deref();
     let of_name = resolved.pooling.unwrap_or(who.endpoint.pool.mode);
-    let pool_mode = match pool_mode(&startup, asked, of_name) {
+    let pool_mode = match pool_mode(&startup, own_words.pool.as_deref(), of_name) {
         Ok(pool_mode) => pool_mode,
         Err(error) => {
             return Err(match let_in(&mut stream, &mut who.welcome).await {
@@ -178,7 +178,10 @@ async fn not_proved(
 ) -> Outcome {
     let suspected = knocked.endpoint.clone().filter(|_| error.is_wrong_password());
     // Counted first: the next guess may come before this one has read what came of it.
-    let why = knocked.failed(&error, record, &house.storms);
+    let why = match knocked.failed(&error, record, &house.storms) {
+        Ok(why) => why,
+        Err(turned_away) => return refuse(stream, &turned_away, record).await,
+    };
     if why == LOCKED_OUT {
         house.tell(|| record.event("lockout")).await;
     }
@@ -271,19 +274,24 @@ async fn ask_control_plane(resolved: &mut Resolved, house: &House, book: &Arc<Bo
 
 impl Knocked<'_> {
     /// The client has not proved who it is: the gate is told, and so is the operator. What is to be added to the
-    /// reason is returned.
-    fn failed(self, error: &AuthError, record: &SessionRecord, storms: &Storms) -> &'static str {
-        let is_locked_out = error.is_wrong_password() && self.attempt.failed();
+    /// reason is returned, or why it is not to hear the reason.
+    fn failed(
+        self,
+        error: &AuthError,
+        record: &SessionRecord,
+        storms: &Storms,
+    ) -> Result<&'static str, TurnedAway> {
+        let is_locked_out = error.is_wrong_password() && self.attempt.failed()?;
         // A storm of guesses locks out many networks; the audit log has each.
         if is_locked_out && storms.is_first(&record.endpoint, "lockout") {
             tracing::warn!(session = %record.id, peer = %record.peer, endpoint = &*record.endpoint, role = &*record.role,
                 "the password was wrong too often: the role is locked out from that network for a while");
         }
-        match (self.is_hidden, is_locked_out) {
+        Ok(match (self.is_hidden, is_locked_out) {
             (true, _) => " (its address is not allowed here)",
             (false, true) => LOCKED_OUT,
             (false, false) => "",
-        }
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 //! - *Unproved* connections are bounded, in all and per network, from accept until the login.
 //! - *Attempts* are limited per network, and per network and endpoint name. An attempt that succeeds is given back.
 //! - *Failures* of a role from one network lock it out from there, for longer each time; a network from which the role
-//!   has logged in before is exempt.
+//!   has logged in before is exempt. That is asked before a login and again behind its proof: many may be under way at once.
 //!
 //! What is remembered is bounded: where there is no room, what is stale goes first, then what is oldest.
 
@@ -150,9 +150,7 @@ impl Gate {
             self.key(&network, endpoint, role),
         ];
         let rules = self.rules.load();
-        if self.table.with(keys[2], now, |entry| entry.is_locked_out(now)) {
-            return Err(TurnedAway::LockedOut);
-        }
+        self.table.with(keys[2], now, |entry| entry.check(now))?;
         if !self
             .table
             .with(keys[0], now, |entry| entry.attempts.take(&rules.attempts, now))
@@ -200,22 +198,30 @@ impl Gate {
 
 impl Attempt<'_> {
     /// The client has proved who it is.
-    pub fn proved(self) {
+    ///
+    /// # Errors
+    /// [`TurnedAway::LockedOut`]: the role was locked out meanwhile, by others who guessed beside it. It must not come in, nor learn
+    /// that it was right.
+    pub fn proved(self) -> Result<(), TurnedAway> {
         let Some([network, endpoint, role]) = self.keys else {
-            return;
+            return Ok(());
         };
         let (table, rules, now) = (&self.gate.table, self.gate.rules.load(), Instant::now());
+        table.with(role, now, |entry| entry.trust(now))?;
         table.with(network, now, |entry| entry.attempts.give_back(&rules.attempts));
         table.with(endpoint, now, |entry| {
             entry.attempts.give_back(&rules.attempts_per_endpoint);
         });
-        table.with(role, now, table::Entry::trust);
+        Ok(())
     }
 
     /// The password was wrong, or there is nothing that it could be right for. `true`: that locked the role out.
-    pub fn failed(self) -> bool {
+    ///
+    /// # Errors
+    /// As [`Attempt::proved`]: it must not learn that it was wrong. It is not counted.
+    pub fn failed(self) -> Result<bool, TurnedAway> {
         let Some([_, _, role]) = self.keys else {
-            return false;
+            return Ok(false);
         };
         let (table, rules, now) = (&self.gate.table, self.gate.rules.load(), Instant::now());
         table.with(role, now, |entry| entry.fail(&rules, now))

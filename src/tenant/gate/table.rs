@@ -8,6 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::TurnedAway;
 use crate::config::{GateRules, Rate};
 
 /// Parts with a lock each.
@@ -92,22 +93,30 @@ impl Entry {
         self.unproved == 0 && self.failures == 0 && !self.is_trusted && self.attempts.is_unused(now)
     }
 
-    /// Whether no password is looked at now.
-    pub(super) fn is_locked_out(&self, now: Instant) -> bool {
-        !self.is_trusted && self.locked_until.is_some_and(|until| now < until)
+    /// Whether passwords are looked at now.
+    pub(super) fn check(&self, now: Instant) -> Result<(), TurnedAway> {
+        let is_locked_out = !self.is_trusted && self.locked_until.is_some_and(|until| now < until);
+        if is_locked_out {
+            Err(TurnedAway::LockedOut)
+        } else {
+            Ok(())
+        }
     }
 
-    /// A password was right.
-    pub(super) fn trust(&mut self) {
+    /// A password was right, if it counts.
+    pub(super) fn trust(&mut self, now: Instant) -> Result<(), TurnedAway> {
+        self.check(now)?;
         self.is_trusted = true;
         self.failures = 0;
         self.locked_until = None;
+        Ok(())
     }
 
-    /// A password was wrong; `true`: the next one is not looked at for a while.
-    pub(super) fn fail(&mut self, rules: &GateRules, now: Instant) -> bool {
+    /// A password was wrong, if it counts; `true`: the next one is not looked at for a while.
+    pub(super) fn fail(&mut self, rules: &GateRules, now: Instant) -> Result<bool, TurnedAway> {
+        self.check(now)?;
         if self.is_trusted {
-            return false;
+            return Ok(false);
         }
         // Nothing was wrong for a long time: a new beginning.
         let forgiven_at = self.locked_until.map(|until| until + rules.lockout_max);
@@ -127,7 +136,7 @@ impl Entry {
             }
         };
         self.locked_until = Some(now + delay);
-        beyond > 0
+        Ok(beyond > 0)
     }
 }
 
@@ -166,7 +175,9 @@ mod tests {
             per: Duration::from_secs(60),
         };
         let in_one_shard = |n: usize| (n * SHARDS) as u64;
-        table.with(in_one_shard(0), now, Entry::trust);
+        table
+            .with(in_one_shard(0), now, |entry| entry.trust(now))
+            .unwrap();
         table.with(in_one_shard(1), now, |entry| entry.unproved = 1);
         table.with(in_one_shard(2), now, |entry| {
             assert!(entry.attempts.take(&rate, now))

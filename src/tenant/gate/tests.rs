@@ -56,7 +56,10 @@ fn connections_that_have_not_logged_in_are_bounded_per_network_and_in_all() {
 async fn attempts_are_limited_per_network_and_endpoint_and_those_that_succeed_do_not_count() {
     let gate = Gate::new(rules());
     for _ in 0..100 {
-        gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap().proved();
+        gate.attempt(ip("192.0.2.1"), "acme", b"app")
+            .unwrap()
+            .proved()
+            .unwrap();
     }
     for _ in 0..6 {
         let _ = gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap();
@@ -64,7 +67,10 @@ async fn attempts_are_limited_per_network_and_endpoint_and_those_that_succeed_do
     let refused = |endpoint| gate.attempt(ip("192.0.2.9"), endpoint, b"app").map(drop);
     assert_eq!(refused("acme"), Err(TurnedAway::Endpoint));
     // Others are not concerned, whether their network is another or their endpoint.
-    gate.attempt(ip("198.51.100.1"), "acme", b"app").unwrap().proved();
+    gate.attempt(ip("198.51.100.1"), "acme", b"app")
+        .unwrap()
+        .proved()
+        .unwrap();
     for _ in 0..6 {
         let _ = gate.attempt(ip("192.0.2.1"), "nobody", b"app").unwrap();
     }
@@ -82,7 +88,7 @@ async fn wrong_passwords_lock_a_role_out_for_longer_each_time() {
     let gate = Gate::new(rules);
     let fail = || {
         let attempt = gate.attempt(ip("192.0.2.1"), "acme", b"app");
-        attempt.map(Attempt::failed)
+        attempt.and_then(Attempt::failed)
     };
     for _ in 0..3 {
         assert_eq!(fail(), Ok(false));
@@ -98,7 +104,7 @@ async fn wrong_passwords_lock_a_role_out_for_longer_each_time() {
             ("192.0.3.1", "acme", "app"),
         ] {
             let attempt = gate.attempt(ip(from), endpoint, role.as_bytes());
-            attempt.unwrap().proved();
+            attempt.unwrap().proved().unwrap();
         }
         advance(Duration::from_millis(1)).await;
     }
@@ -107,12 +113,35 @@ async fn wrong_passwords_lock_a_role_out_for_longer_each_time() {
     assert_eq!(fail(), Ok(false));
 }
 
+/// The lock-out was looked at before a login alone: of many that began at once, each was told whether its guess was right.
+#[tokio::test(start_paused = true)]
+async fn guesses_at_once_are_as_many_as_one_after_the_other() {
+    let mut rules = rules();
+    (rules.attempts.count, rules.attempts_per_endpoint.count) = (100, 100);
+    let gate = Gate::new(rules);
+    let attempt = || gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap();
+    let (begun, right): (Vec<_>, _) = ((0..8).map(|_| attempt()).collect(), attempt());
+    let told: Vec<_> = begun.into_iter().map(Attempt::failed).collect();
+    let heard = [Ok(false), Ok(false), Ok(false), Ok(true)];
+    assert_eq!(told, [&heard[..], &[Err(TurnedAway::LockedOut); 4]].concat());
+    assert_eq!(right.proved(), Err(TurnedAway::LockedOut));
+    // Being right has changed nothing, and those beyond have not made it longer.
+    let again = || gate.attempt(ip("192.0.2.1"), "acme", b"app").map(drop);
+    assert_eq!(again(), Err(TurnedAway::LockedOut));
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(again(), Ok(()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_network_from_which_a_role_has_logged_in_is_not_locked_out() {
     let gate = Gate::new(rules());
-    gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap().proved();
+    gate.attempt(ip("192.0.2.1"), "acme", b"app")
+        .unwrap()
+        .proved()
+        .unwrap();
     for _ in 0..30 {
-        assert!(!gate.attempt(ip("192.0.2.99"), "acme", b"app").unwrap().failed());
+        let attempt = gate.attempt(ip("192.0.2.99"), "acme", b"app");
+        assert_eq!(attempt.and_then(Attempt::failed), Ok(false));
         advance(Duration::from_secs(10)).await;
     }
 }
