@@ -38,7 +38,7 @@ use self::{
     branch::{Source, Wanted},
     creation::Contents,
     launch::{Launched, launch, remove_stale_pid_file},
-    lock::DataDirLock,
+    lock::{DataDirLock, Unclaimed},
     pid_file::{PidFile, Status},
     postmaster::Postmaster,
     site::{Site, resolve},
@@ -73,6 +73,9 @@ impl ProcessCompute {
     /// Locks the data directory for this pgwake (the folder above it is made where it is missing); nothing is
     /// started or created yet. It blocks for a few file operations.
     ///
+    /// Where the system does not let it be locked, as on a broken disk, that is tried again whenever something is to be
+    /// done with it.
+    ///
     /// # Errors
     /// Another pgwake serves the data directory (its pid is named), or its folder cannot be had.
     pub(crate) fn new(
@@ -83,7 +86,11 @@ impl ProcessCompute {
         stop_timeout: Duration,
     ) -> Result<Self, ComputeError> {
         let data_dir = resolve(&config.data_dir)?;
-        let lock = DataDirLock::claim(&data_dir)?;
+        let lock = match DataDirLock::claim(&data_dir) {
+            Ok(lock) => Some(lock),
+            Err(Unclaimed::Failed(_)) => None,
+            Err(Unclaimed::Taken(error)) => return Err(error),
+        };
         let contents = Contents {
             creation,
             database: config.database.clone(),
@@ -114,6 +121,9 @@ impl ProcessCompute {
     /// # Errors
     /// What is missing, with the fix.
     pub(crate) fn check(&self) -> Result<(), ComputeError> {
+        if let Ok(mut turn) = self.turn.try_lock() {
+            turn.seek(&self.site.data_dir)?;
+        }
         self.site.means().map(drop)
     }
 
@@ -266,7 +276,17 @@ impl ProcessCompute {
     /// A copy for a branch that has the turn gives it back at once. Cancel safe.
     async fn hold(&self) -> Result<Held, ComputeError> {
         let _wanting = self.wanted.want();
-        let turn = held_by(&self.turn).await;
+        let mut turn = held_by(&self.turn).await;
+        if turn.is_sought() {
+            let site = self.site.clone();
+            let seeking = blocking(move || {
+                let sought = turn.seek(&site.data_dir);
+                (turn, sought)
+            });
+            let (back, sought) = seeking.await?;
+            sought?;
+            turn = back;
+        }
         turn.check_ours()?;
         Ok(turn)
     }

@@ -25,14 +25,35 @@ pub(crate) struct DataDirLock {
     file: File,
 }
 
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) enum Unclaimed {
+    /// Another process holds it; its pid is named.
+    Taken(ComputeError),
+    /// The system does not let it be made, as on a disk that is full or broken.
+    Failed(ComputeError),
+}
+
+impl From<Unclaimed> for ComputeError {
+    fn from(unclaimed: Unclaimed) -> Self {
+        let (Unclaimed::Taken(error) | Unclaimed::Failed(error)) = unclaimed;
+        error
+    }
+}
+
 impl DataDirLock {
     /// Locks `<data_dir>.lock`.
     ///
     /// # Errors
-    /// Another process holds it: its pid is named. Or the file cannot be made.
-    pub(crate) fn claim(data_dir: &Path) -> Result<Self, ComputeError> {
+    /// [`Unclaimed`].
+    pub(crate) fn claim(data_dir: &Path) -> Result<Self, Unclaimed> {
         let path = beside(data_dir, ".lock");
-        let failed = |error: io::Error| ComputeError::new(format!("cannot lock {}: {error}", path.display()));
+        let failed = |error: io::Error| {
+            Unclaimed::Failed(ComputeError::new(format!(
+                "cannot lock {}: {error}",
+                path.display()
+            )))
+        };
         // Root may work in a folder of somebody else: follow no link, and change no file that has other names.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
@@ -43,7 +64,7 @@ impl DataDirLock {
         }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => (),
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(&mut file, data_dir)),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Unclaimed::Taken(taken(&mut file, data_dir))),
             Err(error) => return Err(failed(error.into())),
         }
         file.set_len(0).map_err(failed)?;
@@ -92,7 +113,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("demo");
         let first = DataDirLock::claim(&data_dir).unwrap();
-        let refused = DataDirLock::claim(&data_dir).unwrap_err().reason;
+        let refused = ComputeError::from(DataDirLock::claim(&data_dir).unwrap_err()).reason;
         let pid = std::process::id();
         assert!(
             refused.ends_with(&format!("demo is already served by pgwake with pid {pid}")),

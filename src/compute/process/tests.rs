@@ -643,3 +643,26 @@ fn a_second_compute_on_a_data_directory_names_the_first_ones_pid() {
     drop(first);
     place.compute();
 }
+
+/// One broken disk is no reason not to serve the others.
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_locked_is_as_soon_as_it_can() {
+    let place = Place::with_data().await;
+    let lock = lock::beside(&place.data_dir(), ".lock");
+    fs::create_dir(&lock).unwrap();
+    let compute = place.compute();
+    let why = format!("cannot lock {}: ", lock.display());
+    for refused in [
+        compute.check().unwrap_err(),
+        compute.start().await.unwrap_err(),
+        compute.inspect().await.map(drop).unwrap_err(),
+    ] {
+        assert!(refused.reason.starts_with(&why), "{refused}");
+    }
+
+    fs::remove_dir(&lock).unwrap();
+    compute.start().await.unwrap();
+    let other = place.try_compute(SOON).unwrap_err().reason;
+    assert!(other.contains("is already served by"), "{other}");
+    compute.stop().await.unwrap();
+}

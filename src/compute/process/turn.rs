@@ -39,8 +39,18 @@ pub(crate) struct Turn {
     /// What may be left in the data directory of a server that has ended. Who starts Postgres there without pgwake
     /// leaves `postmaster.pid` behind if it dies; where one is found it is always looked anew.
     remains: Remains,
-    /// No other pgwake may do anything here; `None`: this one may not.
-    lock: Option<DataDirLock>,
+    lock: Lock,
+}
+
+/// Whose the data directory is.
+#[derive(Debug)]
+enum Lock {
+    /// No other pgwake may do anything here.
+    Ours(#[expect(dead_code, reason = "it is held, and dropped")] DataDirLock),
+    /// Nobody's, as far as that is known: the system did not let it be locked.
+    Sought,
+    /// Another pgwake's: this one may do nothing here.
+    GivenUp,
 }
 
 /// Processes of a dead server.
@@ -63,27 +73,45 @@ pub(crate) async fn held_by(turn: &Arc<Mutex<Turn>>) -> Held {
 }
 
 impl Turn {
-    /// Nothing is known yet; the data directory has just become this pgwake's.
-    pub(crate) fn begin(lock: DataDirLock) -> Self {
+    /// Nothing is known yet; the data directory has just become this pgwake's, where it could be locked.
+    pub(crate) fn begin(lock: Option<DataDirLock>) -> Self {
         Self {
             postmaster: None,
             remains: Remains::From(Instant::now()),
-            lock: Some(lock),
+            lock: lock.map_or(Lock::Sought, Lock::Ours),
         }
+    }
+
+    /// Locks the data directory, where that was not possible before. It blocks for a few file operations then.
+    ///
+    /// # Errors
+    /// It still is not, or another pgwake was faster.
+    pub(crate) fn seek(&mut self, data_dir: &Path) -> Result<(), ComputeError> {
+        if self.is_sought() {
+            self.lock = Lock::Ours(DataDirLock::claim(data_dir)?);
+            self.remains = Remains::From(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Whether it is still to be locked.
+    pub(crate) fn is_sought(&self) -> bool {
+        matches!(self.lock, Lock::Sought)
     }
 
     /// # Errors
     /// The data directory has become another pgwake's.
     pub(crate) fn check_ours(&self) -> Result<(), ComputeError> {
         match self.lock {
-            Some(_) => Ok(()),
-            None => Err(ComputeError::new("another pgwake has taken it over")),
+            Lock::Ours(_) => Ok(()),
+            Lock::Sought => Err(ComputeError::new("its data directory could not be locked yet")),
+            Lock::GivenUp => Err(ComputeError::new("another pgwake has taken it over")),
         }
     }
 
     /// The data directory is another pgwake's from now on: nothing there is started or ended from here.
     pub(crate) fn give_up(&mut self) {
-        self.lock = None;
+        self.lock = Lock::GivenUp;
     }
 
     /// It is not, after all.
@@ -91,8 +119,8 @@ impl Turn {
     /// # Errors
     /// Another process has the lock.
     pub(crate) fn take_back(&mut self, data_dir: &Path) -> Result<(), ComputeError> {
-        if self.lock.is_none() {
-            self.lock = Some(DataDirLock::claim(data_dir)?);
+        if let Lock::GivenUp = self.lock {
+            self.lock = Lock::Ours(DataDirLock::claim(data_dir)?);
             self.remains = Remains::Possible;
         }
         Ok(())
@@ -163,7 +191,7 @@ impl Turn {
         if postmaster.process().ending() == Ending::Exit(0) && !collects_logs(&site.data_dir) {
             self.remains = Remains::None;
         }
-        if self.lock.is_some() {
+        if self.check_ours().is_ok() {
             bound_log(site, ()).await;
         }
     }
