@@ -74,9 +74,9 @@ impl WakeRight {
 pub(crate) struct Claim<'c> {
     /// The endpoint behind the name; `None`: there is none, and the login is a mock.
     pub(crate) endpoint: Option<&'c Arc<Endpoint>>,
-    /// The endpoint's name, as `tenant` took it from what the client said: lowercase, and without a domain where it
-    /// was under one.
-    pub(crate) endpoint_said: &'c str,
+    /// By what name strangers know it (`Resolved::known_as`): one for all names of an endpoint and for its branches, whether there
+    /// are any or not. Mock salts are derived from it, and from nothing that only an endpoint has that exists.
+    pub(crate) known_as: &'c str,
     /// `user` of the startup packet.
     pub(crate) role: &'c [u8],
     /// Hash of the certificate that was served (`tls-server-end-point`, RFC 5929); `None`: not over TLS, or none
@@ -248,7 +248,7 @@ impl Attempt<'_> {
 
     /// Goes on like a login at an endpoint that does not exist, to be refused for this in the end.
     fn pretend(&mut self, refusal: Refusal) {
-        (self.claim.endpoint_said, self.claim.endpoint) = (self.claim.said(), None);
+        self.claim.endpoint = None;
         self.looked_up = Err(refusal);
     }
 
@@ -269,7 +269,7 @@ impl Attempt<'_> {
     }
 }
 
-impl<'c> Claim<'c> {
+impl Claim<'_> {
     /// Whether the client has shown a certificate that this endpoint lets its role in with, if it wants any.
     async fn check_certificate(&self, endpoint: &Endpoint, proofs: &Proofs) -> Result<(), Refusal> {
         let Some(rules) = endpoint.client_certificates.as_ref() else {
@@ -290,14 +290,6 @@ impl<'c> Claim<'c> {
     fn refused(&self, refusal: Refusal) -> AuthError {
         let role = String::from_utf8_lossy(self.role).into_owned();
         AuthError::Refused { role, refusal }
-    }
-
-    /// What a mock salt is derived from. All names of an endpoint that exists are one, as they are for its roles.
-    fn said(&self) -> &'c str {
-        match self.endpoint {
-            Some(endpoint) => endpoint.name.as_str(),
-            None => self.endpoint_said,
-        }
     }
 }
 

@@ -19,7 +19,7 @@ where
     let claim = attempt.claim;
     // Made for every name: what takes time for those that do not exist alone would tell that they do not.
     let secret = attempt.proofs.roles.mock_secret();
-    let mock = Against::mock(secret, claim.said(), claim.role, attempt.mock_iterations());
+    let mock = Against::mock(secret, claim.known_as, claim.role, attempt.mock_iterations());
     let verifier = attempt.take_verifier().and_then(|verifier| match verifier {
         Verifier::Scram(verifier) => Ok(verifier),
         Verifier::Md5(_) => Err(Refusal::Md5Verifier),

@@ -127,7 +127,7 @@ pub(super) async fn log_in(
     house.tell(|| record.event("connect")).await;
     let claim = Claim {
         endpoint: knocked.endpoint.as_ref(),
-        endpoint_said: resolved.known_as(),
+        known_as: resolved.known_as(),
         role: startup.role(),
         end_point: end_point.as_deref(),
         certificates: &certificates,

@@ -127,18 +127,18 @@ async fn a_branch_that_a_login_has_made_goes_when_nobody_has_used_it_for_its_ttl
 }
 
 /// What somebody with a wrong password hears.
-async fn heard(gateway: &Gateway, endpoint: &str) -> Vec<Message> {
-    conversation(gateway.raw_to(endpoint).await, SUPERUSER, "wrong").await
+async fn heard(gateway: &Gateway, endpoint: &str, role: &str) -> Vec<Message> {
+    conversation(gateway.raw_to(endpoint).await, role, "wrong").await
 }
 
-/// The salt of a challenge: the same for the same name.
+/// The salt and the rounds of a challenge: the same for the same name.
 fn salt(heard: &[Message]) -> String {
     let challenge = heard
         .iter()
         .find(|message| message.tag == b'R' && message.body.starts_with(&[0, 0, 0, 11]));
     let text = String::from_utf8_lossy(&challenge.unwrap().body[4..]).into_owned();
-    let (_, rest) = text.split_once(",s=").unwrap();
-    rest.split(',').next().unwrap().to_owned()
+    let (_, salt) = text.split_once(",s=").unwrap();
+    salt.to_owned()
 }
 
 #[tokio::test]
@@ -147,23 +147,28 @@ async fn who_has_proved_nothing_makes_no_branch_and_learns_of_none() {
     for keys in ["branches.on_connect = true", "branches.on_connect = false"] {
         let gateway = started(PARENT, keys).await;
         create(&gateway, PARENT, "real").await;
-        let mut salts = Vec::new();
-        for name in ["--real", "--none", "--none-too", "--b_ad", ""] {
-            let heard = heard(&gateway, &format!("{PARENT}{name}")).await;
-            let refusal = heard.last().unwrap().fields();
-            assert_eq!(refusal[&'C'], "28P01", "{name}");
-            assert_eq!(
-                refusal[&'M'],
-                format!("password authentication failed for user \"{SUPERUSER}\"")
-            );
-            salts.push(salt(&heard));
+        // A role that nobody has told those that exist from all others by its salt.
+        for role in [SUPERUSER, "nobody's"] {
+            let mut salts = Vec::new();
+            for name in ["--real", "--none", "--none-too", "--b_ad", ""] {
+                let heard = heard(&gateway, &format!("{PARENT}{name}"), role).await;
+                let refusal = heard.last().unwrap().fields();
+                assert_eq!(refusal[&'C'], "28P01", "{name}");
+                assert_eq!(
+                    refusal[&'M'],
+                    format!("password authentication failed for user \"{role}\"")
+                );
+                salts.push(salt(&heard));
+            }
+            salts.dedup();
+            assert_eq!(salts.len(), 1, "one login for the parent and all of its branches");
         }
-        salts.dedup();
-        assert_eq!(salts.len(), 1, "one login for the parent and all of its branches");
         // Branches of nobody's are as alike as those of somebody's, and so is their parent.
         let mut nobodys = Vec::new();
         for name in ["--real", "--none", ""] {
-            nobodys.push(salt(&heard(&gateway, &format!("branch-nobodys{name}")).await));
+            nobodys.push(salt(
+                &heard(&gateway, &format!("branch-nobodys{name}"), SUPERUSER).await,
+            ));
         }
         nobodys.dedup();
         assert_eq!(nobodys.len(), 1);
