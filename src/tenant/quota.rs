@@ -18,7 +18,7 @@ mod pace;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::config::{Config, Endpoint, Quota};
@@ -44,6 +45,8 @@ const ROLES_MAX: usize = 65_536;
 #[derive(Debug)]
 pub struct Quotas {
     since: Instant,
+    /// Whose limits hold. A client may have begun to log in under others.
+    holds: ArcSwap<BTreeMap<EndpointName, Arc<Endpoint>>>,
     process: Arc<Account>,
     tenants: Mutex<HashMap<TenantName, Arc<Account>>>,
     endpoints: Mutex<HashMap<EndpointName, Arc<Account>>>,
@@ -104,6 +107,7 @@ impl Quotas {
         process.set_rules(&config.limits.quota);
         Self {
             since,
+            holds: ArcSwap::from_pointee(config.endpoints.clone()),
             process: Arc::new(process),
             tenants: Mutex::default(),
             endpoints: Mutex::default(),
@@ -117,7 +121,8 @@ impl Quotas {
     /// # Errors
     /// [`OverLimit`]: there are too many, or they come too fast.
     pub fn admit(&self, endpoint: &Endpoint, role: &str) -> Result<ClientPermit, OverLimit> {
-        let is_operator = endpoint.quotas.operator_roles.iter().any(|name| name == role);
+        let operators = |endpoint: &Endpoint| endpoint.quotas.operator_roles.iter().any(|name| name == role);
+        let is_operator = self.as_it_holds(endpoint, operators);
         let standing = if is_operator {
             Standing::Operator
         } else {
@@ -151,6 +156,8 @@ impl Quotas {
 
     /// Puts the limits of a configuration in force. Whoever is here stays, also beyond a limit that is lower now.
     pub fn set_rules(&self, config: &Config) {
+        // First: an account that somebody makes by the old ones is among those that are changed.
+        self.holds.store(Arc::new(config.endpoints.clone()));
         self.process.set_rules(&config.limits.quota);
         let endpoints = config.endpoints.values();
         let tenants: HashMap<_, _> = endpoints
@@ -170,24 +177,20 @@ impl Quotas {
 
     fn tenant(&self, endpoint: &Endpoint) -> Arc<Account> {
         let name = &endpoint.tenant;
-        let scope = || Scope::Tenant(name.clone());
-        self.found(
-            &mut lock(&self.tenants),
-            name.clone(),
-            scope,
-            &endpoint.quotas.per_tenant,
-        )
+        let make = || {
+            let rules = |endpoint: &Endpoint| endpoint.quotas.per_tenant.clone();
+            self.account(Scope::Tenant(name.clone()), endpoint, rules)
+        };
+        found(&mut lock(&self.tenants), name.clone(), make)
     }
 
     fn endpoint(&self, endpoint: &Endpoint) -> Arc<Account> {
         let name = &endpoint.name;
-        let scope = || Scope::Endpoint(name.clone());
-        self.found(
-            &mut lock(&self.endpoints),
-            name.clone(),
-            scope,
-            &endpoint.quotas.per_endpoint,
-        )
+        let make = || {
+            let rules = |endpoint: &Endpoint| endpoint.quotas.per_endpoint.clone();
+            self.account(Scope::Endpoint(name.clone()), endpoint, rules)
+        };
+        found(&mut lock(&self.endpoints), name.clone(), make)
     }
 
     fn role(&self, endpoint: &Endpoint, role: &str) -> Arc<Account> {
@@ -196,24 +199,36 @@ impl Quotas {
         if roles.len() >= ROLES_MAX && !roles.contains_key(&key) {
             make_room(&mut roles);
         }
-        let scope = || Scope::Role(endpoint.name.clone(), role.to_owned());
-        self.found(&mut roles, key, scope, &endpoint.quotas.per_role)
+        let make = || {
+            let rules = |endpoint: &Endpoint| endpoint.quotas.per_role.clone();
+            self.account(Scope::Role(key.0.clone(), key.1.clone()), endpoint, rules)
+        };
+        found(&mut roles, key.clone(), make)
     }
 
-    fn found<K: Hash + Eq>(
-        &self,
-        accounts: &mut HashMap<K, Arc<Account>>,
-        key: K,
-        scope: impl FnOnce() -> Scope,
-        rules: &Quota,
-    ) -> Arc<Account> {
-        let make = || {
-            let account = Account::new(scope(), self.since);
-            account.set_rules(rules);
-            Arc::new(account)
-        };
-        accounts.entry(key).or_insert_with(make).clone()
+    /// A new one. Whoever makes it has the lock of all of its kind: rules that come meanwhile are put in force there behind it.
+    fn account(&self, scope: Scope, endpoint: &Endpoint, rules: impl FnOnce(&Endpoint) -> Quota) -> Account {
+        let account = Account::new(scope, self.since);
+        account.set_rules(&self.as_it_holds(endpoint, rules));
+        account
     }
+
+    /// What is asked of the endpoint as it is now; as it was, where it has gone or become another tenant's.
+    fn as_it_holds<T>(&self, endpoint: &Endpoint, ask: impl FnOnce(&Endpoint) -> T) -> T {
+        let holds = self.holds.load();
+        let now = holds.get(&endpoint.name);
+        ask(now
+            .filter(|now| now.tenant == endpoint.tenant)
+            .map_or(endpoint, |now| now))
+    }
+}
+
+fn found<K: Hash + Eq>(
+    accounts: &mut HashMap<K, Arc<Account>>,
+    key: K,
+    make: impl FnOnce() -> Account,
+) -> Arc<Account> {
+    accounts.entry(key).or_insert_with(|| Arc::new(make())).clone()
 }
 
 /// Whether the account stays.

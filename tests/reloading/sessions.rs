@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use postgres_protocol::message::frontend;
+
 use super::{PLAIN, fixed, rewrite, started, text};
 use crate::harness::{
     gateway::Setup,
     postgres::{PASSWORD, Postgres, SUPERUSER, Version},
     raw::{self, Raw},
+    tls_client,
     wait::until,
 };
 use crate::quotas::turned_away;
@@ -144,4 +147,28 @@ async fn a_reload_under_load_drops_nobody() {
     };
     tokio::join!(all, reloads);
     assert!(done.load(Ordering::Relaxed) > 200);
+}
+
+/// A client that had begun to log in brought the limits with it that held then, for itself and for all who came behind it.
+#[tokio::test]
+async fn a_login_that_is_under_way_ends_under_the_limits_that_hold() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let keys = "login = \"password\"\nlimits.per_role.clients_max = 9";
+    let setup = Setup::new().tenants(&fixed("acme", "rel-began", &postgres, keys));
+    let gateway = started(setup).await;
+    gateway.learnt().await;
+    let mut slow = gateway.raw_to("rel-began").await;
+    let parameters = [("user", SUPERUSER), ("database", "postgres")];
+    slow.send(&raw::startup(raw::PROTOCOL_3_0, &parameters)).await;
+    slow.message().await.authentication(3);
+
+    let lower = text(&gateway).replace("clients_max = 9", "clients_max = 1");
+    rewrite(gateway.path(), &lower);
+    gateway.server.reload().await.unwrap();
+    slow.send_with(|bytes| frontend::password_message(PASSWORD.as_bytes(), bytes).unwrap())
+        .await;
+    slow.until(b'Z').await;
+
+    let second = tls_client::connect(&gateway.config("rel-began"), &gateway.authority).await;
+    assert_eq!(second.err().unwrap().code().unwrap().code(), "53300");
 }

@@ -166,6 +166,30 @@ fn other_limits_hold_at_once_and_drop_nobody() {
     assert_eq!(accounts(&quotas).len(), 1, "who is gone is forgotten");
 }
 
+/// A login that was under way as limits were changed brought the old ones with it, for all who came behind it.
+#[test]
+fn who_began_to_log_in_under_other_limits_comes_under_those_that_hold() {
+    let limited = |max| EndpointQuotas {
+        per_tenant: clients(3 * max),
+        per_endpoint: clients(2 * max),
+        per_role: clients(max),
+        operator_roles: Vec::new(),
+    };
+    let before = endpoint("acme", "acme-main", limited(10));
+    let after = endpoint("acme", "acme-main", limited(1));
+    let quotas = Quotas::new(&config(clients(100), &[&before]));
+    quotas.set_rules(&config(clients(100), &[&after]));
+    let one = quotas.admit(&before, "app").unwrap();
+    assert!(quotas.admit(&before, "app").is_err(), "one of the role");
+    let other = quotas.admit(&before, "other").unwrap();
+    assert!(quotas.admit(&before, "third").is_err(), "two of the endpoint");
+    let elsewhere = endpoint("acme", "acme-gone", limited(10));
+    let third = quotas.admit(&elsewhere, "app").unwrap();
+    assert!(quotas.admit(&elsewhere, "app").is_err(), "three of the tenant");
+    drop((one, other, third));
+    assert_empty(&quotas);
+}
+
 #[tokio::test]
 async fn a_rate_comes_back_with_time() {
     pause();
