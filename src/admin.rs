@@ -11,6 +11,7 @@ mod averages;
 mod branches;
 mod console;
 mod events;
+mod guests;
 mod order;
 mod process;
 mod reading;

@@ -1,40 +1,31 @@
 //! Connections of operators: so many, each bounded in the size of what it says and in how long it may take.
 
-use std::{
-    convert::Infallible,
-    future::pending,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, future::pending, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http_body_util::BodyExt;
+use hyper::{body::Body, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{Semaphore, watch},
-    time::{Instant, interval, sleep},
+    sync::watch,
+    time::{interval, sleep},
 };
 
-use super::{View, routes::Routes};
+use super::{
+    View,
+    answer::Answer,
+    guests::{Guests, Usage, Using, Watched},
+    routes::Routes,
+};
 
-/// Most connections at once; further ones wait until they are accepted.
-const CONNECTIONS_MAX: usize = 128;
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Most lines of it.
 const HEADERS_MAX: usize = 64;
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which nothing is asked for so long is closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// How often that is looked at, and what was measured is summed up.
+/// How often it is looked at whether anything goes on on a connection.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// After an error of accept(2).
 const PAUSE: Duration = Duration::from_millis(200);
@@ -93,10 +84,8 @@ impl Door {
 
 async fn serve_at(door: Door, routes: Routes, mut closed: watch::Receiver<bool>) {
     let routes = Arc::new(routes);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut guests = Guests::default();
     loop {
-        let place = places.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
         let accepted = tokio::select! { biased;
             // An error means that all ends.
             _ = closed.wait_for(|is_closed| *is_closed) => {
@@ -107,12 +96,11 @@ async fn serve_at(door: Door, routes: Routes, mut closed: watch::Receiver<bool>)
         };
         match accepted {
             Ok((stream, peer)) => {
-                let routes = routes.clone();
+                guests.make_room().await;
+                let usage = Arc::new(Usage::new());
                 // Ends with the runtime, if not before.
-                tokio::spawn(async move {
-                    converse(stream, &peer, &routes).await;
-                    drop(place);
-                });
+                let serving = tokio::spawn(converse(stream, peer, usage.clone(), routes.clone()));
+                guests.add(usage, serving.abort_handle());
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept operators; trying again");
@@ -122,23 +110,19 @@ async fn serve_at(door: Door, routes: Routes, mut closed: watch::Receiver<bool>)
     }
 }
 
-async fn converse(stream: Box<dyn Connection>, peer: &str, routes: &Arc<Routes>) {
-    let usage = Arc::new(Usage::new());
+async fn converse(stream: Box<dyn Connection>, peer: String, usage: Arc<Usage>, routes: Arc<Routes>) {
     let answering = service_fn(|request| {
-        let (routes, using) = (routes.clone(), Usage::begin(&usage));
-        async move {
-            let answer = routes.answer(&request, peer).await;
-            drop(using);
-            Ok::<_, Infallible>(answer)
-        }
+        let (routes, using, peer) = (&routes, Usage::begin(&usage), &peer);
+        async move { Ok::<_, Infallible>(with(using, routes.answer(&request, peer).await)) }
     });
+    let stream = TokioIo::new(Watched::new(stream, usage.clone()));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX)
-            .serve_connection(TokioIo::new(stream), answering)
+            .serve_connection(stream, answering)
     );
     let mut looks = interval(LOOK_EVERY);
     loop {
@@ -149,49 +133,31 @@ async fn converse(stream: Box<dyn Connection>, peer: &str, routes: &Arc<Routes>)
                 }
                 return;
             }
-            // An answer that is still going out, such as events, is finished first.
-            _ = looks.tick() => if usage.is_idle() {
-                connection.as_mut().graceful_shutdown();
-            },
+            _ = looks.tick() => {
+                if usage.is_stuck() {
+                    tracing::debug!(%peer, "an operator takes no answer: the connection is given up");
+                    return;
+                }
+                // An answer that is still going out is finished first.
+                if usage.is_idle() {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
         }
     }
 }
 
-/// Whether anything is being asked on a connection, and when it last was.
-struct Usage {
-    began: Instant,
-    running: AtomicUsize,
-    /// Milliseconds after `began`.
-    last: AtomicU64,
-}
-
-impl Usage {
-    fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            running: AtomicUsize::new(0),
-            last: AtomicU64::new(0),
-        }
+/// An answer that goes on, such as events, is asked for as long as it does. Any other is the client's to take, and what it does
+/// not take keeps no place.
+fn with(using: Using, answer: Answer) -> Answer {
+    if answer.body().size_hint().exact().is_some() {
+        return answer;
     }
-
-    fn begin(this: &Arc<Self>) -> Using {
-        this.running.fetch_add(1, Ordering::Relaxed);
-        Using(this.clone())
-    }
-
-    fn is_idle(&self) -> bool {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.running.load(Ordering::Relaxed) == 0 && self.began.elapsed() > last + IDLE_TIMEOUT
-    }
-}
-
-/// One request.
-struct Using(Arc<Usage>);
-
-impl Drop for Using {
-    fn drop(&mut self) {
-        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last.store(now, Ordering::Relaxed);
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
+    answer.map(|body| {
+        let held = move |frame| {
+            let _using = &using;
+            frame
+        };
+        body.map_frame(held).boxed_unsync()
+    })
 }

@@ -2,12 +2,12 @@
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-use super::{READ, admin};
-use crate::harness::wait::PATIENCE;
+use super::{OPERATE, READ, admin};
+use crate::harness::wait::{PATIENCE, until};
 
 /// Sends bytes and reads all that comes until the end.
 async fn said(address: std::net::SocketAddr, bytes: &[u8]) -> String {
@@ -57,4 +57,31 @@ async fn a_head_that_never_ends_is_given_up_and_holds_up_nobody() {
         let ended = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
         drop(ended.expect("it is given up"));
     }
+}
+
+/// Connections that asked for much and took nothing had all places for as long as they liked: no probe was answered.
+#[tokio::test]
+async fn those_who_take_no_answer_keep_nobody_out_and_are_given_up() {
+    let gateway = admin().listed("ops-taking", "").start().await;
+    let http = gateway.http(READ);
+    let mut watching = http.events().await;
+    let asked = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(300);
+    let mut idle = Vec::new();
+    for _ in 0..140 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(http.address).await.unwrap();
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        idle.push(stream);
+    }
+
+    assert_eq!(http.get("/live").await.status, 200);
+    assert_eq!(http.get("/metrics").await.status, 200);
+
+    let last = idle.last_mut().unwrap();
+    until("it is given up", async || last.write_all(b"x").await.is_err()).await;
+    // Whoever watches asks for something all the time.
+    let disable = "/api/v1/endpoints/ops-taking/disable";
+    assert_eq!(gateway.http(OPERATE).post(disable).await.status, 200);
+    watching.until("operator", |_| true).await;
 }
