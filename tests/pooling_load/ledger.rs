@@ -50,7 +50,8 @@ async fn open_books(pooled: &Pooled) {
     first.batch_execute(&accounts).await.unwrap();
 }
 
-/// The books, as soon as the server is back from the last blow: until then pgwake says 57P03.
+/// The books, as soon as the server is back from the last blow: until then pgwake says 57P03, or 08006 to who has asked one of
+/// its processes that had not quite died yet.
 async fn read_books(pooled: &Pooled) -> Books {
     let began = Instant::now();
     loop {
@@ -64,7 +65,8 @@ async fn read_books(pooled: &Pooled) -> Books {
             },
             Err(told) => (told.code.clone(), told.code),
         };
-        assert_eq!(code, "57P03", "the books cannot be read: {said}");
+        let is_for_now = ["57P03", "08006"].contains(&&*code);
+        assert!(is_for_now, "the books cannot be read: {code}, {said}");
         if began.elapsed() > PATIENCE {
             let lines = logs::of_endpoint(pooled.endpoint);
             let pgwake = lines.iter().rev().filter(|line| line.target != "pgwake::access");
