@@ -300,6 +300,18 @@ impl Wakes {
         }
     }
 
+    /// # Errors
+    /// Clients may have no lease: an operator has said so.
+    pub(crate) fn check_admission(&self, endpoint: &EndpointName) -> Result<(), WakeError> {
+        let figures = self.figures(endpoint);
+        match figures.is_some_and(|figures| figures.is_disabled) {
+            true => Err(WakeError::Disabled {
+                endpoint: endpoint.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// An operator wants it to be suspended now. Idle sessions are ended, where nobody works.
     pub fn suspend(&self, endpoint: &EndpointName) -> SuspendOrder {
         let driver = self.driver(endpoint);

@@ -127,7 +127,9 @@ impl From<BranchError> for Refused {
             | BranchError::TooLarge { .. }
             | BranchError::TooSlow { .. } => StatusCode::CONFLICT,
             BranchError::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            BranchError::TimedOut { .. } | BranchError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            BranchError::TimedOut { .. } | BranchError::ParentRefuses(_) | BranchError::ShuttingDown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             BranchError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let message = error.message();

@@ -26,6 +26,9 @@ pub enum BranchError {
         /// In one sentence.
         reason: String,
     },
+    /// A login to the endpoint would be refused as well.
+    #[error(transparent)]
+    ParentRefuses(WakeError),
     /// It cannot be called so.
     #[error("this cannot be a branch's name: {0}")]
     Name(#[from] NameError),
@@ -143,6 +146,7 @@ impl ClientError for BranchError {
             Self::Name(_) => SqlState::INVALID_PARAMETER,
             Self::TooMany { .. } | Self::TooLarge { .. } | Self::TooSlow { .. } => SqlState::LIMIT_EXCEEDED,
             Self::NoRoom { .. } => SqlState::DISK_FULL,
+            Self::ParentRefuses(error) => error.sqlstate(),
             Self::TimedOut { .. } | Self::Failed { .. } | Self::ShuttingDown => SqlState::CANNOT_CONNECT_NOW,
         }
     }
@@ -154,6 +158,7 @@ impl ClientError for BranchError {
     fn detail(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::None(_) | Self::NoParent(_) | Self::Name(_) | Self::ShuttingDown => return None,
+            Self::ParentRefuses(error) => return error.detail(),
             Self::NoSource { reason, .. } | Self::Failed { reason, .. } => reason.clone().into(),
             Self::TooMany { limit, .. } => limit.clone().into(),
             Self::TooLarge { bytes, max, .. } => format!(
@@ -187,6 +192,7 @@ impl ClientError for BranchError {
             Self::None(_) => "ask for it to be made, or have the endpoint's `branches.on_connect` set".into(),
             Self::TooMany { .. } | Self::TooLarge { .. } => "delete some that are not needed any more".into(),
             Self::NoRoom { .. } => "ask the operator for room on the disk".into(),
+            Self::ParentRefuses(error) => return error.hint(),
             Self::TooSlow { .. } => {
                 "have it made by `pgwake branch create --max`, or put the data on a file system that clones files".into()
             }
@@ -204,6 +210,7 @@ impl ClientError for BranchError {
             Self::NoRoom { .. } | Self::TimedOut { .. } | Self::Failed { .. } | Self::ShuttingDown => {
                 Fault::Pgwake
             }
+            Self::ParentRefuses(error) => error.fault(),
         }
     }
 
@@ -215,6 +222,7 @@ impl ClientError for BranchError {
             Self::None(_) => [Self::None("demo-main--x".to_owned())],
             Self::NoParent(_) => [Self::NoParent(parent.clone())],
             Self::NoSource { .. } => [Self::NoSource { parent: parent.clone(), reason: "it is fixed".to_owned() }],
+            Self::ParentRefuses(_) => [Self::ParentRefuses(WakeError::Disabled { endpoint: parent.clone() })],
             Self::Name(_) => [Self::Name(NameError::Hyphen)],
             Self::TooMany { .. } => [Self::TooMany { whose: "tenant \"demo\"".to_owned(), limit: String::new() }],
             Self::TooLarge { .. } => [Self::TooLarge { tenant: "demo".to_owned(), bytes: 2, max: 1 }],

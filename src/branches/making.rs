@@ -80,6 +80,11 @@ impl Branches {
         if wish.who == Who::Client && !parent.branches.on_connect {
             return Err(BranchError::None(name.to_string()));
         }
+        if wish.who == Who::Client {
+            self.wakes
+                .check_admission(&parent.name)
+                .map_err(BranchError::ParentRefuses)?;
+        }
         let source = self.source(&parent)?;
         let data_dir = source.data_dir_of(&wish.branch);
         let mut job = Job {

@@ -46,6 +46,35 @@ async fn who_wakes_nothing_makes_no_branch() {
     gateway.server.stop().await;
 }
 
+/// The endpoint refused its clients, and gave the same clients a fresh copy of its data.
+#[tokio::test]
+async fn an_endpoint_that_is_disabled_has_no_branches_made_by_clients() {
+    const PARENT: &str = "branch-disabled";
+    let gateway = started(PARENT, "branches = { on_connect = true }").await;
+    let http = gateway.http(OPERATE);
+    let disabled = http.post(&format!("/api/v1/endpoints/{PARENT}/disable")).await;
+    assert_eq!(disabled.status, 200, "{disabled:?}");
+    let name = format!("{PARENT}--new");
+
+    let refused = tls_client::connect(&patient(&gateway, &name), &gateway.authority).await;
+
+    let refused = refused.expect_err("it is disabled");
+    let told = refused.as_db_error().unwrap();
+    assert_eq!(told.code().code(), "57P03");
+    assert_eq!(told.message(), format!("endpoint \"{PARENT}\" is disabled"));
+    assert!(in_folder(&gateway.data_dir(PARENT)).is_empty());
+    // An operator knows what he does.
+    create(&gateway, PARENT, "new").await;
+    http.post(&format!("/api/v1/endpoints/{PARENT}/enable")).await;
+    tls_client::connect(
+        &patient(&gateway, &format!("{PARENT}--other")),
+        &gateway.authority,
+    )
+    .await
+    .unwrap();
+    gateway.server.stop().await;
+}
+
 #[tokio::test]
 async fn a_hundred_logins_at_once_make_exactly_the_branches_that_they_name() {
     const PARENT: &str = "branch-agents";
