@@ -278,7 +278,8 @@ impl Server {
             accept_all(bound, house, (workers, &self.tasks), signals).map_err(cannot("accept clients"))?;
         }
         self.house.proofs.load().begin();
-        self.tasks.spawn(roles::learn_all(self.house.clone()));
+        let learning = roles::learn_all(self.house.clone(), self.reloader.learning.clone());
+        self.tasks.spawn(learning);
         self.tasks.spawn(sum_up(self.house.clone()));
         self.tasks.spawn(self.house.branches.clone().keep());
         if let Some(book) = &self.house.control_plane {

@@ -62,9 +62,9 @@ impl Reloader {
         let compute = prepared.await.map_err(|error| error.to_string())?;
         self.begin((endpoint.clone(), compute, StandingOrders::default()));
         let mut config = (*holds).clone();
-        config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
+        config.endpoints.insert(endpoint.name.clone(), endpoint);
         self.put_in_force(config);
-        self.learn_roles_of([&endpoint].into_iter());
+        self.learn_roles();
         Ok(())
     }
 

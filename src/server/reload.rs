@@ -12,8 +12,8 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::{
-    sync::Mutex as Turn,
-    task::{AbortHandle, spawn_blocking},
+    sync::{Mutex as Turn, Notify},
+    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
@@ -23,14 +23,13 @@ use super::{
     controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     leaving::Leaving,
-    roles,
     standing::obey,
     wiring::Wiring,
 };
 use crate::audit::Event;
 use crate::auth::Proofs;
 use crate::compute::Compute;
-use crate::config::{Config, Endpoint, Loaded, Origins, Problems, RolesFrom, load};
+use crate::config::{Config, Endpoint, Loaded, Origins, Problems, load};
 use crate::session::{House, Pooling};
 use crate::shutdown::Phase;
 use crate::store::{StandingOrders, Store};
@@ -65,8 +64,8 @@ pub struct Reloader {
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
     leaving: Leaving,
-    /// Reads the roles of endpoints that are new.
-    learning: Mutex<Option<AbortHandle>>,
+    /// Tells whoever reads roles of endpoints that are new.
+    pub(super) learning: Arc<Notify>,
     /// Is told when it begins and ends.
     supervisor: OnceLock<Arc<Supervisor>>,
     /// Locked while something is changed: reloads do not overtake.
@@ -101,7 +100,7 @@ impl Reloader {
             means: Arc::new(means),
             file: Mutex::default(),
             files: Mutex::default(),
-            learning: Mutex::default(),
+            learning: Arc::default(),
             supervisor: OnceLock::new(),
             turn: Turn::default(),
             holds: Arc::new(ArcSwap::from_pointee(config)),
@@ -276,7 +275,7 @@ impl Reloader {
                 self.remove(endpoint.clone(), config);
             }
         }
-        self.learn_roles_of(config.endpoints.values());
+        self.learn_roles();
     }
 
     /// The endpoint can be woken and pooled from now on, as soon as somebody can name it.
@@ -291,23 +290,9 @@ impl Reloader {
         obey(&name, orders, &house.wakes, &house.pooling);
     }
 
-    /// Has the roles read of all endpoints that nobody has read yet, where these may be among them.
-    pub(super) fn learn_roles_of<'e>(&self, mut endpoints: impl Iterator<Item = &'e Arc<Endpoint>>) {
-        let house = &self.house;
-        if endpoints.any(|endpoint| matches!(endpoint.roles_from, RolesFrom::Postgres(_))) {
-            // It looks after all of them: the one before is not needed any more.
-            let task = self
-                .means
-                .tasks
-                .spawn(roles::learn_all(house.clone()))
-                .abort_handle();
-            let before = self
-                .learning
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .replace(task);
-            before.iter().for_each(AbortHandle::abort);
-        }
+    /// Has the roles read of all endpoints that nobody has read yet: these may be among them.
+    pub(super) fn learn_roles(&self) {
+        self.learning.notify_one();
     }
 
     pub(super) fn change(&self, before: &Endpoint, endpoint: &Endpoint) {

@@ -1,12 +1,19 @@
 //! The first reading of roles: an endpoint whose roles come from Postgres, and that was never awake, is started
 //! once by pgwake itself, one after another.
+//!
+//! Each has its own time: whoever comes is tried behind those that were there before, and nobody's coming has those tried again
+//! that could not be read.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use crate::auth::WakeRight;
 use crate::config::{Endpoint, RolesFrom};
+use crate::ids::EndpointName;
 use crate::session::House;
 use crate::shutdown::Phase;
 
@@ -16,30 +23,75 @@ const AGAIN_AFTER_MIN: Duration = Duration::from_secs(60);
 /// Longest pause between two tries.
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Learns the roles of every endpoint that needs it. Ends with the drain. Cancel safe.
-pub(super) async fn learn_all(house: Arc<House>) {
+/// Learns the roles of every endpoint that needs it, also of those that come; `more` says when. Ends with the drain. Cancel safe.
+pub(super) async fn learn_all(house: Arc<House>, more: Arc<Notify>) {
     let mut shutdown = house.shutdown.clone();
     tokio::select! {
-        () = learn(&house) => (),
+        () = learn(&house, &more) => (),
         () = shutdown.reached(Phase::Draining) => (),
     }
 }
 
-async fn learn(house: &House) {
+async fn learn(house: &House, more: &Notify) {
     let unread = |endpoint: &Arc<Endpoint>| {
         matches!(endpoint.roles_from, RolesFrom::Postgres(_)) && !house.roles.was_read(&endpoint.name)
     };
-    let mut waiting: Vec<_> = house.directory.endpoints().filter(unread).collect();
-    let mut pause = AGAIN_AFTER_MIN;
-    while !waiting.is_empty() {
-        for endpoint in &waiting {
-            learn_one(house, endpoint).await;
+    let mut waiting = Waiting::default();
+    loop {
+        waiting.are(house.directory.endpoints().filter(unread), Instant::now());
+        let Some((endpoint, at)) = waiting.next() else {
+            more.notified().await;
+            continue;
+        };
+        tokio::select! { biased;
+            () = sleep_until(at) => (),
+            () = more.notified() => continue,
         }
-        waiting.retain(unread);
-        if !waiting.is_empty() {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(AGAIN_AFTER_MAX);
-            waiting = house.directory.endpoints().filter(unread).collect();
+        learn_one(house, &endpoint).await;
+        waiting.tried(&endpoint.name, Instant::now());
+    }
+}
+
+/// Endpoints whose roles nobody has read yet.
+#[derive(Default)]
+struct Waiting(HashMap<EndpointName, Try>);
+
+/// The next one of an endpoint.
+struct Try {
+    endpoint: Arc<Endpoint>,
+    at: Instant,
+    /// Until the one behind it.
+    pause: Duration,
+}
+
+impl Waiting {
+    /// These wait, and nobody else. Who is new, or not what he was, is tried at once.
+    fn are(&mut self, unread: impl Iterator<Item = Arc<Endpoint>>, now: Instant) {
+        let mut before = std::mem::take(&mut self.0);
+        self.0 = unread
+            .map(|endpoint| {
+                let known = before.remove(&endpoint.name);
+                let same = known.filter(|known| Arc::ptr_eq(&known.endpoint, &endpoint));
+                let new = || Try {
+                    endpoint: endpoint.clone(),
+                    at: now,
+                    pause: AGAIN_AFTER_MIN,
+                };
+                (endpoint.name.clone(), same.unwrap_or_else(new))
+            })
+            .collect();
+    }
+
+    /// Whose time is first, and when that is.
+    fn next(&self) -> Option<(Arc<Endpoint>, Instant)> {
+        let first = self.0.values().min_by_key(|one| (one.at, &one.endpoint.name));
+        first.map(|first| (first.endpoint.clone(), first.at))
+    }
+
+    fn tried(&mut self, name: &EndpointName, now: Instant) {
+        if let Some(one) = self.0.get_mut(name) {
+            one.at = now + one.pause;
+            one.pause = (one.pause * 2).min(AGAIN_AFTER_MAX);
         }
     }
 }
@@ -55,5 +107,52 @@ async fn learn_one(house: &House, endpoint: &Arc<Endpoint>) {
         // The lease keeps it awake while it is read.
         Ok(_lease) => drop(house.roles.refresh(endpoint).await),
         Err(error) => tracing::warn!(endpoint = %endpoint.name, %error, "its roles could not be learnt"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(name: &str) -> Arc<Endpoint> {
+        Arc::new(Endpoint {
+            name: EndpointName::parse(name).unwrap(),
+            ..Endpoint::without_compute("acme")
+        })
+    }
+
+    /// All who waited began anew, from the first and without a pause, whenever a branch or a reload came: those behind one that
+    /// hung were never tried, and those that could not be read were woken for it each time.
+    #[test]
+    fn who_comes_starves_nobody_and_has_nobody_tried_again_before_his_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (hangs, second) = (endpoint("one-hangs"), endpoint("two"));
+        let mut waiting = Waiting::default();
+        let all = |more: &[Arc<Endpoint>]| [&[hangs.clone(), second.clone()], more].concat().into_iter();
+        let next = |waiting: &Waiting| waiting.next().map(|(one, at)| (one.name.to_string(), at));
+        let is = |name: &str, seconds| Some((name.to_owned(), at(seconds)));
+        waiting.are(all(&[]), start);
+        assert_eq!(next(&waiting), is("one-hangs", 0));
+        // Others come while it hangs.
+        waiting.tried(&hangs.name, at(30));
+        waiting.are(all(&[endpoint("a-branch")]), at(30));
+        assert_eq!(next(&waiting), is("two", 0));
+        waiting.tried(&second.name, at(31));
+        assert_eq!(next(&waiting), is("a-branch", 30));
+        // It was read, and another one comes.
+        waiting.are(all(&[endpoint("b-branch")]), at(40));
+        assert_eq!(next(&waiting), is("b-branch", 40));
+        waiting.are(all(&[]), at(41));
+        assert_eq!(next(&waiting), is("one-hangs", 90));
+        waiting.tried(&hangs.name, at(90));
+        waiting.tried(&second.name, at(91));
+        assert_eq!(next(&waiting), is("one-hangs", 90 + 120));
+        // What was changed about it may be what was wrong with it.
+        let repaired = endpoint("two");
+        waiting.are([hangs.clone(), repaired].into_iter(), at(100));
+        assert_eq!(next(&waiting), is("two", 100));
+        waiting.are(std::iter::empty(), at(101));
+        assert_eq!(next(&waiting), None);
     }
 }
