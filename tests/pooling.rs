@@ -14,6 +14,7 @@ mod leaking;
 mod leaving;
 mod line;
 mod literals;
+mod moved;
 mod notifying;
 mod oracle;
 mod parked;

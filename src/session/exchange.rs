@@ -157,7 +157,11 @@ pub(super) struct Facts {
     /// What was prepared under settings that nobody knows yet.
     pub(super) unsettled: Unsettled,
     /// Names that could not be put on the session for SQL.
-    pub(super) unaliased: Vec<Name>,
+    unaliased: Vec<Name>,
+    /// What Postgres said of these, until it says the same of what calls them.
+    unaliased_for: Vec<(Name, Bytes)>,
+    /// The error that is the answer to the message at the front: something that must happen first was refused.
+    pub(super) refused: Option<Bytes>,
 }
 
 impl Facts {
@@ -170,6 +174,12 @@ impl Facts {
     /// Whether a text may mean something else than before the turn.
     fn change_texts(&self) -> bool {
         self.tags.change_texts() || self.words.has(Words::CREATE)
+    }
+
+    /// A name could not be put on the session for SQL, because of this error.
+    pub(super) fn note_unaliased(&mut self, name: Name, error: Bytes) {
+        self.unaliased.push(name.clone());
+        self.unaliased_for.push((name, error));
     }
 
     /// What the message at the front waits for.

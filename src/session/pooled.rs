@@ -11,6 +11,7 @@
 
 mod bring;
 mod functions;
+mod gates;
 mod greet;
 mod keeping;
 mod lend;

@@ -120,6 +120,9 @@ impl Exchange<'_> {
                 pooled.texts.renew();
             }
             pooled.carried.prepared.end_batch();
+            if self.expected.is_answered() {
+                pooled.facts.unaliased_for.clear();
+            }
             let first = self.expected.first();
             pooled.facts.unsettled.ready(&pooled.carried.reported, first);
             // Nothing that a failed transaction did survives it; whoever waits for its place need not wait for its end.
@@ -175,6 +178,7 @@ impl Exchange<'_> {
         self.statement_failed(&fields.sqlstate);
         let words = self
             .refusal_of_front()
+            .or_else(|| self.refusal_of_name(&fields.sqlstate, &fields.message))
             .or_else(|| self.in_own_words(lane.body(front)));
         if fields.ends_session {
             self.fatal = Some(fields);

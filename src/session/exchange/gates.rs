@@ -10,7 +10,7 @@ use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::profile::Pins;
 use crate::session::sql_names::Named;
-use crate::session::statements::{Effect, Statement, next_serial};
+use crate::session::statements::{Effect, Name, Statement, next_serial};
 use crate::session::words::Words;
 use crate::wire::frame::{Front, HEADER_BYTES};
 use crate::wire::refuse;
@@ -170,6 +170,32 @@ impl Exchange<'_> {
         refuse::error(&error, pooled.session, &mut message);
         // Without its header, which the server's has.
         self.refuse(lane, front, kind, message.freeze().slice(HEADER_BYTES..));
+    }
+
+    /// What had to happen before the message was refused with this error.
+    pub(super) fn refuse_first(&mut self, lane: &mut Lane, front: Front, error: Bytes) {
+        let kind = match front.tag {
+            b'Q' => Kind::Simple,
+            _ => Kind::Parse,
+        };
+        self.refuse(lane, front, kind, error);
+    }
+
+    /// What Postgres said of a name that could not be put on the session, where it says now that it does not know that
+    /// name, or that the transaction has failed. (To DEALLOCATE it would have said nothing of the kind.)
+    pub(super) fn refusal_of_name(&mut self, sqlstate: &str, message: &str) -> Option<Bytes> {
+        let facts = &mut self.pooled.as_mut()?.facts;
+        let gone = match self.expected.front().map(|entry| &entry.effect) {
+            Some(Effect::Deallocates(names, _)) => &names[..],
+            _ => &[],
+        };
+        let is_meant = |name: &Name| match sqlstate {
+            "25P02" => true,
+            "26000" => !gone.contains(name) && str::from_utf8(name).is_ok_and(|name| message.contains(name)),
+            _ => false,
+        };
+        let at = facts.unaliased_for.iter().position(|(name, _)| is_meant(name))?;
+        Some(facts.unaliased_for.swap_remove(at).1)
     }
 
     /// Postgres refuses something else in the message's place, so that its transaction is what it is after an error;

@@ -55,7 +55,7 @@ impl<'a> Exchange<'a> {
                 let facts = self.facts();
                 (facts.gate, facts.databases_closed, facts.seen_min) = (None, false, 0);
                 (facts.is_held, facts.is_flushed, facts.pins_awaited) = (false, false, false);
-                facts.asked = Asked::Nothing;
+                (facts.asked, facts.refused) = (Asked::Nothing, None);
                 facts.unaliased.clear();
             } else if self.facts().seen_min == seen_min {
                 self.facts().is_held = true;
@@ -89,6 +89,10 @@ impl<'a> Exchange<'a> {
 
     /// `None`: not now. Either more of it must come, or a gate stands before it.
     fn pass_pooled(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        if let Some(error) = self.facts().refused.take() {
+            self.refuse_first(lane, front, error);
+            return Some(());
+        }
         match front.tag {
             b'Q' => return self.query(lane, front),
             b'P' => return self.parse(lane, front),

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 
 use super::{
     Pooled,
-    talk::{Heard, TalkError, talk},
+    talk::{Heard, TalkError, no_answer, talk},
     turn::Turn,
 };
 use crate::session::{
@@ -20,7 +20,7 @@ use crate::session::{
         apply::{Flight, Whose},
     },
     record::{Outcome, SessionRecord},
-    statements::{Name, Statement, next_serial},
+    statements::next_serial,
     turn::said_by_server,
 };
 use crate::tls::Stream;
@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) rows: Vec<bytes::Bytes>,
     /// The places in the profile of statements that Postgres refuses to prepare again.
     missing: Vec<usize>,
+    /// The first error of what may fail.
+    pub(super) refused: Option<bytes::Bytes>,
 }
 
 impl Pooled<'_> {
@@ -105,23 +107,43 @@ impl Pooled<'_> {
     }
 
     pub(super) async fn fly(&self, turn: &mut Turn, flight: &mut Flight) -> Result<Answer, BringError> {
-        self.fly_over(turn, flight, Whose::Own).await
+        Self::flown(turn, flight, Whose::Own, no_answer()).await
     }
 
-    /// The same on a session that was `whose` so far: what it hears that was for another is told nobody.
+    /// The same on a session that was `whose` so far.
     async fn fly_over(
         &self,
         turn: &mut Turn,
         flight: &mut Flight,
         whose: Whose,
     ) -> Result<Answer, BringError> {
+        Self::flown(turn, flight, whose, no_answer()).await
+    }
+
+    /// The same on its own; it waits for the answer until `ended`.
+    pub(super) async fn fly_until(
+        turn: &mut Turn,
+        flight: &mut Flight,
+        ended: impl Future<Output = TalkError>,
+    ) -> Result<Answer, BringError> {
+        Self::flown(turn, flight, Whose::Own, ended).await
+    }
+
+    /// What is heard on a session that was another's was for that one, and is told nobody.
+    async fn flown(
+        turn: &mut Turn,
+        flight: &mut Flight,
+        whose: Whose,
+        ended: impl Future<Output = TalkError>,
+    ) -> Result<Answer, BringError> {
         let session = &mut *turn.loan.session;
         let mut heard = Heard {
             reported: std::mem::take(&mut session.carried.reported),
-            may_fail: flight.prepares.iter().map(|(ready, _)| *ready).collect(),
+            may_fail: flight.may_fail(),
             ..Heard::default()
         };
-        let answer = talk(&mut session.stream, &mut heard, &flight.bytes, flight.readies).await;
+        let question = (&flight.bytes[..], flight.readies);
+        let answer = talk(&mut session.stream, &mut heard, question, ended).await;
         session.carried.reported = heard.reported;
         // A simple Query drops it, and what sets something takes its place.
         session.carried.prepared.unnamed = next_serial();
@@ -130,75 +152,13 @@ impl Pooled<'_> {
         }
         let rows = answer?;
         let prepares = std::mem::take(&mut flight.prepares).into_iter();
-        let missing = prepares.filter(|(ready, _)| heard.failed.contains(ready));
+        let failed = |ready| heard.failed.iter().any(|(failed, _)| *failed == ready);
+        let missing = prepares.filter(|(ready, _)| failed(*ready));
         Ok(Answer {
             rows,
             missing: missing.map(|(_, place)| place).collect(),
+            refused: heard.failed.into_iter().next().map(|(_, message)| message),
         })
-    }
-
-    /// A stranger's numbers are gone.
-    pub(super) async fn discard_sequences(&mut self, turn: &mut Turn) -> Result<(), BringError> {
-        self.pooling.note_asks_sequences();
-        let mut flight = Flight::default();
-        flight.query("DISCARD SEQUENCES");
-        self.fly(turn, &mut flight).await?;
-        turn.loan.session.carried.sequences_discarded();
-        Ok(())
-    }
-
-    /// No statement is on the session that is none of the client's.
-    pub(super) async fn close_others(&mut self, turn: &mut Turn) -> Result<(), BringError> {
-        let mut flight = Flight::default();
-        for name in turn.loan.session.carried.prepared.take_others(&self.statements) {
-            say::close_statement(&name, &mut flight.bytes);
-        }
-        flight.sync();
-        self.fly(turn, &mut flight).await?;
-        Ok(())
-    }
-
-    /// A statement is on the session as it was first prepared, whatever the client has set since.
-    pub(super) async fn prepare_under(
-        &mut self,
-        turn: &mut Turn,
-        statement: &Statement,
-    ) -> Result<(), BringError> {
-        let mut flight = Flight::default();
-        flight.switch(&self.profile, &statement.under);
-        let name = statement.server_name();
-        // Somebody's turn may have put it there under settings that are not its own.
-        say::close_statement(name.as_bytes(), &mut flight.bytes);
-        say::parse(name.as_bytes(), &statement.behind_name, &mut flight.bytes);
-        flight.sync();
-        flight.switch(&statement.under, &self.profile);
-        self.fly(turn, &mut flight).await?;
-        turn.loan.session.carried.prepared.put(statement.id);
-        Ok(())
-    }
-
-    /// A statement is on the session under the name that SQL calls it.
-    pub(super) async fn put_alias(
-        &mut self,
-        turn: &mut Turn,
-        name: Name,
-        statement: &Statement,
-    ) -> Result<(), BringError> {
-        let mut flight = Flight::default();
-        // In a transaction nothing is set: it would be the client's.
-        let switches = turn.loan.status == b'I' && !statement.suits(&self.profile);
-        if switches {
-            flight.switch(&self.profile, &statement.under);
-        }
-        say::parse(&name, &statement.behind_name, &mut flight.bytes);
-        flight.sync();
-        if switches {
-            flight.switch(&statement.under, &self.profile);
-        }
-        self.fly(turn, &mut flight).await?;
-        self.statements.alias(&name);
-        turn.loan.session.carried.prepared.aliases.push(name);
-        Ok(())
     }
 
     /// The client's stay ends because its session could not be looked after.

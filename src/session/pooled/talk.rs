@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
-use crate::session::reported::Reported;
+use crate::session::{relay::End, reported::Reported};
 use crate::tls::Stream;
 use crate::wire::WireError;
 use crate::wire::message::{Message, take_message};
@@ -31,8 +31,15 @@ pub(super) struct Heard {
     pub(super) notifications: BytesMut,
     /// ReadyForQuery, counted from 0, that an error may come before.
     pub(super) may_fail: Vec<usize>,
-    /// Those of them that one came before.
-    pub(super) failed: Vec<usize>,
+    /// Those of them that one came before, with it.
+    pub(super) failed: Vec<(usize, Bytes)>,
+}
+
+impl Heard {
+    /// Whether an error came before this ReadyForQuery, where one may.
+    fn has_failed(&self, ready: usize) -> bool {
+        self.failed.iter().any(|(failed, _)| *failed == ready)
+    }
 }
 
 /// Why there is no answer.
@@ -55,24 +62,35 @@ pub(super) enum TalkError {
     /// It said nothing for too long.
     #[error("no answer in time")]
     Timeout,
+    /// Something else has ended the wait for an answer.
+    #[error("the wait for an answer is over")]
+    Over(Box<End>),
 }
 
-/// Sends a flight that is answered with so many ReadyForQuery; gives the bodies of all rows. After an error the session
-/// is in a state that nobody knows. Not cancel safe: the session is given up with it.
+/// Sends a flight that is answered with so many ReadyForQuery; gives the bodies of all rows, unless `ended` comes first.
+/// After an error the session is in a state that nobody knows. Not cancel safe: the session is given up with it.
 pub(super) async fn talk(
     stream: &mut Stream,
     heard: &mut Heard,
-    flight: &[u8],
-    readies: usize,
+    (flight, readies): (&[u8], usize),
+    ended: impl Future<Output = TalkError>,
 ) -> Result<Vec<Bytes>, TalkError> {
     let answer = async {
         stream.write_all(flight).await.map_err(WireError::Gone)?;
         stream.flush().await.map_err(WireError::Gone)?;
         answers(stream, heard, readies).await
     };
-    timeout(ANSWER_TIMEOUT, answer)
-        .await
-        .map_err(|_| TalkError::Timeout)?
+    // The answer first: one that came in the same instant is not thrown away.
+    tokio::select! { biased;
+        answer = answer => answer,
+        error = ended => Err(error),
+    }
+}
+
+/// Ends the wait for an answer that needs no lock and no disk.
+pub(super) async fn no_answer() -> TalkError {
+    sleep(ANSWER_TIMEOUT).await;
+    TalkError::Timeout
 }
 
 async fn answers(
@@ -98,10 +116,15 @@ async fn answers(
             }
             b'S' => heard.reported.note(&message.body),
             b'A' => message.put(&mut heard.notifications),
-            b'E' if heard.may_fail.contains(&heard_readies) => heard.failed.push(heard_readies),
             b'E' if error_fields(&message.body).ends_session => return Err(refusal(&message)),
+            b'E' if heard.may_fail.contains(&heard_readies) => {
+                heard.failed.push((heard_readies, whole(&message)));
+            }
             b'E' if refused.is_none() => refused = Some(message),
-            b'Z' if message.body[..] == *b"I" || message.body[..] == *b"T" || refused.is_some() => {
+            b'Z' if matches!(message.body[..], [b'I' | b'T'])
+                || refused.is_some()
+                || heard.has_failed(heard_readies) =>
+            {
                 heard_readies += 1;
                 readies -= 1;
             }
@@ -127,7 +150,7 @@ impl TalkError {
         match self {
             Self::Refused { fields, .. } => fields.sqlstate.starts_with("57"),
             Self::Wire(_) | Self::Timeout => true,
-            Self::TooLong => false,
+            Self::TooLong | Self::Over(_) => false,
         }
     }
 
@@ -141,7 +164,7 @@ impl TalkError {
         match self {
             Self::Refused { fields, .. } => !fields.ends_session,
             Self::TooLong => true,
-            Self::Wire(_) | Self::Timeout => false,
+            Self::Wire(_) | Self::Timeout | Self::Over(_) => false,
         }
     }
 }
@@ -183,12 +206,16 @@ fn notes(read: &mut BytesMut, heard: &mut Heard) -> Result<(), TalkError> {
 }
 
 fn refusal(message: &Message) -> TalkError {
-    let mut whole = BytesMut::new();
-    message.put(&mut whole);
     TalkError::Refused {
         fields: error_fields(&message.body),
-        message: whole.freeze(),
+        message: whole(message),
     }
+}
+
+fn whole(message: &Message) -> Bytes {
+    let mut whole = BytesMut::new();
+    message.put(&mut whole);
+    whole.freeze()
 }
 
 async fn next(stream: &mut Stream, read: &mut BytesMut) -> Result<Message, WireError> {
@@ -219,7 +246,7 @@ mod tests {
         // Not closed before all of it is read: a reset would take it away.
         far.shutdown().await.unwrap();
         let (mut stream, mut heard) = (Stream::Unix(near), Heard::default());
-        talk(&mut stream, &mut heard, b"", 2).await
+        talk(&mut stream, &mut heard, (b"", 2), no_answer()).await
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use crate::error::ClientError;
 use crate::pool::LoginError;
 use crate::session::{
     error::SessionError,
-    exchange::{self, Exchange, Facts, Gate},
+    exchange::{self, Exchange, Facts},
     expected::{Asker, Kind},
     idling::IdleWatch,
     lane::Lane,
@@ -150,7 +150,7 @@ impl Pooled<'_> {
         loop {
             let (end, last) = self.relay_once(client, &mut turn, record).await;
             let done = match end {
-                End::Gate => Box::pin(self.pass_gate(&mut turn)).await.map(|()| false),
+                End::Gate => Box::pin(self.pass_gate(client, &mut turn)).await.map(|()| false),
                 End::Released => self.look_after(&mut turn).await.map(|pinned| !pinned),
                 end => return Box::pin(self.ended(client, turn, (end, last), record)).await,
             };
@@ -161,6 +161,12 @@ impl Pooled<'_> {
                 Ok(_) => {
                     self.keep(turn).await;
                     return Ok(if is_over { Wants::Leave } else { Wants::Session });
+                }
+                Err(BringError::Talk(TalkError::Over(end))) => {
+                    // Where it stands in its answers nobody knows.
+                    turn.facts.unmovable = true;
+                    turn.owed.push((Asker::Pgwake, Kind::Sync));
+                    return Box::pin(self.ended(client, turn, (*end, last), record)).await;
                 }
                 Err(error) => {
                     self.close(turn);
@@ -222,40 +228,6 @@ impl Pooled<'_> {
             self.tell_over(&over, record).await;
         }
         (end, last)
-    }
-
-    /// What the message at the front waits for.
-    async fn pass_gate(&mut self, turn: &mut Turn) -> Result<(), BringError> {
-        match turn.facts.take_gate() {
-            Some(Gate::Sequences) => self.discard_sequences(turn).await,
-            Some(Gate::Statements) => self.close_others(turn).await,
-            Some(Gate::Databases) => {
-                // Postgres itself waits some seconds for those that are in use.
-                self.pooling.pool.close_all_but(&mut turn.loan.session).await;
-                turn.facts.databases_closed = true;
-                Ok(())
-            }
-            Some(Gate::Pins) => {
-                self.pooling.pins.settled().await;
-                turn.facts.pins_awaited = true;
-                Ok(())
-            }
-            Some(Gate::Prepare(statement)) => self.prepare_under(turn, &statement).await,
-            Some(Gate::Alias(name, statement)) => {
-                match self.put_alias(turn, name.clone(), &statement).await {
-                    // So will the client's statement be, and it says why.
-                    Err(BringError::Talk(TalkError::Refused { fields, .. })) if !fields.ends_session => {
-                        turn.facts.unaliased.push(name);
-                        if turn.loan.status == b'T' {
-                            turn.loan.status = b'E';
-                        }
-                        Ok(())
-                    }
-                    put => put,
-                }
-            }
-            None => Ok(()),
-        }
     }
 
     /// There is no session: the client reads why, and stays where another try may be better.

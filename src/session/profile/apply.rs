@@ -19,6 +19,8 @@ pub(in crate::session) struct Flight {
     /// Which ReadyForQuery, counted from 0, end a PREPARE, and the place of its statement in the profile: one that
     /// Postgres refuses is only missing.
     pub(in crate::session) prepares: Vec<(usize, usize)>,
+    /// Another one that an error may come before.
+    may_fail: Option<usize>,
 }
 
 /// Whose server session it is that a client's profile is brought to.
@@ -69,6 +71,18 @@ impl Flight {
     pub(in crate::session) fn sync(&mut self) {
         self.bytes.put_slice(say::SYNC);
         self.readies += 1;
+    }
+
+    /// The same, where one of these may be refused without harm.
+    pub(in crate::session) fn sync_that_may_fail(&mut self) {
+        self.may_fail = Some(self.readies);
+        self.sync();
+    }
+
+    /// Which ReadyForQuery, counted from 0, an error may come before.
+    pub(in crate::session) fn may_fail(&self) -> Vec<usize> {
+        let prepares = self.prepares.iter().map(|(ready, _)| *ready);
+        prepares.chain(self.may_fail).collect()
     }
 
     /// The session carries what `to` says afterwards; `from` is what it carries now, where that is known. It has had

@@ -201,3 +201,51 @@ fn a_refusal_is_of_any_size_and_passes_whole() {
         assert_eq!(read, ["E 53300", "Z I", "C SELECT 1", "Z I"]);
     });
 }
+
+#[test]
+fn what_was_refused_before_a_message_is_its_answer() {
+    let error = said("E 42P01").split_off(5);
+    each(|mut stage| {
+        let mut session = session();
+        session.strange_sequences = true;
+        for (ask, sent, read) in [
+            (query("select lastval()"), "Q pgwake", ["E 42P01", "Z I"]),
+            (run("a"), "P pgwake|pgwake", ["E 42P01", "Z I"]),
+        ] {
+            stage.client.facts.refused = Some(error.clone().into());
+            let mut talk = stage.turn(&mut session);
+            assert_eq!(talk.client(&[ask])[0], sent);
+            assert_eq!(talk.says(&["E 42601", "Z I"]), read);
+            // Of that message alone.
+            assert_eq!(talk.client(&[query("select 1")]), ["Q select 1"]);
+            assert_eq!(talk.says(&["C SELECT 1", "Z I"]), ["C SELECT 1", "Z I"]);
+        }
+    });
+}
+
+#[test]
+fn what_was_said_of_a_name_is_the_answer_to_what_calls_it() {
+    let error = said("E 42P01").split_off(5);
+    let unknown = || {
+        message(
+            b'E',
+            b"SERROR\0C26000\0Mprepared statement \"a\" does not exist\0\0",
+        )
+    };
+    for (text, answer) in [("execute a", "E 42P01"), ("deallocate a", "E 26000")] {
+        each(|mut stage| {
+            let mut session = session();
+            stage.prepared("a", "select 1", &mut session);
+            let mut talk = stage.turn(&mut session);
+            assert_eq!(talk.client(&[query(text)]), [""; 0]);
+            talk.exchange
+                .facts()
+                .note_unaliased(b"a"[..].into(), error.clone().into());
+            assert_eq!(talk.again(), [format!("Q {text}")]);
+            assert_eq!(talk.server(&[unknown(), said("Z I")]), [answer, "Z I"]);
+            // Not of what comes behind it.
+            talk.client(&[bind("", "b"), bare('S')]);
+            assert_eq!(talk.says(&["E 26000", "Z I"]), ["E 26000", "Z I"]);
+        });
+    }
+}
