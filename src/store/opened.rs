@@ -19,11 +19,27 @@ use super::{
     tables::{self, Failure},
 };
 
-/// What is open. In the order in which it is to be dropped.
+/// What is open.
 #[derive(Default)]
 struct Parts {
     database: Option<redb::Database>,
     lock: Option<File>,
+}
+
+impl Parts {
+    fn close(&mut self) {
+        self.database = None;
+        if let Some(lock) = self.lock.take() {
+            // Closing alone is not enough: a child between fork and exec still has the file open for a moment.
+            let _ = lock.unlock();
+        }
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 /// It, for whoever asks at the same time.
@@ -92,12 +108,7 @@ impl Store {
 
     /// Lets another pgwake have the folder: nothing can be read or kept from now on. Blocking.
     pub fn close(&self) {
-        let mut opened = self.opened.change();
-        opened.database = None;
-        if let Some(lock) = opened.lock.take() {
-            // Closing alone is not enough: a child between fork and exec still has the file open for a moment.
-            let _ = lock.unlock();
-        }
+        self.opened.change().close();
     }
 
     /// Takes the folder again after [`Store::close`]: from then on it is this pgwake's. Blocking.

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::{
     line::{Line, Way, Who},
     pooled::Pooled,
-    said::{STRANGER, Said, execute, prepare},
+    said::{Said, execute, prepare},
     script::Script,
     told::{errors, tags, values},
 };
@@ -21,6 +21,9 @@ use crate::{
 const TABLE: &str =
     "drop table if exists moved; create table moved (at date); insert into moved values ('2020-01-02')";
 const TEXT: &str = "select at from moved where at = '2020-01-02'";
+
+/// Said by somebody else: the statement is not on the session any more.
+const STRANGER: &str = "discard all";
 
 /// As long as pgwake waits for an answer that needs no lock, and longer.
 const LONG: Duration = Duration::from_secs(11);

@@ -80,7 +80,7 @@ async fn serve(
     stream.read_exact(&mut vec![0; length - 4]).await.unwrap();
     let found = authenticate(&mut stream, claim, &house.proofs).await;
     let told = match &found {
-        Ok(_) => b"Z\0\0\0\x05I".to_vec(),
+        Ok(proved) => [&proved.welcome[..], b"Z\0\0\0\x05I"].concat(),
         Err(error) => {
             let fields = format!("SFATAL\0C{}\0M{}\0\0", error.sqlstate().0, error.message());
             let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();

@@ -154,6 +154,7 @@ async fn a_session_that_died_is_passed_over() {
     let (ended, mut server) = house.open(&key("shop"), 3);
     house.pool.rest(ended);
     server.says(FATAL).await;
+    heard().await;
 
     let lent = house.take_any(&key("shop")).unwrap();
 
@@ -168,6 +169,7 @@ async fn a_kept_session_that_died_is_not_lent() {
     let (lent, server) = house.open(&key("shop"), 1);
     let ticket = house.pool.keep(lent);
     drop(server);
+    heard().await;
 
     assert!(house.pool.take_kept(&ticket, FIRST).is_none());
     assert_eq!(house.closed(CloseReason::Gone), 1);
@@ -180,6 +182,7 @@ async fn what_an_idle_server_told_of_its_parameters_is_passed_on_once() {
     let ticket = house.pool.keep(lent);
     server.says(STATUS).await;
     server.says(b"N\0\0\0\x0eSNOTICE\0\0\0").await;
+    heard().await;
 
     let lent = house.pool.take_kept(&ticket, FIRST).unwrap();
     assert_eq!(lent.pending, STATUS);
