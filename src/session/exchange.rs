@@ -176,6 +176,18 @@ impl Facts {
         self.tags.change_texts() || self.words.has(Words::CREATE)
     }
 
+    /// The server owes nothing, and its last ReadyForQuery said this.
+    fn all_answered(&mut self, status: u8) {
+        self.unaliased_for.clear();
+        match status {
+            // A transaction's portals end with it.
+            b'I' => self.bound.ends.clear(),
+            // Nothing that a failed transaction did survives it; whoever waits for its place need not wait for its end.
+            b'E' => self.pin = None,
+            _ => (),
+        }
+    }
+
     /// A name could not be put on the session for SQL, because of this error.
     pub(super) fn note_unaliased(&mut self, name: Name, error: Bytes) {
         self.unaliased.push(name.clone());

@@ -120,17 +120,13 @@ impl Exchange<'_> {
                 pooled.texts.renew();
             }
             pooled.carried.prepared.end_batch();
-            if self.expected.is_answered() {
-                pooled.facts.unaliased_for.clear();
-            }
             let first = self.expected.first();
             pooled.facts.unsettled.ready(&pooled.carried.reported, first);
-            // Nothing that a failed transaction did survives it; whoever waits for its place need not wait for its end.
-            if status == b'E' {
-                pooled.facts.pin = None;
+            // What was noted may also be of what stands behind this answer, where something does.
+            if self.expected.is_answered() {
+                pooled.facts.all_answered(status);
             }
             if status == b'I' {
-                pooled.facts.bound.ends.clear();
                 pooled.may_let_go();
             }
         }

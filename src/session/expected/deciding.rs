@@ -74,9 +74,10 @@ impl Deciding {
         self.any_name.decides(span) || named.is_some_and(|last| last.decides(span))
     }
 
-    /// Whether one on its way decides if a statement is on the session.
+    /// Whether one on its way decides if a statement is on the session: what takes any name away may take it, too.
     pub(super) fn is_statement_undecided(&self, id: u64, span: Span) -> bool {
-        self.statements.get(&id).is_some_and(|last| last.decides(span))
+        let put = self.statements.get(&id);
+        self.any_name.decides(span) || put.is_some_and(|last| last.decides(span))
     }
 
     #[cfg(test)]

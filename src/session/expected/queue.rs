@@ -267,7 +267,11 @@ mod tests {
             let decides = found.iter().any(is_about);
             assert_eq!(queue.is_undecided(&[number]), decides, "{number} in {queue:?}");
             let id = u64::from(number);
-            let is_about = |subject: &Subject<'_>| matches!(subject, Subject::Statement(own) if *own == id);
+            let is_about = |subject: &Subject<'_>| match subject {
+                Subject::Statement(own) => *own == id,
+                Subject::AnyName => true,
+                Subject::Name(_) => false,
+            };
             let decides = found.iter().any(is_about);
             assert_eq!(queue.is_statement_undecided(id), decides, "{id} in {queue:?}");
         }

@@ -189,6 +189,20 @@ fn a_client_that_may_pin_has_its_permit_for_the_turn() {
 }
 
 #[test]
+fn a_permit_to_pin_outlives_the_failure_of_what_came_before_it() {
+    each(|mut stage| {
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[query("begin isolation level serializable"), query("select 1 / 0")]);
+        talk.client(&[query("rollback"), query("listen c")]);
+        talk.says(&["C BEGIN", "Z T", "E 22012", "Z E"]);
+        talk.says(&["C ROLLBACK", "Z I", "C LISTEN", "Z I"]);
+        drop(talk);
+        assert!(stage.client.facts.pin.is_some());
+    });
+}
+
+#[test]
 fn a_refusal_is_of_any_size_and_passes_whole() {
     let long = format!("listen c; {}", "x".repeat(10_000));
     each(|mut stage| {

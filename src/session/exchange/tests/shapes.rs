@@ -210,6 +210,24 @@ fn what_a_pipeline_deallocates_is_waited_for_before_its_name_is_used_again() {
     }
 }
 
+/// A ReadyForQuery ends the portals of its transaction, not those that have been bound behind its Sync.
+#[test]
+fn an_earlier_answer_takes_nothing_from_what_was_bound_behind_it() {
+    each(|mut stage| {
+        let mut session = session();
+        stage.prepared("a", "select 1", &mut session);
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[query("select 1"), parse("", "discard all"), bind("", "")]);
+        talk.says(&["C SELECT 1", "Z I"]);
+        let sent = talk.client(&[execute(""), parse("a", "select 2"), bare('S')]);
+        assert_eq!(sent, ["E ", "H"]);
+        talk.says(&["1", "2", "C DISCARD ALL"]);
+        assert_eq!(talk.again(), ["P #1|select 2", "S"]);
+        assert_eq!(talk.says(&["1", "Z I"]), ["1", "Z I"]);
+        assert!(talk.is_releasable());
+    });
+}
+
 #[test]
 fn sql_finds_a_statement_of_its_own_pipeline() {
     each(|mut stage| {

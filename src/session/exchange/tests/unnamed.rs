@@ -1,6 +1,7 @@
 //! The unnamed statement: it is its client's, on whichever session.
 
 use super::talk::*;
+use crate::session::reported::Reported;
 
 #[test]
 fn it_survives_a_sync_and_follows_its_client() {
@@ -167,6 +168,29 @@ fn one_that_fails_on_another_session_is_brought_again() {
         talk.client(&[run("")]);
         assert_eq!(talk.says(&["E 57014", "Z I"]), ["E 57014", "Z I"]);
         assert_eq!(talk.client(&[run("")])[0], "P |select 1");
+    });
+}
+
+/// A session that would make something else of its text has it under a name, which a DISCARD ALL takes away, too.
+#[test]
+fn one_that_had_to_be_brought_under_a_name_waits_for_what_takes_all_names_away() {
+    each(|mut stage| {
+        let (mut one, mut other) = (session(), session());
+        stage.prepared("d", "discard all", &mut other);
+        let mut talk = stage.turn(&mut one);
+        talk.client(&[parse("", "select '1'"), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        drop(talk);
+        let mut german = Reported::default();
+        german.note(b"DateStyle\0German\0");
+        stage.client.profile = stage.client.profile.as_reported(&Reported::default(), &german);
+        let mut talk = stage.turn(&mut other);
+        let sent = talk.client(&[bind("p", "d"), execute("p"), bind("q", ""), bare('S')]);
+        assert_eq!(sent, ["B p|#1", "E p", "H"]);
+        talk.says(&["2", "C DISCARD ALL"]);
+        assert_eq!(talk.again(), ["P #2|select '1'", "B q|#2", "S"]);
+        talk.says(&["1", "2", "Z I"]);
+        assert_eq!(talk.client(&[bind("q", "")]), ["B q|#2"]);
     });
 }
 
