@@ -1,6 +1,6 @@
 //! One client that sets what its statements mean, in every way there is, and looks whether they still mean it.
 
-use std::fmt;
+use std::{fmt, pin::pin};
 
 use futures_util::TryStreamExt;
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
@@ -385,8 +385,17 @@ fn texts(messages: &[SimpleQueryMessage]) -> Vec<Option<String>> {
 
 /// The look as COPY gives it.
 async fn copied(seat: &Seat) -> Result<Vec<Option<String>>, Error> {
-    let stream = seat.session.client.copy_out(&seat.copy).await?;
-    let chunks: Vec<bytes::Bytes> = stream.try_collect().await?;
+    let mut stream = pin!(seat.session.client.copy_out(&seat.copy).await?);
+    let chunks: Vec<bytes::Bytes> = stream.as_mut().try_collect().await?;
+    // To the driver that is its end: what ends the session before the statement is over, it would tell nobody.
+    loop {
+        match stream.try_next().await {
+            Err(error) if error.as_db_error().is_some() => return Err(error),
+            Err(error) if error.is_closed() => break,
+            // CommandComplete and ReadyForQuery, which it does not expect.
+            _ => (),
+        }
+    }
     let line = String::from_utf8(chunks.concat()).unwrap();
     let values = line.trim_end_matches('\n').split('\t');
     Ok(values
