@@ -368,7 +368,7 @@ mod tests {
 
     use super::*;
 
-    fn place() -> (tempfile::TempDir, Folder) {
+    pub(super) fn place() -> (tempfile::TempDir, Folder) {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().canonicalize().unwrap();
         let folder = Folder::open(&path).unwrap().unwrap();

@@ -113,14 +113,8 @@ fn removed(folder: &Folder, name: &Path, flags: AtFlags) -> io::Result<()> {
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
+    use super::super::tests::place;
     use super::*;
-
-    fn place() -> (tempfile::TempDir, Folder) {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().canonicalize().unwrap();
-        let folder = Folder::open(&path).unwrap().unwrap();
-        (place, folder)
-    }
 
     /// Removing went down level by level, and ended the whole process for want of stack.
     #[test]
