@@ -43,3 +43,19 @@ async fn a_notification_names_its_sender_by_what_that_was_told() {
     direct.batch_execute("notify news").await.unwrap();
     assert_eq!(sender(&mut hears).await, row.get::<_, i32>(0).cast_unsigned());
 }
+
+/// One that came while pgwake asked the session what it listens to had its sender's process number.
+#[tokio::test]
+async fn a_notification_that_comes_amid_a_question_names_its_sender_as_well() {
+    const ENDPOINT: &str = "notifying-amid";
+    let pooled = Pooled::start(ENDPOINT, 2).await;
+    let who = Who::new(SUPERUSER, "postgres");
+    let (mut hears, _) = pooled.client(ENDPOINT, &who).await;
+    let (mut other, others) = pooled.client(ENDPOINT, &who).await;
+    for _ in 0..20 {
+        // Each time it is asked again.
+        assert!(errors(&hears.query("listen news").await).is_empty());
+        other.query("notify news").await;
+        assert_eq!(sender(&mut hears).await, others.pid);
+    }
+}

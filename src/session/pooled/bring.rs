@@ -20,6 +20,7 @@ use crate::session::{
         apply::{Flight, Whose},
     },
     record::{Outcome, SessionRecord},
+    senders::Senders,
     statements::next_serial,
     turn::said_by_server,
 };
@@ -107,7 +108,7 @@ impl Pooled<'_> {
     }
 
     pub(super) async fn fly(&self, turn: &mut Turn, flight: &mut Flight) -> Result<Answer, BringError> {
-        Self::flown(turn, flight, Whose::Own, no_answer()).await
+        Self::flown(turn, &self.pooling.senders, flight, (Whose::Own, no_answer())).await
     }
 
     /// The same on a session that was `whose` so far.
@@ -117,24 +118,24 @@ impl Pooled<'_> {
         flight: &mut Flight,
         whose: Whose,
     ) -> Result<Answer, BringError> {
-        Self::flown(turn, flight, whose, no_answer()).await
+        Self::flown(turn, &self.pooling.senders, flight, (whose, no_answer())).await
     }
 
     /// The same on its own; it waits for the answer until `ended`.
     pub(super) async fn fly_until(
-        turn: &mut Turn,
+        (turn, senders): (&mut Turn, &Senders),
         flight: &mut Flight,
         ended: impl Future<Output = TalkError>,
     ) -> Result<Answer, BringError> {
-        Self::flown(turn, flight, Whose::Own, ended).await
+        Self::flown(turn, senders, flight, (Whose::Own, ended)).await
     }
 
     /// What is heard on a session that was another's was for that one, and is told nobody.
     async fn flown(
         turn: &mut Turn,
+        senders: &Senders,
         flight: &mut Flight,
-        whose: Whose,
-        ended: impl Future<Output = TalkError>,
+        (whose, ended): (Whose, impl Future<Output = TalkError>),
     ) -> Result<Answer, BringError> {
         let session = &mut *turn.loan.session;
         let mut heard = Heard {
@@ -148,6 +149,7 @@ impl Pooled<'_> {
         // A simple Query drops it, and what sets something takes its place.
         session.carried.prepared.unnamed = next_serial();
         if !heard.notifications.is_empty() && whose == Whose::Own {
+            senders.name_all(&mut heard.notifications);
             turn.down.put(&[&heard.notifications]);
         }
         let rows = answer?;

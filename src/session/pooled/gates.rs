@@ -188,7 +188,7 @@ impl Pooled<'_> {
             lease: turn.loan.lease.signal(),
         };
         let ended = enders.ended(turn.loan.lease.weight().counts());
-        let error = match Self::fly_until(turn, &mut flight, ended).await {
+        let error = match Self::fly_until((turn, &self.pooling.senders), &mut flight, ended).await {
             Ok(answer) => return Ok(answer.refused.as_ref().map(body)),
             Err(BringError::Talk(TalkError::Refused { fields, message })) if !fields.ends_session => message,
             Err(error) => return Err(error),
