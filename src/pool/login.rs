@@ -62,9 +62,10 @@ impl LoginError {
         matches!(self, Self::Refused { fields, .. } if fields.sqlstate == SqlState::CANNOT_CONNECT_NOW.0)
     }
 
-    /// Whether nobody answered, or left without an answer: another try may meet a server that has come up again.
+    /// Whether nobody was there, or left without an answer: another try may meet a server that has come up again. (One
+    /// that stays and says nothing has had its time.)
     pub fn is_absent(&self) -> bool {
-        self.kind() == Kind::Absent
+        self.is_unreachable() || self.has_left()
     }
 
     /// Whether a server took the connection and left without an answer.
