@@ -78,6 +78,14 @@ impl LoginError {
         self.kind() == Kind::Mismatch
     }
 
+    /// Whether the server does not let this role in, or not with this credential: it may have changed there.
+    pub fn is_about_the_role(&self) -> bool {
+        match self {
+            Self::Refused { fields, .. } => fields.sqlstate.starts_with("28"),
+            error => error.is_mismatch(),
+        }
+    }
+
     /// What is wrong, in a word that decides what the client reads.
     fn kind(&self) -> Kind {
         match self {

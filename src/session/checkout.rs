@@ -84,6 +84,14 @@ impl House {
         self.wakes.unreachable(endpoint, generation);
     }
 
+    /// The server did not let in who has proved himself to pgwake: perhaps the role has changed there, and nobody has said
+    /// so. The next try finds it as it is.
+    pub(super) fn not_let_in(&self, endpoint: &Endpoint, error: &LoginError) {
+        if error.is_about_the_role() {
+            self.roles.suspect(endpoint);
+        }
+    }
+
     /// How a lease's address is reached.
     pub(super) fn way(&self, lease: &AwakeLease) -> Way<'_> {
         Way {
@@ -140,6 +148,10 @@ impl Checkout<'_> {
                     drop(lease);
                     held.wait(sleep(STARTING_RETRY), || "server is starting").await?;
                     rewakes += 1;
+                }
+                Err(CheckoutError::Login(error)) => {
+                    self.house.not_let_in(endpoint, &error);
+                    return Err(error.into());
                 }
                 session => return session.map(|session| (lease, session, permit)),
             }
