@@ -381,7 +381,7 @@ mod tests {
     const TEXT: &str = r#"
 include = ["tenants.d/*.toml"]
 [listen]
-postgres = { address = "127.0.0.1:6432", tls = "optional", default_endpoint = "demo-main-pooler" }
+postgres = { address = "127.0.0.1:6432", tls = "optional", default_endpoint = "demo-main-pooler", proxies = ["10.0.0.0/24"] }
 [limits]
 clients_max = 20
 [admin.roles.boss]
@@ -451,7 +451,7 @@ endpoints.demo-main.pool.wait_timeout = "5s"
             "admin.roles [\"boss\"] pgwake.toml:7",
             "limits.login_timeout \"15s\" built-in",
             "state_dir \"/var/lib/pgwake\" built-in",
-            "listen.postgres [{ address = \"127.0.0.1:6432\", tls = \"optional\", default_endpoint = \"demo-main-pooler\" }] pgwake.toml:4",
+            "listen.postgres [{ address = \"127.0.0.1:6432\", tls = \"optional\", default_endpoint = \"demo-main-pooler\", proxies = [\"10.0.0.0/24\"] }] pgwake.toml:4",
             "demo-main tenant demo, fixed [::1]:5432",
         ] {
             assert!(has_line(&text, line), "{line}\n{text}");
