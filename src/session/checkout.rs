@@ -92,6 +92,15 @@ impl House {
         }
     }
 
+    /// The server takes no logins (57P03). Where pooled sessions are open it does not begin: somebody is ending it, and it
+    /// waits for them to leave.
+    pub(super) fn takes_no_logins(&self, endpoint: &Endpoint) {
+        let pooling = self.pooling.get(&endpoint.name);
+        if let Some(pooling) = pooling.filter(|pooling| pooling.pool.live() > 0) {
+            pooling.pool.retire();
+        }
+    }
+
     /// How a lease's address is reached.
     pub(super) fn way(&self, lease: &AwakeLease) -> Way<'_> {
         Way {
@@ -181,6 +190,7 @@ impl Checkout<'_> {
             match held.wait(Box::pin(connecting), what).await? {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) if error.is_starting() => {
+                    self.house.takes_no_logins(&self.who.endpoint);
                     if since.elapsed() + STARTING_RETRY > hold_timeout {
                         return Err(self.still_starting(since, &error).into());
                     }
