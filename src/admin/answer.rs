@@ -188,6 +188,10 @@ impl Listing {
         let mut wanted = Vec::new();
         for (name, value) in &query.0 {
             match name.as_str() {
+                // Where items have a field of that name, its values are no numbers.
+                "limit" if self.filters.contains(&"limit") && value.parse::<i128>().is_err() => {
+                    wanted.push(("limit", value.as_str()));
+                }
                 "limit" => {
                     let parsed = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
                     limit = parsed.ok_or_else(|| wrong(format!("`limit` is from 1 to {LIMIT_MAX}")))?;
@@ -272,6 +276,27 @@ mod tests {
             (vec!["n3", "n4", "n5"], &Value::Null)
         );
         assert_eq!(last["total"], 5);
+    }
+
+    /// `/api/v1/quotas` may be filtered by the field `limit`, and refused every value of it as a length of pages.
+    #[test]
+    fn a_field_that_is_called_like_the_length_of_pages_can_be_filtered_by() {
+        let limits = |query: &str| {
+            let item = |(name, limit): (&str, &str)| json!({ "name": name, "limit": limit });
+            let listing = Listing {
+                key: "name",
+                filters: &["limit"],
+                order: Order::ByKey,
+                items: [("a", "wakes"), ("b", "clients_max"), ("c", "wakes")]
+                    .map(item)
+                    .into(),
+            };
+            let query = Query::parse(Some(query)).map_err(|refused| refused.error)?;
+            listing.page(&query).map_err(|refused| refused.error)
+        };
+        assert_eq!(names(&limits("limit=wakes").unwrap()), ["a", "c"]);
+        assert_eq!(names(&limits("limit=2").unwrap()), ["a", "b"]);
+        assert!(limits("limit=0").is_err());
     }
 
     #[test]

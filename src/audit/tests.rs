@@ -74,6 +74,28 @@ async fn a_file_that_was_moved_away_is_begun_anew() {
     assert_eq!(both(), told, "a line was lost or doubled");
 }
 
+/// A line that an ended pgwake had written in part made the next one's first unreadable, too.
+#[tokio::test]
+async fn a_line_that_was_cut_off_earlier_is_ended_before_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    fs::write(&path, "{\"event\":\"whole\"}\n{\"event\":\"cut o").unwrap();
+    let audit = begin(&path, WhenFull::Block);
+    audit.tell(Event::new("one")).await;
+    audit.flush().await;
+    let text = fs::read_to_string(&path).unwrap();
+    let events = text.lines().map(serde_json::from_str::<Value>);
+    let events: Vec<_> = events.flatten().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["whole", "one"], "{text}");
+    // What ends with its line is only added to.
+    let before = text;
+    let audit = begin(&path, WhenFull::Block);
+    audit.tell(Event::new("two")).await;
+    audit.flush().await;
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), before.lines().count() + 1, "{text}");
+}
+
 /// A disk that is always full.
 fn full(when_full: WhenFull) -> Audit {
     begin(Path::new("/dev/full"), when_full)

@@ -6,7 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -84,6 +84,21 @@ impl Target {
             Err(_) => false,
         }
     }
+
+    /// Whether its file ends within a line: whoever wrote there before was ended by a full disk, or by force.
+    fn is_torn(&self) -> bool {
+        let Self::File { path, file, .. } = self else {
+            return false;
+        };
+        let meta = file.metadata().ok().filter(std::fs::Metadata::is_file);
+        let Some(at) = meta.and_then(|meta| meta.len().checked_sub(1)) else {
+            return false;
+        };
+        let mut last = [0];
+        // What is open is only for writing.
+        let read = File::open(path).and_then(|file| file.read_exact_at(&mut last, at));
+        read.is_ok() && last != *b"\n"
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -115,12 +130,13 @@ impl Writer {
         dropped: (Arc<AtomicU64>, Arc<AtomicU64>),
     ) -> Self {
         let (dropped, dropped_total) = dropped;
+        let is_torn = target.is_torn();
         Self {
             target,
             when_full,
             dropped,
             dropped_total,
-            is_torn: false,
+            is_torn,
             is_failing: false,
         }
     }
@@ -184,7 +200,7 @@ impl Writer {
 
     fn try_put(&mut self, line: &[u8]) -> io::Result<()> {
         if self.target.follow() {
-            self.is_torn = false;
+            self.is_torn = self.target.is_torn();
         }
         if self.is_torn {
             self.write_all(b"\n")?;

@@ -381,9 +381,11 @@ mod tests {
     const TEXT: &str = r#"
 include = ["tenants.d/*.toml"]
 [listen]
-postgres = { address = "127.0.0.1:6432", tls = "optional", default_endpoint = "demo-main-pooler" }
+postgres = { address = "127.0.0.1:6432", tls = "optional", default_endpoint = "demo-main-pooler", proxies = ["10.0.0.0/24"] }
 [limits]
 clients_max = 20
+[admin.roles.boss]
+verifier = "SCRAM-SHA-256$4096:c2FsdHNhbHRzYWx0c2FsdA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 [defaults]
 hold_timeout = "45s"
 pool.size = 8
@@ -418,19 +420,19 @@ endpoints.demo-main.pool.wait_timeout = "5s"
         let (result, text) = checked(TEXT, Some("demo-main"));
         result.unwrap();
         for line in [
-            "endpoint demo-main of tenant demo (pgwake.toml:14)",
-            "suspend_after \"never\" pgwake.toml:12 (from the tenant)",
-            "hold_timeout \"45s\" pgwake.toml:8 (from [defaults])",
-            "stop_timeout \"1m30s\" pgwake.toml:15",
+            "endpoint demo-main of tenant demo (pgwake.toml:16)",
+            "suspend_after \"never\" pgwake.toml:14 (from the tenant)",
+            "hold_timeout \"45s\" pgwake.toml:10 (from [defaults])",
+            "stop_timeout \"1m30s\" pgwake.toml:17",
             "start_timeout \"1m\" built-in",
-            "roles.app.verifier … pgwake.toml:13 (from the tenant)",
-            "compute.address \"[::1]:5432\" pgwake.toml:14",
+            "roles.app.verifier … pgwake.toml:15 (from the tenant)",
+            "compute.address \"[::1]:5432\" pgwake.toml:16",
             "compute.tls \"disable\" built-in",
-            "pool.mode \"transaction\" pgwake.toml:11 (from the tenant)",
-            "pool.size 8 pgwake.toml:9 (from [defaults])",
-            "pool.wait_timeout \"5s\" pgwake.toml:16",
+            "pool.mode \"transaction\" pgwake.toml:13 (from the tenant)",
+            "pool.size 8 pgwake.toml:11 (from [defaults])",
+            "pool.wait_timeout \"5s\" pgwake.toml:18",
             "pool.pinned_max 4 built-in",
-            "pool.statement_bytes_max \"64KiB\" pgwake.toml:11 (from the tenant)",
+            "pool.statement_bytes_max \"64KiB\" pgwake.toml:13 (from the tenant)",
             "pool.wake_on \"connect\" built-in",
         ] {
             assert!(has_line(&text, line), "{line}\n{text}");
@@ -446,9 +448,10 @@ endpoints.demo-main.pool.wait_timeout = "5s"
             "pgwake.toml is right: 1 endpoint in 1 file",
             "note: include = [\"tenants.d/*.toml\"] matches no file",
             "limits.clients_max 20 pgwake.toml:6",
+            "admin.roles [\"boss\"] pgwake.toml:7",
             "limits.login_timeout \"15s\" built-in",
             "state_dir \"/var/lib/pgwake\" built-in",
-            "listen.postgres [{ address = \"127.0.0.1:6432\", tls = \"optional\", default_endpoint = \"demo-main-pooler\" }] pgwake.toml:4",
+            "listen.postgres [{ address = \"127.0.0.1:6432\", tls = \"optional\", default_endpoint = \"demo-main-pooler\", proxies = [\"10.0.0.0/24\"] }] pgwake.toml:4",
             "demo-main tenant demo, fixed [::1]:5432",
         ] {
             assert!(has_line(&text, line), "{line}\n{text}");

@@ -62,9 +62,10 @@ impl LoginError {
         matches!(self, Self::Refused { fields, .. } if fields.sqlstate == SqlState::CANNOT_CONNECT_NOW.0)
     }
 
-    /// Whether nobody answered, or left without an answer: another try may meet a server that has come up again.
+    /// Whether nobody was there, or left without an answer: another try may meet a server that has come up again. (One
+    /// that stays and says nothing has had its time.)
     pub fn is_absent(&self) -> bool {
-        self.kind() == Kind::Absent
+        self.is_unreachable() || self.has_left()
     }
 
     /// Whether a server took the connection and left without an answer.
@@ -77,6 +78,14 @@ impl LoginError {
         self.kind() == Kind::Mismatch
     }
 
+    /// Whether the server does not let this role in, or not with this credential: it may have changed there.
+    pub fn is_about_the_role(&self) -> bool {
+        match self {
+            Self::Refused { fields, .. } => fields.sqlstate.starts_with("28"),
+            error => error.is_mismatch(),
+        }
+    }
+
     /// What is wrong, in a word that decides what the client reads.
     fn kind(&self) -> Kind {
         match self {
@@ -85,6 +94,7 @@ impl LoginError {
             Self::Scram(ScramClientError::VerifierMismatch | ScramClientError::Md5Only) | Self::Method(_) => {
                 Kind::Mismatch
             }
+            Self::Dial(DialError::Connect { .. } | DialError::Lost { .. }) => Kind::Unreached,
             Self::Dial(_) | Self::Impostor(_) | Self::Scram(_) | Self::Insecure(_) => Kind::Untrusted,
             Self::Refused { .. } | Self::Wire(_) => Kind::Broken,
         }
@@ -96,6 +106,8 @@ impl LoginError {
 enum Kind {
     /// Nobody answers now.
     Absent,
+    /// It was never asked, for a reason on this side: a socket that is closed to pgwake, no file descriptor left.
+    Unreached,
     /// pgwake's credential is not the server's.
     Mismatch,
     /// It cannot be believed to be the server, or is not to be told a secret.
@@ -107,7 +119,7 @@ enum Kind {
 impl ClientError for LoginError {
     fn sqlstate(&self) -> SqlState {
         match self.kind() {
-            Kind::Absent => SqlState::CANNOT_CONNECT_NOW,
+            Kind::Absent | Kind::Unreached => SqlState::CANNOT_CONNECT_NOW,
             Kind::Mismatch => SqlState::INVALID_PASSWORD,
             Kind::Untrusted | Kind::Broken => SqlState::SERVER_LOST,
         }
@@ -115,7 +127,7 @@ impl ClientError for LoginError {
 
     fn message(&self) -> Cow<'static, str> {
         match self.kind() {
-            Kind::Absent => "the server cannot be reached",
+            Kind::Absent | Kind::Unreached => "the server cannot be reached",
             Kind::Mismatch => "pgwake cannot log in to the server for this role",
             Kind::Untrusted => "pgwake does not trust the server",
             Kind::Broken => "the server's login failed",
@@ -126,7 +138,7 @@ impl ClientError for LoginError {
     fn detail(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             // Where a server is, and what its certificate says, is the operator's business alone.
-            Self::Dial(error) if error.server_is_absent() => {
+            Self::Dial(DialError::Connect { .. } | DialError::Lost { .. }) => {
                 "no connection to the server could be made".into()
             }
             Self::Dial(_) => "the TLS connection to the server did not come about as it is configured".into(),
@@ -143,7 +155,7 @@ impl ClientError for LoginError {
                     "the role's verifier in pgwake must be the server's own: copy pg_authid.rolpassword, or set the \
                      role's server_password; for tokens pg_hba.conf may have a line `peer map=pgwake` for the role"
                 }
-                Kind::Untrusted | Kind::Broken => "the operator's log says more under this session",
+                Kind::Unreached | Kind::Untrusted | Kind::Broken => "the operator's log says more under this session",
             }
             .into(),
         )
@@ -152,7 +164,7 @@ impl ClientError for LoginError {
     fn fault(&self) -> Fault {
         match self.kind() {
             Kind::Mismatch | Kind::Untrusted => Fault::Tenant,
-            Kind::Absent | Kind::Broken => Fault::Compute,
+            Kind::Absent | Kind::Unreached | Kind::Broken => Fault::Compute,
         }
     }
 

@@ -278,6 +278,36 @@ mod tests {
         assert!(matches!(error, LoginError::Wire(_)), "{error}");
     }
 
+    /// A socket that pgwake may not write to, or a process without file descriptors, was told as a server that is not
+    /// trusted, whose TLS is wrong: also where there is no TLS at all.
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_made_here_is_not_told_as_a_matter_of_trust() {
+        let place = tempfile::tempdir().unwrap();
+        let address = Address {
+            // What the system refuses before it looks for anybody.
+            server: ServerAddress::Unix(place.path().join("s".repeat(200))),
+            tls: ServerTls::Disable,
+            server_uid: None,
+        };
+        let identity = Identity {
+            role: "postgres",
+            credential: None,
+            parameters: &[],
+        };
+        let sockets = SocketSettings::from(&Limits::default());
+        let error = connect(&address, identity, Way::fresh(&sockets))
+            .await
+            .unwrap_err();
+        assert_eq!(error.sqlstate(), SqlState::CANNOT_CONNECT_NOW);
+        assert_eq!(error.message(), "the server cannot be reached");
+        assert_eq!(
+            error.detail().as_deref(),
+            Some("no connection to the server could be made")
+        );
+        // Neither a wake nor another try at once would help.
+        assert!(!error.is_unreachable() && !error.is_absent());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_address_that_may_be_stale_is_given_up_after_a_second() {
         // A listener whose queue is full: what asks for more is not answered.

@@ -111,15 +111,15 @@ impl Changes {
             *endpoint = before.clone();
             return;
         }
-        let same_compute = endpoint.compute.is_same_but_for_settings(&before.compute);
-        if !same_compute || endpoint.stop_timeout != before.stop_timeout {
+        let compute = &before.compute;
+        if !endpoint.compute.is_same_but_for_settings(compute) {
             self.needs_restart.push(format!("{path}.compute"));
-            let kept = Arc::make_mut(endpoint);
-            if !same_compute {
-                // Settings are meant for what is beside them.
-                kept.compute = before.compute.clone();
-            }
-            kept.stop_timeout = before.stop_timeout;
+            // Settings are meant for what is beside them.
+            Arc::make_mut(endpoint).compute = compute.clone();
+        }
+        if endpoint.stop_timeout != before.stop_timeout {
+            self.needs_restart.push(format!("{path}.stop_timeout"));
+            Arc::make_mut(endpoint).stop_timeout = before.stop_timeout;
         }
         if endpoint == before {
             *endpoint = before.clone();

@@ -84,6 +84,23 @@ impl House {
         self.wakes.unreachable(endpoint, generation);
     }
 
+    /// The server did not let in who has proved himself to pgwake: perhaps the role has changed there, and nobody has said
+    /// so. The next try finds it as it is.
+    pub(super) fn not_let_in(&self, endpoint: &Endpoint, error: &LoginError) {
+        if error.is_about_the_role() {
+            self.roles.suspect(endpoint);
+        }
+    }
+
+    /// The server takes no logins (57P03). Where pooled sessions are open it does not begin: somebody is ending it, and it
+    /// waits for them to leave.
+    pub(super) fn takes_no_logins(&self, endpoint: &Endpoint) {
+        let pooling = self.pooling.get(&endpoint.name);
+        if let Some(pooling) = pooling.filter(|pooling| pooling.pool.live() > 0) {
+            pooling.pool.retire();
+        }
+    }
+
     /// How a lease's address is reached.
     pub(super) fn way(&self, lease: &AwakeLease) -> Way<'_> {
         Way {
@@ -141,6 +158,10 @@ impl Checkout<'_> {
                     held.wait(sleep(STARTING_RETRY), || "server is starting").await?;
                     rewakes += 1;
                 }
+                Err(CheckoutError::Login(error)) => {
+                    self.house.not_let_in(endpoint, &error);
+                    return Err(error.into());
+                }
                 session => return session.map(|session| (lease, session, permit)),
             }
         }
@@ -169,6 +190,7 @@ impl Checkout<'_> {
             match held.wait(Box::pin(connecting), what).await? {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) if error.is_starting() => {
+                    self.house.takes_no_logins(&self.who.endpoint);
                     if since.elapsed() + STARTING_RETRY > hold_timeout {
                         return Err(self.still_starting(since, &error).into());
                     }

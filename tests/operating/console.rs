@@ -137,6 +137,19 @@ async fn every_table_is_shown_with_what_is_true() {
     }
 }
 
+/// It said of every limit that only a restart changes it.
+#[tokio::test]
+async fn what_a_reload_changes_is_shown_as_changeable() {
+    let gateway = with_operators(admin()).start().await;
+    let operator = console(&gateway, "looker").await;
+    let rows = shown(&operator, "CONFIG").await;
+    let fixed = rows.iter().filter(|row| cell(row, "changeable") == "no");
+    let mut fixed: Vec<_> = fixed.map(|row| cell(row, "key")).collect();
+    fixed.sort_unstable();
+    assert_eq!(fixed, ["commands_at_once", "tcp_keepalive", "tcp_user_timeout"]);
+    assert!(rows.len() > fixed.len());
+}
+
 #[tokio::test]
 async fn commands_are_carried_out_for_those_who_may() {
     const ENDPOINT: &str = "ops-console-orders";

@@ -95,15 +95,23 @@ async fn what_needs_a_restart_is_told_by_name_and_the_rest_holds() {
         .replace(
             "kind = \"fixed\", address = \"/",
             "kind = \"fixed\", address = \"/nowhere/",
+        )
+        .replace(
+            "[tenants.acme.endpoints.rel-restart]",
+            "[tenants.acme.endpoints.rel-restart]\nstop_timeout = \"11s\"",
         );
     rewrite(gateway.path(), &after);
     let changes = gateway.server.reload().await.unwrap();
     assert_eq!(changes.changed, ["limits"]);
-    let compute = "tenants.acme.endpoints.rel-restart.compute";
-    assert_eq!(
-        changes.needs_restart,
-        ["state_dir", "listen.postgres", "limits.tcp_keepalive", compute]
-    );
+    let endpoint = |key: &str| format!("tenants.acme.endpoints.rel-restart.{key}");
+    let needs_restart = [
+        "state_dir",
+        "listen.postgres",
+        "limits.tcp_keepalive",
+        &endpoint("compute"),
+        &endpoint("stop_timeout"),
+    ];
+    assert_eq!(changes.needs_restart, needs_restart);
     assert_eq!(gateway.server.house().limits.load().login_timeout.as_secs(), 14);
     gateway
         .connect("rel-restart")

@@ -196,3 +196,32 @@ async fn a_server_that_was_killed_as_it_began_is_in_nobodys_way() {
 
     is_served_by_a_fresh_wake(&gateway, ENDPOINT).await;
 }
+
+/// The server waited for the sessions that pgwake kept for clients without work, and new clients for the server.
+#[tokio::test]
+async fn a_server_that_somebody_else_ends_is_not_kept_by_pooled_sessions_without_work() {
+    const ENDPOINT: &str = "lost-ended";
+    let gateway = Setup::new()
+        .listed(ENDPOINT, "hold_timeout = \"20s\"")
+        .start()
+        .await;
+    let pooled = gateway.connect(&format!("{ENDPOINT}-pooler")).await;
+    pooled.batch_execute("select 1").await.unwrap();
+    let data_dir = gateway.data_dir(ENDPOINT);
+    let before = processes::postmaster(&data_dir);
+
+    // No new sessions from now on; it ends with the last one (a smart shutdown).
+    processes::signal(before, Signal::TERM);
+    until("it takes no logins", async || {
+        let status = std::fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
+        status
+            .lines()
+            .nth(7)
+            .is_none_or(|status| status.trim() == "stopping")
+    })
+    .await;
+
+    is_served_by_a_fresh_wake(&gateway, ENDPOINT).await;
+    pooled.batch_execute("select 1").await.unwrap();
+    gateway.server.stop().await;
+}

@@ -205,3 +205,38 @@ async fn whatever_a_server_says_its_client_is_told_and_others_are_served() {
     liars.iter().for_each(|(_, _, task)| task.abort());
     gateway.server.stop().await;
 }
+
+/// It was logged in to twenty times more, each for as long as a login may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_is_waited_for_once_with_pooling_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let setup = Setup::new()
+        .limit("connect_timeout = \"200ms\"")
+        .tenants(&format!(
+            "[tenants.silent.endpoints.hst-silent]\nroles.app.verifier = \"{}\"\n\
+             compute = {{ kind = \"fixed\", address = \"{address}\", tls = \"disable\" }}\n",
+            verifier(PASSWORD)
+        ));
+    let gateway = setup.start().await;
+    let mut client = gateway.raw(&format!("hst-silent-pooler.{DOMAIN}")).await;
+    let startup = raw::startup(raw::PROTOCOL_3_0, &[("user", "app"), ("database", "app")]);
+    client.prove(&startup, PASSWORD).await;
+    let mut logins = Vec::new();
+    let said = {
+        let mut said = std::pin::pin!(client.until(b'E'));
+        loop {
+            tokio::select! { biased;
+                accepted = listener.accept() => logins.push(accepted.unwrap()),
+                said = &mut said => break said,
+            }
+        }
+    };
+    let fields = said.last().unwrap().fields();
+    assert_eq!(
+        (&*fields[&'C'], &*fields[&'M']),
+        ("57P03", "the server cannot be reached")
+    );
+    assert_eq!(logins.len(), 1);
+    gateway.server.stop().await;
+}

@@ -118,6 +118,27 @@ async fn a_role_that_somebody_else_made_is_found_when_it_tries() {
     assert_eq!(old.as_deref(), REFUSED);
 }
 
+/// pgwake went on taking its proofs, and what its clients read was the server's refusal, or a hint at verifiers that differ.
+#[tokio::test]
+async fn a_role_that_somebody_else_shut_out_is_known_from_the_second_try_on() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let admin = postgres.connect().await;
+    let sql = "create role shut login password 'pw'; create role shut_pooled login password 'pw'";
+    admin.batch_execute(sql).await.unwrap();
+    let gateway = gateway(&postgres, "rol-shut").await;
+    for (role, name) in [("shut", "rol-shut"), ("shut_pooled", "rol-shut-pooler")] {
+        log_in(&gateway, "rol-shut", role, "pw").await.unwrap();
+        let sql = format!("alter role {role} nologin");
+        admin.batch_execute(&sql).await.unwrap();
+        let first = refused(&gateway, name, role, "pw").await;
+        assert_eq!(first.as_deref(), Some("28000"), "the server's own word");
+        until("pgwake to know it", async || {
+            refused(&gateway, name, role, "pw").await.as_deref() == REFUSED
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_reading_sees_nothing_of_what_clients_arrange() {
     let postgres = Postgres::start(Version::Debian).await;

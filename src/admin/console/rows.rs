@@ -171,8 +171,11 @@ impl View {
             ),
             ("tcp_keepalive", limits.tcp_keepalive, default.tcp_keepalive),
         ];
+        // The others hold as soon as the configuration is read again.
+        let at_restart = ["tcp_user_timeout", "tcp_keepalive", "commands_at_once"];
         let row = |key: &str, value: String, default: String| {
-            vec![key.into(), value.into(), default.into(), "no".into()]
+            let changeable = if at_restart.contains(&key) { "no" } else { "yes" };
+            vec![key.into(), value.into(), default.into(), changeable.into()]
         };
         let text = |duration| crate::config::DurationText(duration).to_string();
         let numbers = [

@@ -16,8 +16,14 @@ pub(super) fn listen(listen: &Listen) -> String {
     let default = default
         .map(|default| format!(", default_endpoint = \"{default}\""))
         .unwrap_or_default();
+    let networks = listen.proxies.iter().map(|network| format!("\"{network}\""));
+    let proxies = match networks.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => none,
+        networks => format!(", proxies = [{networks}]"),
+    };
     let mode = listen.mode.map(|mode| format!(", mode = \"{mode:04o}\""));
-    format!("{{ {address}{tls}{default}{} }}", mode.unwrap_or_default())
+    let mode = mode.unwrap_or_default();
+    format!("{{ {address}{tls}{default}{proxies}{mode} }}")
 }
 
 pub(super) fn server(address: &ServerAddress) -> String {

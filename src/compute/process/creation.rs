@@ -88,11 +88,12 @@ impl Contents {
     }
 
     /// The listed roles that pgwake is to be let in as by the system's word, as both files write names. A name that
-    /// begins with `/` would be a pattern there, whatever is around it.
+    /// begins with `/` would be a pattern there, whatever is around it, and one of several lines cannot be written.
     fn roles_without_password(&self) -> Vec<String> {
+        let can_stand_there = |role: &str| !role.starts_with('/') && is_of_one_line(role);
         let roles = self.creation.roles.iter();
         roles
-            .filter(|(role, verifier)| verifier.is_none() && role != SUPERUSER && !role.starts_with('/'))
+            .filter(|(role, verifier)| verifier.is_none() && role != SUPERUSER && can_stand_there(role))
             .map(|(role, _)| quoted(role, '"'))
             .collect()
     }
@@ -128,7 +129,7 @@ impl Contents {
     /// The statements, one per line.
     ///
     /// # Errors
-    /// A name cannot be written on one line, or the owner is no role.
+    /// A name is none, or the owner is no role.
     pub(crate) fn sql(&self) -> Result<Zeroizing<String>, ComputeError> {
         let roles = &self.creation.roles;
         let owner = self
@@ -172,14 +173,32 @@ impl Contents {
     }
 }
 
-/// An identifier (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html>).
+/// An identifier (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html>). What would end the line is written
+/// by its number: names may have it.
 fn name(text: &str) -> Result<String, ComputeError> {
-    if text.is_empty() || text.chars().any(char::is_control) {
+    if text.is_empty() || text.contains('\0') {
         return Err(ComputeError::new(format!(
             "{text:?} cannot be the name of a role or database"
         )));
     }
-    Ok(quoted(text, '"'))
+    let name = quoted(text, '"');
+    if is_of_one_line(text) {
+        return Ok(name);
+    }
+    let mut escaped = "U&".to_owned();
+    for character in name.chars() {
+        let _ = match character {
+            '\\' => escaped.write_str("\\\\"),
+            control if control.is_ascii_control() => write!(escaped, "\\{:04x}", u32::from(control)),
+            other => escaped.write_char(other),
+        };
+    }
+    Ok(escaped)
+}
+
+/// Whether a name can stand in a line as it is.
+fn is_of_one_line(name: &str) -> bool {
+    !name.chars().any(|character| character.is_ascii_control())
 }
 
 /// In quotes, with those inside doubled: right for identifiers, and for literals without backslash escapes, as
@@ -233,12 +252,23 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_owner_and_a_name_over_two_lines_are_refused() {
+    fn an_unknown_owner_is_refused() {
         let unknown = contents(&[("a", MD5)], Some("app"), Some("b")).sql().unwrap_err();
         assert!(unknown.reason.contains("\"b\" is to own"), "{unknown}");
-        contents(&[("a\nDROP TABLE x;", MD5)], None, None)
-            .sql()
-            .unwrap_err();
+    }
+
+    /// One such role, which the configuration takes, kept every data directory of its tenant from being made.
+    #[test]
+    fn a_name_over_two_lines_is_written_on_one() {
+        let role = "a\"\\\nDROP TABLE x;";
+        let mut contents = contents(&[(role, MD5)], None, None);
+        contents.creation.roles.push(("two\nlines".to_owned(), None));
+        let expected = format!(
+            "CREATE ROLE U&\"a\"\"\\\\\\000aDROP TABLE x;\" LOGIN PASSWORD '{MD5}';\nCREATE ROLE U&\"two\\000alines\" LOGIN;\n"
+        );
+        assert_eq!(*contents.sql().unwrap(), expected);
+        // Lines of pg_hba.conf cannot name it.
+        assert!(contents.roles_without_password().is_empty());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) fn check(root: &Root, origins: &mut OriginsByKey, report: &mut Report
     record_own(origins, "listen.admin", address);
     record_own(origins, "admin.read_tokens", read);
     record_own(origins, "admin.operate_tokens", operate);
+    record_own(origins, "admin.roles", root.admin.key(|admin| &admin.roles));
     record_own(origins, "admin.metrics_per", per);
     record_own(origins, "admin.metrics_names_max", names_max);
     let admin = Admin {

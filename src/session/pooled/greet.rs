@@ -113,14 +113,9 @@ impl Pooled<'_> {
         error: LoginError,
         record: &SessionRecord,
     ) -> Outcome {
-        if self.is_greeted {
-            let is_password = match &error {
-                LoginError::Refused { fields, .. } => fields.sqlstate.starts_with("28"),
-                error => error.is_mismatch(),
-            };
-            if is_password {
-                return self.end(client, &SessionError::PasswordChanged, record).await;
-            }
+        self.house.not_let_in(&self.endpoint, &error);
+        if self.is_greeted && error.is_about_the_role() {
+            return self.end(client, &SessionError::PasswordChanged, record).await;
         }
         if let LoginError::Refused { fields, message } = &error {
             end_with(client, message).await;

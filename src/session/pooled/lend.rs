@@ -327,6 +327,7 @@ impl Pooled<'_> {
             match held.wait(Box::pin(connecting), what).await? {
                 Ok(Ok(session)) => return Ok(self.opened(session, place, lease)),
                 Ok(Err(error)) if error.is_starting() => {
+                    self.house.takes_no_logins(&self.endpoint);
                     if since.elapsed() + STARTING_RETRY > self.endpoint.hold_timeout {
                         return Err(self.still_starting(since, &error).into());
                     }
