@@ -3,6 +3,7 @@
 mod act;
 mod awaited;
 mod beginning;
+mod behind;
 mod calling;
 mod cancelling;
 mod carrying;

@@ -230,7 +230,10 @@ impl<'a> Exchange<'a> {
     /// Between a client and a server that have nothing to say to each other yet. `tell_touched` is called when
     /// statements that may change roles or functions were committed, before the client can know: whoever it then lets
     /// log in finds them.
-    pub(super) fn new(tell_touched: &'a (dyn Fn(Touched) + Sync), pooled: Option<Pooled<'a>>) -> Self {
+    pub(super) fn new(tell_touched: &'a (dyn Fn(Touched) + Sync), mut pooled: Option<Pooled<'a>>) -> Self {
+        if let Some(pooled) = &mut pooled {
+            pooled.facts.unsettled.counts_anew();
+        }
         // A gate may have stood in the middle of a transaction that changed some.
         let tags = Tags::ROLES | Tags::DO | Tags::CALL;
         let touched = Touched {

@@ -138,6 +138,11 @@ impl Expected {
         self.entries.next()
     }
 
+    /// The number of the first request behind the last one that ends with ReadyForQuery, whether that is answered or not.
+    pub(super) fn since_ready(&self) -> u64 {
+        self.entries.since_ready()
+    }
+
     /// The number of the first request that has not been answered: those of all before it are smaller.
     pub(super) fn first(&self) -> u64 {
         self.entries.first()
@@ -245,6 +250,13 @@ impl Expected {
         }
         self.entries.push(entry);
         None
+    }
+
+    /// What was sent last, a Query that came in pieces, turns out to take the meaning of any name.
+    pub(super) fn takes_any_name(&mut self) {
+        if !self.skipping {
+            self.entries.takes_any_name();
+        }
     }
 
     /// Whether pgwake itself has something to say now.

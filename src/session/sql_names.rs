@@ -15,9 +15,13 @@ const NAMES_MAX: usize = 64;
 /// A statement that SQL calls by the name that its client gave it.
 pub(super) struct Named {
     pub(super) name: Name,
-    pub(super) statement: Arc<Statement>,
+    /// `None`: none of the protocol's, but one that is deallocated, or all of them.
+    pub(super) statement: Option<Arc<Statement>>,
     pub(super) deallocates: bool,
 }
+
+/// What DEALLOCATE calls all of them.
+pub(super) const ALL: &[u8] = b"all";
 
 /// The statements that `text`, which has these `words`, speaks of, and those that they speak of when it runs them.
 pub(super) fn named_in_sql(text: &[u8], words: Words, statements: &Statements) -> Vec<Named> {
@@ -44,20 +48,24 @@ fn find(text: &[u8], words: Words, statements: &Statements, found: &mut Vec<Name
             name = behind.name();
             rest = Rest(behind.0);
         }
-        let Some(used) = name.and_then(|name| statements.use_of(&name)) else {
+        let Some(name) = name else {
             continue;
         };
+        let used = statements.use_of(&name);
+        if used.is_none() && !deallocates {
+            continue;
+        }
         if found.len() == NAMES_MAX {
             return;
         }
-        let statement = used.statement.clone();
+        let statement = used.map(|used| used.statement);
         found.push(Named {
-            name: used.name,
-            statement: used.statement,
+            name: name.into(),
+            statement: statement.clone(),
             deallocates,
         });
         // One that runs itself comes to an end by the number of names.
-        if is("execute") {
+        if let Some(statement) = statement.filter(|_| is("execute")) {
             find(statement.text(), statement.seen.words, statements, found);
         }
     }
@@ -164,6 +172,7 @@ mod tests {
         let named = named_in_sql(text.as_bytes(), words, &statements);
         named
             .iter()
+            .filter(|named| named.statement.is_some())
             .map(|named| (name(named), named.deallocates))
             .collect()
     }

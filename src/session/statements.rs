@@ -185,6 +185,18 @@ impl Statements {
         }
     }
 
+    /// The same by a Close, which takes away what SQL calls so, too: from what is sent behind it on.
+    pub(super) fn close(&mut self, name: &[u8], session: &mut Prepared) -> Effect {
+        let alias = session.aliases.iter().position(|alias| **alias == *name);
+        match (self.unname(name), alias) {
+            (Effect::Closed(name, meaning), Some(alias)) => {
+                session.aliases.swap_remove(alias);
+                Effect::ClosedWithAlias(name, meaning)
+            }
+            (effect, _) => effect,
+        }
+    }
+
     /// DISCARD ALL or DEALLOCATE ALL.
     pub(super) fn forget_named(&mut self) {
         self.named = HashMap::new();
@@ -336,6 +348,15 @@ impl Prepared {
             names.push(BEGIN_NAME.to_vec());
         }
         names
+    }
+
+    /// The same of those with numbers alone, which an error may leave there.
+    pub(super) fn evict_others(&mut self, own: &Statements) -> Vec<u64> {
+        let own = own.ids();
+        self.on
+            .extract_if(|id, _| !own.contains(id))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// DISCARD ALL or DEALLOCATE ALL: everybody's are gone.

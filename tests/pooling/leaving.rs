@@ -295,3 +295,25 @@ async fn a_postgres_without_room_only_makes_the_pool_smaller() {
         assert_eq!(values(&answer), ["served"], "{answer:?}");
     }
 }
+
+/// What a kept session has prepared by SQL leaves with its client, as everything else does.
+#[tokio::test]
+async fn who_kept_its_session_leaves_no_statements_behind() {
+    const ENDPOINT: &str = "leaving-statements";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    for pins in [
+        "create temp table mine ()",
+        "listen own",
+        "select pg_advisory_lock(1)",
+    ] {
+        let mut gone = pooled.line(ENDPOINT).await;
+        gone.query(pins).await;
+        gone.query("prepare secret as select 'a secret'").await;
+        gone.leave().await;
+        let mut next = pooled.line(ENDPOINT).await;
+        assert_eq!(errors(&next.query("execute secret").await), ["26000"], "{pins}");
+        let prepared = next.query("prepare secret as select 'its own'").await;
+        assert!(errors(&prepared).is_empty(), "{pins}: {prepared:?}");
+        next.leave().await;
+    }
+}

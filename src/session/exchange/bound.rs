@@ -26,6 +26,13 @@ pub(super) struct Bound {
     untold: Option<Untold>,
 }
 
+impl Bound {
+    /// The portal may be gone, and its name be another's: SQL has cursors by the same names.
+    pub(super) fn forget_untold(&mut self) {
+        self.untold = None;
+    }
+}
+
 #[derive(Debug)]
 struct Untold {
     portal: Box<[u8]>,
@@ -62,7 +69,7 @@ impl Exchange<'_> {
         let named = self.named_in(statement, seen.words);
         let used = self.used(names);
         let commits = self.may_commit(statement);
-        self.wait_at_gate(seen.words)?;
+        self.wait_at_gate(lane, seen.words)?;
         self.put_aliases(lane, &named)?;
         if let Use::Known(_, used) = &used {
             self.wait_for_settings(lane, &used.statement)?;
@@ -75,6 +82,7 @@ impl Exchange<'_> {
         self.wait_to_pin(seen.words | runs.words)?;
         self.note(&seen);
         self.note(&runs);
+        self.note_settings(seen.words | runs.words);
         self.note_reset(seen.words | runs.words);
         self.commit_possible |= commits;
         if !self.may_pin(seen.words | runs.words) {

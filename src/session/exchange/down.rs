@@ -94,9 +94,8 @@ impl Exchange<'_> {
 
     fn commit(&mut self, effect: Effect) {
         if let Some(pooled) = &mut self.pooled {
-            if let Effect::Closed(name, _) = &effect {
-                // Where SQL has called it by this name, too, the server has closed that one.
-                pooled.carried.prepared.aliases.retain(|alias| alias != name);
+            if matches!(effect, Effect::DiscardsSequences) {
+                pooled.carried.sequences_discarded();
             }
             pooled.statements.commit(effect);
         }
@@ -158,6 +157,7 @@ impl Exchange<'_> {
         if tags.has(Tags::DISCARD_ALL | Tags::DEALLOCATE_ALL) {
             pooled.statements.forget_named();
             pooled.carried.prepared.forget_named();
+            self.expected.take_deallocated();
         } else if tags.has(Tags::DEALLOCATE)
             && let Some(name) = self.expected.take_deallocated()
         {
@@ -172,6 +172,10 @@ impl Exchange<'_> {
             return;
         }
         self.statement_failed(&fields.sqlstate);
+        if let Some(pooled) = &mut self.pooled {
+            let (reported, request) = (&pooled.carried.reported, self.expected.first());
+            pooled.facts.unsettled.failed(reported, request);
+        }
         let words = self
             .refusal_of_front()
             .or_else(|| self.refusal_of_name(&fields.sqlstate, &fields.message))

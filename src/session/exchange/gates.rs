@@ -20,9 +20,9 @@ const REFUSED_TEXT: &[u8] = b"pgwake\0";
 
 impl Exchange<'_> {
     /// `None`: something must happen first.
-    pub(super) fn wait_at_gate(&mut self, words: Words) -> Option<()> {
+    pub(super) fn wait_at_gate(&mut self, lane: &mut Lane, words: Words) -> Option<()> {
         if !self.may_talk() {
-            return Some(());
+            return self.hide_strangers(lane, words);
         }
         let pooled = self.pooled();
         let gate = if words.has(Words::SEQUENCE_READ) && pooled.has_strange_sequences() {
@@ -36,6 +36,31 @@ impl Exchange<'_> {
             return Some(());
         };
         self.stand_at(gate)
+    }
+
+    /// Where nothing of pgwake's own can be said apart, what others have left on the session goes away in the client's own
+    /// pipeline. `None`: whether it has numbers of its own is being answered.
+    fn hide_strangers(&mut self, lane: &mut Lane, words: Words) -> Option<()> {
+        if !words.has(Words::SEQUENCE_READ | Words::STATEMENTS_READ) || self.expected.ignores() {
+            return Some(());
+        }
+        if words.has(Words::STATEMENTS_READ) {
+            self.close_others(lane);
+        }
+        let is_strange = words.has(Words::SEQUENCE_READ) && self.pooled().has_strange_sequences();
+        if is_strange && self.expected.is_unsynced() {
+            if self.expected.front().is_some() {
+                return self.hold(lane);
+            }
+            self.put_discard(lane);
+        }
+        Some(())
+    }
+
+    /// Whether a text may read a stranger's numbers behind the end of a failed transaction: nothing can discard them before.
+    pub(super) fn may_read_strangers(&mut self, words: Words) -> bool {
+        let reads = words.has(Words::SEQUENCE_READ) && self.expected.has_failed();
+        reads && !self.expected.is_unsynced() && self.pooled().has_strange_sequences()
     }
 
     /// What must be done first depends on what the answers say that are still to come.
@@ -63,10 +88,13 @@ impl Exchange<'_> {
         let pooled = self.pooled();
         let is_there = |name| pooled.carried.prepared.aliases.contains(name);
         let is_missing = |name| !is_there(name) && !pooled.facts.unaliased.contains(name);
-        let Some(missing) = named.iter().find(|named| is_missing(&named.name)) else {
+        let mut missing = named.iter().filter(|named| is_missing(&named.name));
+        let Some((name, statement)) =
+            missing.find_map(|named| Some((&named.name, named.statement.as_ref()?)))
+        else {
             return Some(());
         };
-        let gate = Gate::Alias(missing.name.clone(), missing.statement.clone());
+        let gate = Gate::Alias(name.clone(), statement.clone());
         self.stand_at(gate)
     }
 
@@ -94,7 +122,9 @@ impl Exchange<'_> {
         self.wait_for_aliases(named)?;
         if self.expected.is_unsynced() && !self.expected.ignores() {
             for named in named {
-                self.put_alias(lane, &named.name, &named.statement.behind_name);
+                if let Some(statement) = &named.statement {
+                    self.put_alias(lane, &named.name, &statement.behind_name);
+                }
             }
         }
         Some(())
@@ -162,12 +192,14 @@ impl Exchange<'_> {
 
     /// The client may not pin its session.
     pub(super) fn refuse_pin(&mut self, lane: &mut Lane, front: Front, kind: Kind) {
-        let pooled = self.pooled();
-        let error = SessionError::TooManyPinned {
-            max: pooled.pins.max(),
-        };
+        let max = self.pooled().pins.max();
+        self.refuse_with(lane, front, kind, &SessionError::TooManyPinned { max });
+    }
+
+    /// pgwake's own error is the answer.
+    pub(super) fn refuse_with(&mut self, lane: &mut Lane, front: Front, kind: Kind, error: &SessionError) {
         let mut message = BytesMut::new();
-        refuse::error(&error, pooled.session, &mut message);
+        refuse::error(error, self.pooled().session, &mut message);
         // Without its header, which the server's has.
         self.refuse(lane, front, kind, message.freeze().slice(HEADER_BYTES..));
     }

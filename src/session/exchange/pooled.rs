@@ -6,6 +6,7 @@ use super::{
     shapes::{Asked, Fit},
 };
 use crate::session::buffers::SMALL_BYTES;
+use crate::session::error::SessionError;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
 use crate::session::sql_names::named_in_sql;
@@ -40,8 +41,10 @@ impl<'a> Exchange<'a> {
             if self.expected.is_full() {
                 return Editing::Paused;
             }
+            // A COPY has no answer before its data.
             if self.pooled().facts.is_reset
                 && !self.expected.is_unsynced()
+                && !self.expected.is_copying()
                 && (self.expected.status() == b'I' || !self.expected.is_answered())
             {
                 return Editing::Paused;
@@ -143,9 +146,13 @@ impl<'a> Exchange<'a> {
         } else {
             Words::SEQUENCE_READ
         };
-        self.wait_at_gate(gating)?;
+        self.wait_at_gate(lane, gating)?;
         self.wait_for_aliases(&named)?;
-        self.note_text(b'Q', body);
+        self.note_text(b'Q', lane.body(front));
+        if self.may_read_strangers(seen.words) && may_be_several(lane.body(front)) {
+            self.refuse_with(lane, front, Kind::Simple, &SessionError::InFailedTransaction);
+            return Some(());
+        }
         let runs = self.seen_of_all(&named);
         self.wait_to_pin(seen.words | runs.words)?;
         if !self.may_pin(seen.words | runs.words) {
@@ -154,12 +161,14 @@ impl<'a> Exchange<'a> {
         }
         self.note(&seen);
         self.note(&runs);
+        self.note_settings(seen.words | runs.words);
         let sets = seen.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING);
         if seen.words.has(Words::PREPARE) && sets && may_be_several(lane.body(front)) {
             self.facts().unsettled.mixes();
         }
-        self.facts().scan = rest;
-        self.facts().has_run = true;
+        let facts = self.facts();
+        (facts.scan, facts.has_run) = (rest, true);
+        facts.bound.forget_untold();
         self.put_begin_alone(lane);
         self.hide_begin(lane, seen.words);
         let pooled = self.pooled();
@@ -203,7 +212,7 @@ impl<'a> Exchange<'a> {
             self.wait_for_profile()?;
             self.wait_for_taken(parse.name)?;
         }
-        self.wait_at_gate(seen.words)?;
+        self.wait_at_gate(lane, seen.words)?;
         self.put_aliases(lane, &named)?;
         self.note_text(b'P', lane.body(front));
         self.put_begin(lane);
@@ -342,9 +351,12 @@ impl<'a> Exchange<'a> {
                     // It closes what SQL has prepared, too: Postgres says what is left.
                     pooled.facts.words |= Words::OBSCURE;
                 }
-                pooled.statements.unname(name)
+                pooled.statements.close(name, &mut pooled.carried.prepared)
             }
-            Object::Portal => Effect::Nothing,
+            Object::Portal => {
+                pooled.facts.bound.forget_untold();
+                Effect::Nothing
+            }
         };
         self.pass_as(lane, front, Kind::Close, effect);
         Some(())

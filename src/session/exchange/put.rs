@@ -12,6 +12,8 @@ use crate::session::statements::{BEGIN_NAME, Effect, Seen, ServerName, Statement
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
 
+/// The statement and portal that discard a stranger's numbers.
+const DISCARD: &[u8] = b"pgwake_discard";
 /// A portal that does not exist: closing it does nothing.
 const FENCE: &[u8] = b"Ppgwake_fence\0";
 
@@ -51,6 +53,34 @@ impl<'a> Exchange<'a> {
             put(lane, b'C', &[b"S", BEGIN_NAME, b"\0"]);
             self.send(Kind::Close, Asker::Pgwake, Effect::BeginClosed);
         }
+    }
+
+    /// No statement is on the session that is none of the client's.
+    pub(super) fn close_others(&mut self, lane: &mut Lane) {
+        let pooled = self.pooled();
+        for id in pooled.carried.prepared.evict_others(pooled.statements) {
+            put(lane, b'C', &[b"S", ServerName::of(id).as_bytes(), b"\0"]);
+            self.send(Kind::Close, Asker::Pgwake, Effect::Evicted(id));
+        }
+    }
+
+    /// A stranger's numbers are gone, within the client's own pipeline.
+    pub(super) fn put_discard(&mut self, lane: &mut Lane) {
+        // An error may have left it there.
+        self.put_close(lane, b"S", DISCARD);
+        put(lane, b'P', &[DISCARD, b"\0DISCARD SEQUENCES\0\0\0"]);
+        self.send(Kind::Parse, Asker::Pgwake, Effect::Nothing);
+        put(lane, b'B', &[DISCARD, b"\0", DISCARD, &[0; 7]]);
+        self.send(Kind::Bind, Asker::Pgwake, Effect::Nothing);
+        put(lane, b'E', &[DISCARD, &[0; 5]]);
+        self.send(Kind::Execute, Asker::Pgwake, Effect::DiscardsSequences);
+        self.put_close(lane, b"P", DISCARD);
+        self.put_close(lane, b"S", DISCARD);
+    }
+
+    fn put_close(&mut self, lane: &mut Lane, of: &[u8], name: &[u8]) {
+        put(lane, b'C', &[of, name, b"\0"]);
+        self.send(Kind::Close, Asker::Pgwake, Effect::Nothing);
     }
 
     /// Something has a name of the client's on the session.
@@ -201,6 +231,18 @@ impl<'a> Exchange<'a> {
         pooled.facts.is_reset |= words.may_reset() && pooled.own_application() != pooled.carried.opened_as;
     }
 
+    /// What prepares something, and what sets something that it depends on.
+    pub(super) fn note_settings(&mut self, words: Words) {
+        let (since, next) = (self.expected.since_ready(), self.expected.next());
+        let unsettled = &mut self.facts().unsettled;
+        if words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING) {
+            unsettled.sets(next, since);
+        }
+        if words.has(Words::PREPARE) {
+            unsettled.prepares(next);
+        }
+    }
+
     pub(super) fn finish_scan(&mut self, scan: &mut Scan) -> Seen {
         let functions = self.pooled().functions.as_deref();
         let words = scan.finish(functions);
@@ -222,6 +264,9 @@ impl<'a> Exchange<'a> {
         if lane.is_between_seen_messages() {
             let seen = self.finish_scan(&mut scan);
             self.note(&seen);
+            if seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
+                self.expected.takes_any_name();
+            }
         } else {
             self.facts().scan = Some(scan);
         }

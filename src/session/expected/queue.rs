@@ -53,6 +53,15 @@ impl Queue {
         self.note(self.entries.len() - 1);
     }
 
+    /// The last request turns out to take the meaning of any name.
+    pub(super) fn takes_any_name(&mut self) {
+        if let Some(last) = self.entries.back_mut() {
+            let at_once = std::mem::take(&mut last.effect);
+            last.effect = Effect::Deallocates(Vec::new(), Box::new(at_once));
+            self.note(self.entries.len() - 1);
+        }
+    }
+
     /// The request at this place has the number that this place has now.
     fn note(&mut self, at: usize) {
         let end = self.first() + at as u64 + 1;
@@ -73,6 +82,11 @@ impl Queue {
     /// The number of the next request; all have one, in the order in which they are sent.
     pub(super) fn next(&self) -> u64 {
         self.pushed
+    }
+
+    /// The end of the last request that ends with ReadyForQuery, on its way or answered.
+    pub(super) fn since_ready(&self) -> u64 {
+        self.ready
     }
 
     /// The number of the first request that has not been answered.

@@ -75,8 +75,12 @@ impl Pooled<'_> {
     pub(super) async fn let_go(&self, turn: &mut Turn) -> bool {
         let mut flight = Flight::default();
         flight.query(LET_GO);
+        // What it has prepared by SQL is known by its state alone, which nobody knows behind this.
+        flight.bytes.extend_from_slice(DEALLOCATE_ALL);
+        flight.readies += 1;
         let answered = Box::pin(self.fly(turn, &mut flight)).await;
-        turn.loan.session.carried.state = None;
+        let carried = &mut turn.loan.session.carried;
+        (carried.state, carried.prepared) = (None, Prepared::default());
         answered.is_ok()
     }
 

@@ -7,7 +7,9 @@ use std::{collections::BTreeSet, io::Write as _, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{APPLICATION_NAME, Carried, Pins, Profile, Setting, Statement, repeat::prepare_in};
+use super::{
+    APPLICATION_NAME, Carried, Pins, Profile, Setting, Statement, apply::has_literals, repeat::prepare_in,
+};
 use crate::session::reported::Reported;
 use crate::session::statements::SqlPrepared;
 use crate::session::words::{CustomNames, Tags, Words};
@@ -315,7 +317,7 @@ impl Question<'_> {
                 .or(under)
                 .unwrap_or(self.before)
                 .clone(),
-            text: text.filter(|_| known.is_some() || under.is_some()),
+            text: text.filter(|text| known.is_some() || under.is_some() || !has_literals(text)),
             name,
         }
     }

@@ -7,6 +7,7 @@ use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 
+use super::super::sql_names::ALL;
 use super::{Meaning, Name, On, Prepared, Statement, Statements, Unnamed};
 
 /// What a request changes.
@@ -18,6 +19,8 @@ pub(in crate::session) enum Effect {
     Named(Name),
     /// The client's name has none any more; what it meant, where it meant something.
     Closed(Name, Option<Meaning>),
+    /// The same of a name that was on the session for SQL, too: there it is no longer.
+    ClosedWithAlias(Name, Option<Meaning>),
     /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
     Put(u64, Option<Name>),
     /// It is not any more.
@@ -36,6 +39,8 @@ pub(in crate::session) enum Effect {
     Uses(Arc<Statement>, Name),
     /// The same, and the answer tells what its rows and parameters are.
     Describes(Arc<Statement>, Name),
+    /// A stranger's numbers are discarded.
+    DiscardsSequences,
     /// pgwake's BEGIN is on the session.
     BeginPut,
     /// It is not any more.
@@ -76,14 +81,22 @@ impl Effect {
     /// What it decides: of most nothing.
     pub(in crate::session) fn subjects<'e>(&'e self, mut each: impl FnMut(Subject<'e>)) {
         match self {
-            Self::Named(name) | Self::Aliased(name) | Self::Closed(name, _) => each(Subject::Name(name)),
+            Self::Named(name)
+            | Self::Aliased(name)
+            | Self::Closed(name, _)
+            | Self::ClosedWithAlias(name, _) => each(Subject::Name(name)),
             Self::Put(id, name) => {
                 each(Subject::Statement(*id));
                 name.iter().for_each(|name| each(Subject::Name(name)));
             }
             Self::Evicted(id) => each(Subject::Statement(*id)),
             Self::Deallocates(names, _) if names.is_empty() => each(Subject::AnyName),
-            Self::Deallocates(names, _) => names.iter().for_each(|name| each(Subject::Name(name))),
+            Self::Deallocates(names, _) => {
+                names.iter().for_each(|name| each(Subject::Name(name)));
+                if names.iter().any(|name| **name == *ALL) {
+                    each(Subject::AnyName);
+                }
+            }
             _ => (),
         }
     }
@@ -162,6 +175,10 @@ impl Statements {
                 before.names.push(name.clone());
                 self.named.insert(name, meaning);
             }
+            Effect::ClosedWithAlias(name, meaning) => {
+                session.aliases.push(name.clone());
+                self.undo_one(Effect::Closed(name, meaning), session, before);
+            }
             Effect::Put(id, name) => {
                 session.on.remove(&id);
                 if let Some(name) = name {
@@ -182,6 +199,7 @@ impl Statements {
             | Effect::Refused(_)
             | Effect::Uses(..)
             | Effect::Describes(..)
+            | Effect::DiscardsSequences
             | Effect::Begins => (),
         }
     }
@@ -190,7 +208,9 @@ impl Statements {
     fn found(&mut self, effect: &mut Effect, before: &mut Before) {
         match effect {
             // It closes what has come back; a meaning that a later request has given the name is not its matter.
-            Effect::Closed(name, closed @ None) if before.names.contains(name) => {
+            Effect::Closed(name, closed @ None) | Effect::ClosedWithAlias(name, closed @ None)
+                if before.names.contains(name) =>
+            {
                 *closed = self.named.remove(name);
                 before.names.retain(|found| found != name);
             }

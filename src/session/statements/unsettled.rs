@@ -18,8 +18,14 @@ pub(in crate::session) struct Unsettled {
     sql: Vec<Reported>,
     /// One has been answered since the last ReadyForQuery.
     has_prepared: bool,
-    /// One came in a text that may set something, too.
+    /// One came in a text that may set something, too, or between the same Syncs.
     is_mixed: bool,
+    /// The last request that may be such a PREPARE, or bind one.
+    sql_bound: Option<u64>,
+    /// The same of what sets something.
+    set: Option<u64>,
+    /// The first request that the last ReadyForQuery has left without its answer.
+    first: u64,
 }
 
 #[derive(Debug)]
@@ -68,8 +74,42 @@ impl Unsettled {
         self.is_mixed = true;
     }
 
+    /// Requests are counted from 0 again; none has no answer.
+    pub(in crate::session) fn counts_anew(&mut self) {
+        (self.first, self.sql_bound, self.set) = (0, None, None);
+    }
+
+    /// This request is going to run a PREPARE of SQL.
+    pub(in crate::session) fn prepares(&mut self, request: u64) {
+        self.sql_bound = Some(request);
+    }
+
+    /// This request is going to set something, behind those from `since` on without a ReadyForQuery between them.
+    pub(in crate::session) fn sets(&mut self, request: u64, since: u64) {
+        self.set = Some(request);
+        self.is_mixed |= self.sql_bound.is_some_and(|request| request >= since);
+    }
+
+    /// An error is the answer to this request. It undoes what was set since the last ReadyForQuery, which nobody was told;
+    /// where nothing was, this is what was set then.
+    pub(in crate::session) fn failed(&mut self, then: &Reported, request: u64) {
+        if self.set.is_none_or(|set| set < self.first) {
+            return self.tell(then, request);
+        }
+        self.is_mixed |= self.has_prepared;
+    }
+
     /// ReadyForQuery: this is reported, and `first` is the first request that has not been answered.
     pub(in crate::session) fn ready(&mut self, now: &Reported, first: u64) {
+        self.first = first;
+        for request in [&mut self.sql_bound, &mut self.set] {
+            *request = request.filter(|request| *request >= first);
+        }
+        self.tell(now, first);
+    }
+
+    /// All requests before this one were answered while this was set.
+    fn tell(&mut self, now: &Reported, first: u64) {
         for one in &mut self.statements {
             if matches!(one.then, Then::Behind(request) if request < first) {
                 one.then = Then::Reported(now.clone());

@@ -45,7 +45,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("deallocate s1", ""),
     ("deallocate all", ""),
     ("discard all", ""),
-    ("prepare q1 as select 'by sql'", ""),
+    ("prepare q1 as select 55", ""),
     ("execute q1", ""),
     ("select word from items", ""),
     ("copy c$c.items to stdout", ""),
