@@ -253,9 +253,8 @@ impl Guest {
         let tenant = self.value();
         match self.random.random_range(0..4) {
             0 => {
-                client
-                    .batch_execute(&format!("set app.tenant_id = '{tenant}'"))
-                    .await?
+                let sql = format!("set app.tenant_id = '{tenant}'");
+                client.batch_execute(&sql).await?;
             }
             1 => {
                 let sql = "select set_config('app.tenant_id', $1, false)";
@@ -263,9 +262,8 @@ impl Guest {
             }
             // No word of this statement says what it does.
             2 => {
-                client
-                    .batch_execute(&format!("select public.brand('{tenant}')"))
-                    .await?
+                let sql = format!("select public.brand('{tenant}')");
+                client.batch_execute(&sql).await?;
             }
             _ => {
                 let sql = format!("do $$begin perform set_config('app.tenant_id', '{tenant}', false); end$$");
@@ -387,18 +385,16 @@ fn texts(messages: &[SimpleQueryMessage]) -> Vec<Option<String>> {
 async fn copied(seat: &Seat) -> Result<Vec<Option<String>>, Error> {
     let mut stream = pin!(seat.session.client.copy_out(&seat.copy).await?);
     let chunks: Vec<bytes::Bytes> = stream.as_mut().try_collect().await?;
-    // To the driver that is its end: what ends the session before the statement is over, it would tell nobody.
-    loop {
-        match stream.try_next().await {
-            Err(error) if error.as_db_error().is_some() => return Err(error),
-            Err(error) if error.is_closed() => break,
-            // CommandComplete and ReadyForQuery, which it does not expect.
-            _ => (),
+    // To the driver that is its end: what ends the session before the statement is over, it would tell nobody. What
+    // comes in order, CommandComplete and ReadyForQuery, is an error to it as well.
+    while let Err(error) = stream.try_next().await
+        && !error.is_closed()
+    {
+        if error.as_db_error().is_some() {
+            return Err(error);
         }
     }
     let line = String::from_utf8(chunks.concat()).unwrap();
-    let values = line.trim_end_matches('\n').split('\t');
-    Ok(values
-        .map(|value| (value != "\\N").then(|| value.to_owned()))
-        .collect())
+    let value = |text: &str| (text != "\\N").then(|| text.to_owned());
+    Ok(line.trim_end_matches('\n').split('\t').map(value).collect())
 }
