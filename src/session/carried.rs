@@ -22,6 +22,8 @@ pub struct Carried {
     pub(super) prepared: Prepared,
     /// Custom settings that it has had; no reset removes their names.
     pub(super) names: CustomNames,
+    /// It has a schema for temporary objects, as Postgres said last.
+    has_temp_schema: bool,
     /// ParameterStatus, as the server said it last.
     pub(super) reported: Reported,
     /// The application_name it was opened with: what a reset returns to.
@@ -47,6 +49,7 @@ impl Carried {
             state: Some(state),
             prepared: Prepared::default(),
             names: CustomNames::default(),
+            has_temp_schema: false,
             reported: Reported::default(),
             opened_as: application,
             owner,
@@ -65,6 +68,15 @@ impl Carried {
             self.strange_sequences |= std::mem::take(&mut self.own_sequences);
             self.grace_until = None;
         }
+    }
+
+    /// Its schema for temporary objects is first in every search path: Postgres reads whatever was prepared before it was
+    /// made anew.
+    pub(super) fn note_temp_schema(&mut self, has_one: bool) {
+        if has_one && !self.has_temp_schema {
+            self.prepared.outdate();
+        }
+        self.has_temp_schema = has_one;
     }
 
     /// DISCARD SEQUENCES was said.

@@ -97,6 +97,9 @@ pub(super) struct Prepared {
     pub(super) begin: bool,
     /// Under names that clients gave; to be closed before another client uses the session.
     pub(super) aliases: Vec<Name>,
+    /// Postgres reads their texts anew where they are used next, under the settings of then: to be closed before another
+    /// client uses the session.
+    is_outdated: bool,
 }
 
 /// A statement on a server session.
@@ -350,6 +353,19 @@ impl Prepared {
         names
     }
 
+    /// Its client has had Postgres forget what it had made of their texts.
+    pub(super) fn outdate(&mut self) {
+        self.is_outdated = true;
+    }
+
+    /// Takes them out where that is so.
+    pub(super) fn take_outdated(&mut self) -> Vec<ServerName> {
+        if !mem::take(&mut self.is_outdated) {
+            return Vec::new();
+        }
+        self.on.drain().map(|(id, _)| ServerName::of(id)).collect()
+    }
+
     /// The same of those with numbers alone, which an error may leave there.
     pub(super) fn evict_others(&mut self, own: &Statements) -> Vec<u64> {
         let own = own.ids();
@@ -363,6 +379,6 @@ impl Prepared {
     pub(super) fn forget_named(&mut self) {
         self.on.clear();
         self.aliases.clear();
-        self.begin = false;
+        (self.begin, self.is_outdated) = (false, false);
     }
 }

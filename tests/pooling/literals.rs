@@ -2,12 +2,13 @@
 //! its own client, and for everybody else who prepares the same text.
 
 use super::{
-    line::Way,
+    line::{Way, Who},
     pooled::Pooled,
     said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
-    told::values,
+    told::{errors, values},
 };
+use crate::harness::postgres::SUPERUSER;
 
 const DATE: &str = "select '01/02/2024'::date";
 
@@ -63,6 +64,34 @@ async fn a_statement_keeps_what_it_was_prepared_with_when_the_client_sets_someth
         values(&played.told(0))[..4],
         ["2024-02-01", "2024-02-01", "02/01/2024", "01/02/2024"]
     );
+}
+
+/// Postgres reads all texts of a session anew that it has plans of, once these are discarded, and once the session has come to
+/// have temporary tables: under the settings of whoever uses one next.
+#[tokio::test]
+async fn a_statement_means_the_same_whatever_others_had_postgres_forget_on_its_session() {
+    let strangers = [
+        "discard plans",
+        "begin; create temp table gone () on commit drop; commit",
+        "create temp table gone (); drop table gone",
+        "do $$begin execute 'create temp table gone () on commit drop'; end$$",
+    ];
+    // Postgres itself may have all sessions of a database read theirs anew, when the first of some number has temporary
+    // tables: this is no comparison.
+    const ENDPOINT: &str = "literals-forgotten";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let who = Who::new(SUPERUSER, "postgres");
+    for stranger in strangers {
+        let (mut line, _) = pooled.client(ENDPOINT, &who).await;
+        let (mut other, _) = pooled.client(ENDPOINT, &who).await;
+        line.say(&prepare("s", DATE), Way::Whole).await;
+        line.until(b'Z').await.unwrap();
+        assert!(errors(&other.query(stranger).await).is_empty());
+        line.query("set datestyle = 'German'").await;
+        line.say(&execute("s", &[]), Way::Whole).await;
+        let told = line.until(b'Z').await.unwrap();
+        assert_eq!(values(&told), ["02.01.2024"], "{stranger}");
+    }
 }
 
 /// Equal texts, and no constant in them: columns of other types.

@@ -21,7 +21,7 @@ use crate::session::{
     },
     record::{Outcome, SessionRecord},
     senders::Senders,
-    statements::next_serial,
+    statements::{ServerName, next_serial},
     turn::said_by_server,
 };
 use crate::tls::Stream;
@@ -54,10 +54,11 @@ impl Pooled<'_> {
         let carried = &mut turn.loan.session.carried;
         if changed_hands {
             let aliases = std::mem::take(&mut carried.prepared.aliases);
-            for name in &aliases {
-                say::close_statement(name, &mut flight.bytes);
-            }
-            if !aliases.is_empty() {
+            let outdated = carried.prepared.take_outdated();
+            let aliases = aliases.iter().map(|name| &**name);
+            let names = aliases.chain(outdated.iter().map(ServerName::as_bytes));
+            names.for_each(|name| say::close_statement(name, &mut flight.bytes));
+            if !flight.bytes.is_empty() {
                 flight.sync();
             }
         }

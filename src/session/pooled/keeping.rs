@@ -42,6 +42,9 @@ impl Pooled<'_> {
             .then_some(self.endpoint.pool.sequence_grace);
         let carried = &mut turn.loan.session.carried;
         carried.note_sequences(&facts, grace);
+        if facts.tags.has(Tags::DISCARD_PLANS) {
+            carried.prepared.outdate();
+        }
         // What the server reports from here on, between its answers to pgwake, the client has not read.
         self.believed = turn.loan.session.carried.reported.clone();
         if facts.is_told_own_application {
@@ -179,6 +182,7 @@ impl Pooled<'_> {
         others.for_each(|name| self.other_names.insert(name));
         let carried = &mut turn.loan.session.carried;
         carried.names.extend(&captured.names);
+        carried.note_temp_schema(captured.has_temp_schema);
         carried.state = Some(captured.carried);
         Ok(())
     }

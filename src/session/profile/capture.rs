@@ -48,7 +48,8 @@ const REST: &[u8] = b"SELECT 'role', pg_catalog.current_setting('role'), session
     WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
     UNION ALL SELECT 'temp', '', '', true WHERE \
     EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) '2615' \
-    AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())";
+    AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
+    UNION ALL SELECT 'temp schema', '', '', true WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) '0'";
 
 /// Asked only where one may have been made: few databases have any.
 const SLOTS: &[u8] =
@@ -101,6 +102,8 @@ pub(in crate::session) struct Captured {
     pub(in crate::session) carried: Carried,
     /// The custom settings that exist: both the client and the server session have had them.
     pub(in crate::session) names: CustomNames,
+    /// The server session has a schema for temporary objects, whether there are any or not.
+    pub(in crate::session) has_temp_schema: bool,
 }
 
 /// Of a statement.
@@ -115,6 +118,7 @@ struct Found {
     statements: Vec<NameAndText>,
     pins: Pins,
     names: CustomNames,
+    has_temp_schema: bool,
 }
 
 impl Found {
@@ -244,6 +248,7 @@ impl Question<'_> {
             b"listen" => found.pins |= Pins::LISTEN,
             b"advisory" => found.pins |= Pins::ADVISORY,
             b"temp" => found.pins |= Pins::TEMP,
+            b"temp schema" => found.has_temp_schema = true,
             _ => (),
         }
     }
@@ -302,6 +307,7 @@ impl Question<'_> {
             },
             profile,
             names: found.names,
+            has_temp_schema: found.has_temp_schema,
         }
     }
 

@@ -59,6 +59,8 @@ impl Tags {
     /// Something was made or altered that may call a function where no statement names it: a view, a table's default, a
     /// policy, a domain, an operator. Not every CREATE TABLE.
     pub(in crate::session) const CALLING_DDL: Self = Self(1 << 24);
+    /// DISCARD PLANS.
+    pub(in crate::session) const DISCARD_PLANS: Self = Self(1 << 25);
 
     /// Tags after which session state may be another, whatever the words were. DO and CALL hide what they ran.
     pub(super) const CHANGES: Self = Self(
@@ -102,6 +104,7 @@ impl Tags {
             b"DISCARD" => match rest {
                 b"ALL" => Self::DISCARD_ALL,
                 b"TEMP" => Self::DISCARD_TEMP,
+                b"PLANS" => Self::DISCARD_PLANS,
                 _ => Self::default(),
             },
             b"PREPARE" if rest.is_empty() => Self::PREPARE,
