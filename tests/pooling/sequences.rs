@@ -2,8 +2,9 @@
 //! while, as long as there is another one to take.
 
 use super::{
-    line::{Line, Who},
+    line::{Line, Way, Who},
     pooled::{Pooled, pool},
+    said::Said,
     told::{errors, values},
 };
 use crate::harness::postgres::{Postgres, SUPERUSER, Version};
@@ -28,6 +29,36 @@ async fn asked(size: usize, grace: &str) -> (Pooled, Line) {
 async fn of_another_kind(pooled: &Pooled) -> Line {
     let who = Who::new(SUPERUSER, "postgres").with("DateStyle", "German");
     pooled.client(ENDPOINT, &who).await.0
+}
+
+/// OIDs of `nextval` and `lastval`.
+const NEXTVAL: u32 = 1574;
+const LASTVAL: u32 = 2559;
+
+#[tokio::test]
+async fn who_calls_lastval_by_its_number_reads_no_number_of_others() {
+    let (pooled, mut inserts) = asked(1, "0s").await;
+    let mut other = pooled.line(ENDPOINT).await;
+    let lastval = || Said::Call {
+        function: LASTVAL,
+        arguments: vec![],
+    };
+    other.say(&[lastval()], Way::Whole).await;
+    assert_eq!(errors(&other.until(b'Z').await.unwrap()), ["55000"]);
+    // Its own, also where it has drawn that one so.
+    let sequence = inserts
+        .query("select 'numbered_id_seq'::regclass::oid::int")
+        .await;
+    let sequence = values(&sequence)[0].parse().unwrap();
+    let nextval = Said::Call {
+        function: NEXTVAL,
+        arguments: vec![sequence],
+    };
+    inserts.say(&[nextval, lastval()], Way::Whole).await;
+    for _ in 0..2 {
+        let told = inserts.until(b'Z').await.unwrap();
+        assert_eq!(told[0].body[4..], 3_i64.to_be_bytes(), "{told:?}");
+    }
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ impl<'a> Exchange<'a> {
             }
             _ => {
                 if front.tag == b'F' {
-                    self.note_call(lane, front);
+                    self.call(lane, front)?;
                 }
                 self.put_begin(lane);
                 self.pass(lane, front);

@@ -10,6 +10,11 @@ use crate::wire::frame::Front;
 /// The numbers of functions whose work Postgres does not show, the same in all its versions.
 const SET_CONFIG: u32 = 2078;
 const SETSEED: u32 = 1599;
+const NEXTVAL: u32 = 1574;
+const CURRVAL: u32 = 1575;
+const LASTVAL: u32 = 2559;
+/// With two arguments, and with three.
+const SETVAL: [u32; 2] = [1576, 1765];
 
 impl Exchange<'_> {
     /// What the text of a prepared statement shows.
@@ -45,18 +50,26 @@ impl Exchange<'_> {
         all
     }
 
-    /// What a function does that is called by its number shows in no text and no tag.
-    pub(super) fn note_call(&mut self, lane: &Lane, front: Front) {
+    /// What a function does that is called by its number shows in no text and no tag. `None`: something must happen first.
+    pub(super) fn call(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        let function = lane.body(front).first_chunk().copied().map(u32::from_be_bytes);
+        if matches!(function, Some(LASTVAL | CURRVAL)) {
+            self.wait_at_gate(lane, Words::SEQUENCE_READ)?;
+        }
         let body = lane.body(front);
         let is_whole = body.len() == front.body_bytes;
         let facts = self.facts();
         facts.words |= Words::OBSCURE;
         facts.note_values(body);
-        match body.first_chunk().map(|number| u32::from_be_bytes(*number)) {
+        match function {
             Some(SET_CONFIG) if is_whole => facts.words |= Words::SET_CONFIG,
             Some(SET_CONFIG) => facts.words |= Words::NAME_UNSEEN,
             Some(SETSEED) => facts.words |= Words::SETSEED,
+            Some(LASTVAL | CURRVAL) => facts.words |= Words::SEQUENCE_READ,
+            Some(NEXTVAL) => facts.words |= Words::NEXTVAL,
+            Some(function) if SETVAL.contains(&function) => facts.words |= Words::NEXTVAL,
             _ => (),
         }
+        Some(())
     }
 }
