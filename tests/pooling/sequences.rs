@@ -37,7 +37,11 @@ const LASTVAL: u32 = 2559;
 
 #[tokio::test]
 async fn who_calls_lastval_by_its_number_reads_no_number_of_others() {
-    let (pooled, mut inserts) = asked(1, "0s").await;
+    // Nobody has asked so far: sessions are handed on with their numbers.
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let mut inserts = pooled.line(ENDPOINT).await;
+    let make = "create table numbered (id serial); insert into numbered values (default), (default)";
+    assert!(errors(&inserts.query(make).await).is_empty());
     let mut other = pooled.line(ENDPOINT).await;
     let lastval = || Said::Call {
         function: LASTVAL,
