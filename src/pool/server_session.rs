@@ -234,6 +234,12 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+
+    const SOMEBODY: Identity<'static> = Identity {
+        role: "postgres",
+        credential: None,
+        parameters: &[],
+    };
     use crate::config::{Limits, ServerTls};
     use crate::error::{ClientError, SqlState};
 
@@ -248,18 +254,13 @@ mod tests {
             tls: ServerTls::Disable,
             server_uid: Some(uid(ours)),
         };
-        let identity = Identity {
-            role: "postgres",
-            credential: None,
-            parameters: &[],
-        };
         let received = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read(&mut [0; 64]).await.unwrap()
         };
         let sockets = SocketSettings::from(&Limits::default());
         let way = Way::fresh(&sockets);
-        let (received, session) = tokio::join!(received, connect(&address, identity, way));
+        let (received, session) = tokio::join!(received, connect(&address, SOMEBODY, way));
         (received, session.unwrap_err())
     }
 
@@ -289,13 +290,8 @@ mod tests {
             tls: ServerTls::Disable,
             server_uid: None,
         };
-        let identity = Identity {
-            role: "postgres",
-            credential: None,
-            parameters: &[],
-        };
         let sockets = SocketSettings::from(&Limits::default());
-        let error = connect(&address, identity, Way::fresh(&sockets))
+        let error = connect(&address, SOMEBODY, Way::fresh(&sockets))
             .await
             .unwrap_err();
         assert_eq!(error.sqlstate(), SqlState::CANNOT_CONNECT_NOW);
@@ -324,11 +320,6 @@ mod tests {
             tls: ServerTls::Disable,
             server_uid: None,
         };
-        let identity = Identity {
-            role: "postgres",
-            credential: None,
-            parameters: &[],
-        };
         let sockets = SocketSettings::from(&Limits::default());
         for freshness in [Freshness::MayBeStale, Freshness::Fresh] {
             let way = Way {
@@ -336,7 +327,7 @@ mod tests {
                 freshness,
             };
             let began = tokio::time::Instant::now();
-            let connected = timeout(Duration::from_secs(5), connect(&address, identity, way)).await;
+            let connected = timeout(Duration::from_secs(5), connect(&address, SOMEBODY, way)).await;
             match freshness {
                 Freshness::MayBeStale => {
                     let error = connected.unwrap().unwrap_err();

@@ -20,8 +20,14 @@ impl Senders {
         targets.insert(target.pid(), Arc::downgrade(target));
     }
 
-    /// The same for whole NotificationResponse messages
-    /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>): each gets what its sender was told.
+    /// What the client was told that uses this process' session, or did last.
+    pub(super) fn told(&self, pid: i32) -> Option<i32> {
+        let targets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.get(&pid).and_then(Weak::upgrade)?.told()
+    }
+
+    /// Gives whole NotificationResponse messages
+    /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>) the numbers that their senders were told.
     pub(super) fn name_all(&self, mut notifications: &mut [u8]) {
         while let Some(([_, length @ .., _, _, _, _], _)) = notifications.split_first_chunk::<9>() {
             let behind = 1 + usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -35,11 +41,5 @@ impl Senders {
             }
             notifications = rest;
         }
-    }
-
-    /// What the client was told that uses this process' session, or did last.
-    pub(super) fn told(&self, pid: i32) -> Option<i32> {
-        let targets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        targets.get(&pid).and_then(Weak::upgrade)?.told()
     }
 }

@@ -340,13 +340,17 @@ impl Prepared {
         self.begin || self.on.keys().any(|id| !own.contains(id))
     }
 
-    /// Takes them out; what the server calls them.
-    pub(super) fn take_others(&mut self, own: &Statements) -> Vec<Vec<u8>> {
+    /// Takes out those with numbers, which an error may leave there.
+    pub(super) fn evict_others(&mut self, own: &Statements) -> Vec<u64> {
         let own = own.ids();
         let others = self.on.extract_if(|id, _| !own.contains(id));
-        let mut names: Vec<_> = others
-            .map(|(id, _)| ServerName::of(id).as_bytes().to_vec())
-            .collect();
+        others.map(|(id, _)| id).collect()
+    }
+
+    /// Takes out all of them; what the server calls them.
+    pub(super) fn take_others(&mut self, own: &Statements) -> Vec<Vec<u8>> {
+        let others = self.evict_others(own).into_iter();
+        let mut names: Vec<_> = others.map(|id| ServerName::of(id).as_bytes().to_vec()).collect();
         if mem::take(&mut self.begin) {
             names.push(BEGIN_NAME.to_vec());
         }
@@ -364,15 +368,6 @@ impl Prepared {
             return Vec::new();
         }
         self.on.drain().map(|(id, _)| ServerName::of(id)).collect()
-    }
-
-    /// The same of those with numbers alone, which an error may leave there.
-    pub(super) fn evict_others(&mut self, own: &Statements) -> Vec<u64> {
-        let own = own.ids();
-        self.on
-            .extract_if(|id, _| !own.contains(id))
-            .map(|(id, _)| id)
-            .collect()
     }
 
     /// DISCARD ALL or DEALLOCATE ALL: everybody's are gone.

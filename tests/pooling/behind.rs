@@ -3,7 +3,7 @@
 use super::{
     line::{Way, Who},
     pooled::Pooled,
-    said::{Kind, STRANGER, Said, prepare},
+    said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, values},
 };
@@ -120,7 +120,6 @@ async fn sql_finds_what_is_prepared_behind_a_close() {
 
 #[tokio::test]
 async fn sql_deallocates_the_names_that_it_speaks_of() {
-    let used = || synced(&[vec![Said::bind("", "s", &[]), Said::execute("", 0)]]);
     moved()
         .query(0, "prepare q as select 1")
         .say(0, prepare("s", "select 'first'"))
@@ -129,27 +128,28 @@ async fn sql_deallocates_the_names_that_it_speaks_of() {
         .query(2, STRANGER)
         .query(1, "execute s")
         .query(2, "execute s")
-        .say(0, used())
+        .say(0, execute("s", &[]))
         .play()
         .await;
 }
 
 #[tokio::test]
-async fn what_takes_a_name_away_may_take_all_behind_it() {
-    moved()
-        .say(0, prepare("s", "select 'first'"))
-        .say(0, prepare("t", "select 'first'"))
-        .say(
-            0,
-            [
-                vec![Said::query("deallocate s; deallocate all")],
-                synced(&[vec![Said::parse("t", "select 'second'")]]),
-            ]
-            .concat(),
-        )
-        .say(0, synced(&[vec![Said::bind("", "t", &[]), Said::execute("", 0)]]))
-        .play()
-        .await;
+async fn what_may_take_all_names_away_is_waited_for() {
+    let long = format!("select length('{}'); deallocate all", "x".repeat(100_000));
+    for takes_away in ["deallocate s; deallocate all", &long] {
+        let again = vec![
+            Said::query(takes_away),
+            Said::parse("t", "select 'second'"),
+            Said::Sync,
+        ];
+        moved()
+            .say(0, prepare("s", "select 'first'"))
+            .say(0, prepare("t", "select 'first'"))
+            .say(0, again)
+            .say(0, execute("t", &[]))
+            .play()
+            .await;
+    }
 }
 
 #[tokio::test]
@@ -170,25 +170,7 @@ async fn a_cursor_of_a_portals_name_is_not_its_statement() {
         .query(0, "commit")
         .query(1, STRANGER)
         .query(1, "discard all")
-        .say(0, synced(&[vec![Said::bind("", "s", &[]), Said::execute("", 0)]]))
-        .play()
-        .await;
-}
-
-#[tokio::test]
-async fn a_long_query_may_take_all_names_away() {
-    let long = format!("select length('{}'); deallocate all", "x".repeat(100_000));
-    Script::new(ENDPOINT, 1)
-        .say(0, prepare("s", "select 'first'"))
-        .say(
-            0,
-            [
-                vec![Said::query(long)],
-                synced(&[vec![Said::parse("s", "select 'second'")]]),
-            ]
-            .concat(),
-        )
-        .say(0, synced(&[vec![Said::bind("", "s", &[]), Said::execute("", 0)]]))
+        .say(0, execute("s", &[]))
         .play()
         .await;
 }
