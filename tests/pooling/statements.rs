@@ -293,10 +293,6 @@ async fn a_name_that_was_ignored_twice_is_free() {
             [
                 Said::describe(Kind::Statement, "s0"),
                 Said::close(Kind::Portal, ""),
-                Said::parse("", "begin"),
-                Said::bind("", "", &[]),
-                Said::describe(Kind::Portal, ""),
-                Said::execute("", 2),
                 Said::close(Kind::Statement, "s3"),
                 Said::execute("p0", 1),
                 Said::parse("s3", "update things set word = $1 where id = $2::int"),
