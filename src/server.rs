@@ -179,7 +179,7 @@ impl Server {
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let control_plane = controlling::book(&config, &tasks, &watched)?;
         let quotas = Quotas::new(&config);
-        let means = Means::new(&config, tasks.clone(), control_plane.as_ref());
+        let means = Means::new(&config, &store, tasks.clone(), control_plane.as_ref());
         wakes.set_limits(&config.limits);
         let branches = branches(&store, (&mut config, &wiring), &wakes, &tasks, &watch_end)?;
         let names = config.endpoints.keys();
@@ -354,12 +354,14 @@ impl Server {
     }
 }
 
-/// Whether every local compute could be started: its user, its folders, its programs. Starts nothing.
+/// Whether every local compute could be started: its user, its folders, its programs. Starts nothing, and has `state_dir`
+/// for itself meanwhile.
 ///
 /// # Errors
-/// [`StartError::Compute`] about the first that could not, with what to do.
+/// [`StartError::Compute`] about the first that could not, with what to do; [`StartError::Store`].
 pub fn check_computes(config: &Config) -> Result<(), StartError> {
-    let places = places(config);
+    let store = Arc::new(Store::open(&config.state_dir)?);
+    let places = places(config, &store);
     for endpoint in config.endpoints.values() {
         if let config::Compute::Process(process) = &endpoint.compute {
             let checked = process_compute(endpoint, process, &places)?.check();

@@ -1,5 +1,6 @@
 //! What must survive a restart, in `state_dir`: the secret behind mock logins, the roles read
-//! from Postgres and which server that was, what operators have ordered until further notice, and which branches there are.
+//! from Postgres and which server that was, what operators have ordered until further notice, which branches there are, and
+//! which data directories have been in use.
 //!
 //! One small embedded database (`state.redb`) and one lock file, so that a folder belongs to one pgwake at a
 //! time. It decides nothing: what a role may do is `auth`'s work. It is synchronous and writes to disk: on a
@@ -8,6 +9,7 @@
 
 mod branches;
 pub mod control;
+mod data_dirs;
 mod folder;
 mod opened;
 mod tables;
@@ -260,6 +262,30 @@ impl Store {
     /// Where the file cannot be written; what was known before stands.
     pub fn forget_branch(&self, name: &EndpointName) -> Result<(), StoreError> {
         self.write(|database| branches::forget(database, name.as_str()))
+    }
+
+    /// The data directory that this endpoint's Postgres was last started in; `None`: it never was. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn data_dir(&self, endpoint: &EndpointName) -> Result<Option<PathBuf>, StoreError> {
+        self.read(|database| data_dirs::of(database, endpoint.as_str()))
+    }
+
+    /// This endpoint's Postgres is started in that data directory; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was known before stands.
+    pub fn remember_data_dir(&self, endpoint: &EndpointName, data_dir: &Path) -> Result<(), StoreError> {
+        self.write(|database| data_dirs::put(database, endpoint.as_str(), data_dir))
+    }
+
+    /// The endpoint begins anew: its data directory may be made where it is missing; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was known before stands.
+    pub fn forget_data_dir(&self, endpoint: &EndpointName) -> Result<(), StoreError> {
+        self.write(|database| data_dirs::forget(database, endpoint.as_str()))
     }
 
     /// Replaces what is remembered of this endpoint's roles, and from which server they are; on disk when it returns.

@@ -110,7 +110,8 @@ impl View {
                 if let Err(error) = &forgotten {
                     tracing::warn!(endpoint = %name, %error, "a restart will remember the old server");
                 }
-                json!({ "kept": forgotten.is_ok() })
+                let may_begin_anew = self.standing.begin_anew(name).await;
+                json!({ "kept": forgotten.is_ok() && may_begin_anew })
             }
             Order::Cancel(session) => self.cancel(*session).await?,
             Order::Terminate(session) => {

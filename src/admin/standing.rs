@@ -50,4 +50,20 @@ impl Standing {
         };
         (done, is_kept)
     }
+
+    /// Whichever server an endpoint has next is its own, also one on a data directory that is made anew. Not kept where
+    /// it cannot be written down: a missing data directory is not made then.
+    pub(super) async fn begin_anew(&self, endpoint: &EndpointName) -> bool {
+        let (store, name) = (self.store.clone(), endpoint.clone());
+        let forgotten = spawn_blocking(move || store.forget_data_dir(&name)).await;
+        match forgotten {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::error!(%endpoint, %error, "a missing data directory will not be made");
+                false
+            }
+            // The runtime is going down.
+            Err(_) => false,
+        }
+    }
 }

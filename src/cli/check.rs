@@ -14,7 +14,7 @@ use std::{
 
 use crate::audit::{To, WhenFull};
 use crate::config::{
-    Compute, Config, DurationText, Endpoint, GateRules, Level, Loaded, LoginMethod, OriginsByKey, Pool,
+    Compute, Config, DurationText, Endpoint, GateRules, Level, Loaded, LoginMethod, Made, OriginsByKey, Pool,
     Problems, ProcessCompute, RateText, RolesFrom, SizeText, TokenKeys, Tokens, WakeOn, load, nearest,
 };
 use crate::metrics::Per;
@@ -328,9 +328,14 @@ fn process_compute(process: &ProcessCompute) -> Values {
     let or = |value: Option<String>, otherwise: &str| value.map_or(otherwise.to_owned(), quoted);
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let programs = path(&process.programs);
+    let create = match process.made {
+        Made::WheneverMissing => "always",
+        Made::OnFirstUse | Made::AsBranch => "once",
+    };
     let values = [
         ("kind", quoted("process")),
         ("data_dir", quoted(process.data_dir.display())),
+        ("create", quoted(create)),
         ("programs", or(programs, "those of the data directory's version")),
         ("run_as", or(process.run_as.clone(), "the data directory's owner")),
         ("database", or(process.database.clone(), "none is made")),

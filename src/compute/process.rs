@@ -46,8 +46,9 @@ use self::{
     turn::{Held, Turn, died, held_by},
 };
 use super::{Address, Compute, ComputeError, Phases, Running};
-use crate::config::{self, Made, ServerAddress, ServerSetting, ServerTls};
+use crate::config::{self, ServerAddress, ServerSetting, ServerTls};
 use crate::ids::EndpointName;
+use crate::store::Store;
 
 /// How long looking for a server waits for one that is just starting.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -59,6 +60,8 @@ pub(crate) struct Places {
     pub(crate) socket_base: PathBuf,
     /// The folder of the servers' logs, one `<endpoint>.log` each.
     pub(crate) log_dir: PathBuf,
+    /// Knows which data directories have been in use.
+    pub(crate) store: Arc<Store>,
 }
 
 /// A local Postgres on a data directory that this pgwake alone serves: as long as this value lives, or until it is given up.
@@ -163,10 +166,6 @@ impl ProcessCompute {
     async fn launch(&self, turn: Held, mut phases: Phases) -> Result<Running, ComputeError> {
         let site = self.site.clone();
         let means = blocking(move || site.means()).await??;
-        if means.first_use && self.site.made == Made::AsBranch {
-            // An empty database in its place would look like lost data.
-            return Err(ComputeError::new("the branch's data directory is gone"));
-        }
         if means.first_use {
             data_dir::create(&self.site, &means).await?;
             phases.end("create");
@@ -176,6 +175,7 @@ impl ProcessCompute {
         let site = self.site.clone();
         let (mut turn, launched) = blocking(move || {
             let mut turn = turn;
+            site.remember();
             let launched = launch(&site, &means, &mut turn);
             (turn, launched)
         })

@@ -23,8 +23,10 @@ pub struct BranchRules {
 /// Where a data directory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Made {
-    /// It is made on first use where it does not exist.
+    /// It is made on first use. Where it does not exist later it has been lost, or its disk is missing.
     OnFirstUse,
+    /// It is made whenever it does not exist.
+    WheneverMissing,
     /// It is a copy of another one. Where it does not exist it has been lost.
     AsBranch,
 }

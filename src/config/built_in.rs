@@ -5,8 +5,8 @@ use std::{path::Path, time::Duration};
 use crate::audit::{Rules, To, WhenFull};
 
 use super::{
-    Access, BranchRules, CertificateName, ExpectedServer, GateRules, Limits, LoginMethod, Network, Pool,
-    PoolMode, Quota, Rate, RolesFrom, SuspendVeto, WakeOn,
+    Access, BranchRules, CertificateName, ExpectedServer, GateRules, Limits, LoginMethod, Made, Network,
+    Pool, PoolMode, Quota, Rate, RolesFrom, SuspendVeto, WakeOn,
 };
 
 /// `state_dir`
@@ -65,6 +65,8 @@ pub(crate) const CERTIFICATE_NAME: CertificateName = CertificateName::Cn;
 const CLIENTS_MAX: usize = 10_000;
 /// `roles_from`
 pub(crate) const ROLES_FROM: RolesFrom = RolesFrom::Config;
+/// `compute.create`
+pub(crate) const MADE: Made = Made::OnFirstUse;
 /// `compute.system_identifier`
 pub(crate) const EXPECTED_SERVER: ExpectedServer = ExpectedServer::AsBefore;
 

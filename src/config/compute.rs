@@ -21,7 +21,7 @@ pub enum Compute {
 /// A local Postgres data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessCompute {
-    /// Made on first use where it does not exist.
+    /// Where its files are.
     pub data_dir: PathBuf,
     /// Folder of `postgres` and `initdb`; `None`: `/usr/lib/postgresql/<PG_VERSION>/bin`, then PATH.
     pub programs: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct ProcessCompute {
     pub bootstrap: Option<PathBuf>,
     /// What Postgres is started with, over what its files say; each name once.
     pub settings: Vec<ServerSetting>,
-    /// Where the data directory comes from.
+    /// Where the data directory comes from, and whether a missing one is made.
     pub made: Made,
 }
 

@@ -20,7 +20,7 @@ use crate::audit::WhenFull;
 use crate::ids::{EndpointName, Secret, TenantName, Verifier};
 
 use super::{
-    DefaultEndpoint, ListenTls, LoginMethod, Network, PoolMode, SuspendVeto, WakeOn,
+    DefaultEndpoint, ListenTls, LoginMethod, Made, Network, PoolMode, SuspendVeto, WakeOn,
     address::{DnsName, ListenTcp, ServerAt},
     duration::SuspendAfter,
     expected_server::ExpectedServer,
@@ -288,6 +288,8 @@ table! {
     ProcessTable {
         /// The data directory.
         data_dir: PathBuf,
+        /// When it is made.
+        create: Made,
         /// Folder of `postgres` and `initdb`.
         programs: PathBuf,
         /// The operating system's user.

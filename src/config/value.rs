@@ -8,7 +8,7 @@ use crate::audit::WhenFull;
 use crate::ids::{EndpointName, NameError, TenantName};
 
 use super::{
-    CertificateName, DefaultEndpoint, ListenTls, LoginMethod, PoolMode, SuspendVeto, WakeOn,
+    CertificateName, DefaultEndpoint, ListenTls, LoginMethod, Made, PoolMode, SuspendVeto, WakeOn,
     problem::{Report, Spot, Wrong},
     read::{Name, Read, nearest},
     tree::{Node, Value},
@@ -281,6 +281,13 @@ impl Read for AuditTo {
 impl Read for WhenFull {
     fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
         let words = [("drop", Self::Drop), ("block", Self::Block)];
+        read_word(node, spot, words, report)
+    }
+}
+
+impl Read for Made {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let words = [("once", Self::OnFirstUse), ("always", Self::WheneverMissing)];
         read_word(node, spot, words, report)
     }
 }

@@ -15,6 +15,7 @@ use crate::compute::{
 use crate::config::{self, Config, Endpoint};
 use crate::control_plane::{Book, Client};
 use crate::session::{Pooling, Poolings};
+use crate::store::Store;
 use crate::tenant::quota::Quotas;
 use crate::tls::AskClients;
 use crate::wake::{Policy, Wakes};
@@ -40,10 +41,11 @@ pub(super) fn ask_clients(config: &Config) -> AskClients {
     }
 }
 
-pub(super) fn places(config: &Config) -> Places {
+pub(super) fn places(config: &Config, store: &Arc<Store>) -> Places {
     Places {
         socket_base: sockets::choose_base(config.socket_dir.as_deref(), &config.state_dir),
         log_dir: config.state_dir.join("log"),
+        store: store.clone(),
     }
 }
 
@@ -58,11 +60,16 @@ pub(super) struct Means {
 }
 
 impl Means {
-    pub(super) fn new(config: &Config, tasks: TaskTracker, control_plane: Option<&Arc<Book>>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        store: &Arc<Store>,
+        tasks: TaskTracker,
+        control_plane: Option<&Arc<Book>>,
+    ) -> Self {
         let folder = config.state_dir.join("commands");
         Self {
             commands: Commands::new(config.limits.commands_at_once, tasks.clone(), folder),
-            places: places(config),
+            places: places(config, store),
             tasks,
             control_plane: control_plane.map(|book| book.client().clone()),
         }
@@ -117,7 +124,8 @@ pub(super) fn compute(endpoint: &Endpoint, means: &Means) -> Result<Arc<dyn Comp
     };
     if let Err(error) = checked {
         // The others are served all the same, and it may be mended before this one is woken.
-        tracing::warn!(endpoint = %endpoint.name, reason = error.reason, "could not be started now");
+        let ComputeError { reason, detail, .. } = error;
+        tracing::warn!(endpoint = %endpoint.name, reason, detail, "could not be started now");
     }
     Ok(compute)
 }

@@ -10,7 +10,7 @@ use super::{
     branching::{self, Using},
     entrance::{self, Entered, EntranceError},
     error::SessionError,
-    let_in,
+    let_in, linger,
     login::{self, AtDoor, LoggedIn, Patience},
     pooled::{Guest, Pooled},
     record::{EndedBy, Outcome, SessionRecord, Step},
@@ -212,6 +212,8 @@ async fn pass_on(key: CancelKey, mut client: Stream, record: &SessionRecord, hou
         tracing::debug!(%peer, "too many cancel requests: one more is not looked at");
     }
     // Only now: clients wait for this end, and take it to mean that their next statement is safe. Over TLS it must be
-    // said: libpq takes an end that is not for an error.
-    let _ = timeout(SAYING_TIMEOUT, client.shutdown()).await;
+    // said: libpq takes an end that is not for an error. Who says its own end first is in nobody's way.
+    if let Ok(Ok(())) = timeout(SAYING_TIMEOUT, client.shutdown()).await {
+        linger(&mut client).await;
+    }
 }

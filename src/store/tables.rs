@@ -11,7 +11,8 @@ use redb::{
 use zeroize::Zeroizing;
 
 use super::{
-    MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, branches::BRANCHES, folder,
+    MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, branches::BRANCHES,
+    data_dirs::DATA_DIRS, folder,
 };
 use crate::ids::{Secret, SystemIdentifier};
 
@@ -110,6 +111,7 @@ pub(super) fn prepare(database: &Database) -> Result<MockSecret, Failure> {
         change.open_table(SERVERS)?;
         change.open_table(ORDERS)?;
         change.open_table(BRANCHES)?;
+        change.open_table(DATA_DIRS)?;
     }
     change.commit()?;
     Ok(secret)

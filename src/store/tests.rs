@@ -382,3 +382,21 @@ fn a_disk_that_was_full_for_a_moment_is_written_to_again() {
     let is_known = |name| store.remembered_roles(name).unwrap().is_some();
     assert_eq!([&kept, &lost, &later].map(is_known), [true, false, true]);
 }
+
+#[test]
+fn data_directories_in_use_are_known_to_the_next_pgwake_until_they_are_forgotten() {
+    let dir = private_dir();
+    let [moved, other] = ["moved", "other"].map(endpoint);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.data_dir(&moved).unwrap(), None);
+    for path in ["/data/old", "/data/new", "/data/new"] {
+        store.remember_data_dir(&moved, Path::new(path)).unwrap();
+    }
+    store.remember_data_dir(&other, Path::new("/data/other")).unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.data_dir(&moved).unwrap().unwrap(), Path::new("/data/new"));
+    store.forget_data_dir(&moved).unwrap();
+    assert_eq!(store.data_dir(&moved).unwrap(), None);
+    assert!(store.data_dir(&other).unwrap().is_some());
+}

@@ -1,7 +1,10 @@
 //! What a key does, and what the wrong one does not.
 
+use std::time::Duration;
+
 use postgres_protocol::message::frontend;
 use rustix::process::Signal;
+use tokio::time::sleep;
 
 use crate::{
     harness::{
@@ -71,6 +74,22 @@ async fn a_key_cancels_its_own_statement_however_it_comes_in() {
             let cancelling = cancel(&served, way, key.pid, &key.secret);
             is_cancelled(&served, &mut client, &key, cancelling).await;
         }
+    }
+}
+
+/// Drivers differ in who closes first. One that says its own end a moment later must not be told that the connection
+/// was reset.
+#[tokio::test]
+async fn the_end_of_a_cancel_request_is_no_reset_for_who_says_its_own_end_later() {
+    let served = Served::start("cancel-end").await;
+    let (_client, key) = served.raw_with(PROTOCOL_3_2, &[]).await;
+    let mut stream = Raw::tcp(served.gateway.address()).await;
+    stream.send(&cancel_request(key.pid, &key.secret)).await;
+    stream.closed().await;
+    // A reset would answer the first, and fail the next.
+    for _ in 0..5 {
+        stream.send(b"\0").await;
+        sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is ordered happens, to those it is meant for and nobody else.
 
+use std::fs;
+
 use tokio_postgres::error::SqlState;
 
 use super::{OPERATE, READ, admin, endpoint, items};
-use crate::harness::{http::Http, tls_client, wait::until};
+use crate::harness::{http::Http, logs, tls_client, wait::until};
 
 async fn order(http: &Http, what: &str) -> u16 {
     http.post(&format!("/api/v1/{what}")).await.status.as_u16()
@@ -31,6 +33,66 @@ async fn a_compute_is_woken_and_suspended_but_never_under_a_client() {
     until("nobody to use it", async || order(&http, &suspend).await == 200).await;
     gateway.asleep(ENDPOINT).await;
     assert_eq!(gateway.wakes(ENDPOINT), 1);
+}
+
+#[tokio::test]
+async fn a_lost_data_directory_is_told_and_made_anew_only_when_that_is_ordered() {
+    const ENDPOINT: &str = "ops-anew";
+    let gateway = admin().listed(ENDPOINT, "").start().await;
+    let http = gateway.http(OPERATE);
+    let client = gateway.connect(ENDPOINT).await;
+    client
+        .batch_execute("create table kept as select 42 as answer")
+        .await
+        .unwrap();
+    drop(client);
+    let suspend = format!("endpoints/{ENDPOINT}/suspend");
+    until("nobody to use it", async || order(&http, &suspend).await == 200).await;
+    gateway.asleep(ENDPOINT).await;
+    let (data_dir, away) = (gateway.data_dir(ENDPOINT), gateway.path().join("away"));
+    fs::rename(&data_dir, &away).unwrap();
+    let refused = async || {
+        let refused = tls_client::connect(&gateway.config(ENDPOINT), &gateway.authority).await;
+        let error = refused.expect_err("it is let in");
+        error.as_db_error().unwrap().clone()
+    };
+
+    let error = refused().await;
+    assert_eq!(error.code(), &SqlState::CANNOT_CONNECT_NOW);
+    let detail = error.detail().unwrap();
+    assert!(
+        detail.starts_with("its data directory was in use and is gone"),
+        "{detail}"
+    );
+    let lines = logs::of_endpoint(ENDPOINT);
+    let failed = lines
+        .iter()
+        .find(|line| line.field("message") == "could not be started");
+    let said = failed.unwrap().field("detail").to_owned();
+    assert!(
+        said.contains(data_dir.to_str().unwrap()) && said.contains("forget-server"),
+        "{said}"
+    );
+    fs::rename(&away, &data_dir).unwrap();
+    let client = gateway.connect_again(ENDPOINT).await;
+    client.query_one("select answer from kept", &[]).await.unwrap();
+
+    drop(client);
+    until("nobody to use it", async || order(&http, &suspend).await == 200).await;
+    gateway.asleep(ENDPOINT).await;
+    fs::rename(&data_dir, &away).unwrap();
+    refused().await;
+    let done = http
+        .post(&format!("/api/v1/endpoints/{ENDPOINT}/forget-server"))
+        .await;
+    assert_eq!(done.json()["kept"], true);
+    let client = gateway.connect_again(ENDPOINT).await;
+    let missing = client
+        .query_one("select answer from kept", &[])
+        .await
+        .unwrap_err();
+    assert_eq!(missing.code(), Some(&SqlState::UNDEFINED_TABLE));
+    gateway.server.stop().await;
 }
 
 #[tokio::test]
@@ -209,9 +271,9 @@ async fn the_configuration_is_read_again_as_a_whole_or_not_at_all() {
     let gateway = setup.start().await;
     gateway.server.reloader().set_file(&file);
     let http = gateway.http(OPERATE);
-    let text = std::fs::read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
 
-    std::fs::write(&file, text.replace("\"1h\"", "\"soon\"")).unwrap();
+    fs::write(&file, text.replace("\"1h\"", "\"soon\"")).unwrap();
     let (status, error) = http.post("/api/v1/reload").await.error();
     assert_eq!(status, 409);
     assert!(error.contains("suspend_after"), "{error}");
@@ -219,7 +281,7 @@ async fn the_configuration_is_read_again_as_a_whole_or_not_at_all() {
     let other = text
         .replace("\"1h\"", "\"2h\"")
         .replace("[admin]", "[admin]\nmetrics_names_max = 99");
-    std::fs::write(&file, other).unwrap();
+    fs::write(&file, other).unwrap();
     let done = http.post("/api/v1/reload").await.json();
     assert_eq!(done["needs_restart"], serde_json::json!(["admin"]), "{done}");
     assert!(done["changes"].as_str().unwrap().contains(ENDPOINT), "{done}");
@@ -233,8 +295,8 @@ async fn a_token_that_a_reload_takes_out_is_good_for_nothing_more() {
     let file = setup.write();
     let gateway = setup.start().await;
     gateway.server.reloader().set_file(&file);
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace(OPERATE, NEW)).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(OPERATE, NEW)).unwrap();
 
     let done = gateway.http(OPERATE).post("/api/v1/reload").await.json();
 
@@ -293,18 +355,18 @@ async fn an_endpoint_that_comes_back_is_as_it_was_ordered() {
     gateway.server.reloader().set_file(&file);
     let http = gateway.http(OPERATE);
     assert_eq!(order(&http, &format!("endpoints/{ENDPOINT}/disable")).await, 200);
-    let text = std::fs::read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
     let begin = text
         .find(&format!("[tenants.acme.endpoints.{ENDPOINT}]"))
         .unwrap();
     let end = text.find("[tenants.acme.endpoints.ops-standing-other]").unwrap();
     let without = format!("{}{}", &text[..begin], &text[end..]);
 
-    std::fs::write(&file, without).unwrap();
+    fs::write(&file, without).unwrap();
     http.post("/api/v1/reload").await.json();
     let gone = http.get(&format!("/api/v1/endpoints/{ENDPOINT}")).await;
     assert_eq!(gone.status.as_u16(), 404);
-    std::fs::write(&file, text).unwrap();
+    fs::write(&file, text).unwrap();
     http.post("/api/v1/reload").await.json();
 
     assert_eq!(endpoint(&http, ENDPOINT).await["disabled"], true);

@@ -42,7 +42,9 @@ pub(crate) struct Launched {
 /// # Errors
 /// Its folders cannot be had or the program cannot be run; nothing runs then.
 pub(crate) fn launch(site: &Site, means: &Means, turn: &mut Turn) -> Result<Launched, ComputeError> {
-    let Places { socket_base, log_dir } = &site.places;
+    let Places {
+        socket_base, log_dir, ..
+    } = &site.places;
     let sockets = SocketFolder::prepare(socket_base, &site.endpoint, &means.account)?;
     let (log, file) = ServerLog::open(log_dir, site.endpoint.as_str())
         .map_err(|error| ComputeError::new(format!("cannot open a log in {}: {error}", log_dir.display())))?;

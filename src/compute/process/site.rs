@@ -63,8 +63,9 @@ impl Site {
         let account = self.account()?;
         account.check_enterable(parent(&self.data_dir))?;
         let version = data_dir::version(&self.data_dir)?;
-        if version.is_some() {
-            data_dir::check_owner(&self.data_dir, &account)?;
+        match version {
+            Some(_) => data_dir::check_owner(&self.data_dir, &account)?,
+            None => self.check_first_use()?,
         }
         let programs = Programs::find(self.programs.as_deref(), version.as_deref())?;
         account.check_enterable(programs.folder())?;
@@ -73,6 +74,46 @@ impl Site {
             programs,
             first_use: version.is_none(),
         })
+    }
+}
+
+impl Site {
+    /// An empty database in the place of one that was there would look like lost data.
+    fn check_first_use(&self) -> Result<(), ComputeError> {
+        let is_known = match self.made {
+            Made::WheneverMissing => false,
+            Made::AsBranch => return Err(ComputeError::new("the branch's data directory is gone")),
+            Made::OnFirstUse => {
+                let known = self.places.store.data_dir(&self.endpoint);
+                let unknown = |error| {
+                    ComputeError::new("nobody can tell whether its data directory was in use before")
+                        .with_detail(format!("{error}"))
+                };
+                known.map_err(unknown)?.as_deref() == Some(&self.data_dir)
+            }
+        };
+        if !is_known {
+            return Ok(());
+        }
+        Err(ComputeError::new("its data directory was in use and is gone").with_detail(format!(
+            "there is nothing in {}: mount its disk, or restore it. To begin anew with an empty database, order \
+             forget-server (POST /api/v1/endpoints/{}/forget-server); with compute.create = \"always\" every missing one is \
+             made",
+            self.data_dir.display(),
+            self.endpoint
+        )))
+    }
+
+    /// From now on the data directory is one that was in use. Blocking.
+    pub(crate) fn remember(&self) {
+        if self.made == Made::OnFirstUse
+            && let Err(error) = self
+                .places
+                .store
+                .remember_data_dir(&self.endpoint, &self.data_dir)
+        {
+            tracing::warn!(endpoint = %self.endpoint, %error, "that its data directory is in use is not remembered");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_postgres::{Client, NoTls};
 
 use super::{folder::Folder, os_process::OsProcess, *};
+use crate::config::Made;
 use crate::ids::Verifier;
 use crate::tls::Stream;
 
@@ -27,6 +28,8 @@ const SOON: Duration = Duration::from_secs(20);
 pub(super) struct Place {
     folder: TempDir,
     bootstrap: Option<PathBuf>,
+    made: Made,
+    store: Arc<Store>,
     _template: Option<Arc<Self>>,
 }
 
@@ -35,8 +38,10 @@ impl Place {
         let folder = tempfile::Builder::new().prefix("pgw").tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self {
+            store: Arc::new(Store::open(&folder.path().join("state")).unwrap()),
             folder,
             bootstrap: None,
+            made: Made::OnFirstUse,
             _template: None,
         }
     }
@@ -89,7 +94,7 @@ impl Place {
             owner: None,
             bootstrap: self.bootstrap.clone(),
             settings: Vec::new(),
-            made: Made::OnFirstUse,
+            made: self.made,
         };
         let creation = Creation {
             roles: vec![("app\"x".into(), Some(Verifier::parse(VERIFIER).unwrap()))],
@@ -97,6 +102,7 @@ impl Place {
         let places = Places {
             socket_base: self.path().join("s"),
             log_dir: self.path().join("log"),
+            store: self.store.clone(),
         };
         let endpoint = EndpointName::parse("demo-main").unwrap();
         ProcessCompute::new(endpoint, &config, creation, places, stop_timeout)
@@ -454,6 +460,48 @@ async fn a_first_use_that_is_given_up_is_made_anew() {
     let running = compute.start().await.unwrap();
     connect(&running, "my app").await;
     compute.stop().await.unwrap();
+}
+
+async fn is_used(place: &Place) {
+    let compute = place.compute();
+    let running = compute.start().await.unwrap();
+    connect(&running, "my app").await;
+    compute.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_data_directory_that_was_in_use_and_is_gone_is_not_made_anew_before_somebody_says_so() {
+    let mut place = Place::with_data().await;
+    is_used(&place).await;
+    let away = place.path().join("away");
+    fs::rename(place.data_dir(), &away).unwrap();
+    // A mount point without its disk is an empty folder; a pgwake that was restarted knows no more than its store.
+    for is_empty_folder in [false, true] {
+        if is_empty_folder {
+            fs::create_dir(place.data_dir()).unwrap();
+        }
+        let compute = place.compute();
+        let checked = compute.check().unwrap_err();
+        let started = compute.start().await.err().unwrap();
+        for error in [checked, started] {
+            assert_eq!(error.reason, "its data directory was in use and is gone");
+            assert!(error.detail.unwrap().contains("/demo-main/forget-server"));
+        }
+    }
+    fs::remove_dir(place.data_dir()).unwrap();
+    fs::rename(&away, place.data_dir()).unwrap();
+    is_used(&place).await;
+
+    fs::rename(place.data_dir(), &away).unwrap();
+    place.compute().check().unwrap_err();
+    place.made = Made::WheneverMissing;
+    place.compute().check().unwrap();
+    place.made = Made::OnFirstUse;
+    let endpoint = EndpointName::parse("demo-main").unwrap();
+    place.store.forget_data_dir(&endpoint).unwrap();
+    is_used(&place).await;
+    fs::remove_dir_all(place.data_dir()).unwrap();
+    place.compute().check().unwrap_err();
 }
 
 /// Semicolons and empty lines within what it quotes are no ends of commands.

@@ -3,8 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use crate::config::{
-    Compute, ExpectedServer, FixedCompute, Made, ProcessCompute, RolesFrom, ServerAddress, ServerTls,
-    built_in,
+    Compute, ExpectedServer, FixedCompute, ProcessCompute, RolesFrom, ServerAddress, ServerTls, built_in,
     file::{ComputeTable, FixedTable, ProcessTable},
     origin::{OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
@@ -67,6 +66,7 @@ fn check_process(
     report: &mut Report,
 ) -> Option<ProcessCompute> {
     record_own(origins, "compute.data_dir", &table.data_dir);
+    record_own(origins, "compute.create", &table.create);
     record_own(origins, "compute.programs", &table.programs);
     record_own(origins, "compute.run_as", &table.run_as);
     record_own(origins, "compute.database", &table.database);
@@ -102,7 +102,7 @@ fn check_process(
             .settings
             .given()
             .map_or_else(Vec::new, |at| at.value.0.clone()),
-        made: Made::OnFirstUse,
+        made: table.create.given().map_or(built_in::MADE, |at| at.value),
     })
 }
 

@@ -22,6 +22,7 @@ use crate::session::profile::{
 use crate::session::reported::Reported;
 use crate::session::statements::SqlPrepared;
 use crate::session::words::{CustomNames, FunctionWords, Scan, Tags, Words, may_have_changed};
+use crate::store::Store;
 use crate::tls::SocketSettings;
 use crate::wire::message::{Message, take_message};
 use crate::wire::reply::{data_row, error_fields};
@@ -71,6 +72,7 @@ impl Server {
         let places = Places {
             socket_base: folder.path().join("s"),
             log_dir: folder.path().join("log"),
+            store: Arc::new(Store::open(&folder.path().join("state")).unwrap()),
         };
         let creation = Creation { roles: vec![] };
         let name = EndpointName::parse("demo-main").unwrap();
