@@ -25,6 +25,9 @@ pub enum HashPasswordError {
     /// No client could send it.
     #[error("the password is longer than {PASSWORD_BYTES_MAX} bytes")]
     TooLong,
+    /// It would end there in a client's message.
+    #[error("the password has a NUL in it, which no client can send")]
+    Nul,
     /// The second entry was another one.
     #[error("the two passwords are not the same")]
     Differ,
@@ -75,10 +78,11 @@ fn read_line(input: impl BufRead) -> Result<Secret, HashPasswordError> {
 }
 
 fn checked(password: Secret) -> Result<Secret, HashPasswordError> {
-    match password.reveal().len() {
-        0 => Err(HashPasswordError::Empty),
-        1..=PASSWORD_BYTES_MAX => Ok(password),
-        _ => Err(HashPasswordError::TooLong),
+    match password.reveal() {
+        "" => Err(HashPasswordError::Empty),
+        text if text.len() > PASSWORD_BYTES_MAX => Err(HashPasswordError::TooLong),
+        text if text.contains('\0') => Err(HashPasswordError::Nul),
+        _ => Ok(password),
     }
 }
 
@@ -109,6 +113,7 @@ mod tests {
         assert!(matches!(read(b""), HashPasswordError::Empty));
         assert!(matches!(read(b"\nsecret\n"), HashPasswordError::Empty));
         assert!(matches!(read(b"\xff\n"), HashPasswordError::Io(_)));
+        assert!(matches!(read(b"sec\0ret\n"), HashPasswordError::Nul));
         let longest = "x".repeat(PASSWORD_BYTES_MAX);
         assert!(read_line(format!("{longest}\r\n").as_bytes()).is_ok());
         assert!(matches!(
