@@ -58,7 +58,7 @@ pub(super) struct Exchange<'a> {
     used: bool,
     queries: u64,
     /// How fast the client's transactions may come.
-    rate: Option<rate::RateOf<'a>>,
+    rate: Option<&'a mut TransactionRate>,
 }
 
 /// What transaction pooling needs in a turn.

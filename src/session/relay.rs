@@ -120,7 +120,7 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 
     /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
-    pub(super) async fn run(&mut self, lease: &AwakeLease, mut shutdown: SessionWatch) -> End {
+    pub(super) async fn run(&mut self, lease: &AwakeLease, shutdown: &mut SessionWatch) -> End {
         let mut signal = lease.signal();
         let mut standing = self.standing.take();
         let (mut dismissal, mut expiry) = (None, Alarm::default());
