@@ -58,7 +58,7 @@ pub(super) struct Exchange<'a> {
     used: bool,
     queries: u64,
     /// How fast the client's transactions may come.
-    rate: Option<rate::RateOf<'a>>,
+    rate: Option<&'a mut TransactionRate>,
 }
 
 /// What transaction pooling needs in a turn.
@@ -329,7 +329,18 @@ impl<'a> Exchange<'a> {
 
     /// The editor of what the server sends.
     pub(super) fn down(&mut self) -> Down<'_, 'a> {
-        Down(self)
+        Down(self, Behind::ReadsOn)
+    }
+
+    /// The same where nothing of the client's is half sent: in transaction pooling no more is read behind the last answer,
+    /// since the turn is over.
+    pub(super) fn down_to_the_last_answer(&mut self) -> Down<'_, 'a> {
+        let behind = if self.is_pooled() {
+            Behind::Stops
+        } else {
+            Behind::ReadsOn
+        };
+        Down(self, behind)
     }
 
     /// Notes a request; where the server ignores it, what it would have changed is undone.
@@ -352,7 +363,14 @@ impl<'a> Exchange<'a> {
 pub(super) struct Up<'e, 'a>(&'e mut Exchange<'a>);
 
 /// See [`Exchange::down`].
-pub(super) struct Down<'e, 'a>(&'e mut Exchange<'a>);
+pub(super) struct Down<'e, 'a>(&'e mut Exchange<'a>, Behind);
+
+/// What is done behind the last answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    ReadsOn,
+    Stops,
+}
 
 impl Editor for Up<'_, '_> {
     fn edit(&mut self, lane: &mut Lane) -> Editing {
@@ -366,7 +384,11 @@ impl Editor for Up<'_, '_> {
 
 impl Editor for Down<'_, '_> {
     fn edit(&mut self, lane: &mut Lane) -> Editing {
-        self.0.edit_down(lane)
+        let editing = self.0.edit_down(lane);
+        match self.1 {
+            Behind::Stops if self.0.is_releasable() && lane.is_empty() => Editing::Paused,
+            _ => editing,
+        }
     }
 }
 

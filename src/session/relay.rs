@@ -120,7 +120,7 @@ impl<'a, 'e> Relay<'a, 'e> {
     }
 
     /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
-    pub(super) async fn run(&mut self, lease: &AwakeLease, mut shutdown: SessionWatch) -> End {
+    pub(super) async fn run(&mut self, lease: &AwakeLease, shutdown: &mut SessionWatch) -> End {
         let mut signal = lease.signal();
         let mut standing = self.standing.take();
         let (mut dismissal, mut expiry) = (None, Alarm::default());
@@ -331,9 +331,11 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if !self.discarding {
-            let passed = self
-                .down
-                .poll_pass(cx, self.server, self.client, &mut self.exchange.down());
+            let mut editor = match self.up.is_at_rest() {
+                true => self.exchange.down_to_the_last_answer(),
+                false => self.exchange.down(),
+            };
+            let passed = self.down.poll_pass(cx, self.server, self.client, &mut editor);
             match passed {
                 Poll::Ready(LaneEnd::WriteFailed) if self.exchange.is_terminated() => {
                     self.discarding = true;

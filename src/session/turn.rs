@@ -99,8 +99,8 @@ impl Turn<'_> {
         }
         let reports = IdleReports::of(&self.who.endpoint, lease);
         let touched = |touched: Touched| self.touched(touched);
-        let rate = TransactionRate::new(self.permit.meter(Paced::Transactions), record.id);
-        let mut exchange = Exchange::new(&touched, None).limited_to(rate);
+        let mut rate = TransactionRate::new(self.permit.meter(Paced::Transactions), record.id);
+        let mut exchange = Exchange::new(&touched, None).limited_to(&mut rate);
         let mut up = Lane::new(Sender::Client).paced(self.permit.meter(Paced::BytesIn));
         let mut down = Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut));
         up.push(&early);
@@ -117,7 +117,7 @@ impl Turn<'_> {
             .watched(IdleWatch::of(self.permit.times()))
             .standing(standing);
         relay.watched_by(record.listed());
-        let end = relay.run(lease, record.shutdown(self.house)).await;
+        let end = relay.run(lease, &mut record.shutdown(self.house)).await;
         drop(relay);
 
         record.passed = Passed {

@@ -54,6 +54,17 @@ impl Stream {
         }
     }
 
+    /// `Pending` where the runtime has not heard of anything to read, so that a read would only find that out: its task is
+    /// woken for it. `Ready` says nothing.
+    pub fn poll_news(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+            // What was decrypted and not read yet shows nowhere else.
+            Self::TlsFromClient(_) | Self::TlsToServer(_) => Poll::Ready(()),
+        }
+    }
+
     /// Whether the peer has closed its side, asked of the socket itself: it shows also behind bytes that nobody
     /// has read yet.
     pub fn has_hung_up(&self) -> bool {

@@ -54,14 +54,14 @@ impl TransactionRate {
 
 impl<'a> Exchange<'a> {
     /// Its client's transactions are limited so.
-    pub(in crate::session) fn limited_to(mut self, rate: impl Into<RateOf<'a>>) -> Self {
-        self.rate = Some(rate.into());
+    pub(in crate::session) fn limited_to(mut self, rate: &'a mut TransactionRate) -> Self {
+        self.rate = Some(rate);
         self
     }
 
     /// Why a transaction was refused, the last time.
     pub(in crate::session) fn take_over_limit(&mut self) -> Option<OverLimit> {
-        self.rate.as_mut()?.get().over.take()
+        self.rate.as_mut()?.over.take()
     }
 
     /// Whether errors have to be seen whole, because pgwake's words may stand in for them.
@@ -72,7 +72,7 @@ impl<'a> Exchange<'a> {
     /// A transaction has ended.
     pub(super) fn transaction_ended(&mut self) {
         if let Some(rate) = &mut self.rate {
-            rate.get().ended();
+            rate.ended();
         }
     }
 
@@ -85,7 +85,6 @@ impl<'a> Exchange<'a> {
         if !self.expected.is_idle() {
             return true;
         }
-        let rate = rate.get();
         let Err(over) = rate.begin() else {
             return true;
         };
@@ -101,35 +100,5 @@ impl<'a> Exchange<'a> {
         self.refuse(lane, front, kind, body);
         lane.pause();
         false
-    }
-}
-
-/// The rate of a stay, or that of a client who has many turns.
-#[derive(Debug)]
-pub(in crate::session) enum RateOf<'a> {
-    /// Of a stay.
-    Own(TransactionRate),
-    /// Of a client.
-    Client(&'a mut TransactionRate),
-}
-
-impl RateOf<'_> {
-    fn get(&mut self) -> &mut TransactionRate {
-        match self {
-            Self::Own(rate) => rate,
-            Self::Client(rate) => rate,
-        }
-    }
-}
-
-impl From<TransactionRate> for RateOf<'_> {
-    fn from(rate: TransactionRate) -> Self {
-        Self::Own(rate)
-    }
-}
-
-impl<'a> From<&'a mut TransactionRate> for RateOf<'a> {
-    fn from(rate: &'a mut TransactionRate) -> Self {
-        Self::Client(rate)
     }
 }

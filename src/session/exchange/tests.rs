@@ -3,6 +3,7 @@
 
 mod begin;
 mod copies;
+mod ends;
 mod errors;
 mod gates;
 mod names;

@@ -84,6 +84,10 @@ impl Lane {
             self.settle();
             return Poll::Pending;
         }
+        // Most looks find nothing: they cost no buffer.
+        if from.poll_news(cx).is_pending() {
+            return self.nothing_came();
+        }
         self.make_room(1);
         let end = self.end;
         let Some(inbox) = &mut self.inbox else {
@@ -106,12 +110,14 @@ impl Lane {
                 self.settle();
                 Poll::Ready(false)
             }
-            Poll::Pending => {
-                self.size = Size::Small;
-                self.settle();
-                Poll::Pending
-            }
+            Poll::Pending => self.nothing_came(),
         }
+    }
+
+    fn nothing_came(&mut self) -> Poll<bool> {
+        self.size = Size::Small;
+        self.settle();
+        Poll::Pending
     }
 
     /// Writes out what may be. `Ready(Ok)` once nothing is left.

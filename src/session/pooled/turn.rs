@@ -215,7 +215,7 @@ impl Pooled<'_> {
             .until(self.ends_at)
             .watched(IdleWatch::of(self.permit.times()))
             .standing(&mut self.standing);
-        let end = relay.run(&turn.loan.lease, self.shutdown.clone()).await;
+        let end = relay.run(&turn.loan.lease, &mut self.shutdown).await;
         drop(relay);
         let over = exchange.take_over_limit();
         self.queries += exchange.queries();
