@@ -108,10 +108,11 @@ impl BranchError {
         Self::failed(name, "pgwake's state_dir cannot be written")
     }
 
-    pub(super) fn of_wake(name: &EndpointName, error: &WakeError) -> Self {
+    /// Its parent runs, and pgwake may not use it.
+    pub(super) fn of_wake(error: WakeError) -> Self {
         match error {
             WakeError::ShuttingDown => Self::ShuttingDown,
-            error => Self::failed(name, format_args!("its parent runs, and then not: {error}")),
+            error => Self::ParentRefuses(error),
         }
     }
 

@@ -15,6 +15,7 @@ use super::{BranchError, BranchRecord, Branches, Serving, Who, Wish, backup::Bac
 use crate::auth::WakeRight;
 use crate::compute::{self, BranchPlace, CopyError, GiveUp, Source};
 use crate::config::{Config, Endpoint};
+use crate::error::ClientError;
 use crate::ids::EndpointName;
 use crate::shutdown::Phase;
 use crate::store::BranchState;
@@ -121,7 +122,7 @@ impl Branches {
         self.take_place(record.clone(), &job.parent, &config)?;
         let made = self.make_files(&job, record, serving).await;
         if let Err(error) = &made {
-            tracing::warn!(branch = %name, %error, "could not be made");
+            tracing::warn!(branch = %name, %error, detail = error.detail().as_deref(), "could not be made");
             let left = self.records().get(&name).cloned();
             if let Some(left) = left
                 && let Err(error) = self.take_away(&left).await
@@ -312,7 +313,7 @@ impl Branches {
             }
             // It runs, or is about to: somebody else has woken it.
             let lease = self.wakes.lease(&job.parent.name, job.right, job.deadline).await;
-            let lease = lease.map_err(|error| BranchError::of_wake(job.name, &error))?;
+            let lease = lease.map_err(BranchError::of_wake)?;
             let places = (
                 made_place(job.name, job.data_dir).await?,
                 made_place(job.name, job.data_dir).await?,

@@ -21,6 +21,31 @@ async fn run(gateway: &crate::harness::gateway::Gateway, arguments: &[&str]) -> 
         .await
 }
 
+/// This was an error of pgwake itself, whatever the reason.
+#[tokio::test]
+async fn a_parent_that_runs_and_takes_nobody_in_says_so_itself() {
+    const PARENT: &str = "branch-disabled";
+    let gateway = started(PARENT, "").await;
+    let client = gateway.connect(PARENT).await;
+    let http = gateway.http(OPERATE);
+    let disabled = http.post(&format!("/api/v1/endpoints/{PARENT}/disable")).await;
+    assert_eq!(disabled.status, 200);
+
+    let refused = ask_for(&http, PARENT, "copy").await;
+
+    let (status, error) = refused.error();
+    assert_eq!(status, 503, "{error}");
+    assert!(
+        error.starts_with(&format!("endpoint \"{PARENT}\" is disabled")),
+        "{error}"
+    );
+    assert_eq!(in_folder(&gateway.data_dir(PARENT)), [""; 0]);
+    drop(client);
+    http.post(&format!("/api/v1/endpoints/{PARENT}/enable")).await;
+    create(&gateway, PARENT, "copy").await;
+    gateway.server.stop().await;
+}
+
 #[tokio::test]
 async fn commands_make_list_reset_and_delete() {
     const PARENT: &str = "branch-command";
