@@ -104,6 +104,9 @@ impl BranchError {
     }
 
     pub(super) fn of_store(name: &EndpointName, error: &StoreError) -> Self {
+        if matches!(error, StoreError::Ceded(_)) {
+            return Self::ShuttingDown;
+        }
         tracing::error!(branch = %name, %error, "branches cannot be remembered");
         Self::failed(name, "pgwake's state_dir cannot be written")
     }
