@@ -46,20 +46,37 @@ impl Branches {
     ) -> Result<(), BranchError> {
         let mut records = self.records();
         check_number(&records, &record.name, parent, config)?;
-        let rules = &parent.branches;
-        let of_tenant = records.values().filter(|one| is_of_tenant(one, parent, config));
-        let taken: u64 = of_tenant.map(|one| one.bytes).sum();
-        if let Some(max) = rules.tenant_bytes_max
-            && taken.saturating_add(record.bytes) > max
-        {
-            return Err(BranchError::TooLarge {
-                tenant: parent.tenant.to_string(),
-                bytes: record.bytes,
-                max,
-            });
-        }
+        check_bytes(&records, &record, parent, config)?;
         records.insert(record.name.clone(), record);
         Ok(())
+    }
+
+    /// One that is made anew counts with what it will have from now on. What it had before is returned.
+    ///
+    /// # Errors
+    /// They are too large together, and it grows.
+    pub(super) fn resize_place(
+        &self,
+        record: &BranchRecord,
+        parent: &Endpoint,
+        config: &Config,
+    ) -> Result<u64, BranchError> {
+        let mut records = self.records();
+        let before = records.get(&record.name).map_or(0, |before| before.bytes);
+        if record.bytes > before {
+            check_bytes(&records, record, parent, config)?;
+        }
+        if let Some(kept) = records.get_mut(&record.name) {
+            kept.bytes = record.bytes;
+        }
+        Ok(before)
+    }
+
+    /// It has not been made anew.
+    pub(super) fn restore_place(&self, name: &EndpointName, bytes: u64) {
+        if let Some(kept) = self.records().get_mut(name) {
+            kept.bytes = bytes;
+        }
     }
 
     /// Whether there is a place, before anything is looked at for it.
@@ -169,6 +186,28 @@ fn check_number(
         return Err(BranchError::TooMany {
             whose: format!("tenant \"{}\"", parent.tenant),
             limit: format!("{} are the limit (branches.tenant_max)", rules.tenant_max),
+        });
+    }
+    Ok(())
+}
+
+fn check_bytes(
+    records: &BTreeMap<EndpointName, BranchRecord>,
+    record: &BranchRecord,
+    parent: &Endpoint,
+    config: &Config,
+) -> Result<(), BranchError> {
+    let Some(max) = parent.branches.tenant_bytes_max else {
+        return Ok(());
+    };
+    let others = records.values().filter(|one| one.name != record.name);
+    let others = others.filter(|one| is_of_tenant(one, parent, config));
+    let taken: u64 = others.map(|one| one.bytes).sum();
+    if taken.saturating_add(record.bytes) > max {
+        return Err(BranchError::TooLarge {
+            tenant: parent.tenant.to_string(),
+            bytes: record.bytes,
+            max,
         });
     }
     Ok(())

@@ -206,7 +206,11 @@ impl Branches {
             promise: None,
         };
         record.bytes = self.check_job(&mut job, &config).await?;
+        let bytes_before = self.resize_place(&record, &job.parent, &config)?;
         let done = self.exchange(&job, &serving).await;
+        if done.is_err() {
+            self.restore_place(&name, bytes_before);
+        }
         let cleared = place(&name, job.data_dir, BranchPlace::abandon).await;
         done?;
         self.inherit_roles(&job.parent.name, &name).await?;
