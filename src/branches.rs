@@ -130,6 +130,7 @@ pub struct Branches {
     /// Shared by all who have a turn; alone, there is none.
     stillness: Arc<RwLock<()>>,
     copies: Semaphore,
+    promises: limits::Promises,
     /// What plain copies have done lately, in bytes per second.
     speed: AtomicU64,
 }
@@ -159,6 +160,7 @@ impl Branches {
             turns: Mutex::default(),
             stillness: Arc::default(),
             copies: Semaphore::new(COPIES_AT_ONCE),
+            promises: limits::Promises::default(),
             speed: AtomicU64::new(BYTES_PER_SECOND),
         }))
     }

@@ -18,7 +18,7 @@ use crate::tls::Stream;
 
 pub use process::branch::Source;
 pub(crate) use process::branch::{
-    Backup, BranchPlace, CopyError, GiveUp, Measured, remove as remove_branch, remove_half_made,
+    Backup, BranchPlace, CopyError, GiveUp, Measured, Room, remove as remove_branch, remove_half_made,
 };
 
 /// Where a running compute's server is reached.

@@ -207,13 +207,10 @@ fn names(leaf: &CertificateDer<'_>, kind: CertificateName) -> Result<Vec<String>
         .map_err(|_| CertificateError::Unusable)?
         .1;
     if kind == CertificateName::Cn {
-        let mut all = parsed
-            .subject()
-            .iter_common_name()
-            .filter_map(|name| name.as_str().ok());
-        // With two of them it would depend on the reader who it is.
+        let mut all = parsed.subject().iter_common_name();
+        // With two of them, one that is not read here among them, it would depend on the reader who it is.
         return match (all.next(), all.next()) {
-            (Some(only), None) => Ok(vec![only.to_owned()]),
+            (Some(only), None) => Ok(only.as_str().map(str::to_owned).into_iter().collect()),
             _ => Ok(Vec::new()),
         };
     }

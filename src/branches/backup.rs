@@ -16,6 +16,11 @@ const VERSION_15: u32 = 150_000;
 /// From here on a number can be taken from a WAL position.
 const VERSION_14: u32 = 140_000;
 
+/// The session says nothing while files are copied, and waits for a checkpoint: a server that ends such sessions has this one
+/// stay. Which of these settings there are depends on the version.
+const STAY: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+                    WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+
 /// A backup that is to become `name`.
 pub(super) struct BackupOf<'a> {
     pub(super) name: &'a EndpointName,
@@ -37,6 +42,7 @@ impl Branches {
         let login = OwnLogin::new(backup.parent.own_login());
         let begun = backup.bounded(Questions::begin(address, &login, &self.sockets));
         let mut questions = begun.await?;
+        backup.ask(&mut questions, STAY).await?;
         let version = backup.ask(&mut questions, "SHOW server_version_num").await?;
         let version: u32 = version.parse().unwrap_or_default();
         // Gone with its session, so that a pgwake that is killed leaves nothing.
@@ -91,7 +97,7 @@ impl BackupOf<'_> {
     async fn bounded<T>(&self, asking: impl Future<Output = Result<T, AskError>>) -> Result<T, BranchError> {
         match timeout_at(self.deadline, asking).await {
             Ok(answer) => answer.map_err(|error| {
-                let why = format!("its parent runs, and pgwake cannot begin a backup of it: {error}");
+                let why = format!("its parent runs, and pgwake cannot make a backup of it: {error}");
                 BranchError::failed(self.name, why)
             }),
             Err(_) => Err(BranchError::failed(

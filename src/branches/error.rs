@@ -57,6 +57,8 @@ pub enum BranchError {
         parent: EndpointName,
         /// What it would take.
         bytes: u64,
+        /// What others that are being made will take.
+        others: u64,
         /// What has to stay free.
         free_min: u64,
     },
@@ -102,14 +104,18 @@ impl BranchError {
     }
 
     pub(super) fn of_store(name: &EndpointName, error: &StoreError) -> Self {
+        if matches!(error, StoreError::Ceded(_)) {
+            return Self::ShuttingDown;
+        }
         tracing::error!(branch = %name, %error, "branches cannot be remembered");
         Self::failed(name, "pgwake's state_dir cannot be written")
     }
 
-    pub(super) fn of_wake(name: &EndpointName, error: &WakeError) -> Self {
+    /// Its parent runs, and pgwake may not use it.
+    pub(super) fn of_wake(error: WakeError) -> Self {
         match error {
             WakeError::ShuttingDown => Self::ShuttingDown,
-            error => Self::failed(name, format_args!("its parent runs, and then not: {error}")),
+            error => Self::ParentRefuses(error),
         }
     }
 
@@ -120,6 +126,7 @@ impl BranchError {
             CopyError::NoRoom => Self::NoRoom {
                 parent,
                 bytes: 0,
+                others: 0,
                 free_min: 0,
             },
             CopyError::Refused(reason) => Self::NoSource { parent, reason },
@@ -168,12 +175,23 @@ impl ClientError for BranchError {
             )
             .into(),
             Self::NoRoom { bytes: 0, .. } => "the disk was full before it was whole".into(),
-            Self::NoRoom { bytes, free_min, .. } => format!(
-                "it takes {}, and {} have to stay free (limits.disk_free_min)",
-                size(*bytes),
-                size(*free_min)
-            )
-            .into(),
+            Self::NoRoom {
+                bytes,
+                others,
+                free_min,
+                ..
+            } => {
+                let others = match others {
+                    0 => String::new(),
+                    others => format!(", others that are being made {}", size(*others)),
+                };
+                format!(
+                    "it takes {}{others}, and {} have to stay free (limits.disk_free_min)",
+                    size(*bytes),
+                    size(*free_min)
+                )
+                .into()
+            }
             Self::TooSlow {
                 bytes, takes, within, ..
             } => format!(
@@ -226,7 +244,7 @@ impl ClientError for BranchError {
             Self::Name(_) => [Self::Name(NameError::Hyphen)],
             Self::TooMany { .. } => [Self::TooMany { whose: "tenant \"demo\"".to_owned(), limit: String::new() }],
             Self::TooLarge { .. } => [Self::TooLarge { tenant: "demo".to_owned(), bytes: 2, max: 1 }],
-            Self::NoRoom { .. } => [Self::NoRoom { parent: parent.clone(), bytes: 2, free_min: 1 }],
+            Self::NoRoom { .. } => [Self::NoRoom { parent: parent.clone(), bytes: 2, others: 0, free_min: 1 }],
             Self::TooSlow { .. } => [Self::TooSlow {
                 parent, bytes: 1, takes: Duration::from_secs(2), within: Duration::from_secs(1),
             }],

@@ -11,10 +11,11 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-use super::{BranchError, BranchRecord, Branches, Serving, Who, Wish, backup::BackupOf};
+use super::{BranchError, BranchRecord, Branches, Serving, Who, Wish, backup::BackupOf, limits::Promise};
 use crate::auth::WakeRight;
 use crate::compute::{self, BranchPlace, CopyError, GiveUp, Source};
 use crate::config::{Config, Endpoint};
+use crate::error::ClientError;
 use crate::ids::EndpointName;
 use crate::shutdown::Phase;
 use crate::store::BranchState;
@@ -39,6 +40,9 @@ struct Job<'a> {
     within: Duration,
     /// Whether it takes no time worth speaking of, once that is known.
     is_clone: bool,
+    give_up: GiveUp,
+    /// Its room on the disk, once that is known.
+    promise: Option<Arc<Promise>>,
 }
 
 impl Branches {
@@ -97,6 +101,8 @@ impl Branches {
             since,
             within: wish.within,
             is_clone: false,
+            give_up: GiveUp::default(),
+            promise: None,
         };
         self.check_place(&name, &job.parent, &config)?;
         let bytes = self.check_job(&mut job, &config).await?;
@@ -116,7 +122,7 @@ impl Branches {
         self.take_place(record.clone(), &job.parent, &config)?;
         let made = self.make_files(&job, record, serving).await;
         if let Err(error) = &made {
-            tracing::warn!(branch = %name, %error, "could not be made");
+            tracing::warn!(branch = %name, %error, detail = error.detail().as_deref(), "could not be made");
             let left = self.records().get(&name).cloned();
             if let Some(left) = left
                 && let Err(error) = self.take_away(&left).await
@@ -196,9 +202,15 @@ impl Branches {
             since,
             within,
             is_clone: false,
+            give_up: GiveUp::default(),
+            promise: None,
         };
         record.bytes = self.check_job(&mut job, &config).await?;
+        let bytes_before = self.resize_place(&record, &job.parent, &config)?;
         let done = self.exchange(&job, &serving).await;
+        if done.is_err() {
+            self.restore_place(&name, bytes_before);
+        }
         let cleared = place(&name, job.data_dir, BranchPlace::abandon).await;
         done?;
         self.inherit_roles(&job.parent.name, &name).await?;
@@ -235,9 +247,11 @@ impl Branches {
     async fn check_job(&self, job: &mut Job<'_>, config: &Config) -> Result<u64, BranchError> {
         let measured = job.source.measure().await;
         let measured = measured.map_err(|error| BranchError::of_copy(job.name, error))?;
+        let (copy, free_min) = ((&job.source, &job.give_up), config.limits.disk_free_min);
+        let promise = self.promise_room(job.name, copy, measured.takes(), free_min);
+        job.promise = Some(promise.await?);
         let left = job.deadline.saturating_duration_since(Instant::now());
-        let free_min = config.limits.disk_free_min;
-        self.check_means(measured, &job.parent, free_min, (left, job.within))?;
+        self.check_time(measured, &job.parent, (left, job.within))?;
         job.is_clone = measured.is_clone;
         Ok(measured.bytes)
     }
@@ -261,14 +275,14 @@ impl Branches {
 
     /// Fills the half-made folder, in time or not at all.
     async fn copy(&self, job: &Job<'_>) -> Result<(), BranchError> {
-        let give_up = GiveUp::default();
+        let give_up = &job.give_up;
         let Ok(permit) = timeout_at(job.deadline, self.copies.acquire()).await else {
             return Err(timed_out(job.name, job.since));
         };
         let began = Instant::now();
         let mut shutdown = self.shutdown.clone();
         let copied = {
-            let mut filling = std::pin::pin!(self.fill(job, &give_up));
+            let mut filling = std::pin::pin!(self.fill(job, give_up));
             // Never dropped before it ends: its files would go on being made while they are removed.
             tokio::select! {
                 filled = &mut filling => filled,
@@ -303,7 +317,7 @@ impl Branches {
             }
             // It runs, or is about to: somebody else has woken it.
             let lease = self.wakes.lease(&job.parent.name, job.right, job.deadline).await;
-            let lease = lease.map_err(|error| BranchError::of_wake(job.name, &error))?;
+            let lease = lease.map_err(BranchError::of_wake)?;
             let places = (
                 made_place(job.name, job.data_dir).await?,
                 made_place(job.name, job.data_dir).await?,

@@ -48,7 +48,8 @@ impl Book {
                         is_failing = false;
                     }
                 }
-                Ok(Heard::Gap) if cursor.is_some() => cursor = None,
+                // It is there: what has been missed is asked for as soon as there is a cursor, however long it was away.
+                Ok(Heard::Gap) if cursor.is_some() => (cursor, pause) = (None, PAUSE),
                 answered => {
                     let trouble = answered
                         .err()

@@ -146,6 +146,31 @@ async fn a_branch_of_a_parent_that_takes_writes_is_of_one_moment_and_its_clients
     gateway.server.stop().await;
 }
 
+/// The backup's session said nothing while the files were copied, and the server ended it.
+#[tokio::test]
+async fn a_parent_that_ends_idle_sessions_is_copied_while_it_runs() {
+    const PARENT: &str = "branch-idle-session";
+    let gateway = started(PARENT, "").await;
+    let client = gateway.connect(PARENT).await;
+    let large =
+        "create table large as select repeat(md5(i::text), 60) as filler from generate_series(1, 50000) i";
+    client.batch_execute(large).await.unwrap();
+    let (sql, reload) = (
+        "alter system set idle_session_timeout = '150ms'",
+        "select pg_reload_conf()",
+    );
+    client.batch_execute(sql).await.unwrap();
+    client.batch_execute(reload).await.unwrap();
+
+    let made = create(&gateway, PARENT, "copy").await;
+
+    assert_eq!(made["branch"], format!("{PARENT}--copy"), "{made}");
+    let copy = gateway.connect(&format!("{PARENT}--copy")).await;
+    let rows = numbers(&copy, "select count(*)::int from large").await;
+    assert_eq!(rows, [50_000]);
+    gateway.server.stop().await;
+}
+
 #[tokio::test]
 async fn what_a_branch_would_share_with_its_parent_is_refused() {
     const PARENT: &str = "branch-tablespace";

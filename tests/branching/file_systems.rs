@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures_util::future::join_all;
+
 use super::{OPERATE, ask_for, create, crowd, in_folder, numbers};
 use crate::harness::{
     gateway::Setup,
@@ -51,6 +53,43 @@ async fn a_disk_without_room_has_no_branches_and_nothing_left_of_one() {
 
     drop(filler);
     create(&gateway, "branch-full", "more").await;
+    gateway.server.stop().await;
+}
+
+/// Each of them found the room that the others had been told of, too, and their parent met a full disk.
+#[tokio::test]
+async fn many_at_once_leave_free_what_has_to_stay_free() {
+    const FREE_MIN: u64 = 160 << 20;
+    let Some(mounted) = Mounted::tmpfs("300m") else {
+        return;
+    };
+    let limit = format!("disk_free_min = {FREE_MIN}");
+    let (setup, data_dir) = setup(&mounted, "branch-together", &limit);
+    let gateway = setup.start().await;
+    let http = gateway.http(OPERATE);
+    let before = mounted.free();
+    let names: Vec<String> = (0..12).map(|number| format!("n{number:02}")).collect();
+
+    let answers = join_all(names.iter().map(|name| ask_for(&http, "branch-together", name))).await;
+
+    let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(mounted.free() >= FREE_MIN, "{} of {before}", mounted.free());
+    let size = made[0].json()["bytes"].as_u64().unwrap();
+    let fit = (before - FREE_MIN) / size;
+    assert_eq!(made.len() as u64, fit, "of {before} bytes that were free");
+    for refused in refused {
+        let (status, error) = refused.error();
+        assert_eq!(status, 507, "{error}");
+        assert!(
+            error.contains("have to stay free (limits.disk_free_min)"),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        in_folder(&data_dir).len(),
+        2 * made.len(),
+        "a folder and a lock each"
+    );
     gateway.server.stop().await;
 }
 

@@ -21,6 +21,61 @@ async fn run(gateway: &crate::harness::gateway::Gateway, arguments: &[&str]) -> 
         .await
 }
 
+/// This was an error of pgwake itself, whatever the reason.
+#[tokio::test]
+async fn a_parent_that_runs_and_takes_nobody_in_says_so_itself() {
+    const PARENT: &str = "branch-disabled";
+    let gateway = started(PARENT, "").await;
+    let client = gateway.connect(PARENT).await;
+    let http = gateway.http(OPERATE);
+    let disabled = http.post(&format!("/api/v1/endpoints/{PARENT}/disable")).await;
+    assert_eq!(disabled.status, 200);
+
+    let refused = ask_for(&http, PARENT, "copy").await;
+
+    let (status, error) = refused.error();
+    assert_eq!(status, 503, "{error}");
+    assert!(
+        error.starts_with(&format!("endpoint \"{PARENT}\" is disabled")),
+        "{error}"
+    );
+    assert_eq!(in_folder(&gateway.data_dir(PARENT)), [""; 0]);
+    drop(client);
+    http.post(&format!("/api/v1/endpoints/{PARENT}/enable")).await;
+    create(&gateway, PARENT, "copy").await;
+    gateway.server.stop().await;
+}
+
+/// A branch could grow with its parent beyond what all of them may have.
+#[tokio::test]
+async fn a_branch_is_not_reset_to_more_than_its_tenant_may_have() {
+    const PARENT: &str = "branch-grown";
+    let branch = format!("{PARENT}--copy");
+    // One has 28 MiB.
+    let gateway = started(PARENT, "branches = { tenant_bytes_max = \"40MiB\" }").await;
+    let http = gateway.http(OPERATE);
+    let before = create(&gateway, PARENT, "copy").await["bytes"].clone();
+    let parent = gateway.connect(PARENT).await;
+    let large = "create table large as select repeat(md5(n::text), 60) from generate_series(1, 10000) n";
+    parent.batch_execute(large).await.unwrap();
+
+    let refused = http
+        .post(&format!("/api/v1/branches/{branch}/reset?max=5m"))
+        .await;
+
+    let (status, error) = refused.error();
+    assert_eq!(status, 409, "{error}");
+    assert!(
+        error.ends_with("40MiB are the limit (branches.tenant_bytes_max)"),
+        "{error}"
+    );
+    let listed = http.get(&format!("/api/v1/branches/{branch}")).await.json();
+    assert_eq!(listed["bytes"], before);
+    let in_branch = gateway.connect(&branch).await;
+    in_branch.batch_execute("create table own ()").await.unwrap();
+    gateway.server.stop().await;
+}
+
 #[tokio::test]
 async fn commands_make_list_reset_and_delete() {
     const PARENT: &str = "branch-command";

@@ -1,11 +1,13 @@
 //! A name that no file has: resolved, proved, woken, served, suspended, woken again; changed and removed meanwhile.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tokio_postgres::error::SqlState;
 
 use super::{
     asking, number,
-    plane::{Plane, TOKEN, role},
+    plane::{Fault, Plane, TOKEN, role},
     refused, refused_with,
 };
 use crate::harness::{
@@ -166,6 +168,32 @@ async fn after_a_gap_in_the_events_everything_is_asked_for_again() {
         gateway.server.house().directory.endpoint(&name).is_none()
     })
     .await;
+}
+
+/// The pause after the last of many failures came once more, between the answer that there is a gap and the next question.
+#[tokio::test]
+async fn after_an_outage_with_a_gap_the_events_are_heard_at_once() {
+    let plane = Plane::start().await;
+    let gateway = asking(&plane, "").start().await;
+    let asked = || plane.asked("GET /v1/events");
+    until("a question that waits", async || asked() >= 2).await;
+    plane.fault("/v1/events", Fault::Answer(503, "{}".to_owned()));
+    // Ends the question that waits.
+    plane.forget_events();
+    let before = asked();
+    until("failures, and a pause of 3 seconds", async || {
+        asked() >= before + 5
+    })
+    .await;
+
+    plane.forget_events();
+    plane.mend();
+
+    until("the gap to be heard of", async || asked() > before + 5).await;
+    let heard = Instant::now();
+    until("the next question", async || asked() > before + 6).await;
+    assert!(heard.elapsed() < Duration::from_secs(2), "{:?}", heard.elapsed());
+    gateway.server.stop().await;
 }
 
 #[tokio::test]

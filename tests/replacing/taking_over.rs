@@ -80,6 +80,30 @@ async fn pooled_clients_that_are_parked_come_to_the_successor() {
     younger.ends_cleanly().await;
 }
 
+/// The first one could not write down any more when they were used, and called that an error of each.
+#[tokio::test]
+async fn branches_go_over_and_nobody_speaks_of_errors() {
+    const ENDPOINT: &str = "replacing-branch";
+    let setup = Setup::new()
+        .limit("disk_free_min = 0")
+        .listed(ENDPOINT, "branches = { on_connect = true, ttl = \"1h\" }");
+    let elder = Pgwake::start(&setup).await;
+    let branch = format!("{ENDPOINT}--one");
+    let mut idle = served(&elder, &branch).await;
+    does(&mut idle, "create table kept ()").await;
+
+    let younger = successor(&setup).await;
+
+    is_ended(&mut idle, "57P01").await;
+    let ended = elder.end().await;
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert!(!ended.errors.contains("ERROR"), "{ended:?}");
+    let mut again = served(&younger, &branch).await;
+    does(&mut again, "select from kept").await;
+    drop(again);
+    younger.ends_cleanly().await;
+}
+
 #[tokio::test]
 async fn a_wake_that_is_under_way_is_finished_first() {
     const ENDPOINT: &str = "replacing-waking";

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{DnType, DnValue, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use tokio_postgres::error::DbError;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -162,7 +162,14 @@ async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing()
     let servers = ours.certify_client("app", Vec::new(), |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
+    // A second common name, which not every reader can read.
+    let two_names = ours.certify_client("app", Vec::new(), |params| {
+        let again = DnType::CustomDnType(vec![2, 5, 4, 3]);
+        let other = DnValue::BmpString("somebody".try_into().unwrap());
+        params.distinguished_name.push(again, other);
+    });
     for (what, shown) in [
+        ("with two names", two_names),
         ("another tenant's", plain(&theirs, "app")),
         ("a stranger's", plain(&Authority::new(), "app")),
         ("for another role", plain(&ours, "somebody")),

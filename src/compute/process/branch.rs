@@ -24,10 +24,11 @@ mod place;
 
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -78,18 +79,28 @@ impl CopyError {
     }
 }
 
-/// Ends copies that nobody wants any more.
+/// Ends a copy that nobody wants any more, and knows how far it has come.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct GiveUp(Arc<AtomicBool>);
+pub(crate) struct GiveUp {
+    ordered: Arc<AtomicBool>,
+    copied: Arc<AtomicU64>,
+}
 
 impl GiveUp {
     /// The copy ends between two chunks.
     pub(crate) fn order(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.ordered.store(true, Ordering::Relaxed);
     }
 
-    fn is_ordered(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// How many bytes have been copied, but for a chunk.
+    pub(crate) fn copied(&self) -> u64 {
+        self.copied.load(Ordering::Relaxed)
+    }
+
+    /// So many have; whether it is to end.
+    fn is_ordered(&self, copied: u64) -> bool {
+        self.copied.store(copied, Ordering::Relaxed);
+        self.ordered.load(Ordering::Relaxed)
     }
 }
 
@@ -124,10 +135,24 @@ impl Drop for Wanting {
 pub(crate) struct Measured {
     /// All that would be copied.
     pub(crate) bytes: u64,
-    /// What is free for it.
-    pub(crate) free: u64,
     /// Whether the file system shares blocks between the two, so that the copy takes neither time nor room.
     pub(crate) is_clone: bool,
+}
+
+impl Measured {
+    /// How many bytes a copy takes of the disk.
+    pub(crate) fn takes(self) -> u64 {
+        if self.is_clone { 0 } else { self.bytes }
+    }
+}
+
+/// What is free for branches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// On which file system.
+    pub(crate) file_system: u64,
+    /// How many bytes.
+    pub(crate) free: u64,
 }
 
 /// A data directory that branches are made of. Cheap to clone.
@@ -144,6 +169,25 @@ impl Source {
         beside(&self.site.data_dir, ".branches").join(branch.as_str())
     }
 
+    /// Looks how much is free where branches are made. Makes the folder for them.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub(crate) async fn room(&self) -> Result<Room, CopyError> {
+        let site = self.site.clone();
+        blocking(move || {
+            let (branches, folder) = folder(&site)?;
+            let free = folder
+                .free_bytes()
+                .map_err(|error| CopyError::of("look at", &branches, &error))?;
+            Ok(Room {
+                file_system: folder.meta().dev(),
+                free,
+            })
+        })
+        .await?
+    }
+
     /// Looks how much there is to copy, and how. Makes the folder for branches.
     ///
     /// # Errors
@@ -152,15 +196,9 @@ impl Source {
         let site = self.site.clone();
         blocking(move || {
             let data = data(&site.data_dir)?;
-            let branches = beside(&site.data_dir, ".branches");
-            let folder = place::make_folder(&branches)
-                .map_err(|error| CopyError::of("make the folder for branches", &branches, &error))?;
-            let free = folder
-                .free_bytes()
-                .map_err(|error| CopyError::of("look at", &branches, &error))?;
+            let (_, folder) = folder(&site)?;
             Ok(Measured {
                 bytes: copy::bytes(&data, &site.data_dir)?,
-                free,
                 is_clone: Way::find(&data, &folder) == Way::Clone,
             })
         })
@@ -183,7 +221,7 @@ impl Source {
         turn.clear_after(&found, &self.site).await?;
         let (site, wanted, give_up) = (self.site.clone(), self.wanted.clone(), give_up.clone());
         let copied = blocking(move || {
-            let stop = || match (give_up.is_ordered(), wanted.is_wanted()) {
+            let stop = |copied| match (give_up.is_ordered(copied), wanted.is_wanted()) {
                 (true, _) => Some(CopyError::GivenUp),
                 (false, true) => Some(CopyError::Wanted),
                 (false, false) => None,
@@ -205,7 +243,7 @@ impl Source {
     pub(crate) async fn copy_running(&self, place: BranchPlace, give_up: &GiveUp) -> Result<u64, CopyError> {
         let (site, give_up) = (self.site.clone(), give_up.clone());
         let copied = blocking(move || {
-            let stop = || give_up.is_ordered().then_some(CopyError::GivenUp);
+            let stop = |copied| give_up.is_ordered(copied).then_some(CopyError::GivenUp);
             let (bytes, _) = copy_data(&site, &place, copy::State::Running, &stop)?;
             Ok(bytes)
         });
@@ -224,7 +262,7 @@ impl Source {
             let data = data(&site.data_dir)?;
             let failed = |error: io::Error| CopyError::of("complete", &site.data_dir, &error);
             let folder = place.half_made().map_err(failed)?;
-            let never = || None;
+            let never = |_| None;
             let way = Way::find(&data, &folder);
             let mut copier = Copier::new(account.heir(), way, copy::State::Running, &never);
             let bytes = copier.wal(&data, &folder, (&backup.first_wal, &backup.last_wal))?;
@@ -308,6 +346,14 @@ pub(crate) async fn remove_half_made(data_dir: &Path) -> Result<(), CopyError> {
         .map_err(|error| CopyError::of("remove", data_dir, &error))
 }
 
+/// The folder for branches, which is made where there is none.
+fn folder(site: &Site) -> Result<(PathBuf, Folder), CopyError> {
+    let branches = beside(&site.data_dir, ".branches");
+    let folder = place::make_folder(&branches)
+        .map_err(|error| CopyError::of("make the folder for branches", &branches, &error))?;
+    Ok((branches, folder))
+}
+
 /// The data directory itself.
 fn data(data_dir: &Path) -> Result<Folder, CopyError> {
     let failed = |error: io::Error| CopyError::of("look at", data_dir, &error);
@@ -324,7 +370,7 @@ fn copy_data(
     site: &Site,
     place: &BranchPlace,
     state: copy::State,
-    stop: &dyn Fn() -> Option<CopyError>,
+    stop: &dyn Fn(u64) -> Option<CopyError>,
 ) -> Result<(u64, Folder), CopyError> {
     let account = site.account()?;
     let from = data(&site.data_dir)?;

@@ -170,8 +170,8 @@ pub(super) struct Copier<'a> {
     owner: Option<Owner>,
     way: Way,
     state: State,
-    /// Why it is not wanted any more.
-    stop: &'a dyn Fn() -> Option<CopyError>,
+    /// Why it is not wanted any more, so many bytes of it having been copied.
+    stop: &'a dyn Fn(u64) -> Option<CopyError>,
     bytes: u64,
 }
 
@@ -181,7 +181,7 @@ impl<'a> Copier<'a> {
         owner: Option<Owner>,
         way: Way,
         state: State,
-        stop: &'a dyn Fn() -> Option<CopyError>,
+        stop: &'a dyn Fn(u64) -> Option<CopyError>,
     ) -> Self {
         Self {
             owner,
@@ -288,7 +288,7 @@ impl<'a> Copier<'a> {
     }
 
     fn file(&mut self, from: &Folder, to: &Folder, name: &Path) -> Result<(), Stopped> {
-        if let Some(why) = (self.stop)() {
+        if let Some(why) = (self.stop)(self.bytes) {
             return Err(why.into());
         }
         let file = match from.file(name) {
@@ -313,7 +313,7 @@ impl<'a> Copier<'a> {
     fn chunks(&mut self, mut file: File, mut made: File, length: u64) -> Result<(), Stopped> {
         let mut left = length;
         while left > 0 {
-            if let Some(why) = (self.stop)() {
+            if let Some(why) = (self.stop)(self.bytes) {
                 return Err(why.into());
             }
             // By the system itself, without a way through this process where it can.
