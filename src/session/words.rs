@@ -188,7 +188,8 @@ impl Words {
             | Self::NAME_BOUND.0
             | Self::SET_UNSEEN.0
             | Self::NEXTVAL.0
-            | Self::SEQUENCE_READ.0,
+            | Self::SEQUENCE_READ.0
+            | Self::STATEMENTS_READ.0,
     );
     /// What pins, and Postgres tells of behind the turn.
     const TOLD_AFTERWARDS: Self = Self(Self::TEMP.0 | Self::HOLD.0 | Self::LISTEN.0 | Self::ADVISORY.0);

@@ -1,7 +1,11 @@
 //! Words that change a session, where one does not look for them: behind many bytes, in odd spelling, in what is
 //! executed only later.
 
-use super::{act::Batch, said::Said, script::Script};
+use super::{
+    act::Batch,
+    said::{Said, execute, prepare},
+    script::Script,
+};
 use crate::pooling::act::Act;
 
 const LOOK: &str = "select current_setting('datestyle'), current_setting('app.mark', true), \
@@ -92,6 +96,28 @@ async fn words_behind_many_bytes_are_seen() {
         ));
     }
     each("hidden-long", 1, &sets).await;
+}
+
+/// Who asked so late in a text was shown what strangers have prepared.
+#[tokio::test]
+async fn a_client_is_shown_its_own_statements_alone_however_long_it_asks() {
+    let mut script = Script::new("hidden-shown", 1)
+        .say(0, prepare("mine", "select 'mine'"))
+        .say(1, prepare("theirs", "select 'of a stranger'"));
+    for size in [8_100, 20_000, 70_000, 1_100_000] {
+        let long = "x".repeat(size);
+        let shown = format!("select length('{long}'), statement from pg_prepared_statements order by 2");
+        script = script
+            .query(0, &shown)
+            .queries(0, &["begin", &shown, "commit"])
+            .queries(1, &["select 1", "begin", "select 1", "commit"])
+            .queries(0, &["begin", "select 1 / 0", &format!("rollback; {shown}")])
+            .say(1, execute("theirs", &[]));
+    }
+    let shows = "create or replace function shown() returns setof text language sql as \
+        $$select statement from pg_prepared_statements order by 1$$";
+    let script = script.before(shows).say(1, execute("theirs", &[]));
+    script.query(0, "select shown()").play().await;
 }
 
 /// A long BEGIN is one, a long end is one, and what is in between is whose it is.

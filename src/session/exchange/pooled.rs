@@ -16,7 +16,7 @@ use crate::wire::extended::{self, Object, ParseBody};
 use crate::wire::frame::{Front, HEADER_BYTES};
 
 /// Longest Query that is seen whole before it passes; a longer one passes as it comes, unless it begins to speak of prepared
-/// statements.
+/// statements, or would be shown another client's.
 const QUERY_BYTES_MAX: usize = SMALL_BYTES - HEADER_BYTES;
 /// The names in a Bind have usually ended by then.
 const NAMES_SEEN: usize = 128;
@@ -129,7 +129,7 @@ impl<'a> Exchange<'a> {
         let is_whole = body.len() == front.body_bytes;
         let mut scan = Scan::default();
         scan.feed(text, self.pooled().functions.as_deref());
-        if !is_whole && scan.words().has(Words::OF_STATEMENTS) && self.may_be_seen_whole(front) {
+        if !is_whole && self.may_be_seen_whole(front) && self.must_be_seen_whole(scan.words()) {
             self.facts().seen_min = front.body_bytes;
             return None;
         }
@@ -144,7 +144,7 @@ impl<'a> Exchange<'a> {
         let gating = if is_whole {
             seen.words
         } else {
-            Words::SEQUENCE_READ
+            Words::SEQUENCE_READ | Words::STATEMENTS_READ
         };
         self.wait_at_gate(lane, gating)?;
         self.wait_for_aliases(&named)?;
@@ -170,7 +170,7 @@ impl<'a> Exchange<'a> {
         (facts.scan, facts.has_run) = (rest, true);
         facts.bound.forget_untold();
         self.put_begin_alone(lane);
-        self.hide_begin(lane, seen.words);
+        self.hide_begin(lane, gating);
         let pooled = self.pooled();
         let prepared = &mut pooled.carried.prepared;
         let gone = named.into_iter().rev().filter(|named| named.deallocates);
@@ -186,6 +186,12 @@ impl<'a> Exchange<'a> {
 
     fn may_be_seen_whole(&mut self, front: Front) -> bool {
         front.body_bytes <= self.pooled().limits.statement_bytes_max
+    }
+
+    /// Whether what a Query begins with is not enough to know which statements its session must have and which it must not.
+    fn must_be_seen_whole(&mut self, begins_with: Words) -> bool {
+        let pooled = self.pooled();
+        begins_with.has(Words::OF_STATEMENTS) || pooled.carried.prepared.shows_others(pooled.statements)
     }
 
     fn parse(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
