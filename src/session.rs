@@ -33,6 +33,7 @@ mod reported;
 pub mod roster;
 mod senders;
 mod sql_names;
+mod sql_parts;
 mod standing;
 mod statements;
 mod turn;

@@ -16,6 +16,7 @@ mod leaving;
 mod line;
 mod literals;
 mod moved;
+mod named;
 mod notifying;
 mod oracle;
 mod parked;

@@ -1,11 +1,13 @@
 //! Names of prepared statements as SQL says them: `EXECUTE name`, `EXPLAIN EXECUTE name`, `DEALLOCATE name`.
 //!
 //! Looked for word by word, in texts that have one of these words at all; what is found in vain costs nothing but a
-//! look. Who calls: `exchange`, because a statement that was prepared at protocol level has another name on its session,
-//! where SQL does not find it.
+//! look. A DEALLOCATE takes a name away only where a statement begins: each that Postgres answers takes the next one. Who
+//! calls: `exchange`, because a statement that was prepared at protocol level has another name on its session, where SQL
+//! does not find it.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
+use super::sql_parts::{block_comment, parts};
 use super::statements::{Name, Statement, Statements};
 use super::words::Words;
 
@@ -17,7 +19,37 @@ pub(super) struct Named {
     pub(super) name: Name,
     /// `None`: none of the protocol's, but one that is deallocated, or all of them.
     pub(super) statement: Option<Arc<Statement>>,
-    pub(super) deallocates: bool,
+    pub(super) does: Does,
+}
+
+/// What SQL does to a statement that it calls by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    /// It runs it.
+    Run,
+    /// It takes the name away.
+    Deallocate,
+    /// Whatever it does, the name has to be there.
+    Find,
+}
+
+impl Named {
+    /// Whether it takes the name away.
+    pub(super) fn deallocates(&self) -> bool {
+        self.does == Does::Deallocate
+    }
+
+    /// It stands where no statement begins.
+    fn only_finds(&mut self) {
+        if self.deallocates() {
+            self.does = Does::Find;
+        }
+    }
+
+    /// The statement, where it is run.
+    pub(super) fn run(&self) -> Option<&Arc<Statement>> {
+        self.statement.as_ref().filter(|_| self.does == Does::Run)
+    }
 }
 
 /// What DEALLOCATE calls all of them.
@@ -34,41 +66,65 @@ fn find(text: &[u8], words: Words, statements: &Statements, found: &mut Vec<Name
     if statements.len() == 0 || !words.has(Words::EXECUTE | Words::DEALLOCATE | Words::PREPARE) {
         return;
     }
-    let mut rest = Rest(text);
-    while let Some(word) = rest.next_word() {
-        let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
-        let deallocates = is("deallocate");
-        // Postgres refuses a PREPARE of a name that exists, once it is there.
-        if !deallocates && !is("execute") && !is("prepare") {
-            continue;
-        }
-        let mut behind = Rest(rest.0);
-        let mut name = behind.name();
-        if deallocates && name.as_deref() == Some(b"prepare") {
-            name = behind.name();
-            rest = Rest(behind.0);
-        }
-        let Some(name) = name else {
-            continue;
-        };
-        let used = statements.use_of(&name);
-        if used.is_none() && !deallocates {
-            continue;
-        }
-        if found.len() == NAMES_MAX {
-            return;
-        }
-        let statement = used.map(|used| used.statement);
-        found.push(Named {
-            name: name.into(),
-            statement: statement.clone(),
-            deallocates,
-        });
-        // One that runs itself comes to an end by the number of names.
-        if let Some(statement) = statement.filter(|_| is("execute")) {
-            find(statement.text(), statement.seen.words, statements, found);
+    let parts = parts(text);
+    // Nobody knows where a statement begins: perhaps here.
+    let is_doubtful = parts.is_none();
+    for part in parts.unwrap_or_else(|| vec![text]) {
+        let mut rest = Rest(part);
+        let mut begins = true;
+        while let Some(word) = rest.next_word() {
+            let begins = mem::replace(&mut begins, is_doubtful);
+            let Some(mut named) = named_by(word, &mut rest, statements) else {
+                continue;
+            };
+            if !begins {
+                named.only_finds();
+            }
+            if named.statement.is_none() && !named.deallocates() {
+                continue;
+            }
+            if found.len() == NAMES_MAX {
+                return;
+            }
+            let run = named.run().cloned();
+            found.push(named);
+            let behind = found.len();
+            // One that runs itself comes to an end by the number of names.
+            if let Some(statement) = run {
+                find(statement.text(), statement.seen.words, statements, found);
+            }
+            if !begins {
+                found[behind..].iter_mut().for_each(Named::only_finds);
+            }
         }
     }
+}
+
+/// What a word and what stands behind it speak of.
+fn named_by(word: &[u8], rest: &mut Rest<'_>, statements: &Statements) -> Option<Named> {
+    let does = match word {
+        word if is(word, "execute") => Does::Run,
+        word if is(word, "deallocate") => Does::Deallocate,
+        // Postgres refuses one of a name that exists.
+        word if is(word, "prepare") => Does::Find,
+        _ => return None,
+    };
+    let mut behind = Rest(rest.0);
+    let mut name = behind.name();
+    if does == Does::Deallocate && name.as_deref() == Some(b"prepare") {
+        name = behind.name();
+        *rest = Rest(behind.0);
+    }
+    let name = name?;
+    Some(Named {
+        statement: statements.get(&name).cloned(),
+        name: name.into(),
+        does,
+    })
+}
+
+fn is(word: &[u8], keyword: &str) -> bool {
+    word.eq_ignore_ascii_case(keyword.as_bytes())
 }
 
 /// What has not been looked at.
@@ -135,25 +191,6 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// How long the comment is that a text begins with; others may be in it. `None`: it does not end.
-fn block_comment(text: &[u8]) -> Option<usize> {
-    let (mut depth, mut at) = (0, 0);
-    loop {
-        at += match text.get(at..at + 2)? {
-            b"/*" => {
-                depth += 1;
-                2
-            }
-            b"*/" if depth == 1 => return Some(at + 2),
-            b"*/" => {
-                depth -= 1;
-                2
-            }
-            _ => 1,
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +210,7 @@ mod tests {
         named
             .iter()
             .filter(|named| named.statement.is_some())
-            .map(|named| (name(named), named.deallocates))
+            .map(|named| (name(named), named.deallocates()))
             .collect()
     }
 
@@ -221,6 +258,35 @@ mod tests {
     }
 
     #[test]
+    fn a_deallocate_takes_a_name_where_a_statement_begins() {
+        let both = [("sqlx_s_1".to_owned(), false), ("Mixed".to_owned(), true)];
+        for spoken_of in [
+            "select 'deallocate sqlx_s_1'",
+            "select $a$deallocate sqlx_s_1; $a$",
+            "do $$begin execute 'deallocate sqlx_s_1'; end$$",
+            "select \"deallocate sqlx_s_1\"",
+            "select deallocate sqlx_s_1",
+            "execute sqlx_s_1",
+        ] {
+            assert_eq!(
+                found(&format!("{spoken_of}; deallocate \"Mixed\"")),
+                both,
+                "{spoken_of}"
+            );
+        }
+        let one = [("Mixed".to_owned(), true)];
+        for comment in ["/* deallocate sqlx_s_1 */", "-- deallocate sqlx_s_1\n"] {
+            assert_eq!(
+                found(&format!("{comment} deallocate \"Mixed\"")),
+                one,
+                "{comment}"
+            );
+        }
+        // Whether the quote has ended depends on settings.
+        assert_eq!(found("select '\\'; deallocate \"Mixed\""), one);
+    }
+
+    #[test]
     fn what_is_executed_may_name_others() {
         let (texts, mut statements) = (Arc::new(Texts::default()), Statements::default());
         for (name, text) in [
@@ -237,7 +303,7 @@ mod tests {
             statements.name(name.as_bytes(), statement);
         }
         let found = |text: &str| named_in_sql(text.as_bytes(), Words::of(text.as_bytes(), None), &statements);
-        let names = |named: &Named| (named.name.to_vec(), named.deallocates);
+        let names = |named: &Named| (named.name.to_vec(), named.deallocates());
         let all: Vec<_> = found("execute b").iter().map(names).collect();
         assert_eq!(
             all,

@@ -6,6 +6,7 @@
 //! it is first needed. What changes here changes when a request is sent; an [`Effect`] undoes it where the server
 //! ignored the request. It sends nothing: `exchange` does.
 
+mod aliases;
 mod effect;
 mod shape;
 mod texts;
@@ -20,6 +21,7 @@ use std::{
 use super::profile::Profile;
 use super::words::{CustomNames, Words};
 
+use aliases::Aliases;
 pub(super) use effect::{Effect, Subject};
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
@@ -96,7 +98,7 @@ pub(super) struct Prepared {
     /// Whether pgwake's own BEGIN is there.
     pub(super) begin: bool,
     /// Under names that clients gave; to be closed before another client uses the session.
-    pub(super) aliases: Vec<Name>,
+    pub(super) aliases: Aliases,
     /// Postgres reads their texts anew where they are used next, under the settings of then: to be closed before another
     /// client uses the session.
     is_outdated: bool,
@@ -190,12 +192,8 @@ impl Statements {
 
     /// The same by a Close, which takes away what SQL calls so, too: from what is sent behind it on.
     pub(super) fn close(&mut self, name: &[u8], session: &mut Prepared) -> Effect {
-        let alias = session.aliases.iter().position(|alias| **alias == *name);
-        match (self.unname(name), alias) {
-            (Effect::Closed(name, meaning), Some(alias)) => {
-                session.aliases.swap_remove(alias);
-                Effect::ClosedWithAlias(name, meaning)
-            }
+        match (self.unname(name), session.aliases.remove(name)) {
+            (Effect::Closed(_, meaning), Some(alias)) => Effect::ClosedWithAlias(alias, meaning),
             (effect, _) => effect,
         }
     }
@@ -373,7 +371,7 @@ impl Prepared {
     /// DISCARD ALL or DEALLOCATE ALL: everybody's are gone.
     pub(super) fn forget_named(&mut self) {
         self.on.clear();
-        self.aliases.clear();
+        self.aliases = Aliases::default();
         (self.begin, self.is_outdated) = (false, false);
     }
 }

@@ -91,13 +91,17 @@ impl Exchange<'_> {
         }
         self.put_begin(lane);
         self.hide_begin(lane, seen.words);
+        self.put_stand_ins(lane, &named);
         self.note_bound(&portal, &used, seen.words | runs.words, named);
         match used {
             Use::Unnamed => {
                 self.ensure_unnamed(lane);
                 self.pass(lane, front);
             }
-            Use::Unknown => self.pass(lane, front),
+            Use::Unknown(name) => {
+                self.close_stand_in(lane, &name);
+                self.pass(lane, front);
+            }
             Use::Known(bytes, used) => {
                 self.ensure(lane, &used.statement);
                 let name = used.statement.server_name();
@@ -115,7 +119,7 @@ impl Exchange<'_> {
         }
         match self.pooled().statements.use_of(names.statement) {
             Some(used) => Use::Known(names.bytes, used),
-            None => Use::Unknown,
+            None => Use::Unknown(names.statement.into()),
         }
     }
 
@@ -144,7 +148,7 @@ impl Exchange<'_> {
             if bound.ends.len() == ENDS_MAX {
                 bound.ends.remove(0);
             }
-            let gone = named.into_iter().rev().filter(|named| named.deallocates);
+            let gone = named.into_iter().rev().filter(Named::deallocates);
             bound
                 .ends
                 .push((portal.into(), gone.map(|named| named.name).collect()));
@@ -203,7 +207,7 @@ impl Exchange<'_> {
 enum Use {
     Unnamed,
     /// One that nobody knows.
-    Unknown,
+    Unknown(Box<[u8]>),
     /// With the length of both names.
     Known(usize, Used),
 }

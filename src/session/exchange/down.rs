@@ -162,7 +162,7 @@ impl Exchange<'_> {
             && let Some(name) = self.expected.take_deallocated()
         {
             pooled.statements.unname(&name);
-            pooled.carried.prepared.aliases.retain(|alias| *alias != name);
+            pooled.carried.prepared.aliases.remove(&name);
         }
     }
 

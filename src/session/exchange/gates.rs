@@ -86,31 +86,14 @@ impl Exchange<'_> {
             return None;
         }
         let pooled = self.pooled();
-        let is_there = |name| pooled.carried.prepared.aliases.contains(name);
+        let is_there = |name: &Name| pooled.carried.prepared.aliases.has_statement(name);
         let is_missing = |name| !is_there(name) && !pooled.facts.unaliased.contains(name);
         let mut missing = named.iter().filter(|named| is_missing(&named.name));
-        let Some((name, statement)) =
-            missing.find_map(|named| Some((&named.name, named.statement.as_ref()?)))
-        else {
+        let Some((name, statement)) = missing.find_map(|named| Some((&named.name, named.run()?))) else {
             return Some(());
         };
         let gate = Gate::Alias(name.clone(), statement.clone());
         self.stand_at(gate)
-    }
-
-    /// `None`: a name that is taken must be on the session, as it was prepared, before Postgres says that it is taken.
-    pub(super) fn wait_for_taken(&mut self, name: &[u8]) -> Option<()> {
-        let may_switch = self.may_talk() && self.expected.status() == b'I';
-        let pooled = self.pooled();
-        let Some(used) = pooled.statements.use_of(name).filter(|_| may_switch) else {
-            return Some(());
-        };
-        let is_tried = pooled.facts.unaliased.contains(&used.name);
-        let is_there = pooled.carried.prepared.aliases.contains(&used.name);
-        if is_tried || is_there || used.statement.suits(pooled.profile) {
-            return Some(());
-        }
-        self.stand_at(Gate::Alias(used.name, used.statement))
     }
 
     /// The same for an extended message, in whose pipeline they are put there. `None`: also where it is not known what
@@ -122,8 +105,8 @@ impl Exchange<'_> {
         self.wait_for_aliases(named)?;
         if self.expected.is_unsynced() && !self.expected.ignores() {
             for named in named {
-                if let Some(statement) = &named.statement {
-                    self.put_alias(lane, &named.name, &statement.behind_name);
+                if let Some(statement) = named.run() {
+                    self.put_alias(lane, &named.name, statement);
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::session::buffers::SMALL_BYTES;
 use crate::session::error::SessionError;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
-use crate::session::sql_names::named_in_sql;
+use crate::session::sql_names::{Named, named_in_sql};
 use crate::session::statements::{Effect, Seen};
 use crate::session::words::{Scan, Words};
 use crate::wire::extended::{self, Object, ParseBody};
@@ -171,9 +171,10 @@ impl<'a> Exchange<'a> {
         facts.bound.forget_untold();
         self.put_begin_alone(lane);
         self.hide_begin(lane, gating);
+        self.put_stand_ins(lane, &named);
         let pooled = self.pooled();
         let prepared = &mut pooled.carried.prepared;
-        let gone = named.into_iter().rev().filter(|named| named.deallocates);
+        let gone = named.into_iter().rev().filter(Named::deallocates);
         let gone: Vec<_> = gone.map(|named| named.name).collect();
         let mut effect = pooled.statements.drop_unnamed(prepared);
         if !gone.is_empty() || (seen.words | runs.words).has(Words::DISCARD | Words::DEALLOCATE) {
@@ -216,7 +217,6 @@ impl<'a> Exchange<'a> {
         let named = named_in_sql(parse.query, seen.words, self.pooled().statements);
         if !is_unnamed {
             self.wait_for_profile()?;
-            self.wait_for_taken(parse.name)?;
         }
         self.wait_at_gate(lane, seen.words)?;
         self.put_aliases(lane, &named)?;
@@ -250,9 +250,9 @@ impl<'a> Exchange<'a> {
         else {
             return self.pass(lane, front);
         };
-        if let Some(statement) = self.pooled().statements.get(name).cloned() {
+        if self.pooled().statements.get(name).is_some() {
             // Postgres says so itself once it has that name on the session, too.
-            self.put_alias(lane, name, &statement.behind_name);
+            self.put_stand_in(lane, name);
             return self.pass(lane, front);
         }
         if self.pooled().profile.has_statement(name) {
@@ -260,6 +260,10 @@ impl<'a> Exchange<'a> {
         }
         if self.pooled().statements.len() >= self.pooled().limits.statements_max {
             return self.parse_unmovable(lane, front, false);
+        }
+        // SQL may have prepared one of this name in this turn, and Postgres says so.
+        if self.facts().words.has(Words::PREPARE) {
+            self.try_name(lane, name);
         }
         let is_certain = self.expected.is_certain();
         // Nobody knows yet under which ones it is prepared.
@@ -309,7 +313,13 @@ impl<'a> Exchange<'a> {
                 moved
             }
             Object::Statement(name) if self.expected.is_undecided(name) => return self.hold(lane),
-            Object::Statement(name) => self.pooled().statements.use_of(name),
+            Object::Statement(name) => {
+                let (name, used) = (name.to_vec(), self.pooled().statements.use_of(name));
+                if used.is_none() {
+                    self.close_stand_in(lane, &name);
+                }
+                used
+            }
             Object::Portal => {
                 let body = lane.body(front);
                 let effect = self.describes(body.get(1..body.len().saturating_sub(1)).unwrap_or_default());

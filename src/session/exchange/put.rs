@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::statements::{BEGIN_NAME, Effect, Seen, ServerName, Statement, Then, Used};
+use crate::session::sql_names::Named;
+use crate::session::statements::{BEGIN_NAME, Effect, Name, Seen, ServerName, Statement, Then, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
 
@@ -83,22 +84,64 @@ impl<'a> Exchange<'a> {
         self.send(Kind::Close, Asker::Pgwake, Effect::Nothing);
     }
 
-    /// Something has a name of the client's on the session.
-    pub(super) fn put_alias(&mut self, lane: &mut Lane, name: &[u8], behind_name: &[u8]) {
-        let pooled = self.pooled();
-        if pooled
-            .carried
-            .prepared
-            .aliases
-            .iter()
-            .any(|alias| **alias == *name)
-        {
+    /// A client's statement has the name on the session that its client gave it.
+    pub(super) fn put_alias(&mut self, lane: &mut Lane, name: &Name, statement: &Statement) {
+        if self.pooled().carried.prepared.aliases.has_statement(name) {
             return;
         }
-        pooled.carried.prepared.aliases.push(name.into());
+        self.close_stand_in(lane, name);
+        let pooled = self.pooled();
+        pooled.carried.prepared.aliases.put_statement(name.clone());
         pooled.statements.alias(name);
-        put(lane, b'P', &[name, b"\0", behind_name]);
+        put(lane, b'P', &[name, b"\0", &statement.behind_name]);
+        self.send(Kind::Parse, Asker::Pgwake, Effect::Aliased(name.clone()));
+    }
+
+    /// Something has a name of the client's on the session, where SQL or another Parse finds it.
+    pub(super) fn put_stand_in(&mut self, lane: &mut Lane, name: &[u8]) {
+        let ignores = self.expected.ignores();
+        let pooled = self.pooled();
+        if ignores || pooled.carried.prepared.aliases.has(name) {
+            return;
+        }
+        pooled.carried.prepared.aliases.put_stand_in(name.into());
+        pooled.statements.alias(name);
+        put(lane, b'P', &[name, b"\0\0\0\0"]);
         self.send(Kind::Parse, Asker::Pgwake, Effect::Aliased(name.into()));
+    }
+
+    /// The same of all that SQL only finds by their names: what it runs cannot be stood in for.
+    pub(super) fn put_stand_ins(&mut self, lane: &mut Lane, named: &[Named]) {
+        let is_run = |name: &Name| {
+            named
+                .iter()
+                .any(|named| named.run().is_some() && named.name == *name)
+        };
+        let found = named
+            .iter()
+            .filter(|named| named.statement.is_some() && !is_run(&named.name));
+        found.for_each(|named| self.put_stand_in(lane, &named.name));
+    }
+
+    /// Nothing is run that only stands in for something.
+    pub(super) fn close_stand_in(&mut self, lane: &mut Lane, name: &[u8]) {
+        let ignores = self.expected.ignores();
+        let aliases = &mut self.pooled().carried.prepared.aliases;
+        if aliases.has_stand_in(name) && !ignores {
+            aliases.remove(name);
+            put(lane, b'C', &[b"S", name, b"\0"]);
+            self.send(Kind::Close, Asker::Pgwake, Effect::StandInClosed(name.into()));
+        }
+    }
+
+    /// Postgres refuses a name that SQL has taken.
+    pub(super) fn try_name(&mut self, lane: &mut Lane, name: &[u8]) {
+        if self.expected.ignores() || self.pooled().carried.prepared.aliases.has(name) {
+            return;
+        }
+        put(lane, b'P', &[name, b"\0\0\0\0"]);
+        self.send(Kind::Parse, Asker::Pgwake, Effect::Nothing);
+        self.put_close(lane, b"S", name);
     }
 
     /// A client's statement is on the session.

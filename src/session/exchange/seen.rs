@@ -42,7 +42,7 @@ impl Exchange<'_> {
     /// What the statements show that a text runs by their names.
     pub(super) fn seen_of_all(&mut self, named: &[Named]) -> Seen {
         let mut all = Seen::default();
-        for named in named.iter().filter(|named| !named.deallocates) {
+        for named in named.iter().filter(|named| named.run().is_some()) {
             let seen = self.seen_of(&named.name);
             all.words |= seen.words;
             all.names.extend(&seen.names);

@@ -21,7 +21,7 @@ use crate::session::{
     },
     record::{Outcome, SessionRecord},
     senders::Senders,
-    statements::{ServerName, next_serial},
+    statements::next_serial,
     turn::said_by_server,
 };
 use crate::tls::Stream;
@@ -53,11 +53,12 @@ impl Pooled<'_> {
         let changed_hands = turn.loan.changed_hands;
         let carried = &mut turn.loan.session.carried;
         if changed_hands {
-            let aliases = std::mem::take(&mut carried.prepared.aliases);
-            let outdated = carried.prepared.take_outdated();
-            let aliases = aliases.iter().map(|name| &**name);
-            let names = aliases.chain(outdated.iter().map(ServerName::as_bytes));
-            names.for_each(|name| say::close_statement(name, &mut flight.bytes));
+            for name in carried.prepared.aliases.take() {
+                say::close_statement(&name, &mut flight.bytes);
+            }
+            for name in carried.prepared.take_outdated() {
+                say::close_statement(name.as_bytes(), &mut flight.bytes);
+            }
             if !flight.bytes.is_empty() {
                 flight.sync();
             }

@@ -147,6 +147,8 @@ impl Pooled<'_> {
         statement: &Statement,
     ) -> Result<Option<Bytes>, BringError> {
         let mut words = BytesMut::new();
+        // Something may stand in for it.
+        say::close_statement(&name, &mut words);
         say::parse(&name, &statement.behind_name, &mut words);
         let put = Put {
             statement,
@@ -154,9 +156,12 @@ impl Pooled<'_> {
             words,
         };
         let refused = self.put(client, turn, put).await?;
+        let aliases = &mut turn.loan.session.carried.prepared.aliases;
         if refused.is_none() {
             self.statements.alias(&name);
-            turn.loan.session.carried.prepared.aliases.push(name);
+            aliases.put_statement(name);
+        } else {
+            aliases.remove(&name);
         }
         Ok(refused)
     }

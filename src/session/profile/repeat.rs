@@ -1,7 +1,8 @@
 //! The one PREPARE in a text: Postgres remembers the whole text of the Query that a statement was prepared with.
 //!
-//! A text is taken apart at its semicolons, with an eye for quotes and comments alone. In doubt there is none: then the
-//! statement stays where it is.
+//! In doubt there is none: then the statement stays where it is.
+
+use crate::session::sql_parts::parts;
 
 /// The part of `text` that prepares `name`, and nothing else: all of it, as it was sent, where nothing else is in it.
 pub(super) fn prepare_in<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
@@ -13,60 +14,6 @@ pub(super) fn prepare_in<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
         return None;
     }
     Some(if statements.len() == 1 { text } else { part })
-}
-
-/// The statements of a text; `None` where its quotes cannot be told.
-fn parts(text: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut parts = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    while let Some(byte) = text.get(at) {
-        let rest = &text[at..];
-        at += match byte {
-            b';' => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-                1
-            }
-            b'\'' => 1 + quoted(&rest[1..], b'\'')?,
-            b'"' => 1 + quoted(&rest[1..], b'"')?,
-            b'$' => dollar_quoted(text, at)?,
-            b'-' if rest.starts_with(b"--") => {
-                let is_end = |byte: &u8| matches!(*byte, b'\n' | b'\r');
-                rest.iter().position(is_end).unwrap_or(rest.len())
-            }
-            // Comments may be nested: not worth an understanding.
-            b'/' if rest.starts_with(b"/*") => return None,
-            _ => 1,
-        };
-    }
-    parts.push(&text[start..]);
-    Some(parts)
-}
-
-/// How many bytes a quoted text has behind its first quote, with its last. What a backslash means in it depends on
-/// settings.
-fn quoted(rest: &[u8], quote: u8) -> Option<usize> {
-    let end = rest.iter().position(|byte| *byte == quote)?;
-    (!rest[..end].contains(&b'\\')).then_some(end + 1)
-}
-
-/// The same for `$tag$…$tag$`; a `$` that begins none counts as itself. `None`: it may be part of a name or begin one.
-fn dollar_quoted(text: &[u8], at: usize) -> Option<usize> {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
-    let before = at.checked_sub(1).and_then(|before| text.get(before));
-    let rest = &text[at + 1..];
-    let tag = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
-    let opens = rest.get(tag) == Some(&b'$') && !rest.first().is_some_and(u8::is_ascii_digit);
-    if !opens {
-        return Some(1);
-    }
-    if before.is_some_and(|before| is_part(before) || *before == b'$') {
-        return None;
-    }
-    let quote = &text[at..at + tag + 2];
-    let body = &text[at + quote.len()..];
-    let end = body.windows(quote.len()).position(|part| part == quote)?;
-    Some(quote.len() + end + quote.len())
 }
 
 fn prepares(part: &[u8], name: &[u8]) -> bool {
@@ -114,6 +61,14 @@ mod tests {
             found(ended_by_a_carriage_return, "q").as_deref(),
             Some("prepare q as select 1 -- c")
         );
+        assert_eq!(
+            found(
+                "/* ; */ select 1; prepare q as select 1 /* ; /* ; */ */ ; select 2",
+                "q"
+            )
+            .as_deref(),
+            Some("prepare q as select 1 /* ; /* ; */ */")
+        );
         let one = Some("prepare q1 as select ';', $1, $a$;$a$ -- ;".to_owned());
         let text = "begin; prepare q1 as select ';', $1, $a$;$a$ -- ;\n; prepare q2 as select 1; rollback";
         assert_eq!(found(text, "q1"), one);
@@ -154,7 +109,6 @@ mod tests {
             "do $$begin execute 'prepare q as select 1'; end$$",
             "prepare q as select 1; deallocate q; prepare q as select 2",
             "prepare q as select e'\\''; select ';'",
-            "prepare q as select 1 /* ; */",
             "prepare other as select 1",
             "prepare q as select 'open",
             "prep",

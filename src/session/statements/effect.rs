@@ -8,7 +8,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 
 use super::super::sql_names::ALL;
-use super::{Meaning, Name, On, Prepared, Statement, Statements, Unnamed};
+use super::{Meaning, Name, On, Prepared, Statement, Statements, Unnamed, aliases::Alias};
 
 /// What a request changes.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(in crate::session) enum Effect {
     /// The client's name has none any more; what it meant, where it meant something.
     Closed(Name, Option<Meaning>),
     /// The same of a name that was on the session for SQL, too: there it is no longer.
-    ClosedWithAlias(Name, Option<Meaning>),
+    ClosedWithAlias(Alias, Option<Meaning>),
     /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
     Put(u64, Option<Name>),
     /// It is not any more.
@@ -31,6 +31,8 @@ pub(in crate::session) enum Effect {
     UnnamedPut(u64),
     /// A name that a client gave is on the session.
     Aliased(Name),
+    /// What stood in for a statement under this name is not any more.
+    StandInClosed(Name),
     /// The names that SQL takes statements' meanings from, the last one first; none: any. With what it changes at once.
     Deallocates(Vec<Name>, Box<Self>),
     /// pgwake refuses it: the server refuses something else in its place, and the client reads this.
@@ -83,8 +85,9 @@ impl Effect {
         match self {
             Self::Named(name)
             | Self::Aliased(name)
+            | Self::StandInClosed(name)
             | Self::Closed(name, _)
-            | Self::ClosedWithAlias(name, _) => each(Subject::Name(name)),
+            | Self::ClosedWithAlias(Alias { name, .. }, _) => each(Subject::Name(name)),
             Self::Put(id, name) => {
                 each(Subject::Statement(*id));
                 name.iter().for_each(|name| each(Subject::Name(name)));
@@ -175,8 +178,9 @@ impl Statements {
                 before.names.push(name.clone());
                 self.named.insert(name, meaning);
             }
-            Effect::ClosedWithAlias(name, meaning) => {
-                session.aliases.push(name.clone());
+            Effect::ClosedWithAlias(alias, meaning) => {
+                let name = alias.name.clone();
+                session.aliases.put(alias);
                 self.undo_one(Effect::Closed(name, meaning), session, before);
             }
             Effect::Put(id, name) => {
@@ -190,7 +194,8 @@ impl Statements {
                 (before.own, before.on_session) = (Some(own), Some(on_session));
             }
             Effect::UnnamedPut(on_session) => before.on_session = Some(on_session),
-            Effect::Aliased(name) => session.aliases.retain(|alias| *alias != name),
+            Effect::Aliased(name) => _ = session.aliases.remove(&name),
+            Effect::StandInClosed(name) => session.aliases.put_stand_in(name),
             Effect::Deallocates(_, at_once) => self.undo_one(*at_once, session, before),
             Effect::BeginPut => session.begin = false,
             Effect::BeginClosed => session.begin = true,
@@ -208,7 +213,8 @@ impl Statements {
     fn found(&mut self, effect: &mut Effect, before: &mut Before) {
         match effect {
             // It closes what has come back; a meaning that a later request has given the name is not its matter.
-            Effect::Closed(name, closed @ None) | Effect::ClosedWithAlias(name, closed @ None)
+            Effect::Closed(name, closed @ None)
+            | Effect::ClosedWithAlias(Alias { name, .. }, closed @ None)
                 if before.names.contains(name) =>
             {
                 *closed = self.named.remove(name);

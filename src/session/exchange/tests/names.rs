@@ -439,19 +439,17 @@ fn sql_takes_a_name_away_by_either_protocol() {
         stage.prepared("a", "select 1", &mut session);
         stage.prepared("b", "select 2", &mut session);
         let mut talk = stage.turn(&mut session);
-        assert!(talk.client(&[query("deallocate a")]).is_empty());
-        assert!(talk.exchange.gate().is_some());
+        // Whatever has become of its text: an empty one stands in for it.
+        assert_eq!(talk.client(&[query("deallocate a")]), ["P a|", "Q deallocate a"]);
+        talk.says(&["1", "C DEALLOCATE", "Z I"]);
         drop(talk);
-        session.prepared.aliases.push(b"a"[..].into());
-        session.prepared.aliases.push(b"b"[..].into());
+        session.prepared.aliases.put_statement(b"b"[..].into());
         let mut talk = stage.turn(&mut session);
-        assert_eq!(talk.client(&[query("deallocate a")]), ["Q deallocate a"]);
-        talk.says(&["C DEALLOCATE", "Z I"]);
         talk.client(&[parse("", "deallocate b"), run("")]);
         talk.says(&["1", "2", "C DEALLOCATE", "Z I"]);
         assert!(talk.is_releasable());
         drop(talk);
         assert_eq!(stage.client.statements.len(), 0);
-        assert!(session.prepared.aliases.is_empty());
+        assert_eq!(session.prepared.aliases.take().count(), 0);
     });
 }

@@ -190,7 +190,7 @@ fn what_a_pipeline_deallocates_is_waited_for_before_its_name_is_used_again() {
         each(|mut stage| {
             let mut session = session();
             stage.prepared("a", "select 1", &mut session);
-            session.prepared.aliases.push(b"a"[..].into());
+            session.prepared.aliases.put_statement(b"a"[..].into());
             let mut talk = stage.turn(&mut session);
             let mut sent = talk.client(&[
                 parse("", text),

@@ -73,7 +73,7 @@ fn a_strangers_is_not_run_either_where_closing_it_was_ignored() {
                 .statement(b"x", &stranger.profile, Default::default());
             stranger.statements.name(b"a", named);
             stage.endpoint.limits.statements_max = 100;
-            session.prepared.aliases.push(b"a"[..].into());
+            session.prepared.aliases.put_statement(b"a"[..].into());
             // Nobody may pin.
             let _permit = stage.endpoint.pins.permit();
             let mut talk = stage.turn_of(&mut stranger, &mut session);

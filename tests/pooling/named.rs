@@ -1,0 +1,126 @@
+//! Statements of the protocol that SQL speaks of by their names: which of them it means, and which names are taken.
+
+use super::{
+    said::{Kind, STRANGER, Said, execute, prepare},
+    script::Script,
+    told::{errors, tags, values},
+};
+
+/// A DEALLOCATE in a string or in a comment was taken for the one that Postgres had answered.
+#[tokio::test]
+async fn a_text_takes_away_the_names_of_its_statements_and_not_what_it_says_of_others() {
+    let texts = [
+        "select 'deallocate s'; deallocate t",
+        "select $a$; deallocate s$a$; deallocate t",
+        "/* deallocate s; /* */ */ deallocate t",
+        "-- deallocate s\ndeallocate prepare t",
+        "select 1 as \"deallocate s\"; deallocate t; select deallocate s from (select 1 as deallocate) d",
+        "do $$begin if false then execute 'deallocate s'; end if; end$$; deallocate t",
+    ];
+    let mut script = Script::new("named-said", 1);
+    for text in texts {
+        script = script
+            .say(0, prepare("s", "select 'kept'"))
+            .say(0, prepare("t", "select 'taken'"))
+            .query(1, STRANGER)
+            .query(0, text)
+            .query(1, STRANGER)
+            .say(0, execute("s", &[]))
+            .say(0, execute("t", &[]))
+            .query(0, "deallocate all");
+    }
+    // The same by the extended protocol.
+    let played = script
+        .say(0, prepare("s", "select 'kept'"))
+        .say(0, prepare("t", "select 'taken'"))
+        .say(0, Said::run("/* deallocate s */ deallocate t", &[]))
+        .say(0, [Said::Sync])
+        .query(1, STRANGER)
+        .say(0, execute("s", &[]))
+        .say(0, execute("t", &[]))
+        .play()
+        .await;
+    assert_eq!(errors(&played.told(0)), vec!["26000"; texts.len() + 1]);
+    assert!(!values(&played.told(0)).contains(&"taken".to_owned()));
+}
+
+/// To take a name away its statement was prepared first, which its table had to be there for, and free.
+#[tokio::test]
+async fn a_name_is_taken_away_whatever_has_become_of_its_table() {
+    let remade = "drop table if exists held; create table held (word text); insert into held values ('new')";
+    let mut script = Script::new("named-gone", 1).before("drop table if exists held");
+    let takes: [Vec<Said>; 3] = [
+        vec![Said::query("deallocate s")],
+        [&Said::run("deallocate s", &[])[..], &[Said::Sync]].concat(),
+        vec![Said::query("rollback; deallocate s")],
+    ];
+    for take in takes {
+        let fails = take == [Said::query("rollback; deallocate s")];
+        script = script
+            .query(1, remade)
+            .say(0, prepare("s", "select word from held"))
+            .query(1, "drop table held")
+            .query(0, if fails { "begin; select 1 / 0" } else { "select 1" })
+            .say(0, take)
+            .query(0, "deallocate s")
+            .say(0, execute("s", &[]));
+    }
+    // What stands in for it is never run.
+    let played = script
+        .query(1, remade)
+        .say(0, prepare("s", "select word from held"))
+        .query(1, "alter table held add column more text")
+        .query(0, "select 1 / 0; deallocate s")
+        .say(0, [Said::parse("s", "select 2"), Said::Sync])
+        .query(0, "prepare s as select 3")
+        .query(0, "execute s")
+        .query(1, STRANGER)
+        .query(0, "execute s; deallocate s")
+        .query(0, "execute s")
+        .play()
+        .await;
+    let told = played.told(0);
+    assert_eq!(values(&told), ["1", "1", "new", "new"]);
+    let gone = errors(&told);
+    assert_eq!(
+        gone.iter().filter(|code| **code == "42P01").count(),
+        0,
+        "{gone:?}"
+    );
+}
+
+/// A Parse of a name that SQL had prepared in the same turn was answered as if the name were free.
+#[tokio::test]
+async fn a_name_that_sql_has_just_prepared_is_taken() {
+    let taken = [Said::parse("c", "select 'by message'"), Said::Sync];
+    let pipeline = |sql: &str| [&[Said::query(sql)][..], &taken].concat();
+    let extended = [&Said::run("prepare c as select 'by sql'", &[])[..], &taken].concat();
+    let played = Script::new("named-taken", 1)
+        .say(0, pipeline("prepare c as select 'by sql'"))
+        .query(0, "execute c")
+        .query(1, STRANGER)
+        .query(0, "execute c; deallocate c")
+        .query(0, "begin; prepare c as select 'by sql'")
+        .say(0, taken.clone())
+        .query(0, "rollback; execute c; deallocate c")
+        .say(0, extended)
+        .query(0, "deallocate c")
+        // Where SQL fails before it the name is free.
+        .say(0, pipeline("select 1 / 0; prepare c as select 'by sql'"))
+        .query(0, "execute c")
+        .query(1, STRANGER)
+        .query(0, "execute c")
+        .say(0, execute("c", &[]))
+        .say(0, [Said::close(Kind::Statement, "c"), Said::Sync])
+        .query(0, "execute c")
+        .play()
+        .await;
+    let told = played.told(0);
+    assert!(tags(&told).contains("EZ"), "{told:?}");
+    let codes = errors(&told);
+    assert_eq!(
+        codes.iter().filter(|code| **code == "42P05").count(),
+        3,
+        "{codes:?}"
+    );
+}
