@@ -28,6 +28,7 @@ use super::{
     pins::PinLimit,
     profile::Profile,
     senders::Senders,
+    sql_names::Known,
     statements::{Effect, Name, Statement, Statements, Texts, Unsettled},
     words::{CustomNames, FunctionWords, Scan, Tags, Words, dotted_names},
 };
@@ -96,6 +97,14 @@ impl Pooled<'_> {
         }
     }
 
+    /// The statements that SQL may speak of by their names.
+    fn known(&self) -> Known<'_> {
+        Known {
+            statements: self.statements,
+            lacking: &self.facts.lacking,
+        }
+    }
+
     /// Whether another client's numbers may be what `lastval` tells.
     fn has_strange_sequences(&self) -> bool {
         let facts = &self.facts;
@@ -156,6 +165,8 @@ pub(super) struct Facts {
     asked: shapes::Asked,
     /// What was prepared under settings that nobody knows yet.
     pub(super) unsettled: Unsettled,
+    /// Statements of SQL's PREPARE that the client has and the session lacks: they could not be prepared there.
+    pub(super) lacking: Vec<Name>,
     /// Names that could not be put on the session for SQL.
     unaliased: Vec<Name>,
     /// What Postgres said of these, until it says the same of what calls them.
@@ -215,6 +226,8 @@ pub(super) enum Gate {
     Prepare(Arc<Statement>),
     /// A statement must be on the session under the name that SQL calls it.
     Alias(Name, Arc<Statement>),
+    /// The same of one that SQL has prepared.
+    Lacking(Name),
 }
 
 /// What a lost server means for the client's last request.

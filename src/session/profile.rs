@@ -16,6 +16,7 @@ use std::{
 };
 
 use super::reported::Reported;
+use super::statements::Name;
 use super::words::{CustomNames, FunctionWords, Words};
 pub(super) use pins::Pins;
 
@@ -200,6 +201,36 @@ impl Profile {
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
         let by_name = |statement: &Statement| (*statement.name).cmp(name);
         self.statements.binary_search_by(by_name).is_ok()
+    }
+
+    /// The names of statements that SQL has prepared and `other` has not.
+    pub(super) fn lacking_in(self: &Arc<Self>, other: &Arc<Self>) -> Vec<Name> {
+        if Arc::ptr_eq(self, other) {
+            return Vec::new();
+        }
+        let missing = self.statements.iter();
+        let missing = missing.filter(|statement| !other.has_statement(&statement.name));
+        missing.map(|statement| Name::from(&*statement.name)).collect()
+    }
+
+    /// The statement that SQL has prepared under this name: its text, and what it was prepared under.
+    pub(super) fn prepared(&self, name: &[u8]) -> Option<(&[u8], &Arc<Self>)> {
+        let statement = self
+            .statements
+            .iter()
+            .find(|statement| *statement.name == *name)?;
+        Some((statement.text.as_deref()?, &statement.under))
+    }
+
+    /// The same with those statements of `other` that have these names.
+    pub(super) fn with_statements_of(self: &Arc<Self>, other: &Self, names: &[Name]) -> Arc<Self> {
+        if names.is_empty() {
+            return self.clone();
+        }
+        let is_named = |statement: &&Statement| names.iter().any(|name| **name == *statement.name);
+        let added = other.statements.iter().filter(is_named);
+        let statements = self.statements.iter().chain(added).cloned().collect();
+        Arc::new(self.settings_only().with_statements(statements))
     }
 
     /// The custom settings among them: a server session that this profile was brought to has had their names.

@@ -17,9 +17,40 @@ const NAMES_MAX: usize = 64;
 /// A statement that SQL calls by the name that its client gave it.
 pub(super) struct Named {
     pub(super) name: Name,
-    /// `None`: none of the protocol's, but one that is deallocated, or all of them.
-    pub(super) statement: Option<Arc<Statement>>,
+    pub(super) statement: Called,
     pub(super) does: Does,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Called {
+    /// A statement of the protocol's.
+    Protocol(Arc<Statement>),
+    /// One of SQL's that its session lacks.
+    Lacking,
+    /// None of these: one that is deallocated, or all of them.
+    Other,
+}
+
+/// The statements that a text may speak of.
+pub(super) struct Known<'a> {
+    pub(super) statements: &'a Statements,
+    /// Those of SQL's that the session lacks.
+    pub(super) lacking: &'a [Name],
+}
+
+impl Known<'_> {
+    fn called(&self, name: &[u8]) -> Called {
+        match self.statements.get(name) {
+            Some(statement) => Called::Protocol(statement.clone()),
+            None if self.lacking.iter().any(|lacking| **lacking == *name) => Called::Lacking,
+            None => Called::Other,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.statements.len() == 0 && self.lacking.is_empty()
+    }
 }
 
 /// What SQL does to a statement that it calls by its name.
@@ -46,9 +77,17 @@ impl Named {
         }
     }
 
-    /// The statement, where it is run.
+    /// The statement of the protocol's, where it is run.
     pub(super) fn run(&self) -> Option<&Arc<Statement>> {
-        self.statement.as_ref().filter(|_| self.does == Does::Run)
+        match &self.statement {
+            Called::Protocol(statement) if self.does == Does::Run => Some(statement),
+            _ => None,
+        }
+    }
+
+    /// Whether it stands for a statement that SQL may not find without pgwake.
+    pub(super) fn is_known(&self) -> bool {
+        !matches!(self.statement, Called::Other)
     }
 }
 
@@ -56,14 +95,14 @@ impl Named {
 pub(super) const ALL: &[u8] = b"all";
 
 /// The statements that `text`, which has these `words`, speaks of, and those that they speak of when it runs them.
-pub(super) fn named_in_sql(text: &[u8], words: Words, statements: &Statements) -> Vec<Named> {
+pub(super) fn named_in_sql(text: &[u8], words: Words, known: &Known<'_>) -> Vec<Named> {
     let mut found = Vec::new();
-    find(text, words, statements, &mut found);
+    find(text, words, known, &mut found);
     found
 }
 
-fn find(text: &[u8], words: Words, statements: &Statements, found: &mut Vec<Named>) {
-    if statements.len() == 0 || !words.has(Words::EXECUTE | Words::DEALLOCATE | Words::PREPARE) {
+fn find(text: &[u8], words: Words, known: &Known<'_>, found: &mut Vec<Named>) {
+    if known.is_empty() || !words.has(Words::EXECUTE | Words::DEALLOCATE | Words::PREPARE) {
         return;
     }
     let parts = parts(text);
@@ -74,13 +113,13 @@ fn find(text: &[u8], words: Words, statements: &Statements, found: &mut Vec<Name
         let mut begins = true;
         while let Some(word) = rest.next_word() {
             let begins = mem::replace(&mut begins, is_doubtful);
-            let Some(mut named) = named_by(word, &mut rest, statements) else {
+            let Some(mut named) = named_by(word, &mut rest, known) else {
                 continue;
             };
             if !begins {
                 named.only_finds();
             }
-            if named.statement.is_none() && !named.deallocates() {
+            if !named.is_known() && !named.deallocates() {
                 continue;
             }
             if found.len() == NAMES_MAX {
@@ -91,7 +130,7 @@ fn find(text: &[u8], words: Words, statements: &Statements, found: &mut Vec<Name
             let behind = found.len();
             // One that runs itself comes to an end by the number of names.
             if let Some(statement) = run {
-                find(statement.text(), statement.seen.words, statements, found);
+                find(statement.text(), statement.seen.words, known, found);
             }
             if !begins {
                 found[behind..].iter_mut().for_each(Named::only_finds);
@@ -101,7 +140,7 @@ fn find(text: &[u8], words: Words, statements: &Statements, found: &mut Vec<Name
 }
 
 /// What a word and what stands behind it speak of.
-fn named_by(word: &[u8], rest: &mut Rest<'_>, statements: &Statements) -> Option<Named> {
+fn named_by(word: &[u8], rest: &mut Rest<'_>, known: &Known<'_>) -> Option<Named> {
     let does = match word {
         word if is(word, "execute") => Does::Run,
         word if is(word, "deallocate") => Does::Deallocate,
@@ -117,7 +156,7 @@ fn named_by(word: &[u8], rest: &mut Rest<'_>, statements: &Statements) -> Option
     }
     let name = name?;
     Some(Named {
-        statement: statements.get(&name).cloned(),
+        statement: known.called(&name),
         name: name.into(),
         does,
     })
@@ -206,10 +245,14 @@ mod tests {
         }
         let words = Words::of(text.as_bytes(), None);
         let name = |named: &Named| String::from_utf8(named.name.to_vec()).unwrap();
-        let named = named_in_sql(text.as_bytes(), words, &statements);
+        let known = Known {
+            statements: &statements,
+            lacking: &[],
+        };
+        let named = named_in_sql(text.as_bytes(), words, &known);
         named
             .iter()
-            .filter(|named| named.statement.is_some())
+            .filter(|named| named.is_known())
             .map(|named| (name(named), named.deallocates()))
             .collect()
     }
@@ -262,7 +305,7 @@ mod tests {
         let both = [("sqlx_s_1".to_owned(), false), ("Mixed".to_owned(), true)];
         for spoken_of in [
             "select 'deallocate sqlx_s_1'",
-            "select $a$deallocate sqlx_s_1; $a$",
+            "select $a$ deallocate sqlx_s_1; $a$",
             "do $$begin execute 'deallocate sqlx_s_1'; end$$",
             "select \"deallocate sqlx_s_1\"",
             "select deallocate sqlx_s_1",
@@ -302,7 +345,11 @@ mod tests {
             let statement = texts.statement(text.as_bytes(), &Profile::of_startup(b""), seen);
             statements.name(name.as_bytes(), statement);
         }
-        let found = |text: &str| named_in_sql(text.as_bytes(), Words::of(text.as_bytes(), None), &statements);
+        let known = Known {
+            statements: &statements,
+            lacking: &[],
+        };
+        let found = |text: &str| named_in_sql(text.as_bytes(), Words::of(text.as_bytes(), None), &known);
         let names = |named: &Named| (named.name.to_vec(), named.deallocates());
         let all: Vec<_> = found("execute b").iter().map(names).collect();
         assert_eq!(

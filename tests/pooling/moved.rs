@@ -89,6 +89,49 @@ async fn an_error_of_what_is_prepared_anew_is_the_answer_and_the_client_goes_on(
     assert_eq!(values[2..], ["02.01.2020", "02.01.2020", "German, DMY"]);
 }
 
+/// What SQL has prepared and its table is gone for was unknown on another session.
+#[tokio::test]
+async fn what_sql_has_prepared_is_there_again_whatever_has_become_of_its_table() {
+    let make = "create table moved (at date); insert into moved values ('2020-01-02')";
+    let played = Script::new("moved-sql", 1)
+        .before(TABLE)
+        .query(0, &format!("prepare q as {TEXT}"))
+        .query(0, "prepare other as select 'other'")
+        .query(0, "set datestyle = 'German'")
+        .query(1, "drop table moved")
+        .query(0, "execute q")
+        .queries(
+            0,
+            &["begin", "explain (costs off) execute q", "select 1", "rollback"],
+        )
+        .query(0, "select 1 / 0; execute q")
+        .query(0, "prepare q as select 1")
+        .query(1, STRANGER)
+        // It is still there behind a question of what there is.
+        .queries(0, &["set app.mark = 'x'; execute other", "deallocate other"])
+        .query(1, make)
+        .queries(0, &["set app.mark = 'y'", "execute q"])
+        .query(1, "drop table moved")
+        .queries(0, &["select 'moved'", "deallocate q", "execute q"])
+        .query(1, make)
+        .query(0, "execute q")
+        .query(0, &format!("prepare q as {TEXT}"))
+        .query(1, "drop table moved")
+        .queries(0, &["select 'moved'", "deallocate all", "execute q"])
+        .query(1, make)
+        .query(0, "execute q")
+        .play()
+        .await;
+    let told = played.told(0);
+    assert_eq!(
+        errors(&told),
+        [
+            "42P01", "42P01", "25P02", "22012", "42P05", "26000", "26000", "26000", "26000"
+        ]
+    );
+    assert_eq!(values(&told), ["other", "02.01.2020", "moved", "moved"]);
+}
+
 /// A client whose session somebody else has used since, at a table that is locked.
 struct Locked {
     pooled: Pooled,
@@ -105,6 +148,7 @@ impl Locked {
         let (mut client, key) = pooled.client(endpoint, &who).await;
         client.say(&prepare("s", TEXT), Way::Whole).await;
         client.ready().await;
+        client.query(&format!("prepare q as {TEXT}")).await;
         client.query("set datestyle = 'German'").await;
         pooled.line(endpoint).await.query(STRANGER).await;
         lock.batch_execute("begin; lock table moved").await.unwrap();
@@ -155,11 +199,16 @@ async fn a_cancel_reaches_what_is_prepared_anew_and_the_client_goes_on() {
     }
 }
 
-/// After ten seconds the client ended with a FATAL error.
+/// After ten seconds the client ended with a FATAL error; what SQL had prepared was unknown after a moment.
 #[tokio::test]
 async fn a_lock_is_waited_for_as_long_as_it_takes() {
     let mut waiting = Vec::new();
-    for (endpoint, said) in ["moved-wait", "moved-wait-sql"].into_iter().zip(both()) {
+    let by_sql = vec![Said::query("execute q")];
+    let all = both().into_iter().chain([by_sql]);
+    for (endpoint, said) in ["moved-wait", "moved-wait-named", "moved-wait-sql"]
+        .into_iter()
+        .zip(all)
+    {
         let (locked, mut client, _) = Locked::start(endpoint).await;
         client.say(&said, Way::Whole).await;
         locked.waits(1).await;

@@ -191,7 +191,7 @@ impl Exchange<'_> {
     /// The statements that a statement speaks of by the names that its client gave them.
     fn named_in(&self, name: &[u8], words: Words) -> Vec<Named> {
         match (&self.pooled, self.text_of(name)) {
-            (Some(pooled), Some(text)) => named_in_sql(text, words, pooled.statements),
+            (Some(pooled), Some(text)) => named_in_sql(text, words, &pooled.known()),
             _ => Vec::new(),
         }
     }

@@ -157,11 +157,13 @@ impl Exchange<'_> {
         if tags.has(Tags::DISCARD_ALL | Tags::DEALLOCATE_ALL) {
             pooled.statements.forget_named();
             pooled.carried.prepared.forget_named();
+            pooled.facts.lacking.clear();
             self.expected.take_deallocated();
         } else if tags.has(Tags::DEALLOCATE)
             && let Some(name) = self.expected.take_deallocated()
         {
             pooled.statements.unname(&name);
+            pooled.facts.lacking.retain(|lacking| *lacking != name);
             pooled.carried.prepared.aliases.remove(&name);
         }
     }

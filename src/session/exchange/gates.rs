@@ -9,7 +9,7 @@ use crate::session::error::SessionError;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::profile::Pins;
-use crate::session::sql_names::Named;
+use crate::session::sql_names::{Called, Does, Named};
 use crate::session::statements::{Effect, Name, Statement, next_serial};
 use crate::session::words::Words;
 use crate::wire::frame::{Front, HEADER_BYTES};
@@ -88,12 +88,17 @@ impl Exchange<'_> {
         let pooled = self.pooled();
         let is_there = |name: &Name| pooled.carried.prepared.aliases.has_statement(name);
         let is_missing = |name| !is_there(name) && !pooled.facts.unaliased.contains(name);
-        let mut missing = named.iter().filter(|named| is_missing(&named.name));
-        let Some((name, statement)) = missing.find_map(|named| Some((&named.name, named.run()?))) else {
-            return Some(());
-        };
-        let gate = Gate::Alias(name.clone(), statement.clone());
-        self.stand_at(gate)
+        let run = named.iter().filter(|named| named.does == Does::Run);
+        let mut missing = run.filter(|named| is_missing(&named.name));
+        let gate = missing.find_map(|Named { name, statement, .. }| match statement {
+            Called::Protocol(statement) => Some(Gate::Alias(name.clone(), statement.clone())),
+            Called::Lacking => Some(Gate::Lacking(name.clone())),
+            Called::Other => None,
+        });
+        match gate {
+            Some(gate) => self.stand_at(gate),
+            None => Some(()),
+        }
     }
 
     /// The same for an extended message, in whose pipeline they are put there. `None`: also where it is not known what

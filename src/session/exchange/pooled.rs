@@ -135,7 +135,7 @@ impl<'a> Exchange<'a> {
         }
         let (seen, named, rest) = if is_whole {
             let seen = self.finish_scan(&mut scan);
-            let named = named_in_sql(text, seen.words, self.pooled().statements);
+            let named = named_in_sql(text, seen.words, &self.pooled().known());
             (seen, named, None)
         } else {
             (Seen::default(), Vec::new(), Some(Box::new(scan)))
@@ -214,7 +214,7 @@ impl<'a> Exchange<'a> {
         scan.feed(parse.query, self.pooled().functions.as_deref());
         let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
-        let named = named_in_sql(parse.query, seen.words, self.pooled().statements);
+        let named = named_in_sql(parse.query, seen.words, &self.pooled().known());
         if !is_unnamed {
             self.wait_for_profile()?;
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::sql_names::Named;
+use crate::session::sql_names::{Does, Named};
 use crate::session::statements::{BEGIN_NAME, Effect, Name, Seen, ServerName, Statement, Then, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
@@ -115,11 +115,11 @@ impl<'a> Exchange<'a> {
         let is_run = |name: &Name| {
             named
                 .iter()
-                .any(|named| named.run().is_some() && named.name == *name)
+                .any(|named| named.does == Does::Run && named.name == *name)
         };
         let found = named
             .iter()
-            .filter(|named| named.statement.is_some() && !is_run(&named.name));
+            .filter(|named| named.is_known() && !is_run(&named.name));
         found.for_each(|named| self.put_stand_in(lane, &named.name));
     }
 

@@ -84,6 +84,9 @@ impl Pooled<'_> {
         if !is_same {
             self.carries(turn, &missing);
         }
+        if let Some(state) = &turn.loan.session.carried.state {
+            turn.facts.lacking = self.profile.lacking_in(&state.profile);
+        }
         if turn.known.database.is_none() {
             Box::pin(self.learn_functions(turn)).await?;
         }

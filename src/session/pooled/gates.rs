@@ -4,7 +4,7 @@
 //! a statement may wait for a table's lock, as it would behind the message itself: for as long as it takes, and a cancel
 //! strikes there. The turn calls.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -16,7 +16,10 @@ use super::{Pooled, bring::BringError, talk::TalkError, turn::Turn};
 use crate::session::{
     error::SessionError,
     exchange::{Gate, Loss},
-    profile::apply::Flight,
+    profile::{
+        Profile,
+        apply::{self, Flight},
+    },
     relay::End,
     standing::{Dismissal, Standing},
     statements::{Name, Statement},
@@ -31,7 +34,8 @@ const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 
 /// A statement that is to be on the session.
 struct Put<'a> {
-    statement: &'a Statement,
+    /// What it was first prepared under, where that is another statement than what is set now would make of it.
+    under: Option<&'a Arc<Profile>>,
     /// What the session is to call it.
     name: &'a [u8],
     /// What puts it there.
@@ -72,6 +76,14 @@ impl Pooled<'_> {
                 let refused = self.put_alias(client, turn, name.clone(), &statement).await?;
                 if let Some(error) = refused {
                     // So will the client's statement be, and it says why.
+                    turn.facts.note_unaliased(name, error);
+                    turn.fails();
+                }
+                Ok(())
+            }
+            Some(Gate::Lacking(name)) => {
+                let refused = self.prepare_again(client, turn, &name).await?;
+                if let Some(error) = refused {
                     turn.facts.note_unaliased(name, error);
                     turn.fails();
                 }
@@ -125,7 +137,7 @@ impl Pooled<'_> {
         say::close_statement(name, &mut words);
         say::parse(name, &statement.behind_name, &mut words);
         let put = Put {
-            statement,
+            under: self.other_settings(statement),
             name,
             words,
         };
@@ -151,7 +163,7 @@ impl Pooled<'_> {
         say::close_statement(&name, &mut words);
         say::parse(&name, &statement.behind_name, &mut words);
         let put = Put {
-            statement,
+            under: self.other_settings(statement),
             name: &name,
             words,
         };
@@ -166,6 +178,45 @@ impl Pooled<'_> {
         Ok(refused)
     }
 
+    /// A statement of SQL's is on the session, as it was first prepared; or this is what Postgres says to that.
+    async fn prepare_again(
+        &mut self,
+        client: &Stream,
+        turn: &mut Turn,
+        name: &Name,
+    ) -> Result<Option<Bytes>, BringError> {
+        let profile = self.profile.clone();
+        let Some((text, under)) = profile.prepared(name) else {
+            turn.facts.lacking.retain(|lacking| lacking != name);
+            return Ok(None);
+        };
+        let mut words = BytesMut::new();
+        // Something may stand in for it.
+        say::close_statement(name, &mut words);
+        apply::prepare(text, &mut words);
+        let put = Put {
+            under: Some(under).filter(|under| !apply::is_same_under(text, under, &profile)),
+            name,
+            words,
+        };
+        let refused = self.put(client, turn, put).await?;
+        let carried = &mut turn.loan.session.carried;
+        carried.prepared.aliases.remove(name);
+        if refused.is_none() {
+            turn.facts.lacking.retain(|lacking| lacking != name);
+            if let Some(state) = &mut carried.state {
+                let added = std::slice::from_ref(name);
+                state.profile = state.profile.with_statements_of(&profile, added);
+            }
+        }
+        Ok(refused)
+    }
+
+    /// What a statement was prepared under, where other settings than the client's own would make something else of it.
+    fn other_settings<'s>(&self, statement: &'s Statement) -> Option<&'s Arc<Profile>> {
+        Some(&statement.under).filter(|_| !statement.suits(&self.profile))
+    }
+
     /// Under the settings that a statement was first prepared under; the client's own are there again behind it, whatever
     /// becomes of it.
     async fn put(
@@ -174,16 +225,15 @@ impl Pooled<'_> {
         turn: &mut Turn,
         put: Put<'_>,
     ) -> Result<Option<Bytes>, BringError> {
-        let under = &put.statement.under;
         // In a transaction nothing is set: it would be the client's.
-        let switches = turn.loan.status == b'I' && !put.statement.suits(&self.profile);
+        let under = put.under.filter(|_| turn.loan.status == b'I');
         let mut flight = Flight::default();
-        if switches {
+        if let Some(under) = under {
             flight.switch(&self.profile, under);
         }
         flight.bytes.extend_from_slice(&put.words);
         flight.sync_that_may_fail();
-        if switches {
+        if let Some(under) = under {
             flight.switch(under, &self.profile);
         }
         let enders = Enders {
@@ -207,7 +257,9 @@ impl Pooled<'_> {
         let mut flight = Flight::default();
         say::close_statement(put.name, &mut flight.bytes);
         flight.sync();
-        flight.switch(under, &self.profile);
+        if let Some(under) = under {
+            flight.switch(under, &self.profile);
+        }
         match self.fly(turn, &mut flight).await {
             Ok(_) => Ok(Some(body(&error))),
             Err(BringError::Talk(error)) => {

@@ -33,6 +33,7 @@ impl Pooled<'_> {
         }
         let mut facts = std::mem::take(&mut turn.facts);
         turn.facts.is_lost = facts.is_lost;
+        turn.facts.lacking.clone_from(&facts.lacking);
         if facts.words.has(Words::SEQUENCE_READ) {
             self.pooling.note_asks_sequences();
         }
@@ -152,6 +153,7 @@ impl Pooled<'_> {
             turn: (words, facts.tags),
             candidates: [&candidates, of_database, &other_names],
             has_more_names,
+            lacking: &facts.lacking,
             prepared: (facts.unsettled.sql(), &reported),
             lifts_limit: false,
         };

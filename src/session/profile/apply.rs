@@ -125,8 +125,7 @@ impl Flight {
         }
         self.query(PREPARE_QUICKLY);
         for (place, statement, text) in missing {
-            let is_same = statement.under.settings_fingerprint == to.settings_fingerprint;
-            if is_same || !has_literals(text) {
+            if is_same_under(text, &statement.under, to) {
                 self.prepare(place, text);
             } else {
                 // Its literals have the values that they had then.
@@ -146,12 +145,9 @@ impl Flight {
         }
     }
 
-    /// Postgres itself refuses more than one statement here.
     fn prepare(&mut self, place: usize, text: &[u8]) {
         self.prepares.push((self.readies, place));
-        say::parse(b"", &[text, b"\0\0\0"].concat(), &mut self.bytes);
-        self.bytes.put_slice(say::BIND_UNNAMED);
-        self.bytes.put_slice(say::EXECUTE_UNNAMED);
+        prepare(text, &mut self.bytes);
         self.sync();
     }
 
@@ -221,6 +217,18 @@ impl Flight {
         self.bytes.put_u16(0);
         self.bytes.put_slice(say::EXECUTE_UNNAMED);
     }
+}
+
+/// Says a PREPARE of SQL's again; Postgres itself refuses more than one statement here.
+pub(in crate::session) fn prepare(text: &[u8], out: &mut BytesMut) {
+    say::parse(b"", &[text, b"\0\0\0"].concat(), out);
+    out.put_slice(say::BIND_UNNAMED);
+    out.put_slice(say::EXECUTE_UNNAMED);
+}
+
+/// Whether a PREPARE makes the same of its text under either settings.
+pub(in crate::session) fn is_same_under(text: &[u8], one: &Profile, other: &Profile) -> bool {
+    one.settings_fingerprint == other.settings_fingerprint || !has_literals(text)
 }
 
 /// Whether a text has string constants, whose meaning may depend on settings.

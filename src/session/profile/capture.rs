@@ -11,7 +11,7 @@ use super::{
     APPLICATION_NAME, Carried, Pins, Profile, Setting, Statement, apply::has_literals, repeat::prepare_in,
 };
 use crate::session::reported::Reported;
-use crate::session::statements::SqlPrepared;
+use crate::session::statements::{Name, SqlPrepared};
 use crate::session::words::{CustomNames, Tags, Words};
 use crate::wire::WireError;
 use crate::wire::reply::data_row;
@@ -87,6 +87,8 @@ pub(in crate::session) struct Question<'a> {
     pub(in crate::session) candidates: [&'a CustomNames; 3],
     /// There are more of them than are remembered.
     pub(in crate::session) has_more_names: bool,
+    /// The client's statements that SQL has prepared and the server session lacks.
+    pub(in crate::session) lacking: &'a [Name],
     /// What the turn's PREPAREs of SQL were prepared under, and what is reported now.
     pub(in crate::session) prepared: (SqlPrepared, &'a Reported),
     /// The client's own statement_timeout is too short for the answer, and is lifted for it.
@@ -290,6 +292,7 @@ impl Question<'_> {
         } else {
             Arc::new(session.with_setting(APPLICATION_NAME, self.application.0))
         };
+        let profile = profile.with_statements_of(self.before, self.lacking);
         let profile = if profile.is_same(self.before) {
             self.before.clone()
         } else {

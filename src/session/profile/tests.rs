@@ -370,7 +370,7 @@ async fn statements_that_cannot_be_said_again_pin(server: &Server) {
         .turn(&mut lent, "PREPARE p AS SELECT 1; PREPARE q AS SELECT 2")
         .await;
     assert!(client.carried.pins.is_empty());
-    client.next_turn(&mut lent, "PREPARE r AS SELECT 1 /* ; */").await;
+    client.next_turn(&mut lent, "PREPARE r AS SELECT E'\\\\;'").await;
     assert_eq!(client.carried.pins, Pins::STATEMENT);
     client
         .next_turn(&mut lent, "DEALLOCATE p; DEALLOCATE q; DEALLOCATE r")
@@ -930,6 +930,7 @@ proptest! {
             turn: (Words::NONE, Tags::default()),
             candidates: [&no_names; 3],
             has_more_names: false,
+            lacking: &[],
             prepared: (SqlPrepared::AsNow, &Reported::default()),
             lifts_limit: false,
         };

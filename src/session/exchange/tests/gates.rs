@@ -160,12 +160,7 @@ fn idle_sessions_make_way_for_a_statement_about_databases() {
 
 #[test]
 fn sql_finds_a_statement_that_the_protocol_has_named() {
-    for text in [
-        "execute a",
-        "explain execute a",
-        "deallocate a",
-        "prepare a as select 1",
-    ] {
+    for text in ["execute a", "explain execute a"] {
         each(|mut stage| {
             let mut session = session();
             stage.prepared("a", "select 1", &mut session);
@@ -176,6 +171,22 @@ fn sql_finds_a_statement_that_the_protocol_has_named() {
             };
             assert_eq!(**name, *b"a");
             assert!(statement.behind_name.starts_with(b"select 1\0"));
+        });
+    }
+}
+
+#[test]
+fn an_empty_text_stands_in_for_a_statement_that_sql_does_not_run() {
+    for text in ["deallocate a", "prepare a as select 1"] {
+        each(|mut stage| {
+            let mut session = session();
+            stage.prepared("a", "select 1", &mut session);
+            let mut talk = stage.turn(&mut session);
+            assert_eq!(talk.client(&[query(text)]), ["P a|", &format!("Q {text}")]);
+            assert_eq!(talk.says(&["1", "E 42601", "Z I"]), ["E 42601", "Z I"]);
+            // It is never run.
+            assert_eq!(talk.client(&[query("execute a")]), [""; 0]);
+            assert!(matches!(talk.exchange.gate(), Some(Gate::Alias(..))));
         });
     }
 }
@@ -313,7 +324,7 @@ fn what_was_said_of_a_name_is_the_answer_to_what_calls_it() {
             b"SERROR\0C26000\0Mprepared statement \"a\" does not exist\0\0",
         )
     };
-    for (text, answer) in [("execute a", "E 42P01"), ("deallocate a", "E 26000")] {
+    for (text, answer) in [("execute a", "E 42P01"), ("deallocate a; execute a", "E 26000")] {
         each(|mut stage| {
             let mut session = session();
             stage.prepared("a", "select 1", &mut session);

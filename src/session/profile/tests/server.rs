@@ -415,6 +415,7 @@ impl Client {
             starts_with_role: false,
             turn: (words, tags),
             has_more_names: candidates.has_overflowed(),
+            lacking: &[],
             prepared: (SqlPrepared::AsNow, &Reported::default()),
             lifts_limit: false,
             candidates: [&candidates, &nothing, &nothing],
