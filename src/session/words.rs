@@ -275,7 +275,8 @@ pub(super) fn functions_may_have_changed(words: Words, tags: Tags) -> bool {
     // A view, a default or a trigger on a function that changes state has its name in its definition.
     tags.has(Tags::FUNCTION_DDL)
         || words.has(Words::FUNCTION_DDL)
-        || (tags.has(Tags::CREATE | Tags::ALTER) && words.has(Words::CALLS | Words::SETTINGS_VIEW))
+        || (tags.has(Tags::CREATE | Tags::ALTER)
+            && words.has(Words::CALLS | Words::SETTINGS_VIEW | Words::STATEMENTS_READ))
 }
 
 #[cfg(test)]

@@ -115,9 +115,23 @@ async fn a_client_is_shown_its_own_statements_alone_however_long_it_asks() {
             .say(1, execute("theirs", &[]));
     }
     let shows = "create or replace function shown() returns setof text language sql as \
-        $$select statement from pg_prepared_statements order by 1$$";
-    let script = script.before(shows).say(1, execute("theirs", &[]));
-    script.query(0, "select shown()").play().await;
+        $$select statement from pg_prepared_statements order by 1$$; \
+        create or replace view inner_view as select statement as what from pg_prepared_statements; \
+        create or replace view shown_too as select what from inner_view";
+    script = script.before(shows);
+    for sql in ["select shown()", "select what from shown_too order by 1"] {
+        script = script.say(1, execute("theirs", &[])).query(0, sql);
+    }
+    script
+        .say(1, execute("theirs", &[]))
+        .query(
+            0,
+            "create or replace view made as select statement as what from pg_prepared_statements",
+        )
+        .say(1, execute("theirs", &[]))
+        .query(0, "select what from made order by 1")
+        .play()
+        .await;
 }
 
 /// A long BEGIN is one, a long end is one, and what is in between is whose it is.

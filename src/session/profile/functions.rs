@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::session::words::{CustomNames, FunctionWords, Scan};
+use crate::session::words::{CustomNames, FunctionWords, Scan, Words};
 use crate::wire::WireError;
 use crate::wire::reply::data_row;
 use graph::Graph;
@@ -46,7 +46,7 @@ macro_rules! of_users {
 /// The Query. Bodies that are parsed already when the function is made have no source but their definition. What depends
 /// on a function of a user or an extension: other functions by their OID, all else as NULL; of Postgres' own functions
 /// nothing is known to depend, so definitions are looked through for those that change a session. An update of a view
-/// on `pg_settings` is a SET. It waits for locks (of a view that is being altered) and for itself less long than an answer
+/// on `pg_settings` is a SET, and one on `pg_prepared_statements` shows what the session has. It waits for locks (of a view that is being altered) and for itself less long than an answer
 /// is waited for: who has not answered by then has not told.
 pub(in crate::session) const SQL: &str = concat!(
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = '7s';SET LOCAL lock_timeout = '2s';SET LOCAL jit = off;\
@@ -62,11 +62,12 @@ pub(in crate::session) const SQL: &str = concat!(
     ") s;SELECT DISTINCT 'use', refobjid, \
     CASE WHEN classid OPERATOR(pg_catalog.=) '1255' THEN objid END FROM pg_catalog.pg_depend \
     WHERE refclassid OPERATOR(pg_catalog.=) '1255' LIMIT 100001;\
-    WITH RECURSIVE views AS (SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid AS view UNION \
-      SELECT r.ev_class FROM views JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) '1259' \
+    WITH RECURSIVE views AS (SELECT shown, shown::pg_catalog.regclass::pg_catalog.oid AS view FROM \
+      (VALUES ('pg_catalog.pg_settings'), ('pg_catalog.pg_prepared_statements')) roots (shown) UNION \
+      SELECT views.shown, r.ev_class FROM views JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) '1259' \
       AND d.refobjid OPERATOR(pg_catalog.=) views.view AND d.classid OPERATOR(pg_catalog.=) '2618' \
       JOIN pg_catalog.pg_rewrite r ON r.oid OPERATOR(pg_catalog.=) d.objid) \
-    SELECT 'view', c.relname FROM views JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) views.view \
+    SELECT 'view', c.relname, views.shown FROM views JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) views.view \
       WHERE c.oid OPERATOR(pg_catalog.>=) ",
     first_of_users!(),
     ";WITH f AS MATERIALIZED (SELECT ':funcid (' OPERATOR(pg_catalog.||) \
@@ -167,7 +168,10 @@ impl Reading {
                     None => self.graph.called_unseen(used),
                 }
             }
-            [Some(b"view"), Some(name)] => self.graph.settings_view(name),
+            [Some(b"view"), Some(name), Some(b"pg_catalog.pg_settings")] => {
+                self.graph.view(name, Words::SET_CONFIG | Words::SETTINGS_VIEW);
+            }
+            [Some(b"view"), Some(name), Some(_)] => self.graph.view(name, Words::STATEMENTS_READ),
             [Some(b"unnamed"), definition] => {
                 self.is_careful = true;
                 let mut scan = Scan::default();

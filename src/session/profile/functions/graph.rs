@@ -86,11 +86,11 @@ impl Graph {
         }
     }
 
-    /// A view whose updates are a SET; it is found by its name as a function is.
-    pub(super) fn settings_view(&mut self, name: &[u8]) {
+    /// A view that is as good as these words; it is found by its name as a function is.
+    pub(super) fn view(&mut self, name: &[u8], words: Words) {
         let name: Box<[u8]> = name.to_ascii_lowercase().into();
         let effect = Effect {
-            words: (Words::SET_CONFIG | Words::SETTINGS_VIEW).in_function(),
+            words: words.in_function(),
             names: CustomNames::default(),
         };
         self.functions.push(Function {
