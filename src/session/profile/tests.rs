@@ -533,7 +533,7 @@ async fn what_pinned_one_client_is_undone_for_the_next(server: &Server) {
         "CREATE TEMP TABLE t ()",
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         "LISTEN x; SELECT pg_advisory_lock(1)",
-        "PREPARE p AS SELECT 1 /* ; */",
+        "PREPARE p AS SELECT E'\\\\;'",
         "SET ROLE \"odd \"\"role\\\"",
     ] {
         assert!(client.next_turn(&mut lent, sql).await.error.is_none(), "{sql}");
