@@ -7,6 +7,7 @@
 mod bound;
 mod commit;
 mod down;
+mod editors;
 mod gates;
 mod pooled;
 mod put;
@@ -24,7 +25,6 @@ pub(super) use rate::TransactionRate;
 use super::{
     carried::Carried,
     expected::{Asker, Entry, Expected, Kind},
-    lane::{Editing, Editor, Lane},
     pins::PinLimit,
     profile::Profile,
     senders::Senders,
@@ -335,27 +335,6 @@ impl<'a> Exchange<'a> {
         Loss::RolledBack
     }
 
-    /// The editor of what the client sends.
-    pub(super) fn up(&mut self) -> Up<'_, 'a> {
-        Up(self)
-    }
-
-    /// The editor of what the server sends.
-    pub(super) fn down(&mut self) -> Down<'_, 'a> {
-        Down(self, Behind::ReadsOn)
-    }
-
-    /// The same where nothing of the client's is half sent: in transaction pooling no more is read behind the last answer,
-    /// since the turn is over.
-    pub(super) fn down_to_the_last_answer(&mut self) -> Down<'_, 'a> {
-        let behind = if self.is_pooled() {
-            Behind::Stops
-        } else {
-            Behind::ReadsOn
-        };
-        Down(self, behind)
-    }
-
     /// Notes a request; where the server ignores it, what it would have changed is undone.
     fn send(&mut self, kind: Kind, asker: Asker, effect: Effect) {
         let entry = Entry { kind, asker, effect };
@@ -368,39 +347,6 @@ impl<'a> Exchange<'a> {
     fn undo(&mut self, entry: Entry) {
         if let Some(pooled) = &mut self.pooled {
             pooled.statements.undo(entry.effect, &mut pooled.carried.prepared);
-        }
-    }
-}
-
-/// See [`Exchange::up`].
-pub(super) struct Up<'e, 'a>(&'e mut Exchange<'a>);
-
-/// See [`Exchange::down`].
-pub(super) struct Down<'e, 'a>(&'e mut Exchange<'a>, Behind);
-
-/// What is done behind the last answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Behind {
-    ReadsOn,
-    Stops,
-}
-
-impl Editor for Up<'_, '_> {
-    fn edit(&mut self, lane: &mut Lane) -> Editing {
-        if self.0.pooled.is_some() {
-            self.0.edit_up_pooled(lane)
-        } else {
-            self.0.edit_up(lane)
-        }
-    }
-}
-
-impl Editor for Down<'_, '_> {
-    fn edit(&mut self, lane: &mut Lane) -> Editing {
-        let editing = self.0.edit_down(lane);
-        match self.1 {
-            Behind::Stops if self.0.is_releasable() && lane.is_empty() => Editing::Paused,
-            _ => editing,
         }
     }
 }
