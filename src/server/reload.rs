@@ -177,6 +177,8 @@ impl Reloader {
                     tracing::warn!(key, "changed in the configuration; it holds only after a restart");
                 }
             }
+            // Its files may have changed just before.
+            Err(error @ ReloadError::ShuttingDown) => tracing::info!(%error, "configuration not reloaded"),
             Err(error) => tracing::error!(%error, "configuration not reloaded; what held before still holds"),
         }
         let event = || match &result {
