@@ -89,8 +89,9 @@ async fn a_branch_changes_with_its_parent_and_is_served_as_long_as_that_is_there
         gateway.server.reload().await.is_ok()
     })
     .await;
+    // What is still leaving comes back once it has left.
     gateway
-        .connect(&branch)
+        .connect_again(&branch)
         .await
         .batch_execute("select 1")
         .await
