@@ -199,8 +199,13 @@ impl Profile {
 
     /// Whether SQL has prepared a statement of this name.
     pub(super) fn has_statement(&self, name: &[u8]) -> bool {
+        self.statement(name).is_some()
+    }
+
+    fn statement(&self, name: &[u8]) -> Option<&Statement> {
         let by_name = |statement: &Statement| (*statement.name).cmp(name);
-        self.statements.binary_search_by(by_name).is_ok()
+        let at = self.statements.binary_search_by(by_name);
+        at.ok().map(|at| &self.statements[at])
     }
 
     /// The names of statements that SQL has prepared and `other` has not.
@@ -215,10 +220,7 @@ impl Profile {
 
     /// The statement that SQL has prepared under this name: its text, and what it was prepared under.
     pub(super) fn prepared(&self, name: &[u8]) -> Option<(&[u8], &Arc<Self>)> {
-        let statement = self
-            .statements
-            .iter()
-            .find(|statement| *statement.name == *name)?;
+        let statement = self.statement(name)?;
         Some((statement.text.as_deref()?, &statement.under))
     }
 

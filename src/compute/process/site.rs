@@ -75,9 +75,7 @@ impl Site {
             first_use: version.is_none(),
         })
     }
-}
 
-impl Site {
     /// An empty database in the place of one that was there would look like lost data.
     fn check_first_use(&self) -> Result<(), ComputeError> {
         let is_known = match self.made {

@@ -15,15 +15,10 @@ impl<'a> Exchange<'a> {
         Down(self, Behind::ReadsOn)
     }
 
-    /// The same where nothing of the client's is half sent: in transaction pooling no more is read behind the last answer,
-    /// since the turn is over.
+    /// The same where nothing of the client's is half sent: no more is read behind the last answer of a turn, which is over
+    /// then. Who has a session for the whole stay has no last answer.
     pub(in crate::session) fn down_to_the_last_answer(&mut self) -> Down<'_, 'a> {
-        let behind = if self.is_pooled() {
-            Behind::Stops
-        } else {
-            Behind::ReadsOn
-        };
-        Down(self, behind)
+        Down(self, Behind::Stops)
     }
 }
 

@@ -46,8 +46,9 @@ macro_rules! of_users {
 /// The Query. Bodies that are parsed already when the function is made have no source but their definition. What depends
 /// on a function of a user or an extension: other functions by their OID, all else as NULL; of Postgres' own functions
 /// nothing is known to depend, so definitions are looked through for those that change a session. An update of a view
-/// on `pg_settings` is a SET, and one on `pg_prepared_statements` shows what the session has. It waits for locks (of a view that is being altered) and for itself less long than an answer
-/// is waited for: who has not answered by then has not told.
+/// on `pg_settings` is a SET, and one on `pg_prepared_statements` shows what the session has. It waits for locks (of a
+/// view that is being altered) and for itself less long than an answer is waited for: who has not answered by then has
+/// not told.
 pub(in crate::session) const SQL: &str = concat!(
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;SET LOCAL statement_timeout = '7s';SET LOCAL lock_timeout = '2s';SET LOCAL jit = off;\
     SELECT 'own', reset_val FROM pg_catalog.pg_settings \
