@@ -11,10 +11,10 @@ use crate::harness::{logs, processes, psql::psql, wait::until};
 async fn held_psql_shows_a_notice_and_is_served() {
     const ENDPOINT: &str = "held-psql";
     let (gateway, mut gate) = gated(ENDPOINT, "").await;
+    let since = Instant::now();
     let mut session = psql(&gateway.connection_string(ENDPOINT))
         .arguments(&["-c", "select 40 + 2"])
         .start();
-    let since = Instant::now();
 
     let notice = session.hear_error("(pgwake session ").await;
     let after = since.elapsed();
