@@ -9,6 +9,7 @@ mod closing;
 mod doubts;
 mod endpoint_pool;
 mod figures;
+mod kept;
 mod key;
 mod lent;
 mod login;
@@ -26,8 +27,9 @@ mod sweep;
 mod upkeep;
 
 pub(crate) use doubts::Doubts;
-pub use endpoint_pool::{EndpointPool, PoolRules, Ticket};
+pub use endpoint_pool::{EndpointPool, PoolRules};
 pub use figures::{CloseReason, Counts, KeyFigures, PoolFigures, WaitFigures};
+pub use kept::Ticket;
 pub use key::PoolKey;
 pub use lent::Lent;
 pub use login::LoginError;

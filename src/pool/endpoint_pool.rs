@@ -20,6 +20,7 @@ use super::{
     PoolKey,
     closing::Goodbye,
     figures::{CloseReason, Waits},
+    kept::Ticket,
     lent::Lent,
     pause::Pause,
     peek::peek,
@@ -55,13 +56,6 @@ impl PoolRules {
         }
     }
 }
-
-/// The ticket of no session: they are numbered from 1.
-const NOTHING: u64 = 0;
-
-/// Finds a kept session again. Worthless once somebody else has needed the session.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
 
 /// The server sessions of one endpoint; `C` is what the session room attaches to each. Cheap to clone.
 pub struct EndpointPool<C: Send + 'static>(pub(super) Arc<Shared<C>>);
@@ -132,7 +126,7 @@ impl<C: Send + 'static> EndpointPool<C> {
     /// Borrows the session that was kept under this ticket, if it is still there and alive and of this generation.
     /// Inside a runtime, as everything that borrows.
     pub fn take_kept(&self, ticket: &Ticket, generation: Generation) -> Option<Lent<C>> {
-        let pooled = self.0.lock().take_kept(ticket.0)?;
+        let pooled = self.0.lock().take_kept(ticket)?;
         self.looked_at(pooled, generation)
     }
 
@@ -194,7 +188,7 @@ impl<C: Send + 'static> EndpointPool<C> {
     /// between messages, outside a transaction. There may be nothing behind the ticket: a session whose time is over
     /// is closed instead.
     pub fn keep(&self, lent: Lent<C>) -> Ticket {
-        Ticket(self.give_back(lent, Stay::Kept))
+        self.give_back(lent, Stay::Kept)
     }
 
     /// Puts a session, as it is, where anybody finds it: for a client that leaves. The session is to be between
@@ -205,7 +199,7 @@ impl<C: Send + 'static> EndpointPool<C> {
 
     /// Puts a kept session, if it is still there, where anybody finds it: for a client that leaves.
     pub fn rest_kept(&self, ticket: Ticket) {
-        let outdated = self.0.lock().rest_kept(ticket.0);
+        let outdated = self.0.lock().rest_kept(&ticket);
         self.0.bury(outdated);
     }
 
@@ -214,15 +208,15 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.close_for(lent, CloseReason::Asked, Goodbye::Said);
     }
 
-    fn give_back(&self, lent: Lent<C>, stay: Stay) -> u64 {
+    fn give_back(&self, lent: Lent<C>, stay: Stay) -> Ticket {
         let Some(pooled) = lent.into_pooled() else {
-            return NOTHING;
+            return Ticket::NOTHING;
         };
         let now = Instant::now();
         let back = self.0.lock().give_back(pooled, stay, now);
         self.0.bury(back.doomed);
         self.0.follow(back.plan);
-        back.number
+        back.ticket
     }
 
     /// Lends the first session of those that `take` finds which is alive and of this generation.

@@ -201,11 +201,15 @@ impl Drop for WaitingNow<'_> {
 impl<C: Send + 'static> State<C> {
     /// How everything stands.
     pub(super) fn figures(&self) -> PoolFigures {
-        let of_register = |(key, register): (&PoolKey, &Register<C>)| KeyFigures {
-            key: key.clone(),
-            lent: register.lent(),
-            kept: register.kept,
-            resting: register.resting().len(),
+        let kept = self.kept_by_key();
+        let of_register = |(key, register): (&PoolKey, &Register<C>)| {
+            let (kept, resting) = (kept.get(key).copied().unwrap_or(0), register.resting().len());
+            KeyFigures {
+                key: key.clone(),
+                lent: register.total() - kept - resting,
+                kept,
+                resting,
+            }
         };
         PoolFigures {
             size: self.rules.size,

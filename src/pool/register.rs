@@ -91,8 +91,6 @@ pub(super) struct Register<C: Send + 'static> {
     resting: VecDeque<Idle>,
     /// How many sessions there are, of each generation.
     generations: Vec<(Generation, usize)>,
-    /// How many of them are kept.
-    pub(super) kept: usize,
 }
 
 impl<C: Send + 'static> Register<C> {
@@ -112,7 +110,6 @@ impl<C: Send + 'static> Register<C> {
             pool,
             resting: VecDeque::new(),
             generations: Vec::new(),
-            kept: 0,
         }
     }
 
@@ -192,10 +189,6 @@ impl<C: Send + 'static> Register<C> {
 
     pub(super) fn total(&self) -> usize {
         self.generations.iter().map(|(_, count)| count).sum()
-    }
-
-    pub(super) fn lent(&self) -> usize {
-        self.total() - self.kept - self.resting.len()
     }
 
     pub(super) fn has(&self, generation: Generation) -> bool {

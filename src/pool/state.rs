@@ -14,6 +14,7 @@ use super::{
     PoolKey, PoolRules,
     closing::{Doomed, Goodbye},
     figures::{CloseReason, Counts},
+    kept::{Kept, Ticket},
     key::{KeyHasher, Startup},
     register::{Idle, Pooled, Register},
     rights::Slot,
@@ -46,7 +47,7 @@ pub(super) struct State<C: Send + 'static> {
     slot_unserved: usize,
     pub(super) registers: HashMap<PoolKey, Register<C>, BuildHasherDefault<KeyHasher>>,
     pub(super) variants: HashMap<Startup, Variant>,
-    kept: BTreeMap<u64, (Idle, Pooled<C>)>,
+    kept: Kept<(Idle, Pooled<C>)>,
     /// Sessions whose sockets are still open, by their ids.
     pub(super) closings: BTreeMap<u64, PoolKey>,
     /// Sessions in the registers.
@@ -66,7 +67,7 @@ pub(super) enum Stay {
 /// What is to be done after a session came back.
 pub(super) struct Back<C> {
     /// What it is found by if it is kept; there may be nothing behind it.
-    pub(super) number: u64,
+    pub(super) ticket: Ticket,
     pub(super) doomed: Vec<Doomed<C>>,
     pub(super) plan: SweepPlan,
 }
@@ -92,7 +93,7 @@ impl<C: Send + 'static> State<C> {
             slot_unserved: 0,
             registers: HashMap::default(),
             variants: HashMap::new(),
-            kept: BTreeMap::new(),
+            kept: Kept::new(),
             closings: BTreeMap::new(),
             registered: 0,
             last_number: 0,
@@ -123,7 +124,7 @@ impl<C: Send + 'static> State<C> {
         };
         if let Some(reason) = reason.or_else(|| self.must_go(pooled.session(), now)) {
             return Back {
-                number,
+                ticket: Ticket::NOTHING,
                 doomed: self.doom(pooled, reason, Goodbye::Said).into_iter().collect(),
                 plan: SweepPlan::AsPlanned,
             };
@@ -134,25 +135,24 @@ impl<C: Send + 'static> State<C> {
             age: pooled.session().facts.age,
             spared_until: pooled.session().facts.spared_until,
         };
-        let register = self.register_of(&pooled);
-        match stay {
-            Stay::Kept => {
-                register.kept += 1;
-                self.kept.insert(number, (idle, pooled));
+        let ticket = match stay {
+            Stay::Kept => self.kept.push(number, (idle, pooled)),
+            Stay::Resting => {
+                self.register_of(&pooled).put_to_rest(pooled, idle);
+                Ticket::NOTHING
             }
-            Stay::Resting => register.put_to_rest(pooled, idle),
-        }
+        };
         let due = self.due(&idle);
         Back {
-            number,
+            ticket,
             doomed: self.make_room(),
             plan: self.plan_sweep(due),
         }
     }
 
     /// Puts a kept session to rest, if it is still there; an outdated one is to be buried.
-    pub(super) fn rest_kept(&mut self, number: u64) -> Option<Doomed<C>> {
-        let (mut idle, pooled) = self.unkeep(number)?;
+    pub(super) fn rest_kept(&mut self, ticket: &Ticket) -> Option<Doomed<C>> {
+        let (mut idle, pooled) = self.kept.take(ticket)?;
         if self.is_outdated(pooled.session()) {
             return self.doom(pooled, CloseReason::Retired, Goodbye::Said);
         }
@@ -163,8 +163,8 @@ impl<C: Send + 'static> State<C> {
     }
 
     /// Lends a kept session, if it is still there.
-    pub(super) fn take_kept(&mut self, number: u64) -> Option<Pooled<C>> {
-        let (_, pooled) = self.unkeep(number)?;
+    pub(super) fn take_kept(&mut self, ticket: &Ticket) -> Option<Pooled<C>> {
+        let (_, pooled) = self.kept.take(ticket)?;
         self.counts.kept_taken += 1;
         Some(pooled)
     }
@@ -197,17 +197,18 @@ impl<C: Send + 'static> State<C> {
         let kept = self
             .kept
             .iter()
-            .map(|(number, (_, pooled))| (*number, pooled.session()));
-        let mut suitable = kept
-            .filter(|(_, session)| suits(session))
-            .take(LOOKS_MAX)
-            .peekable();
-        let first = suitable.peek()?.0;
+            .map(|(ticket, (_, pooled))| (ticket, pooled.session()));
+        let mut suitable = kept.filter(|(_, session)| suits(session)).take(LOOKS_MAX);
+        let (first, session) = suitable.next()?;
         let here = Handle::current().id();
-        let number = suitable
-            .find(|(_, session)| session.facts.runtime == here)
-            .map_or(first, |(number, _)| number);
-        let (_, pooled) = self.unkeep(number)?;
+        let is_here = |session: &PooledSession<C>| session.facts.runtime == here;
+        let other = match is_here(session) {
+            true => None,
+            false => suitable.find(|(_, session)| is_here(session)),
+        };
+        let ticket = other.map_or(first, |(ticket, _)| ticket);
+        drop(suitable);
+        let (_, pooled) = self.kept.take(&ticket)?;
         self.counts.stolen += 1;
         Some(pooled)
     }
@@ -257,13 +258,13 @@ impl<C: Send + 'static> State<C> {
         pick: impl Fn(&PoolKey, &Idle) -> bool,
     ) -> Vec<Doomed<C>> {
         let kept = self.kept.iter();
-        let numbers: Vec<u64> = kept
+        let tickets: Vec<Ticket> = kept
             .filter(|(_, (idle, pooled))| pick(pooled.session().key(), idle))
-            .map(|(number, _)| *number)
+            .map(|(ticket, _)| ticket)
             .collect();
         let mut lent: Vec<Pooled<C>> = Vec::new();
-        for number in numbers {
-            lent.extend(self.unkeep(number).map(|(_, pooled)| pooled));
+        for ticket in tickets {
+            lent.extend(self.kept.take(&ticket).map(|(_, pooled)| pooled));
         }
         for (key, register) in &mut self.registers {
             lent.extend(register.take_where(|idle| pick(key, idle)));
@@ -294,23 +295,26 @@ impl<C: Send + 'static> State<C> {
             .min_by_key(|(number, _)| *number);
         let pooled = match (oldest_kept, oldest_resting) {
             (kept, Some((number, key)))
-                if kept.is_none_or(|(kept, is_spared)| is_spared || number < kept) =>
+                if kept
+                    .as_ref()
+                    .is_none_or(|(_, kept, is_spared)| *is_spared || number < *kept) =>
             {
                 let key = key.clone();
                 let register = self.registers.get_mut(&key)?;
                 register.take_where(|idle| idle.number == number).pop()?
             }
-            (kept, _) => self.unkeep(kept?.0)?.1,
+            (kept, _) => self.kept.take(&kept?.0)?.1,
         };
         self.doom(pooled, CloseReason::Evicted, Goodbye::Said)
     }
 
-    /// The session that was kept first, and whether it is spared: then all are.
-    fn oldest_kept(&self, now: Instant) -> Option<(u64, bool)> {
+    /// The session that was kept first, with its number, and whether it is spared: then all are.
+    fn oldest_kept(&self, now: Instant) -> Option<(Ticket, u64, bool)> {
         let is_free = |idle: &Idle| idle.spared_until.is_none_or(|until| until <= now);
         let free = self.kept.iter().find(|(_, (idle, _))| is_free(idle));
-        let any = || self.kept.keys().next().map(|number| (*number, true));
-        free.map(|(number, _)| (*number, false)).or_else(any)
+        let is_spared = free.is_none();
+        let (ticket, (idle, _)) = free.or_else(|| self.kept.iter().next())?;
+        Some((ticket, idle.number, is_spared))
     }
 
     /// Somebody waits for a slot from now on.
@@ -330,6 +334,15 @@ impl<C: Send + 'static> State<C> {
         self.closings.remove(&id);
     }
 
+    /// How many sessions of each key are kept, where any are.
+    pub(super) fn kept_by_key(&self) -> HashMap<&PoolKey, usize, BuildHasherDefault<KeyHasher>> {
+        let mut counts = HashMap::default();
+        for (_, (_, pooled)) in self.kept.iter() {
+            *counts.entry(pooled.session().key()).or_default() += 1;
+        }
+        counts
+    }
+
     pub(super) fn registered(&self) -> usize {
         self.registered
     }
@@ -342,7 +355,7 @@ impl<C: Send + 'static> State<C> {
 
     /// Everything that waits for anybody, seen from outside.
     pub(super) fn idle(&self) -> impl Iterator<Item = &Idle> {
-        let kept = self.kept.values().map(|(idle, _)| idle);
+        let kept = self.kept.iter().map(|(_, (idle, _))| idle);
         kept.chain(self.registers.values().flat_map(Register::resting))
     }
 
@@ -377,12 +390,6 @@ impl<C: Send + 'static> State<C> {
             .values()
             .filter(|variant| variant.number < ours.number);
         older.count() >= most
-    }
-
-    fn unkeep(&mut self, number: u64) -> Option<(Idle, Pooled<C>)> {
-        let (idle, pooled) = self.kept.remove(&number)?;
-        self.register_of(&pooled).kept -= 1;
-        Some((idle, pooled))
     }
 
     fn register_of(&mut self, pooled: &Pooled<C>) -> &mut Register<C> {

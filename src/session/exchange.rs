@@ -49,12 +49,13 @@ pub(super) struct Exchange<'a> {
     tell_touched: &'a (dyn Fn(Touched) + Sync),
     touched: Touched,
     commit_possible: bool,
-    /// The last text, which may commit, too: that is looked at only where it matters.
-    last_text: LastText,
+    /// The last text, which may commit, too: that is looked at only where it matters. In session pooling alone: in transaction
+    /// pooling all of a text is looked at in any case.
+    last_text: Option<Box<LastText>>,
     /// A statement that may commit was prepared under a name: executing it shows no words.
     commit_prepared: bool,
     terminated: bool,
-    fatal: Option<ErrorFields>,
+    fatal: Option<Box<ErrorFields>>,
     /// Something of the client's has been sent since the relay began.
     used: bool,
     queries: u64,
@@ -182,6 +183,17 @@ impl Facts {
         self.words |= Words::of(values, None).only(Words::SEED | Words::HIDDEN_SETTING);
     }
 
+    /// Whether nothing was said or done that could matter behind the turn: rows were read or changed, none inserted.
+    pub(super) fn are_of_common_kind(&self) -> bool {
+        self.words.only(Words::COMMIT) == self.words
+            && self.tags.is_empty()
+            && self.names.is_empty()
+            && self.values.is_empty()
+            && self.unsettled.is_empty()
+            && self.pin.is_none()
+            && !(self.unmovable || self.is_told_own_application || self.is_pinned)
+    }
+
     /// Whether a text may mean something else than before the turn.
     fn change_texts(&self) -> bool {
         self.tags.change_texts() || self.words.has(Words::CREATE)
@@ -253,13 +265,14 @@ impl<'a> Exchange<'a> {
             roles: pooled.as_ref().is_some_and(|pooled| pooled.facts.tags.has(tags)),
             tags: Tags::default(),
         };
+        let last_text = pooled.is_none().then(Box::default);
         Self {
             expected: Expected::default(),
             pooled,
             tell_touched,
             touched,
             commit_possible: false,
-            last_text: LastText::default(),
+            last_text,
             commit_prepared: false,
             terminated: false,
             fatal: None,
@@ -322,13 +335,14 @@ impl<'a> Exchange<'a> {
 
     /// The FATAL error that the server ended the session with.
     pub(super) fn fatal(&self) -> Option<&ErrorFields> {
-        self.fatal.as_ref()
+        self.fatal.as_deref()
     }
 
     /// What it means for the client if the server is lost now.
     pub(super) fn loss(&self) -> Loss {
         let autocommit = self.expected.status() == b'I';
-        let may_commit = || self.commit_possible || self.last_text.may_commit();
+        let last_may_commit = || self.last_text.as_ref().is_some_and(|text| text.may_commit());
+        let may_commit = || self.commit_possible || last_may_commit();
         if !self.expected.is_answered() && (autocommit || may_commit()) {
             return Loss::Unknown;
         }

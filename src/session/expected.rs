@@ -88,7 +88,7 @@ pub(super) struct Expected {
     /// The request at the front has read COPY data before.
     copied: bool,
     /// What was sent into a COPY that could not take it.
-    lost: Option<Entry>,
+    lost: Option<Box<Entry>>,
     /// The COPY of the request at the front ignores a Sync, if it lives to read it.
     copy_ignores: bool,
     /// A COPY failed, perhaps before it had read a Sync: then that one is answered after all.
@@ -271,7 +271,7 @@ impl Expected {
     }
 
     /// What a COPY has swallowed since the last call: its effect is to be undone.
-    pub(super) fn take_lost(&mut self) -> Option<Entry> {
+    pub(super) fn take_lost(&mut self) -> Option<Box<Entry>> {
         self.lost.take()
     }
 

@@ -148,10 +148,8 @@ impl<'a, 'e> Relay<'a, 'e> {
                 LeaseSignal::Suspended => Some(End::ComputeLost("the compute was suspended".into())),
             };
             if let Some(End::ComputeLost(reason)) = ending {
-                return self
-                    .last_words_of_server()
-                    .await
-                    .unwrap_or(End::ComputeLost(reason));
+                let last_words = Box::pin(self.last_words_of_server()).await;
+                return last_words.unwrap_or(End::ComputeLost(reason));
             }
             let next_phase = if phase < Phase::Draining {
                 Phase::Draining

@@ -12,11 +12,9 @@ mod shape;
 mod texts;
 mod unsettled;
 
-use std::{
-    collections::{HashMap, HashSet},
-    mem,
-    sync::Arc,
-};
+use std::{mem, sync::Arc};
+
+use foldhash::{HashMap, HashSet};
 
 use super::profile::Profile;
 use super::words::{CustomNames, Words};
@@ -200,7 +198,7 @@ impl Statements {
 
     /// DISCARD ALL or DEALLOCATE ALL.
     pub(super) fn forget_named(&mut self) {
-        self.named = HashMap::new();
+        self.named = HashMap::default();
     }
 
     /// The unnamed statement is another, here and on the session.

@@ -126,6 +126,8 @@ words! {
     STATEMENTS_READ = 44,
     /// `CREATE`. Postgres' tag of CREATE TABLE AS is that of a SELECT.
     CREATE = 45,
+    /// `COMMIT` or `END`, which is part of a CASE more often.
+    COMMIT = 46,
 }
 
 impl Words {
@@ -193,6 +195,8 @@ impl Words {
     );
     /// What pins, and Postgres tells of behind the turn.
     const TOLD_AFTERWARDS: Self = Self(Self::TEMP.0 | Self::HOLD.0 | Self::LISTEN.0 | Self::ADVISORY.0);
+    /// A transaction may end for good. (A false alarm costs a client no more than the caution that 08007 asks for.)
+    pub(super) const MAY_COMMIT: Self = Self(Self::COMMIT.0 | Self::PREPARE.0);
     /// A setting is set, if only for a transaction.
     const SETS: Self = Self(Self::SET_STATEMENT.0 | Self::SET_CONFIG.0 | Self::SET_CONFIG_LOCAL.0);
 

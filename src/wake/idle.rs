@@ -116,15 +116,14 @@ impl Leases {
         }
     }
 
-    /// One more was granted.
-    pub(super) fn grant(&mut self, weight: Weight, now: Instant) {
+    /// One more was granted. The clock starts when it rests or comes back: until then it does not run.
+    pub(super) fn grant(&mut self, weight: Weight) {
         self.tally(weight).active += 1;
-        self.note_activity(weight, now);
     }
 
     /// One who was held may log in.
-    pub(super) fn grant_arriving(&mut self, weight: Weight, now: Instant) {
-        self.grant(weight, now);
+    pub(super) fn grant_arriving(&mut self, weight: Weight) {
+        self.grant(weight);
         self.arriving += 1;
     }
 
@@ -160,6 +159,15 @@ impl Leases {
         if holding == Holding::Active || matches!(rule, IdleRule::KeptByResting(_)) {
             self.note_activity(weight, now);
         }
+    }
+
+    /// One who worked gives his back, if another one who counts works on: then the clock does not run, and needs no time.
+    pub(super) fn give_back_beside_others(&mut self, weight: Weight) -> bool {
+        let others = self.counted.active > usize::from(weight.counts());
+        if others {
+            self.tally(weight).active -= 1;
+        }
+        others
     }
 
     /// How many are out, of whomever.

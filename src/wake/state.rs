@@ -179,7 +179,7 @@ impl Machine {
             Event::Left { ticket } => self.left(ticket, now),
             Event::Detached { ticket, until } => self.detached(ticket, until, now),
             Event::Called { generation } => self.called(generation, now),
-            Event::Arrived { generation } => self.arrived(generation, now),
+            Event::Arrived { generation } => self.arrived(generation),
             Event::Rested { generation, weight } => {
                 self.change_leases(generation, |leases, _| leases.rest(weight, now));
             }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Exchange, PREFIX_BYTES, commit::may_commit, shapes::Fit};
+use super::{Exchange, shapes::Fit};
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::sql_names::{Named, named_in_sql};
@@ -68,7 +68,6 @@ impl Exchange<'_> {
         }
         let named = self.named_in(statement, seen.words);
         let used = self.used(names);
-        let commits = self.may_commit(statement);
         self.wait_at_gate(lane, seen.words)?;
         self.put_aliases(lane, &named)?;
         if let Use::Known(_, used) = &used {
@@ -84,7 +83,7 @@ impl Exchange<'_> {
         self.note(&runs);
         self.note_settings(seen.words | runs.words);
         self.note_reset(seen.words | runs.words);
-        self.commit_possible |= commits;
+        self.commit_possible |= seen.words.has(Words::MAY_COMMIT);
         if !self.may_pin(seen.words | runs.words) {
             self.refuse_pin(lane, front, Kind::Parse);
             return Some(());
@@ -194,12 +193,6 @@ impl Exchange<'_> {
             (Some(pooled), Some(text)) => named_in_sql(text, words, &pooled.known()),
             _ => Vec::new(),
         }
-    }
-
-    /// Whether executing a statement may end a transaction for good.
-    fn may_commit(&self, name: &[u8]) -> bool {
-        self.text_of(name)
-            .is_some_and(|text| may_commit(&text[..text.len().min(PREFIX_BYTES)]))
     }
 }
 

@@ -14,10 +14,12 @@ pub(in crate::session) struct Touched {
 }
 
 impl Touched {
-    /// Takes in a command tag.
-    pub(super) fn note(&mut self, tag: &[u8]) {
-        self.roles |= touches_roles(tag);
-        self.tags.note(tag);
+    /// Takes in the body of a CommandComplete, which means these.
+    pub(super) fn note(&mut self, tag: &[u8], means: Tags) {
+        if !means.is_empty() {
+            self.roles |= touches_roles(tag);
+            self.tags |= means;
+        }
     }
 
     /// Whether there is anything.
@@ -53,6 +55,11 @@ impl LastText {
         std::mem::replace(self, Self { bytes, len })
     }
 
+    /// All texts have their answer.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
     /// See [`may_commit`].
     pub(super) fn may_commit(&self) -> bool {
         may_commit(&self.bytes[..self.len])
@@ -61,8 +68,8 @@ impl LastText {
 
 /// Whether a statement's first bytes hold a word that ends a transaction for good, or the statement is too long
 /// to see all of it. (A false alarm costs a client no more than the caution that 08007 asks for.)
-pub(super) fn may_commit(prefix: &[u8]) -> bool {
-    // In one pass, by two letters: the text of a prepared statement is looked at with each Bind.
+fn may_commit(prefix: &[u8]) -> bool {
+    // In one pass, by two letters.
     let ends_at = |at: usize, first: u8, second: u8| {
         let word: &[u8] = match (first | 0x20, second | 0x20) {
             (b'c', b'o') => b"commit",

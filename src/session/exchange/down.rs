@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Exchange, LastText, PREFIX_BYTES};
+use super::{Exchange, PREFIX_BYTES};
 use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
 use crate::session::statements::{Effect, Shape};
@@ -32,12 +32,10 @@ impl Exchange<'_> {
                     self.commit(entry.effect);
                 }
             }
-            let describing = if self.is_describing() { Shape::SEEN_MAX } else { 0 };
-            let sees_errors = self.may_refuse();
             let wanted = |front: Front| match front.tag {
-                b't' | b'T' => describing,
+                b't' | b'T' if self.is_describing() => Shape::SEEN_MAX,
                 b'Z' => 1,
-                b'E' if sees_errors => ERROR_BYTES_MAX,
+                b'E' if self.may_refuse() => ERROR_BYTES_MAX,
                 b'C' | b'E' => PREFIX_BYTES,
                 b'S' => PARAMETER_BYTES_MAX,
                 b'A' => SENDER_BYTES,
@@ -54,7 +52,7 @@ impl Exchange<'_> {
                 b'S' => self.parameter(lane, front),
                 b'A' => self.notified(lane, front),
                 b't' | b'T' | b'n' => {
-                    if describing > 0 {
+                    if self.is_describing() {
                         self.described(front.tag, lane.body(front));
                     }
                     self.received(lane, front);
@@ -74,7 +72,7 @@ impl Exchange<'_> {
             self.commit(entry.effect);
         }
         if let Some(lost) = self.expected.take_lost() {
-            self.undo(lost);
+            self.undo(*lost);
         }
         match passing {
             Passing::Forward => lane.pass(front),
@@ -106,7 +104,9 @@ impl Exchange<'_> {
         let passing = self.expected.ready(status);
         if self.expected.is_answered() {
             self.commit_possible = false;
-            self.last_text = LastText::default();
+            if let Some(last_text) = &mut self.last_text {
+                last_text.clear();
+            }
         }
         if status == b'I' && self.touched.is_any() {
             (self.tell_touched)(std::mem::take(&mut self.touched));
@@ -136,7 +136,8 @@ impl Exchange<'_> {
     }
 
     fn completed(&mut self, tag: &[u8]) {
-        self.touched.note(tag);
+        let tags = Tags::of(tag);
+        self.touched.note(tag, tags);
         let is_ours = self
             .expected
             .front()
@@ -144,12 +145,13 @@ impl Exchange<'_> {
         let Some(pooled) = self.pooled.as_mut().filter(|_| !is_ours) else {
             return;
         };
-        let mut tags = Tags::default();
-        tags.note(tag);
         pooled.facts.tags |= tags;
         // Also before it is committed: its own transaction may prepare a text then.
         if pooled.facts.change_texts() {
             pooled.texts.renew();
+        }
+        if tags.is_empty() {
+            return;
         }
         if tags.has(Tags::PREPARE) {
             pooled.facts.unsettled.prepared();
@@ -183,7 +185,7 @@ impl Exchange<'_> {
             .or_else(|| self.refusal_of_name(&fields.sqlstate, &fields.message))
             .or_else(|| self.in_own_words(lane.body(front)));
         if fields.ends_session {
-            self.fatal = Some(fields);
+            self.fatal = Some(Box::new(fields));
         }
         let mut ignored = self.expected.failed();
         if let (Some(failed), Some(pooled)) = (ignored.pop(), &mut self.pooled) {

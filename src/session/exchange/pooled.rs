@@ -148,7 +148,7 @@ impl<'a> Exchange<'a> {
         };
         self.wait_at_gate(lane, gating)?;
         self.wait_for_aliases(&named)?;
-        self.note_text(b'Q', lane.body(front));
+        self.commit_possible |= !is_whole || seen.words.has(Words::MAY_COMMIT);
         if self.may_read_strangers(seen.words) && may_be_several(lane.body(front)) {
             self.refuse_with(lane, front, Kind::Simple, &SessionError::InFailedTransaction);
             return Some(());
@@ -220,7 +220,9 @@ impl<'a> Exchange<'a> {
         }
         self.wait_at_gate(lane, seen.words)?;
         self.put_aliases(lane, &named)?;
-        self.note_text(b'P', lane.body(front));
+        let commits = seen.words.has(Words::MAY_COMMIT);
+        self.commit_possible |= commits;
+        self.commit_prepared |= commits && !is_unnamed;
         self.put_begin(lane);
         if is_unnamed {
             let pooled = self.pooled();

@@ -245,6 +245,8 @@ impl<'a> Exchange<'a> {
     /// It keeps the client's own name, and the session stays with this client.
     pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front, is_too_long: bool) {
         self.facts().unmovable = true;
+        // What it says was not looked at.
+        (self.commit_possible, self.commit_prepared) = (true, true);
         self.put_begin(lane);
         let is_unnamed = lane.body(front).first() == Some(&0);
         let effect = if is_unnamed && is_too_long {

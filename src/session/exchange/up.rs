@@ -50,11 +50,13 @@ impl Exchange<'_> {
         self.send(kind, Asker::Client, effect);
     }
 
-    pub(super) fn note_text(&mut self, tag: u8, body: &[u8]) {
-        let before = self.last_text.replace(body);
-        self.commit_possible |= before.may_commit();
+    fn note_text(&mut self, tag: u8, body: &[u8]) {
+        let Some(last_text) = &mut self.last_text else {
+            return;
+        };
+        self.commit_possible |= last_text.replace(body).may_commit();
         let is_named = body.first().is_some_and(|byte| *byte != 0);
-        if tag == b'P' && is_named && self.last_text.may_commit() {
+        if tag == b'P' && is_named && last_text.may_commit() {
             (self.commit_possible, self.commit_prepared) = (true, true);
         }
     }

@@ -32,7 +32,7 @@ impl Expected {
         }
         self.copying = self.entries.len() == 1;
         if !self.copying && !self.entries.is(1, Kind::CopyEnd) {
-            self.lost = self.entries.take_second();
+            self.lost = self.entries.take_second().map(Box::new);
         }
         if self.entries.is(0, Kind::Execute) && !self.entries.has_ready() {
             self.unsynced = true;

@@ -3,7 +3,7 @@
 //!
 //! It knows requests by their numbers alone: the queue says which ones are answered, and where its last Sync stands.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::session::statements::{Effect, Name, Subject};
 
@@ -43,9 +43,9 @@ pub(super) struct Span {
 }
 
 impl Deciding {
-    /// A request has its place in the queue, the last one or one that was another's. `ready`: see [`Span`].
-    pub(super) fn note(&mut self, effect: &Effect, place: Place, ready: u64) {
-        effect.subjects(|subject| self.last_mut(subject).note(place, ready));
+    /// A request about this has its place in the queue, the last one or one that was another's. `ready`: see [`Span`].
+    pub(super) fn note(&mut self, subject: Subject<'_>, place: Place, ready: u64) {
+        self.last_mut(subject).note(place, ready);
     }
 
     /// All up to this end have left the queue, and this was one of them.

@@ -15,8 +15,8 @@ const KEPT_ROOM: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: VecDeque<Entry>,
-    /// Those that decide what a name stands for, or whether a statement is on the session.
-    deciding: Deciding,
+    /// Those that decide what a name stands for, or whether a statement is on the session. Boxed: in most turns there are none.
+    deciding: Option<Box<Deciding>>,
     /// The end of the last one that decides what the unnamed statement is; 0: there is none.
     unnamed: u64,
     /// The end of the last one that ends with ReadyForQuery; 0: there is none.
@@ -76,7 +76,15 @@ impl Queue {
         }
         // What takes meanings away by being executed is not ignored together with what is sent behind it.
         let at_once = *kind == Kind::Execute;
-        self.deciding.note(effect, Place { end, at_once }, self.ready);
+        let (place, ready, deciding) = (Place { end, at_once }, self.ready, &mut self.deciding);
+        effect.subjects(|subject| deciding.get_or_insert_default().note(subject, place, ready));
+    }
+
+    /// See [`Deciding::forget`].
+    fn forget(&mut self, effect: &Effect, end: u64) {
+        if let Some(deciding) = &mut self.deciding {
+            deciding.forget(effect, end);
+        }
     }
 
     /// The number of the next request; all have one, in the order in which they are sent.
@@ -96,7 +104,7 @@ impl Queue {
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
-        self.deciding.forget(&entry.effect, self.first());
+        self.forget(&entry.effect, self.first());
         if self.entries.is_empty() && self.entries.capacity() > KEPT_ROOM {
             self.entries.shrink_to(KEPT_ROOM);
         }
@@ -108,7 +116,7 @@ impl Queue {
         let entry = self.entries.remove(1)?;
         // Numbers are counted from the last one: the front has that of the one that is gone.
         let number = self.first();
-        self.deciding.forget(&entry.effect, number + 1);
+        self.forget(&entry.effect, number + 1);
         for end in [&mut self.ready, &mut self.unnamed] {
             if *end == number + 1 {
                 *end = number;
@@ -124,9 +132,7 @@ impl Queue {
         let end = sync.unwrap_or(self.entries.len());
         let taken: Vec<_> = self.entries.drain(..end).collect();
         let first = self.first();
-        taken
-            .iter()
-            .for_each(|entry| self.deciding.forget(&entry.effect, first));
+        taken.iter().for_each(|entry| self.forget(&entry.effect, first));
         (taken, sync.is_some())
     }
 
@@ -140,7 +146,7 @@ impl Queue {
 
     /// Takes out all that would be changed, the latest first.
     pub(super) fn take_effects(&mut self) -> Vec<Effect> {
-        (self.deciding, self.unnamed) = (Deciding::default(), 0);
+        (self.deciding, self.unnamed) = (None, 0);
         self.effects().rev().map(std::mem::take).collect()
     }
 
@@ -150,7 +156,10 @@ impl Queue {
             return None;
         };
         let name = names.pop()?;
-        self.deciding.forget_name(&name, self.first() + 1);
+        let end = self.first() + 1;
+        if let Some(deciding) = &mut self.deciding {
+            deciding.forget_name(&name, end);
+        }
         self.note(0);
         Some(name)
     }
@@ -171,12 +180,14 @@ impl Queue {
     /// it fails, what is sent behind the Sync meets another meaning. Behind the last Sync all of it is ignored together,
     /// so there it is only what takes meanings away by being executed.
     pub(super) fn is_undecided(&self, name: &[u8]) -> bool {
-        self.deciding.is_undecided(name, self.span())
+        let deciding = self.deciding.as_ref();
+        deciding.is_some_and(|deciding| deciding.is_undecided(name, self.span()))
     }
 
     /// The same for a statement: whether it is on the session.
     pub(super) fn is_statement_undecided(&self, id: u64) -> bool {
-        self.deciding.is_statement_undecided(id, self.span())
+        let deciding = self.deciding.as_ref();
+        deciding.is_some_and(|deciding| deciding.is_statement_undecided(id, self.span()))
     }
 
     /// The same for the unnamed statement, where nothing behind the last Sync has decided it anew.
@@ -315,7 +326,7 @@ mod tests {
                 check(&queue);
             }
             while queue.pop().is_some() {}
-            prop_assert!(queue.deciding.is_empty(), "{queue:?}");
+            prop_assert!(queue.deciding.as_ref().is_none_or(|deciding| deciding.is_empty()), "{queue:?}");
         }
     }
 }

@@ -31,6 +31,10 @@ impl Pooled<'_> {
         if !self.is_settled(turn).await {
             turn.facts.unmovable = true;
         }
+        if self.has_left_nothing(turn) {
+            self.believed = turn.loan.session.carried.reported.clone();
+            return Ok(false);
+        }
         let mut facts = std::mem::take(&mut turn.facts);
         turn.facts.is_lost = facts.is_lost;
         turn.facts.lacking.clone_from(&facts.lacking);
@@ -75,6 +79,18 @@ impl Pooled<'_> {
             Box::pin(self.put_right(turn)).await?;
         }
         Ok(is_pinned)
+    }
+
+    /// Whether a turn was of the common kind, behind which there is nothing to look after.
+    fn has_left_nothing(&self, turn: &Turn) -> bool {
+        let state = turn.loan.session.carried.state.as_ref();
+        turn.facts.are_of_common_kind()
+            && turn.pinned.is_none()
+            && turn.known.is_current
+            && !turn.known.is_careful()
+            && !self.is_outdated(&turn.known)
+            && state.is_some_and(|state| state.pins.is_empty())
+            && self.profile.standing_words() == Words::NONE
     }
 
     /// A session that its client keeps is not brought to anything before its next turn: what a reset has made another

@@ -52,6 +52,8 @@ pub(super) struct Turn {
     pub(super) pinned: Option<PinPermit>,
     /// What the server owed when the relay ended.
     pub(super) owed: Vec<(Asker, Kind)>,
+    /// How the rest stood then.
+    last: Option<Last>,
     /// It was reading COPY data then.
     pub(super) was_copying: bool,
     /// The client has said Terminate.
@@ -124,6 +126,7 @@ impl Pooled<'_> {
             loan,
             pinned: None,
             owed: Vec::new(),
+            last: None,
             was_copying: false,
             is_over: false,
         })
@@ -148,11 +151,11 @@ impl Pooled<'_> {
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
         loop {
-            let (end, last) = self.relay_once(client, &mut turn, record).await;
+            let end = self.relay_once(client, &mut turn, record).await;
             let done = match end {
                 End::Gate => Box::pin(self.pass_gate(client, &mut turn)).await.map(|()| false),
                 End::Released => self.look_after(&mut turn).await.map(|pinned| !pinned),
-                end => return Box::pin(self.ended(client, turn, (end, last), record)).await,
+                end => return Box::pin(self.ended(client, turn, end, record)).await,
             };
             let is_over = turn.is_over;
             match done {
@@ -166,7 +169,7 @@ impl Pooled<'_> {
                     // Where it stands in its answers nobody knows.
                     turn.facts.unmovable = true;
                     turn.owed.push((Asker::Pgwake, Kind::Sync));
-                    return Box::pin(self.ended(client, turn, (*end, last), record)).await;
+                    return Box::pin(self.ended(client, turn, *end, record)).await;
                 }
                 Err(error) => {
                     self.close(turn);
@@ -176,12 +179,7 @@ impl Pooled<'_> {
         }
     }
 
-    async fn relay_once(
-        &mut self,
-        client: &mut Stream,
-        turn: &mut Turn,
-        record: &SessionRecord,
-    ) -> (End, Last) {
+    async fn relay_once(&mut self, client: &mut Stream, turn: &mut Turn, record: &SessionRecord) -> End {
         let tell_touched = |touched: exchange::Touched| {
             if touched.roles {
                 self.house.roles.changed(&self.endpoint);
@@ -219,15 +217,15 @@ impl Pooled<'_> {
         drop(relay);
         let over = exchange.take_over_limit();
         self.queries += exchange.queries();
-        let last = Last::of(&exchange, &turn.down);
+        turn.last = Some(Last::of(&exchange, &turn.down));
         turn.is_over = exchange.is_terminated();
         turn.loan.status = exchange.expected.status();
         turn.was_copying = exchange.expected.is_copying();
         turn.owed = exchange.expected.take_owed();
         if let Some(over) = over {
-            self.tell_over(&over, record).await;
+            Box::pin(self.tell_over(&over, record)).await;
         }
-        (end, last)
+        end
     }
 
     /// There is no session: the client reads why, and stays where another try may be better.
@@ -280,7 +278,7 @@ impl Pooled<'_> {
         &mut self,
         client: &mut Stream,
         mut turn: Box<Turn>,
-        (end, last): (End, Last),
+        end: End,
         record: &mut SessionRecord,
     ) -> Result<Wants, Outcome> {
         self.cancel.park();
@@ -302,6 +300,7 @@ impl Pooled<'_> {
         if end.is_loss_of_server() {
             self.house.roles.lost_sight(&self.endpoint.name);
         }
+        let last = turn.last.take().expect("a relay has ended");
         let outcome = finish(client, end, last, &self.endpoint.name, record).await;
         if abandoned {
             self.salvage(turn).await;

@@ -58,6 +58,11 @@ pub(in crate::session) enum SqlPrepared {
 }
 
 impl Unsettled {
+    /// Whether nothing was prepared so.
+    pub(in crate::session) fn is_empty(&self) -> bool {
+        self.statements.is_empty() && self.sql.is_empty()
+    }
+
     /// A name stands for a statement that is being prepared.
     pub(in crate::session) fn note(&mut self, name: Name, id: u64, then: Then) {
         self.statements.retain(|one| one.name != name);

@@ -15,28 +15,24 @@ use super::naming::{Kind, Naming, Short};
 /// Longest part of a word that is kept from one piece to the next: longer than any name in Postgres.
 const WORD_BYTES_MAX: usize = 64;
 
-/// What a byte is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
-enum Class {
-    /// Between words, and of no interest.
-    Plain,
-    /// Between words.
-    Special,
-    /// Only inside a word.
-    Digit,
-    /// Of a word.
-    Letter,
-}
+/// What a byte is: of a word where this bit is set.
+const INSIDE: u8 = 1;
+/// It ends a gap, or may mean something in it.
+const STOPS: u8 = 2;
+const PLAIN: u8 = 0;
+const DIGIT: u8 = INSIDE;
+const SPECIAL: u8 = STOPS;
+const LETTER: u8 = INSIDE | STOPS;
 
-const CLASSES: [Class; 256] = {
-    let mut classes = [Class::Plain; 256];
+const CLASSES: [u8; 256] = {
+    let mut classes = [PLAIN; 256];
     let mut byte = 0_u8;
     loop {
         classes[byte as usize] = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => Class::Letter,
-            b'0'..=b'9' => Class::Digit,
-            b';' | b'-' | b'/' | b'*' | b'\n' | b'\r' | b'&' => Class::Special,
-            _ => Class::Plain,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => LETTER,
+            b'0'..=b'9' => DIGIT,
+            b';' | b'-' | b'/' | b'*' | b'\n' | b'\r' | b'&' => SPECIAL,
+            _ => PLAIN,
         };
         if byte == u8::MAX {
             break classes;
@@ -173,16 +169,17 @@ impl Scan {
     /// Where the next word begins; sees the gap before it.
     #[inline]
     fn word_start(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        while let Some(byte) = bytes.get(at) {
-            let class = CLASSES[usize::from(*byte)];
-            if class == Class::Letter {
-                break;
-            }
-            if class == Class::Special {
-                self.special(*byte);
+        while at < bytes.len() {
+            let byte = bytes[at];
+            let class = CLASSES[usize::from(byte)];
+            if class & STOPS != 0 {
+                if class == LETTER {
+                    break;
+                }
+                self.special(byte);
             }
             if self.is_watching {
-                self.watched(*byte);
+                self.watched(byte);
             }
             at += 1;
         }
@@ -192,19 +189,18 @@ impl Scan {
     /// Where the word ends that goes on at `at`.
     #[inline]
     fn word_end(&mut self, bytes: &[u8], at: usize) -> usize {
-        let is_inside = |byte: &u8| CLASSES[usize::from(*byte)] >= Class::Digit;
-        let rest = &bytes[at..];
-        let len = rest
-            .iter()
-            .position(|byte| !is_inside(byte))
-            .unwrap_or(rest.len());
-        if self.is_watching {
-            rest[..len].iter().for_each(|byte| self.watched(*byte));
+        let mut end = at;
+        while end < bytes.len() && CLASSES[usize::from(bytes[end])] & INSIDE != 0 {
+            end += 1;
         }
-        at + len
+        if self.is_watching {
+            bytes[at..end].iter().for_each(|byte| self.watched(*byte));
+        }
+        end
     }
 
     /// A gap's byte that may mean something.
+    #[inline(never)]
     fn special(&mut self, byte: u8) {
         match (self.last, byte) {
             (_, b';') => {

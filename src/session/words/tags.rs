@@ -77,10 +77,18 @@ impl Tags {
             | Self::CALL.0,
     );
 
-    /// Takes in the body of one CommandComplete, or the first bytes of it.
-    pub(in crate::session) fn note(&mut self, tag: &[u8]) {
-        let tag = tag.split(|byte| *byte == 0).next().unwrap_or_default();
-        *self |= Self::of(tag);
+    /// The body of one CommandComplete, or the first bytes of it.
+    pub(in crate::session) fn of(body: &[u8]) -> Self {
+        match body {
+            // The most frequent ones are none of these.
+            [b'S', b'E', b'L', ..] | [b'U', b'P', ..] | [b'D', b'E', b'L', ..] => Self::default(),
+            _ => Self::of_tag(body.split(|byte| *byte == 0).next().unwrap_or_default()),
+        }
+    }
+
+    /// Whether there is none.
+    pub(in crate::session) fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Whether any of `these` is among them.
@@ -94,7 +102,7 @@ impl Tags {
         self.has(Self::CREATE | Self::DROP | Self::ALTER | Self::DO)
     }
 
-    fn of(tag: &[u8]) -> Self {
+    fn of_tag(tag: &[u8]) -> Self {
         let mut words = tag.splitn(2, |byte| *byte == b' ');
         let first = words.next().unwrap_or_default();
         let rest = words.next().unwrap_or_default();

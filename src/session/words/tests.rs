@@ -25,7 +25,7 @@ fn text_of(names: &CustomNames) -> Vec<String> {
 fn tags(all: &[&str]) -> Tags {
     let mut tags = Tags::default();
     for tag in all {
-        tags.note(format!("{tag}\0").as_bytes());
+        tags |= Tags::of(format!("{tag}\0").as_bytes());
     }
     tags
 }
@@ -267,13 +267,37 @@ fn words_are_told_apart() {
         ("begin perform f(); load 'x'; end", Words::LOAD),
         ("execute format('listen %I', x)", Words::EXECUTE | Words::LISTEN),
     ] {
-        let found = words(statement);
+        let found = words(statement).without(Words::COMMIT);
         let found = if expected.has(Words::SET_STATEMENT) {
             found
         } else {
             found.without(Words::SET_STATEMENT)
         };
         assert_eq!(found, expected, "{statement}");
+    }
+}
+
+#[test]
+fn what_may_end_a_transaction_is_seen_wherever_it_stands() {
+    for ends in [
+        "COMMIT",
+        "commit\0",
+        "select 1; Commit",
+        "END",
+        "insert into t values (1);end",
+        "/* set */ PREPARE TRANSACTION 'x'",
+        "commit and chain",
+    ] {
+        assert!(words(ends).has(Words::MAY_COMMIT), "{ends:?}");
+    }
+    for other in [
+        "",
+        "select 1",
+        "select commitment, ending from t",
+        "rollback",
+        "c\u{f}mmit",
+    ] {
+        assert!(!words(other).has(Words::MAY_COMMIT), "{other:?}");
     }
 }
 
@@ -548,7 +572,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Words::of(&bytes, None);
         let _ = dotted_names(&bytes).count();
-        Tags::default().note(&bytes);
+        let _ = Tags::of(&bytes);
     }
 
     /// Whatever stands before and behind it, as long as it is not one word with it nor the statement's own comment.

@@ -10,9 +10,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     super::{
+        Admission,
         error::WakeError,
         idle::{Holding, Weight},
-        lease::{AwakeLease, Waiting},
+        lease::{Awake, AwakeLease, Waiting},
         state::Event,
         waiting::Ticket,
     },
@@ -86,7 +87,11 @@ impl Driver {
 
     /// A lease if there is one at once; wakes nothing.
     pub(in crate::wake) fn lease_now(self: &Arc<Self>, client: Client<'_>) -> Option<AwakeLease> {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        if let Some(awake) = inner.grant_at_once(client.weight) {
+            drop(inner);
+            return Some(AwakeLease::warm(self.clone(), awake, client.weight));
+        }
         let now = Instant::now();
         inner.machine.awake()?;
         if inner.machine.would_hold(client.weight, now) {
@@ -154,11 +159,13 @@ impl Driver {
     /// A lease was dropped, by one who was still `arriving` or not.
     pub(in crate::wake) fn take_back(self: &Arc<Self>, generation: Generation, lease: Dropped) {
         let mut inner = self.lock();
-        if lease.was_arriving {
-            inner.step(Event::Arrived { generation });
-        }
         let Dropped { weight, holding, .. } = lease;
         inner.note_own(generation, lease.server_process, Holding::Active);
+        if lease.was_arriving {
+            inner.step(Event::Arrived { generation });
+        } else if holding == Holding::Active && inner.machine.give_back_at_once(generation, weight) {
+            return;
+        }
         inner.step(Event::Returned {
             generation,
             weight,
@@ -169,6 +176,15 @@ impl Driver {
 }
 
 impl Inner {
+    /// See [`Machine::grant_at_once`](super::super::state::Machine::grant_at_once).
+    fn grant_at_once(&mut self, weight: Weight) -> Option<Arc<Awake>> {
+        if self.admission == Admission::Disabled {
+            return None;
+        }
+        let awake = self.awake.as_ref()?;
+        self.machine.grant_at_once(weight).then(|| awake.clone())
+    }
+
     /// A lease of this generation, whose holder works at this process of the server, keeps the compute from no sleep from now
     /// on, as one that rests; or does.
     fn note_own(&mut self, generation: Generation, process: i32, holding: Holding) {
@@ -179,7 +195,7 @@ impl Inner {
         match holding {
             _ if !is_current || process == 0 => false,
             Holding::Resting => self.own.insert(process),
-            Holding::Active => self.own.remove(&process),
+            Holding::Active => !self.own.is_empty() && self.own.remove(&process),
         };
     }
 }

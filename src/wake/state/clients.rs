@@ -28,15 +28,15 @@ impl Machine {
             // Who was held before is let in before.
             State::Ready(_) if !self.waiting.is_empty() => self.waiting.enter(ticket, weight, deadline),
             State::Ready(ref mut leases) => {
-                leases.grant(weight, now);
+                leases.grant(weight);
                 self.act(Action::Grant { ticket });
             }
             State::Settling { ref mut leases, .. } if !weight.counts() => {
-                leases.grant(weight, now);
+                leases.grant(weight);
                 self.act(Action::Grant { ticket });
             }
             State::Emptying { mut leases, .. } | State::Settling { mut leases, .. } => {
-                leases.grant(weight, now);
+                leases.grant(weight);
                 self.stay_ready(leases);
                 self.act(Action::Grant { ticket });
             }
@@ -53,6 +53,26 @@ impl Machine {
                     self.line_up();
                 }
             }
+        }
+    }
+
+    /// Grants a lease where that is all that comes of it: it is awake to stay, and nobody waits.
+    pub(in crate::wake) fn grant_at_once(&mut self, weight: Weight) -> bool {
+        let is_open = self.lets_in() && self.waiting.is_empty();
+        match &mut self.state {
+            State::Ready(leases) if is_open => {
+                leases.grant(weight);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes one back from somebody who worked, where that is all that comes of it: others work on.
+    pub(in crate::wake) fn give_back_at_once(&mut self, generation: Generation, weight: Weight) -> bool {
+        match &mut self.state {
+            State::Ready(leases) if generation == self.generation => leases.give_back_beside_others(weight),
+            _ => false,
         }
     }
 

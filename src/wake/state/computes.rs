@@ -63,7 +63,7 @@ impl Machine {
         }
         (self.asking, self.veto) = (Asking::AsConfigured, None);
         self.state = State::Ready(Leases::none(now));
-        self.let_in(now);
+        self.let_in();
         self.act(Action::Announce);
     }
 

@@ -66,23 +66,23 @@ impl Machine {
         generation == self.generation && matches!(self.state, State::InLine)
     }
 
-    pub(super) fn arrived(&mut self, generation: Generation, now: Instant) {
+    pub(super) fn arrived(&mut self, generation: Generation) {
         self.change_leases(generation, |leases, _| leases.arrived());
         if generation == self.generation {
-            self.let_in(now);
+            self.let_in();
         }
     }
 
     /// Lets those who are held log in, in the order of arrival and no faster than the compute takes them: one more for
     /// each that has.
-    pub(super) fn let_in(&mut self, now: Instant) {
+    pub(super) fn let_in(&mut self) {
         let State::Ready(mut leases) = self.state else {
             return;
         };
         while leases.arriving < self.rules.logins_at_once.max(1)
             && let Some((ticket, weight)) = self.waiting.take_first()
         {
-            leases.grant_arriving(weight, now);
+            leases.grant_arriving(weight);
             self.act(Action::Grant { ticket });
         }
         self.state = State::Ready(leases);

@@ -201,6 +201,38 @@ fn a_prepared_commit_makes_a_loss_unknown_in_a_later_turn_too() {
 }
 
 #[test]
+fn a_loss_is_unknown_where_a_text_may_commit_wherever_it_says_so_and_only_there() {
+    let long = "x".repeat(200);
+    for (text, loss) in [
+        (format!("select '{long}'"), Loss::RolledBack),
+        (format!("select '{long}'; commit"), Loss::Unknown),
+        (format!("insert into t values ('{long}'); END"), Loss::Unknown),
+        (format!("/*{long}*/ prepare transaction 'x'"), Loss::Unknown),
+    ] {
+        each(|mut stage| {
+            let mut session = session();
+            let mut talk = stage.turn(&mut session);
+            talk.client(&[query("begin")]);
+            talk.says(&["C BEGIN", "Z T"]);
+            talk.client(&[parse("", &text), bind("", ""), execute(""), bare('S')]);
+            assert_eq!(talk.exchange.loss(), loss, "{text}");
+            talk.says(&["1", "2", "C SELECT 1", "Z T"]);
+            talk.client(&[query(&text)]);
+            assert_eq!(talk.exchange.loss(), loss, "{text}");
+        });
+    }
+    // One that is too long to be looked at may say anything.
+    let mut stage = Stage::default();
+    stage.endpoint.limits.statement_bytes_max = 100;
+    let mut session = session();
+    let mut talk = stage.turn(&mut session);
+    talk.client(&[query("begin")]);
+    talk.says(&["C BEGIN", "Z T"]);
+    talk.client(&[parse("s", &format!("select '{long}'"))]);
+    assert_eq!(talk.exchange.loss(), Loss::Unknown);
+}
+
+#[test]
 fn terminate_is_kept_from_the_server_and_ends_the_turn() {
     each(|mut stage| {
         let mut session = session();

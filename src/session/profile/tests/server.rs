@@ -372,7 +372,7 @@ impl Client {
         assert_eq!(&messages.last().unwrap().body[..], b"I", "{sql}");
         let mut tags = Tags::default();
         for message in messages.iter().filter(|message| message.tag == b'C') {
-            tags.note(&message.body);
+            tags |= Tags::of(&message.body);
         }
         let has_new_names = !(self.carried.names.has_all(&names) && lent.carried.names.has_all(&names));
         let captured =
