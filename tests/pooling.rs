@@ -15,6 +15,7 @@ mod leaking;
 mod leaving;
 mod line;
 mod literals;
+mod misshapen;
 mod moved;
 mod named;
 mod notifying;

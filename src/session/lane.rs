@@ -167,6 +167,11 @@ impl Lane {
         self.last.take()
     }
 
+    /// Whether a message broke the framing. Nothing is read any more, and whoever ends the lane says so.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.last, Some(LaneEnd::Broken(_)))
+    }
+
     /// Whether the side that is read from has closed, and what it sent last is still on its way.
     pub(super) fn has_seen_the_end(&self) -> bool {
         matches!(self.last, Some(LaneEnd::ReadClosed))

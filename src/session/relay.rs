@@ -19,7 +19,7 @@ use super::{
     exchange::Exchange,
     idling::{Alarm, Ending, IdleWatch, Rest},
     lane::{Lane, LaneEnd},
-    roster::{Doing, Listed, Passed},
+    roster::Listed,
     standing::{Dismissal, Standing},
 };
 use crate::shutdown::{Phase, SessionWatch};
@@ -284,6 +284,8 @@ impl<'a, 'e> Relay<'a, 'e> {
                 self.hang_up_check = None;
                 Poll::Pending
             }
+            // What came before it is answered first.
+            Poll::Ready(LaneEnd::Broken(_)) if self.exchange.is_answering() => self.poll_hang_up(cx),
             Poll::Ready(LaneEnd::Broken(broken)) => Poll::Ready(End::ClientBroken(broken)),
             // The other direction says why: the server's last words may still be unread.
             Poll::Ready(LaneEnd::WriteFailed) => self.poll_hang_up(cx),
@@ -354,33 +356,6 @@ impl<'a, 'e> Relay<'a, 'e> {
             LaneEnd::ReadClosed if self.exchange.is_terminated() => End::Terminated,
             LaneEnd::ReadClosed => End::ServerClosed,
             LaneEnd::Broken(_) => End::ServerBroken,
-        }
-    }
-
-    fn report(&mut self, lease: &AwakeLease, idle: bool) {
-        if let Some(reported) = &mut self.reported_idle
-            && *reported != idle
-        {
-            *reported = idle;
-            if idle {
-                lease.set_idle()
-            } else {
-                lease.set_active()
-            }
-        }
-    }
-
-    fn tell(&mut self, idle: bool) {
-        if let Some(listed) = self.listed
-            && self.told_idle != Some(idle)
-        {
-            self.told_idle = Some(idle);
-            listed.does(if idle { Doing::Idle } else { Doing::Active });
-            listed.set_passed(Passed {
-                bytes_in: self.up.bytes(),
-                bytes_out: self.down.bytes(),
-                queries: self.exchange.queries(),
-            });
         }
     }
 

@@ -48,7 +48,11 @@ impl Lane {
         if ready!(self.poll_flush(cx, to)).is_err() {
             return Poll::Ready(LaneEnd::WriteFailed);
         }
-        self.last.take().map_or(Poll::Pending, Poll::Ready)
+        match self.last {
+            // Told each time that it is asked: what came before it may have no answer yet.
+            Some(LaneEnd::Broken(broken)) => Poll::Ready(LaneEnd::Broken(broken)),
+            _ => self.last.take().map_or(Poll::Pending, Poll::Ready),
+        }
     }
 
     /// Reads to the end and throws away what comes: whoever it was for has left.
