@@ -13,6 +13,7 @@ mod handed_on;
 mod hidden;
 mod leaking;
 mod leaving;
+mod lent;
 mod line;
 mod literals;
 mod misshapen;

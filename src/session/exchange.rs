@@ -9,6 +9,7 @@ mod commit;
 mod down;
 mod editors;
 mod gates;
+mod hearing;
 mod parsed;
 mod pooled;
 mod put;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 use commit::LastText;
 pub(super) use commit::Touched;
+use hearing::Hearing;
 use put::put;
 pub(super) use rate::TransactionRate;
 
@@ -62,6 +64,7 @@ pub(super) struct Exchange<'a> {
     fatal: Option<ErrorFields>,
     /// Something of the client's has been sent since the relay began.
     used: bool,
+    hearing: Hearing,
     queries: u64,
     /// How fast the client's transactions may come.
     rate: Option<&'a mut TransactionRate>,
@@ -270,6 +273,7 @@ impl<'a> Exchange<'a> {
             is_flushed: false,
             fatal: None,
             used: false,
+            hearing: Hearing::Begun,
             queries: 0,
             rate: None,
         }

@@ -202,7 +202,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             return Poll::Ready(Some(end));
         }
         // What pgwake says itself waits for nothing from the server.
-        if self.exchange.expected.is_to_say()
+        if self.exchange.is_to_say()
             && let Poll::Ready(end) = self.poll_down(cx)
         {
             return Poll::Ready(Some(end));
@@ -235,7 +235,9 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     /// What transaction pooling ends a turn for.
     fn turn_end(&self) -> Option<End> {
-        if !self.exchange.is_pooled() || !self.is_at_rest() {
+        if self.exchange.has_ended_unheard() {
+            Some(End::Unheard)
+        } else if !self.exchange.is_pooled() || !self.is_at_rest() {
             None
         } else if self.exchange.has_begin_failed() {
             Some(End::BeginFailed)
@@ -333,11 +335,17 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if !self.discarding {
+            if !self.up.is_kept() {
+                self.exchange.note_heard();
+            }
             let mut editor = match self.up.is_at_rest() {
                 true => self.exchange.down_to_the_last_answer(),
                 false => self.exchange.down(),
             };
             let passed = self.down.poll_pass(cx, self.server, self.client, &mut editor);
+            if self.exchange.may_be_heard() {
+                self.up.let_go();
+            }
             match passed {
                 Poll::Ready(LaneEnd::WriteFailed) if self.exchange.is_terminated() => {
                     self.discarding = true;
@@ -353,6 +361,7 @@ impl<'a, 'e> Relay<'a, 'e> {
     fn end_of_down(&self, end: &LaneEnd) -> End {
         match end {
             LaneEnd::WriteFailed => End::ClientGone,
+            LaneEnd::ReadClosed if self.exchange.has_ended_unheard() => End::Unheard,
             LaneEnd::ReadClosed if self.exchange.is_terminated() => End::Terminated,
             LaneEnd::ReadClosed => End::ServerClosed,
             LaneEnd::Broken(_) => End::ServerBroken,

@@ -184,6 +184,7 @@ impl Lane {
             buffers::give_back_outgoing(std::mem::take(&mut self.outbox));
         }
         if self.start == self.end
+            && self.kept.is_none()
             && let Some(inbox) = self.inbox.take()
         {
             (self.start, self.cleared, self.end) = (0, 0, 0);
@@ -206,6 +207,8 @@ impl Lane {
         if inbox.len() - self.start >= needed {
             return;
         }
+        // What stood in front gives way.
+        self.kept = None;
         if inbox.len() >= needed {
             inbox.copy_within(self.start..self.end, 0);
         } else {

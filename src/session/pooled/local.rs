@@ -87,13 +87,19 @@ impl Local {
         }
     }
 
-    /// Whether the server session is to begin with the BEGIN that was answered here. From then on the server knows.
-    pub(super) fn take_begun(&mut self) -> bool {
-        let begun = matches!(self.transaction, Transaction::Begun(_));
-        if begun {
-            self.transaction = Transaction::None;
-        }
-        begun
+    /// Whether the server session is to begin with the BEGIN that was answered here, and since when the client believes in
+    /// it. From then on the server knows.
+    pub(super) fn take_begun(&mut self) -> Option<Instant> {
+        let Transaction::Begun(since) = self.transaction else {
+            return None;
+        };
+        self.transaction = Transaction::None;
+        Some(since)
+    }
+
+    /// No server knows of it after all.
+    pub(super) fn begun(&mut self, since: Instant) {
+        self.transaction = Transaction::Begun(since);
     }
 
     /// How often its client has asked something here since the last call: see [`Passed`](crate::session::roster::Passed).
