@@ -27,6 +27,8 @@ pub(super) enum SessionError {
     UnknownMessage(u8),
     #[error("message with an impossible length from the client")]
     BadLength,
+    #[error("message from the client that is not laid out as it should be")]
+    BadMessage,
     #[error("server lost: {reason}")]
     ServerLost { reason: String, loss: Loss },
     #[error("server of endpoint {endpoint} still starting after {waited:?}: {said}")]
@@ -114,7 +116,7 @@ impl ClientError for SessionError {
             Self::LoginTimeout(_) => SqlState::CANCELLED,
             Self::UnknownPooling(_) => SqlState::INVALID_PARAMETER,
             Self::ClientGone => SqlState::SERVER_LOST,
-            Self::UnknownMessage(_) | Self::BadLength => SqlState::PROTOCOL_VIOLATION,
+            Self::UnknownMessage(_) | Self::BadLength | Self::BadMessage => SqlState::PROTOCOL_VIOLATION,
             Self::ServerLost {
                 loss: Loss::Unknown, ..
             } => SqlState::OUTCOME_UNKNOWN,
@@ -155,6 +157,7 @@ impl ClientError for SessionError {
             Self::ClientGone => "connection lost".into(),
             Self::UnknownMessage(tag) => format!("invalid frontend message type {tag}").into(),
             Self::BadLength => "invalid message length".into(),
+            Self::BadMessage => "invalid message format".into(),
             Self::ServerLost { .. } => "the connection to the server was lost".into(),
             Self::StillStarting { endpoint, .. } => {
                 format!("compute for endpoint \"{endpoint}\" is still starting").into()

@@ -9,6 +9,8 @@ mod commit;
 mod down;
 mod editors;
 mod gates;
+mod hearing;
+mod parsed;
 mod pooled;
 mod put;
 mod rate;
@@ -20,11 +22,14 @@ use bytes::Bytes;
 
 use commit::LastText;
 pub(super) use commit::Touched;
+use hearing::Hearing;
+use put::put;
 pub(super) use rate::TransactionRate;
 
 use super::{
     carried::Carried,
     expected::{Asker, Entry, Expected, Kind},
+    lane::Lane,
     pins::PinLimit,
     profile::Profile,
     senders::Senders,
@@ -55,9 +60,12 @@ pub(super) struct Exchange<'a> {
     /// A statement that may commit was prepared under a name: executing it shows no words.
     commit_prepared: bool,
     terminated: bool,
+    /// The server was told to send its last answers to a client that says nothing more.
+    is_flushed: bool,
     fatal: Option<Box<ErrorFields>>,
     /// Something of the client's has been sent since the relay began.
     used: bool,
+    hearing: Hearing,
     queries: u64,
     /// How fast the client's transactions may come.
     rate: Option<&'a mut TransactionRate>,
@@ -275,8 +283,10 @@ impl<'a> Exchange<'a> {
             last_text,
             commit_prepared: false,
             terminated: false,
+            is_flushed: false,
             fatal: None,
             used: false,
+            hearing: Hearing::Begun,
             queries: 0,
             rate: None,
         }
@@ -310,6 +320,19 @@ impl<'a> Exchange<'a> {
     /// Whether the message at the front waits for something: no more is read from the client.
     pub(super) fn is_held(&self) -> bool {
         self.pooled.as_ref().is_some_and(|pooled| pooled.facts.is_held)
+    }
+
+    /// Whether answers are to come that wait for nothing from the client.
+    pub(super) fn is_answering(&self) -> bool {
+        self.expected.front().is_some() && !self.expected.is_copying()
+    }
+
+    /// No more comes from the client: the server is told to send what it has to say to what it has.
+    fn flush_the_last(&mut self, lane: &mut Lane) {
+        if lane.is_broken() && self.expected.is_unsynced() && self.is_answering() && !self.is_flushed {
+            self.is_flushed = true;
+            put(lane, b'H', &[]);
+        }
     }
 
     /// Whether the server session may be given to another client as far as messages tell.

@@ -128,6 +128,11 @@ impl Expected {
         self.status
     }
 
+    /// Whether a ReadyForQuery is on its way.
+    pub(super) fn has_ready(&self) -> bool {
+        self.entries.has_ready()
+    }
+
     /// Whether the server has answered everything, and nothing was sent behind the last Sync.
     pub(super) fn is_answered(&self) -> bool {
         self.entries.is_empty() && !self.unsynced

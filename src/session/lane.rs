@@ -80,8 +80,37 @@ pub(super) struct Lane {
     /// What ends this direction once all that came before it is passed on.
     last: Option<LaneEnd>,
     bytes: u64,
+    /// Where what can be taken back begins, and how many bytes were written then.
+    kept: Option<(usize, u64)>,
     /// How fast it may be read.
     pacing: Option<Pacing>,
+}
+
+/// For whoever may have to say again what was passed on.
+impl Lane {
+    /// From here on what is passed on can be taken back, for as long as it fits into the buffer that it was read into.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.is_at_rest().then_some((self.cleared, self.bytes));
+    }
+
+    /// It is not taken back.
+    pub(super) fn let_go(&mut self) {
+        self.kept = None;
+    }
+
+    /// Whether all that was passed on can be taken back.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some() && self.last.is_none()
+    }
+
+    /// What was passed on stands in front again, as if none of it had been.
+    pub(super) fn take_back(&mut self) {
+        if let Some((at, bytes)) = self.kept.take() {
+            (self.start, self.cleared, self.bytes) = (at, at, bytes);
+            self.outbox.clear();
+            (self.outbox_written, self.rest_bytes, self.wanted, self.unflushed) = (0, 0, 0, false);
+        }
+    }
 }
 
 impl Lane {
@@ -102,6 +131,7 @@ impl Lane {
             unflushed: false,
             last: None,
             bytes: 0,
+            kept: None,
             pacing: None,
         }
     }
@@ -165,6 +195,11 @@ impl Lane {
     /// What ended it, where nobody passes anything on.
     pub(super) fn take_end(&mut self) -> Option<LaneEnd> {
         self.last.take()
+    }
+
+    /// Whether a message broke the framing. Nothing is read any more, and whoever ends the lane says so.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.last, Some(LaneEnd::Broken(_)))
     }
 
     /// Whether the side that is read from has closed, and what it sent last is still on its way.

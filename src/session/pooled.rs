@@ -116,6 +116,8 @@ pub(super) struct Pooled<'a> {
     /// What it has not been told of its login.
     welcome: Vec<u8>,
     is_greeted: bool,
+    /// How many sessions, one after the other, had ended before they heard of what it says.
+    lost: u8,
     shutdown: SessionWatch,
     /// How others see it.
     listed: Arc<Listed>,
@@ -197,6 +199,7 @@ impl<'a> Pooled<'a> {
             cancel,
             welcome: who.welcome,
             is_greeted: false,
+            lost: 0,
             shutdown: record.shutdown(house),
             listed,
             bytes_down: 0,

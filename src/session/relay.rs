@@ -19,7 +19,7 @@ use super::{
     exchange::Exchange,
     idling::{Alarm, Ending, IdleWatch, Rest},
     lane::{Lane, LaneEnd},
-    roster::{Doing, Listed, Passed},
+    roster::Listed,
     standing::{Dismissal, Standing},
 };
 use crate::shutdown::{Phase, SessionWatch};
@@ -200,7 +200,7 @@ impl<'a, 'e> Relay<'a, 'e> {
             return Poll::Ready(Some(end));
         }
         // What pgwake says itself waits for nothing from the server.
-        if self.exchange.expected.is_to_say()
+        if self.exchange.is_to_say()
             && let Poll::Ready(end) = self.poll_down(cx)
         {
             return Poll::Ready(Some(end));
@@ -233,7 +233,9 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     /// What transaction pooling ends a turn for.
     fn turn_end(&self) -> Option<End> {
-        if !self.exchange.is_pooled() || !self.is_at_rest() {
+        if self.exchange.has_ended_unheard() {
+            Some(End::Unheard)
+        } else if !self.exchange.is_pooled() || !self.is_at_rest() {
             None
         } else if self.exchange.has_begin_failed() {
             Some(End::BeginFailed)
@@ -282,6 +284,8 @@ impl<'a, 'e> Relay<'a, 'e> {
                 self.hang_up_check = None;
                 Poll::Pending
             }
+            // What came before it is answered first.
+            Poll::Ready(LaneEnd::Broken(_)) if self.exchange.is_answering() => self.poll_hang_up(cx),
             Poll::Ready(LaneEnd::Broken(broken)) => Poll::Ready(End::ClientBroken(broken)),
             // The other direction says why: the server's last words may still be unread.
             Poll::Ready(LaneEnd::WriteFailed) => self.poll_hang_up(cx),
@@ -329,11 +333,17 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if !self.discarding {
+            if !self.up.is_kept() {
+                self.exchange.note_heard();
+            }
             let mut editor = match self.up.is_at_rest() {
                 true => self.exchange.down_to_the_last_answer(),
                 false => self.exchange.down(),
             };
             let passed = self.down.poll_pass(cx, self.server, self.client, &mut editor);
+            if self.exchange.may_be_heard() {
+                self.up.let_go();
+            }
             match passed {
                 Poll::Ready(LaneEnd::WriteFailed) if self.exchange.is_terminated() => {
                     self.discarding = true;
@@ -349,36 +359,10 @@ impl<'a, 'e> Relay<'a, 'e> {
     fn end_of_down(&self, end: &LaneEnd) -> End {
         match end {
             LaneEnd::WriteFailed => End::ClientGone,
+            LaneEnd::ReadClosed if self.exchange.has_ended_unheard() => End::Unheard,
             LaneEnd::ReadClosed if self.exchange.is_terminated() => End::Terminated,
             LaneEnd::ReadClosed => End::ServerClosed,
             LaneEnd::Broken(_) => End::ServerBroken,
-        }
-    }
-
-    fn report(&mut self, lease: &AwakeLease, idle: bool) {
-        if let Some(reported) = &mut self.reported_idle
-            && *reported != idle
-        {
-            *reported = idle;
-            if idle {
-                lease.set_idle()
-            } else {
-                lease.set_active()
-            }
-        }
-    }
-
-    fn tell(&mut self, idle: bool) {
-        if let Some(listed) = self.listed
-            && self.told_idle != Some(idle)
-        {
-            self.told_idle = Some(idle);
-            listed.does(if idle { Doing::Idle } else { Doing::Active });
-            listed.set_passed(Passed {
-                bytes_in: self.up.bytes(),
-                bytes_out: self.down.bytes(),
-                queries: self.exchange.queries(),
-            });
         }
     }
 

@@ -28,6 +28,9 @@ pub(super) use unsettled::{SqlPrepared, Then, Unsettled};
 /// The name of pgwake's own BEGIN on server sessions.
 pub(super) const BEGIN_NAME: &[u8] = b"pgwake_begin";
 
+/// The serial of an unnamed statement that nobody knows: what is on the session may be a stranger's.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+
 /// A name that a client gave.
 pub(super) type Name = Arc<[u8]>;
 
@@ -242,9 +245,9 @@ impl Statements {
     }
 
     /// A simple Query, or a Close, drops the unnamed statement. Also where there is none: something in front of it that
-    /// has dropped one may be ignored.
+    /// has dropped one may be ignored. On the session a text that is none in the client's encoding drops nothing.
     pub(super) fn drop_unnamed(&mut self, session: &mut Prepared) -> Effect {
-        let session_before = mem::take(&mut session.unnamed);
+        let session_before = mem::replace(&mut session.unnamed, UNKNOWN);
         Effect::UnnamedReplaced(self.unnamed.take(), session_before)
     }
 

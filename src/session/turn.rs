@@ -247,7 +247,7 @@ pub(super) async fn finish(
         (End::Idled(Rest::Idle, limit), _) => SessionError::IdleTooLong { limit },
         (End::Idled(_, limit), _) => SessionError::IdleInTransactionTooLong { limit },
         (End::ShutDown, _) => record.ending(),
-        (End::Released | End::Gate | End::BeginFailed, _) => {
+        (End::Released | End::Gate | End::BeginFailed | End::Unheard, _) => {
             unreachable!("only a turn of transaction pooling ends so")
         }
     };

@@ -3,10 +3,43 @@
 
 use super::cursor::{Cursor, TooShort};
 
+/// As much of a name as Postgres tells statements and portals apart by (NAMEDATALEN - 1).
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// Whether a message of the client's is laid out as Postgres reads it, to its end and no further; `body` is all of it.
+/// Always true of those that Postgres does not look into.
+pub fn is_well_formed(tag: u8, body: &[u8]) -> bool {
+    let mut cursor = Cursor::new(body);
+    let read = match tag {
+        b'Q' => cursor.text().is_ok(),
+        b'P' => return parse(body).is_some(),
+        b'B' => bind_rest(&mut cursor).is_ok(),
+        b'D' | b'C' => matches!(cursor.u8(), Ok(b'S' | b'P')) && cursor.text().is_ok(),
+        b'E' => cursor.text().is_ok() && cursor.i32().is_ok(),
+        b'S' | b'H' => true,
+        _ => return true,
+    };
+    read && cursor.is_at_end()
+}
+
+fn bind_rest(cursor: &mut Cursor<'_>) -> Result<(), TooShort> {
+    cursor.text()?;
+    cursor.text()?;
+    let formats = usize::try_from(cursor.i16()?).unwrap_or(0);
+    cursor.bytes(formats * 2)?;
+    for _ in 0..cursor.i16()? {
+        // Below 0 is NULL.
+        let bytes = usize::try_from(cursor.i32()?).unwrap_or(0);
+        cursor.bytes(bytes)?;
+    }
+    let formats = usize::try_from(cursor.i16()?).unwrap_or(0);
+    cursor.bytes(formats * 2).map(drop)
+}
+
 /// A Parse message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParseBody<'a> {
-    /// The statement's name; empty: the unnamed one.
+    /// The statement's name, as far as it matters; empty: the unnamed one.
     pub name: &'a [u8],
     /// Its text.
     pub query: &'a [u8],
@@ -14,29 +47,39 @@ pub struct ParseBody<'a> {
     pub behind_name: &'a [u8],
 }
 
-/// Reads a whole Parse message.
-///
-/// # Errors
-/// A text has no end.
-pub fn parse(body: &[u8]) -> Result<ParseBody<'_>, TooShort> {
+/// Reads a whole Parse message; `None` where it is not laid out as one.
+pub fn parse(body: &[u8]) -> Option<ParseBody<'_>> {
     let mut cursor = Cursor::new(body);
-    let name = cursor.text()?;
+    let name = known_by(cursor.text().ok()?);
     let behind_name = cursor.rest();
-    let query = cursor.text()?;
-    Ok(ParseBody {
+    let query = cursor.text().ok()?;
+    let types = usize::try_from(cursor.i16().ok()?).unwrap_or(0);
+    cursor.bytes(types * 4).ok()?;
+    cursor.is_at_end().then_some(ParseBody {
         name,
         query,
         behind_name,
     })
 }
 
+/// What of a name tells it from others. One that would be cut within a letter is left as it is: what is left of it could
+/// not be said to the server.
+fn known_by(name: &[u8]) -> &[u8] {
+    match name.get(NAME_BYTES_MAX) {
+        Some(next) if next & 0xc0 != 0x80 => &name[..NAME_BYTES_MAX],
+        _ => name,
+    }
+}
+
 /// The names at the front of a Bind message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindNames<'a> {
-    /// The portal's.
+    /// The portal's, all of it.
     pub portal: &'a [u8],
-    /// The statement's; empty: the unnamed one.
+    /// The statement's, as far as it matters; empty: the unnamed one.
     pub statement: &'a [u8],
+    /// All of that.
+    pub statement_whole: &'a [u8],
     /// How many bytes of the body both take, with their ends.
     pub bytes: usize,
 }
@@ -48,11 +91,12 @@ pub struct BindNames<'a> {
 pub fn bind_names(body: &[u8]) -> Result<BindNames<'_>, TooShort> {
     let mut cursor = Cursor::new(body);
     let portal = cursor.text()?;
-    let statement = cursor.text()?;
+    let statement_whole = cursor.text()?;
     let bytes = body.len() - cursor.rest().len();
     Ok(BindNames {
         portal,
-        statement,
+        statement: known_by(statement_whole),
+        statement_whole,
         bytes,
     })
 }
@@ -60,7 +104,7 @@ pub fn bind_names(body: &[u8]) -> Result<BindNames<'_>, TooShort> {
 /// What a Describe or Close means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Object<'a> {
-    /// A prepared statement.
+    /// A prepared statement, by as much of its name as matters.
     Statement(&'a [u8]),
     /// A portal, or what only the server can judge.
     Portal,
@@ -70,7 +114,7 @@ pub enum Object<'a> {
 pub fn object(body: &[u8]) -> Object<'_> {
     let mut cursor = Cursor::new(body);
     match (cursor.u8(), cursor.text()) {
-        (Ok(b'S'), Ok(name)) if cursor.is_at_end() => Object::Statement(name),
+        (Ok(b'S'), Ok(name)) if cursor.is_at_end() => Object::Statement(known_by(name)),
         _ => Object::Portal,
     }
 }
@@ -117,12 +161,67 @@ mod tests {
         assert_eq!(object(b"Sone"), Object::Portal);
     }
 
+    #[test]
+    fn names_are_told_apart_by_as_much_as_postgres_looks_at() {
+        let [one, other] = ["one", "other"].map(|end| format!("{}{end}", "n".repeat(63)).into_bytes());
+        let known = "n".repeat(63).into_bytes();
+        let body = |name: &[u8]| [name, b"\0select 1\0\0\0"].concat();
+        for name in [one, other] {
+            assert_eq!(parse(&body(&name)).unwrap().name, known);
+            let bind = [b"\0", &name[..], b"\0"].concat();
+            let names = bind_names(&bind).unwrap();
+            assert_eq!((names.statement, names.bytes), (&known[..], bind.len()));
+            assert_eq!(
+                object(&[b"S", &name[..], b"\0"].concat()),
+                Object::Statement(&known)
+            );
+        }
+        let cut = "é".repeat(40).into_bytes();
+        assert_eq!(parse(&body(&cut)).unwrap().name, cut);
+    }
+
+    #[test]
+    fn a_byte_less_or_more_is_no_message() {
+        let whole: [(u8, &[u8]); 8] = [
+            (b'Q', b"select 1\0"),
+            (b'P', b"one\0select $1\0\0\x01\0\0\0\x17"),
+            (
+                b'B',
+                b"p\0one\0\0\x01\0\0\0\x02\xff\xff\xff\xff\0\0\0\x01a\0\x01\0\x01",
+            ),
+            (b'D', b"Sone\0"),
+            (b'C', b"Pone\0"),
+            (b'E', b"p\0\0\0\0\0"),
+            (b'S', b""),
+            (b'H', b""),
+        ];
+        for (tag, body) in whole {
+            assert!(is_well_formed(tag, body), "{}", char::from(tag));
+            for cut in 0..body.len() {
+                assert!(!is_well_formed(tag, &body[..cut]), "{} {cut}", char::from(tag));
+            }
+            assert!(
+                !is_well_formed(tag, &[body, b"\0"].concat()),
+                "{}",
+                char::from(tag)
+            );
+        }
+        assert!(
+            !is_well_formed(b'C', b"Qone\0"),
+            "neither a statement nor a portal"
+        );
+        assert!(is_well_formed(b'c', b"whatever"), "nobody looks into CopyDone");
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = parse(&body);
             let _ = bind_names(&body);
             let _ = object(&body);
+            for tag in *b"QPBDCESHF" {
+                let _ = is_well_formed(tag, &body);
+            }
         }
     }
 }

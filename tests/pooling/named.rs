@@ -124,3 +124,43 @@ async fn a_name_that_sql_has_just_prepared_is_taken() {
         "{codes:?}"
     );
 }
+
+/// Postgres tells names apart by 63 bytes, and cuts off what SQL says: a longer one was known to one of them alone.
+#[tokio::test]
+async fn long_names_are_the_same_where_postgres_takes_them_for_the_same() {
+    let name = |end: &str| format!("{}{end}", "n".repeat(63));
+    let played = Script::new("named-long", 1)
+        .say(0, prepare(&name("one"), "select 'long'"))
+        .query(1, STRANGER)
+        .say(0, execute(&name("other"), &[]))
+        .say(0, prepare(&name("third"), "select 'taken already'"))
+        .query(1, STRANGER)
+        .say(0, [Said::describe(Kind::Statement, &name("")), Said::Sync])
+        .query(0, &format!("execute {}", name("fourth")))
+        .query(1, STRANGER)
+        .query(0, &format!("deallocate {}", name("fifth")))
+        .say(0, execute(&name("one"), &[]))
+        .say(0, prepare(&name("one"), "select 'again'"))
+        .say(0, [Said::close(Kind::Statement, &name("six")), Said::Sync])
+        .say(0, execute(&name("one"), &[]))
+        .play()
+        .await;
+    assert_eq!(errors(&played.told(0)), ["42P05", "26000", "26000"]);
+}
+
+/// In a failed transaction Postgres said that the name was taken, and not that the transaction had failed.
+#[tokio::test]
+async fn what_fails_under_any_name_is_refused_before_its_name_is() {
+    let parse = |sql: &str| [Said::parse("q", sql), Said::Sync];
+    let played = Script::new("named-failed", 1)
+        .query(0, "begin")
+        .query(0, "prepare q as select 1")
+        .say(0, parse("nonsense"))
+        .say(0, parse("select 2"))
+        .say(0, parse("rollback"))
+        .query(0, "rollback")
+        .say(0, parse("select 'there already'"))
+        .play()
+        .await;
+    assert_eq!(errors(&played.told(0)), ["42601", "25P02", "42P05", "42P05"]);
+}

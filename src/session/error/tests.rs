@@ -33,6 +33,7 @@ impl SessionError {
             Self::ClientGone => [Self::ClientGone],
             Self::UnknownMessage(_) => [Self::UnknownMessage(0)],
             Self::BadLength => [Self::BadLength],
+            Self::BadMessage => [Self::BadMessage],
             Self::ServerLost { loss: Loss::Unknown, .. } => [lost(Loss::Unknown)],
             Self::ServerLost { loss: Loss::RolledBack, .. } => [lost(Loss::RolledBack)],
             Self::StillStarting { .. } => [Self::StillStarting { endpoint: endpoint.clone(), waited, said: said() }],

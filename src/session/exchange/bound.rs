@@ -117,7 +117,13 @@ impl Exchange<'_> {
             return moved.map_or(Use::Unnamed, |used| Use::Known(names.bytes, used));
         }
         match self.pooled().statements.use_of(names.statement) {
-            Some(used) => Use::Known(names.bytes, used),
+            Some(mut used) => {
+                if names.statement_whole.len() > names.statement.len() {
+                    // Postgres speaks of it as its client does.
+                    used.name = names.statement_whole.into();
+                }
+                Use::Known(names.bytes, used)
+            }
             None => Use::Unknown(names.statement.into()),
         }
     }

@@ -26,7 +26,8 @@ const APPLICATION: &[u8] = b"application_name\0";
 impl Exchange<'_> {
     pub(super) fn edit_down(&mut self, lane: &mut Lane) -> Editing {
         loop {
-            if lane.is_between_seen_messages() {
+            if lane.is_between_seen_messages() && self.is_to_say() {
+                self.note_heard();
                 while let Some(entry) = self.expected.take_said() {
                     lane.put(&[say::PARSE_COMPLETE]);
                     self.commit(entry.effect);
@@ -44,6 +45,13 @@ impl Exchange<'_> {
             let Some(front) = lane.front(wanted) else {
                 return Editing::Open;
             };
+            // Of an error it is to be seen which one it is.
+            if front.tag != b'E' {
+                self.note_heard();
+                if self.is_to_say() {
+                    continue;
+                }
+            }
             match front.tag {
                 // The server goes on behind the client's next Sync; the client has an answer elsewhere.
                 _ if self.has_begin_failed() => lane.skip(front),
@@ -172,6 +180,13 @@ impl Exchange<'_> {
 
     fn failed(&mut self, lane: &mut Lane, front: Front) {
         let fields = error_fields(lane.body(front));
+        if fields.ends_session && self.ended_unheard(lane, front, &fields) {
+            return;
+        }
+        self.note_heard();
+        if self.is_to_say() {
+            return;
+        }
         if self.begin_failed(lane, front) || (fields.ends_session && self.ended_idle(lane, front)) {
             return;
         }
@@ -225,10 +240,7 @@ impl Exchange<'_> {
         };
         // All of it has come where it is of a usual size; the session is given up in any case.
         pooled.facts.begin_failed = Some(Bytes::copy_from_slice(lane.body(front)));
-        let (effects, prepared) = (self.expected.take_effects(), &mut pooled.carried.prepared);
-        pooled
-            .statements
-            .undo_all(effects, Effect::Nothing, prepared, std::iter::empty());
+        self.undo_everything();
         lane.skip(front);
         true
     }

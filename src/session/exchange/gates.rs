@@ -10,7 +10,7 @@ use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::profile::Pins;
 use crate::session::sql_names::{Called, Does, Named};
-use crate::session::statements::{Effect, Name, Statement, next_serial};
+use crate::session::statements::{Effect, Name, Statement, UNKNOWN};
 use crate::session::words::Words;
 use crate::wire::frame::{Front, HEADER_BYTES};
 use crate::wire::refuse;
@@ -230,7 +230,7 @@ impl Exchange<'_> {
                 put(lane, b'Q', &[REFUSED_TEXT]);
                 if let Some(pooled) = &mut self.pooled {
                     // Which one the session has then depends on whether it ignores this.
-                    pooled.carried.prepared.unnamed = next_serial();
+                    pooled.carried.prepared.unnamed = UNKNOWN;
                 }
             }
             // Under a name: the unnamed statement stays what it is.

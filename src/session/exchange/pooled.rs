@@ -12,7 +12,7 @@ use crate::session::lane::{Editing, Lane};
 use crate::session::sql_names::{Named, named_in_sql};
 use crate::session::statements::{Effect, Seen};
 use crate::session::words::{Scan, Words};
-use crate::wire::extended::{self, Object, ParseBody};
+use crate::wire::extended::{self, Object};
 use crate::wire::frame::{Front, HEADER_BYTES};
 
 /// Longest Query that is seen whole before it passes; a longer one passes as it comes, unless it begins to speak of prepared
@@ -50,6 +50,7 @@ impl<'a> Exchange<'a> {
                 return Editing::Paused;
             }
             let Some(front) = lane.front(|front| self.wanted(front)) else {
+                self.flush_the_last(lane);
                 return Editing::Open;
             };
             let seen_min = self.facts().seen_min;
@@ -127,6 +128,10 @@ impl<'a> Exchange<'a> {
         let body = lane.body(front);
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let is_whole = body.len() == front.body_bytes;
+        if is_whole && text.len() == body.len() {
+            self.pass_misshapen(lane, front, Kind::Simple);
+            return Some(());
+        }
         let mut scan = Scan::default();
         scan.feed(text, self.pooled().functions.as_deref());
         if !is_whole && self.may_be_seen_whole(front) && self.must_be_seen_whole(scan.words()) {
@@ -185,7 +190,7 @@ impl<'a> Exchange<'a> {
         Some(())
     }
 
-    fn may_be_seen_whole(&mut self, front: Front) -> bool {
+    pub(super) fn may_be_seen_whole(&mut self, front: Front) -> bool {
         front.body_bytes <= self.pooled().limits.statement_bytes_max
     }
 
@@ -193,112 +198,6 @@ impl<'a> Exchange<'a> {
     fn must_be_seen_whole(&mut self, begins_with: Words) -> bool {
         let pooled = self.pooled();
         begins_with.has(Words::OF_STATEMENTS) || pooled.carried.prepared.shows_others(pooled.statements)
-    }
-
-    fn parse(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
-        let body = lane.body(front);
-        // However it comes.
-        let is_whole = self.may_be_seen_whole(front);
-        let parse = match extended::parse(body) {
-            Ok(parse) if is_whole => parse,
-            // What only the server can judge, or is too long to be remembered.
-            _ => {
-                self.parse_unmovable(lane, front, !is_whole);
-                return Some(());
-            }
-        };
-        if self.expected.is_undecided(parse.name) {
-            return self.hold(lane);
-        }
-        let mut scan = Scan::default();
-        scan.feed(parse.query, self.pooled().functions.as_deref());
-        let seen = self.finish_scan(&mut scan);
-        let is_unnamed = parse.name.is_empty();
-        let named = named_in_sql(parse.query, seen.words, &self.pooled().known());
-        if !is_unnamed {
-            self.wait_for_profile()?;
-        }
-        self.wait_at_gate(lane, seen.words)?;
-        self.put_aliases(lane, &named)?;
-        let commits = seen.words.has(Words::MAY_COMMIT);
-        self.commit_possible |= commits;
-        self.commit_prepared |= commits && !is_unnamed;
-        self.put_begin(lane);
-        if is_unnamed {
-            let pooled = self.pooled();
-            let prepared = &mut pooled.carried.prepared;
-            let effect = pooled.statements.replace_unnamed(
-                lane.body(front).get(1..).unwrap_or_default(),
-                seen,
-                pooled.profile,
-                prepared,
-            );
-            let serial = prepared.unnamed;
-            if self.has_unknown_settings() {
-                self.note_unsettled(b"", serial);
-            }
-            self.pass_as(lane, front, Kind::Parse, effect);
-        } else {
-            self.parse_named(lane, front, seen);
-        }
-        Some(())
-    }
-
-    fn parse_named(&mut self, lane: &mut Lane, front: Front, seen: Seen) {
-        let body = lane.body(front).to_vec();
-        let Ok(ParseBody {
-            name, behind_name, ..
-        }) = extended::parse(&body)
-        else {
-            return self.pass(lane, front);
-        };
-        if self.pooled().statements.get(name).is_some() {
-            // Postgres says so itself once it has that name on the session, too.
-            self.put_stand_in(lane, name);
-            return self.pass(lane, front);
-        }
-        if self.pooled().profile.has_statement(name) {
-            return self.pass(lane, front);
-        }
-        if self.pooled().statements.len() >= self.pooled().limits.statements_max {
-            return self.parse_unmovable(lane, front, false);
-        }
-        // SQL may have prepared one of this name in this turn, and Postgres says so.
-        if self.facts().words.has(Words::PREPARE) {
-            self.try_name(lane, name);
-        }
-        let is_certain = self.expected.is_certain();
-        // Nobody knows yet under which ones it is prepared.
-        let own = self.has_unknown_settings();
-        let pooled = self.pooled();
-        let mut statement = if own {
-            pooled.texts.own_statement(behind_name, pooled.profile, seen)
-        } else {
-            pooled.texts.statement(behind_name, pooled.profile, seen)
-        };
-        if self.is_there(statement.id) {
-            let pooled = self.pooled();
-            if is_certain {
-                let name = pooled.statements.name(name, statement);
-                lane.skip(front);
-                return self.send(Kind::SayParsed, Asker::Client, Effect::Named(name));
-            }
-            // In a failed transaction Postgres refuses it, so it must be asked.
-            statement = pooled
-                .texts
-                .own_statement(behind_name, pooled.profile, statement.seen.clone());
-        }
-        self.close_if_there(lane, &statement);
-        self.make_room(lane);
-        if own {
-            self.note_unsettled(name, statement.id);
-        }
-        let pooled = self.pooled();
-        pooled.carried.prepared.put(statement.id);
-        let (id, server_name) = (statement.id, statement.server_name());
-        let effect = Effect::Put(id, Some(pooled.statements.name(name, statement)));
-        lane.replace(front, name.len() + 1, &[server_name.as_bytes(), b"\0"]);
-        self.send(Kind::Parse, Asker::Client, effect);
     }
 
     fn describe(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
@@ -363,7 +262,12 @@ impl<'a> Exchange<'a> {
         self.put_begin(lane);
         let pooled = self.pooled();
         let effect = match object(lane, front) {
-            Object::Statement(b"") => pooled.statements.drop_unnamed(&mut pooled.carried.prepared),
+            Object::Statement(b"") => {
+                let effect = pooled.statements.drop_unnamed(&mut pooled.carried.prepared);
+                // A Close drops it for certain.
+                pooled.carried.prepared.unnamed = 0;
+                effect
+            }
             Object::Statement(name) => {
                 if pooled.profile.has_statement(name) {
                     // It closes what SQL has prepared, too: Postgres says what is left.

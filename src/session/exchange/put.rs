@@ -134,12 +134,12 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Postgres refuses a name that SQL has taken.
-    pub(super) fn try_name(&mut self, lane: &mut Lane, name: &[u8]) {
+    /// Postgres refuses a name that SQL has taken; and first what it would refuse under any name.
+    pub(super) fn try_name(&mut self, lane: &mut Lane, name: &[u8], behind_name: &[u8]) {
         if self.expected.ignores() || self.pooled().carried.prepared.aliases.has(name) {
             return;
         }
-        put(lane, b'P', &[name, b"\0\0\0\0"]);
+        put(lane, b'P', &[name, b"\0", behind_name]);
         self.send(Kind::Parse, Asker::Pgwake, Effect::Nothing);
         self.put_close(lane, b"S", name);
     }
@@ -243,13 +243,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// It keeps the client's own name, and the session stays with this client.
-    pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front, is_too_long: bool) {
+    pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front) {
         self.facts().unmovable = true;
         // What it says was not looked at.
         (self.commit_possible, self.commit_prepared) = (true, true);
         self.put_begin(lane);
         let is_unnamed = lane.body(front).first() == Some(&0);
-        let effect = if is_unnamed && is_too_long {
+        let effect = if is_unnamed {
             let pooled = self.pooled();
             pooled.statements.replace_unnamed(
                 b"",
@@ -261,6 +261,12 @@ impl<'a> Exchange<'a> {
             Effect::Nothing
         };
         self.pass_as(lane, front, Kind::Parse, effect);
+    }
+
+    /// A message that the server refuses before it does anything with it.
+    pub(super) fn pass_misshapen(&mut self, lane: &mut Lane, front: Front, kind: Kind) {
+        self.put_begin(lane);
+        self.pass_as(lane, front, kind, Effect::Nothing);
     }
 
     /// What a text shows counts for the turn.

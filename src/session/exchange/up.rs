@@ -11,6 +11,7 @@ impl Exchange<'_> {
     pub(super) fn edit_up(&mut self, lane: &mut Lane) -> Editing {
         while !self.expected.is_full() {
             let Some(front) = lane.front(|_| PREFIX_BYTES) else {
+                self.flush_the_last(lane);
                 return Editing::Open;
             };
             if !self.may_begin(lane, front) {
@@ -39,6 +40,8 @@ impl Exchange<'_> {
             b'C' => Kind::Close,
             b'S' => Kind::Sync,
             b'c' | b'f' => Kind::CopyEnd,
+            // Postgres answers one that says anything as it answers what is wrong in a Parse.
+            b'H' if front.body_bytes > 0 && !self.expected.is_copying() => Kind::Parse,
             // Flush, CopyData and the like: nothing answers them, and they begin nothing.
             _ => return lane.pass(front),
         };

@@ -48,7 +48,11 @@ impl Lane {
         if ready!(self.poll_flush(cx, to)).is_err() {
             return Poll::Ready(LaneEnd::WriteFailed);
         }
-        self.last.take().map_or(Poll::Pending, Poll::Ready)
+        match self.last {
+            // Told each time that it is asked: what came before it may have no answer yet.
+            Some(LaneEnd::Broken(broken)) => Poll::Ready(LaneEnd::Broken(broken)),
+            _ => self.last.take().map_or(Poll::Pending, Poll::Ready),
+        }
     }
 
     /// Reads to the end and throws away what comes: whoever it was for has left.
@@ -180,6 +184,7 @@ impl Lane {
             buffers::give_back_outgoing(std::mem::take(&mut self.outbox));
         }
         if self.start == self.end
+            && self.kept.is_none()
             && let Some(inbox) = self.inbox.take()
         {
             (self.start, self.cleared, self.end) = (0, 0, 0);
@@ -202,6 +207,8 @@ impl Lane {
         if inbox.len() - self.start >= needed {
             return;
         }
+        // What stood in front gives way.
+        self.kept = None;
         if inbox.len() >= needed {
             inbox.copy_within(self.start..self.end, 0);
         } else {

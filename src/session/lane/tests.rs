@@ -544,6 +544,79 @@ fn a_pause_lets_out_what_was_seen_and_reads_no_more() {
     });
 }
 
+#[test]
+fn what_was_passed_on_can_be_taken_back_and_said_again() {
+    run(async {
+        let mut line = Line::new(Sender::Client);
+        let taking = line.take(100);
+        let acts = [
+            Act::Replace(3, b"another".to_vec()),
+            Act::PutAndPass(b"own".to_vec()),
+            Act::PutAndSkip(b"own".to_vec()),
+            Act::Skip,
+        ];
+        let messages = [
+            (b'P', b"one".to_vec()),
+            (b'Q', b"two".to_vec()),
+            (b'B', b"three".to_vec()),
+        ];
+        let messages = [&messages[..], &[(b'S', Vec::new()), (b'E', b"four".to_vec())]].concat();
+        let all: Vec<u8> = messages
+            .iter()
+            .flat_map(|(tag, body)| message(*tag, body))
+            .collect();
+        let half = message(b'Q', b"half of it");
+        line.lane.push(&all);
+        line.lane.keep();
+        // All of it is written, and half a message behind it, which comes later.
+        let mut script = Script::new(acts.clone());
+        assert!(line.pass_once(&mut script).await.is_pending());
+        line.feeder.as_mut().unwrap().write_all(&half[..9]).await.unwrap();
+        while line.lane.is_between_messages() {
+            assert!(line.pass_once(&mut script).await.is_pending());
+            tokio::task::yield_now().await;
+        }
+
+        assert!(line.lane.is_kept());
+        line.lane.take_back();
+
+        assert_eq!(line.lane.bytes(), 0);
+        assert!(line.lane.is_between_messages() && !line.lane.is_empty());
+        line.feeder.as_mut().unwrap().write_all(&half[9..]).await.unwrap();
+        line.feeder = None;
+        assert!(matches!(
+            line.pass(&mut Script::default()).await,
+            LaneEnd::ReadClosed
+        ));
+        assert!(!line.lane.is_kept() && line.holds_nothing());
+        drop(line);
+        let expected = [&model(&messages, &acts)[..], &half[..9], &all, &half].concat();
+        assert_eq!(taking.await.unwrap(), expected);
+    });
+}
+
+#[test]
+fn what_does_not_fit_into_its_buffer_is_not_kept_and_passes_all_the_same() {
+    run(async {
+        let mut line = Line::new(Sender::Client);
+        let taking = line.take(10_000);
+        let large = message(b'd', &vec![b'x'; SMALL_BYTES * 3]);
+        line.lane.push(&message(b'S', b""));
+        line.lane.keep();
+        assert!(line.pass_once(&mut Script::default()).await.is_pending());
+        assert!(line.lane.is_kept() && !line.holds_nothing());
+        line.feed(pieces(&large, 5000));
+        assert!(matches!(
+            line.pass(&mut Script::default()).await,
+            LaneEnd::ReadClosed
+        ));
+
+        assert!(!line.lane.is_kept() && line.holds_nothing());
+        drop(line);
+        assert_eq!(taking.await.unwrap(), [message(b'S', b""), large].concat());
+    });
+}
+
 /// For tests of editors, without sockets.
 impl Lane {
     /// Takes out what is to be written.

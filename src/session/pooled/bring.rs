@@ -21,7 +21,7 @@ use crate::session::{
     },
     record::{Outcome, SessionRecord},
     senders::Senders,
-    statements::next_serial,
+    statements::UNKNOWN,
     turn::said_by_server,
 };
 use crate::tls::Stream;
@@ -152,7 +152,7 @@ impl Pooled<'_> {
         let answer = talk(&mut session.stream, &mut heard, question, ended).await;
         session.carried.reported = heard.reported;
         // A simple Query drops it, and what sets something takes its place.
-        session.carried.prepared.unnamed = next_serial();
+        session.carried.prepared.unnamed = UNKNOWN;
         if !heard.notifications.is_empty() && whose == Whose::Own {
             senders.name_all(&mut heard.notifications);
             turn.down.put(&[&heard.notifications]);

@@ -87,13 +87,19 @@ impl Local {
         }
     }
 
-    /// Whether the server session is to begin with the BEGIN that was answered here. From then on the server knows.
-    pub(super) fn take_begun(&mut self) -> bool {
-        let begun = matches!(self.transaction, Transaction::Begun(_));
-        if begun {
-            self.transaction = Transaction::None;
-        }
-        begun
+    /// Whether the server session is to begin with the BEGIN that was answered here, and since when the client believes in
+    /// it. From then on the server knows.
+    pub(super) fn take_begun(&mut self) -> Option<Instant> {
+        let Transaction::Begun(since) = self.transaction else {
+            return None;
+        };
+        self.transaction = Transaction::None;
+        Some(since)
+    }
+
+    /// No server knows of it after all.
+    pub(super) fn begun(&mut self, since: Instant) {
+        self.transaction = Transaction::Begun(since);
     }
 
     /// How often its client has asked something here since the last call: see [`Passed`](crate::session::roster::Passed).
@@ -151,12 +157,14 @@ impl Local {
     }
 
     fn answer_one(&mut self, front: Front, body: &[u8], known: &mut Known<'_>, out: &mut BytesMut) -> bool {
+        if front.tag == b'S' {
+            self.skipping = false;
+        } else if self.skipping {
+            return true;
+        }
         match front.tag {
-            b'S' => {
-                self.skipping = false;
-                say::ready(self.status(), out);
-            }
-            _ if self.skipping => (),
+            b'S' | b'H' | b'C' if is_for_postgres(front, body) => return self.refuse_misshapen(front, out),
+            b'S' => say::ready(self.status(), out),
             // Nothing is to be pushed out, and COPY data comes late: Postgres ignores it, too.
             b'H' | b'd' | b'c' | b'f' => (),
             b'C' => {
@@ -180,6 +188,14 @@ impl Local {
         true
     }
 
+    /// A message that is not laid out as it should be. `false`: Postgres says so, where it knows of the transaction.
+    fn refuse_misshapen(&mut self, front: Front, out: &mut BytesMut) -> bool {
+        if self.has_failed() {
+            self.refuse_front(front, &SessionError::BadMessage, out);
+        }
+        self.has_failed()
+    }
+
     fn query(&mut self, front: Front, body: &[u8], known: &mut Known<'_>, out: &mut BytesMut) -> bool {
         let text = if body.len() == front.body_bytes {
             body
@@ -187,7 +203,15 @@ impl Local {
             b"?"
         };
         let now = || Instant::now();
-        match (simple(text), self.transaction) {
+        let means = simple(text);
+        if means == Simple::Other && !self.has_failed() {
+            return false;
+        }
+        // Few texts are looked at so closely.
+        if body.len() == front.body_bytes && !extended::is_well_formed(b'Q', body) {
+            return self.refuse_misshapen(front, out);
+        }
+        match (means, self.transaction) {
             (Simple::Empty, _) => out.extend_from_slice(say::EMPTY_QUERY),
             (Simple::Begin(tag), Transaction::None) => {
                 self.transaction = Transaction::Begun(now());
@@ -216,6 +240,9 @@ impl Local {
 
     /// Extended messages in a transaction that has failed: only its end is let through.
     fn answer_failed(&mut self, front: Front, body: &[u8], known: &mut Known<'_>, out: &mut BytesMut) {
+        if body.len() == front.body_bytes && !extended::is_well_formed(front.tag, body) {
+            return self.refuse_front(front, &SessionError::BadMessage, out);
+        }
         let ends = match front.tag {
             b'P' => parse_end(body, known).then_some(say::PARSE_COMPLETE),
             b'B' => extended::bind_names(body)
@@ -234,7 +261,9 @@ impl Local {
                 Object::Statement(_) => None,
             },
             // Any other portal does not exist: what made it has failed.
-            b'E' if self.end_portal.is_some() && self.end_portal.as_deref() == executed(body) => {
+            b'E' if self.end_portal.is_some()
+                && self.end_portal.as_deref() == body.split(|byte| *byte == 0).next() =>
+            {
                 self.end_portal = None;
                 self.transaction = Transaction::None;
                 say::command_complete("ROLLBACK", out);
@@ -244,14 +273,21 @@ impl Local {
         };
         match ends {
             Some(message) => out.extend_from_slice(message),
-            None => {
-                self.refuse_in_failed(out);
-                if front.tag == b'F' {
-                    say::ready(self.status(), out);
-                } else {
-                    self.skipping = true;
-                }
-            }
+            None => self.refuse_front(front, &SessionError::InFailedTransaction, out),
+        }
+    }
+
+    fn refuse_front(&mut self, front: Front, error: &SessionError, out: &mut BytesMut) {
+        refuse::error(error, self.session, out);
+        self.go_on(front, out);
+    }
+
+    /// Behind an error: up to the next Sync everything is ignored, but where the message ends with ReadyForQuery itself.
+    fn go_on(&mut self, front: Front, out: &mut BytesMut) {
+        if matches!(front.tag, b'Q' | b'F' | b'S') {
+            say::ready(self.status(), out);
+        } else {
+            self.skipping = true;
         }
     }
 
@@ -269,11 +305,7 @@ impl Local {
             return;
         };
         out.extend_from_slice(error);
-        if matches!(front.tag, b'Q' | b'F') {
-            say::ready(self.status(), out);
-        } else {
-            self.skipping = true;
-        }
+        self.go_on(front, out);
         self.skip(up, front);
     }
 
@@ -314,15 +346,15 @@ pub(super) enum Sent {
     Sync,
 }
 
-/// The portal that an Execute means.
-fn executed(body: &[u8]) -> Option<&[u8]> {
-    let end = body.iter().position(|byte| *byte == 0)?;
-    Some(&body[..end])
+/// Whether Postgres has a word about it that pgwake does not know: a message that is not laid out as it should be, or a
+/// name that may not be text in the client's encoding.
+fn is_for_postgres(front: Front, body: &[u8]) -> bool {
+    body.len() < front.body_bytes || !body.is_ascii() || !extended::is_well_formed(front.tag, body)
 }
 
 /// A Parse of a statement that ends a transaction: the name stands for it.
 fn parse_end(body: &[u8], known: &mut Known<'_>) -> bool {
-    let Ok(parse) = extended::parse(body) else {
+    let Some(parse) = extended::parse(body) else {
         return false;
     };
     if !ends_transaction(parse.query) {

@@ -1,6 +1,7 @@
 //! One turn: a session is borrowed, brought to what the client carries, relayed with, looked after and kept.
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use super::{
     Pooled, Wants,
@@ -48,6 +49,10 @@ pub(super) struct Turn {
     pub(super) facts: Facts,
     pub(super) down: Lane,
     pub(super) known: Known,
+    /// Since when the client believes in the transaction that the session was to begin.
+    begun: Option<Instant>,
+    /// Nothing has been sent to the session for its client.
+    is_fresh: bool,
     /// The client keeps the session for what cannot be moved.
     pub(super) pinned: Option<PinPermit>,
     /// What the server owed when the relay ended.
@@ -86,7 +91,8 @@ impl Pooled<'_> {
             self.keep(turn).await;
             return Box::pin(self.refuse(client, error.into(), record)).await;
         }
-        turn.facts.begins = self.local.take_begun();
+        turn.begun = self.local.take_begun();
+        turn.facts.begins = turn.begun.is_some();
         self.relay(client, turn, record).await
     }
 
@@ -124,6 +130,8 @@ impl Pooled<'_> {
             down: Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut)),
             known: self.known(loan.lease.generation()),
             loan,
+            begun: None,
+            is_fresh: true,
             pinned: None,
             owed: Vec::new(),
             last: None,
@@ -155,6 +163,10 @@ impl Pooled<'_> {
             let done = match end {
                 End::Gate => Box::pin(self.pass_gate(client, &mut turn)).await.map(|()| false),
                 End::Released => self.look_after(&mut turn).await.map(|pinned| !pinned),
+                End::Unheard => {
+                    self.start_over(turn);
+                    return Ok(Wants::Session);
+                }
                 end => return Box::pin(self.ended(client, turn, end, record)).await,
             };
             let is_over = turn.is_over;
@@ -201,6 +213,10 @@ impl Pooled<'_> {
             session: record.id,
         };
         let mut exchange = Exchange::new(&tell_touched, Some(pooled)).limited_to(&mut self.rate);
+        if std::mem::take(&mut turn.is_fresh) && usize::from(self.lost) < LOST_MAX {
+            self.up.keep();
+            exchange = exchange.unheard();
+        }
         exchange.expected.resume(turn.loan.status);
         let reports = IdleReports::of(&self.endpoint, &turn.loan.lease);
         let sides = Sides {
@@ -216,7 +232,11 @@ impl Pooled<'_> {
         let end = relay.run(&turn.loan.lease, &mut self.shutdown).await;
         drop(relay);
         let over = exchange.take_over_limit();
-        self.queries += exchange.queries();
+        if !exchange.has_ended_unheard() {
+            self.up.let_go();
+            self.lost = 0;
+            self.queries += exchange.queries();
+        }
         turn.last = Some(Last::of(&exchange, &turn.down));
         turn.is_over = exchange.is_terminated();
         turn.loan.status = exchange.expected.status();
@@ -226,6 +246,16 @@ impl Pooled<'_> {
             Box::pin(self.tell_over(&over, record)).await;
         }
         end
+    }
+
+    /// The session had ended before it heard of what the client sent: another one hears of all of it.
+    fn start_over(&mut self, turn: Box<Turn>) {
+        self.lost += 1;
+        if let Some(since) = turn.begun {
+            self.local.begun(since);
+        }
+        self.close(turn);
+        self.up.take_back();
     }
 
     /// There is no session: the client reads why, and stays where another try may be better.

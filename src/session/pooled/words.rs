@@ -65,6 +65,10 @@ fn is_other_at_once(text: &[u8]) -> bool {
 }
 
 fn is_empty(text: &[u8]) -> bool {
+    // A comment that is no text in the client's encoding is an error.
+    if !text.is_ascii() {
+        return false;
+    }
     // Either ends a comment, as in Postgres.
     text.split(|byte| matches!(byte, b'\n' | b'\r')).all(|line| {
         let line = line.trim_ascii_start();
@@ -112,6 +116,7 @@ mod tests {
             "begin -- now",
             "-- x\rselect 1; select 2 -- \n select",
             "-- x\rselect 1",
+            "-- é",
             "/* */",
             "select 1",
             "end if",

@@ -17,6 +17,8 @@ pub(in crate::session) enum End {
     Gate,
     /// pgwake's BEGIN failed, and the server ignores what the client sent behind it.
     BeginFailed,
+    /// The server had ended the session before it looked at what the client sent: another one may be asked.
+    Unheard,
     /// The client said Terminate.
     Terminated,
     /// The client is gone without a word.

@@ -1,6 +1,8 @@
-//! Whether a session under a lease has to say when it is idle. It says so itself, in the relay; turns ask for it.
+//! What a relay tells others of its session. Whether the lease has to hear when it is idle, turns ask for.
 
+use super::Relay;
 use crate::config::Endpoint;
+use crate::session::roster::{Doing, Passed};
 use crate::wake::AwakeLease;
 
 /// Whether the lease is told when the session becomes idle or active.
@@ -18,6 +20,35 @@ impl IdleReports {
         match endpoint.suspend_idle_sessions || !lease.weight().counts() {
             true => Self::Yes,
             false => Self::No,
+        }
+    }
+}
+
+impl Relay<'_, '_> {
+    pub(super) fn report(&mut self, lease: &AwakeLease, idle: bool) {
+        if let Some(reported) = &mut self.reported_idle
+            && *reported != idle
+        {
+            *reported = idle;
+            if idle {
+                lease.set_idle()
+            } else {
+                lease.set_active()
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, idle: bool) {
+        if let Some(listed) = self.listed
+            && self.told_idle != Some(idle)
+        {
+            self.told_idle = Some(idle);
+            listed.does(if idle { Doing::Idle } else { Doing::Active });
+            listed.set_passed(Passed {
+                bytes_in: self.up.bytes(),
+                bytes_out: self.down.bytes(),
+                queries: self.exchange.queries(),
+            });
         }
     }
 }

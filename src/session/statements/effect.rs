@@ -8,7 +8,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 
 use super::super::sql_names::ALL;
-use super::{Meaning, Name, On, Prepared, Statement, Statements, Unnamed, aliases::Alias};
+use super::{Meaning, Name, On, Prepared, Statement, Statements, UNKNOWN, Unnamed, aliases::Alias};
 
 /// What a request changes.
 #[derive(Debug, Default)]
@@ -150,10 +150,14 @@ impl Statements {
         for effect in ignored {
             self.undo_one(effect, session, &mut before);
         }
+        let failed = match failed {
+            Effect::Deallocates(_, at_once) => *at_once,
+            failed => failed,
+        };
         match failed {
-            // The one before was dropped first.
-            Effect::UnnamedReplaced(..) => (before.own, before.on_session) = (Some(None), Some(0)),
-            Effect::UnnamedPut(_) => before.on_session = Some(0),
+            // The one before was dropped first, unless the text was none in the client's encoding.
+            Effect::UnnamedReplaced(..) => (before.own, before.on_session) = (Some(None), Some(UNKNOWN)),
+            Effect::UnnamedPut(_) => before.on_session = Some(UNKNOWN),
             failed => self.undo_one(failed, session, &mut before),
         }
         // Mostly what comes next finds it all; much more may be on its way.
