@@ -179,3 +179,55 @@ async fn connect(gateway: &Gateway, endpoint: &str) -> Client {
         .await
         .unwrap()
 }
+
+/// Totals fell by what was done at an endpoint when that was removed: to who collects them that is a restart, and everything
+/// else is counted once more.
+#[tokio::test]
+async fn what_is_counted_does_not_fall_when_an_endpoint_is_removed() {
+    const GOES: &str = "ops-totals-goes";
+    let setup = with_operators(admin()).listed("ops-totals-stays", "");
+    let without = std::fs::read_to_string(setup.write()).unwrap();
+    let setup = setup.listed(GOES, "");
+    let file = setup.write();
+    let gateway = setup.start().await;
+    gateway.server.reloader().set_file(&file);
+    let operator = console(&gateway, "looker").await;
+    let client = connect(&gateway, &format!("{GOES}-pooler")).await;
+    for _ in 0..20 {
+        client.batch_execute("select 1").await.unwrap();
+    }
+    drop(client);
+    until("it to be counted", async || counted(&operator).await[1] == 20).await;
+    let before = (counted(&operator).await, seconds_awake(&gateway).await);
+    assert!(before.1 > 0.0);
+
+    std::fs::write(&file, without).unwrap();
+    gateway.server.reload().await.unwrap();
+    until("it to be gone", async || {
+        let lines = crate::harness::logs::of_endpoint(GOES);
+        lines.iter().any(|line| line.field("message") == "removed")
+    })
+    .await;
+
+    let after = (counted(&operator).await, seconds_awake(&gateway).await);
+    let fell = before
+        .0
+        .iter()
+        .zip(&after.0)
+        .any(|(before, after)| after < before);
+    assert!(!fell && after.1 >= before.1, "{before:?}, and then {after:?}");
+}
+
+/// The values of TOTALS that are sums.
+async fn counted(operator: &Client) -> Vec<u64> {
+    let rows = shown(operator, "TOTALS").await;
+    let sums = rows.iter().filter(|row| cell(row, "name").starts_with("total_"));
+    sums.map(|row| cell(row, "value").parse().unwrap()).collect()
+}
+
+async fn seconds_awake(gateway: &Gateway) -> f64 {
+    let metrics = gateway.http(super::READ).get("/metrics").await.body;
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix("pgwake_awake_seconds_total "));
+    value.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
+}

@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::Cell;
-use crate::admin::{
-    View,
-    averages::{Average, sum},
-};
+use crate::admin::{View, averages::Average};
 use crate::config::{Compute, Endpoint, PoolMode, ServerAddress};
 use crate::session::roster::{Deeds, Doing, Listed};
 
@@ -163,11 +160,11 @@ impl View {
 
     /// One for each endpoint, with its name in front.
     fn of_deeds(&self, cells: fn(Deeds, Average) -> Vec<Cell>) -> Vec<Vec<Cell>> {
-        let deeds = self.house.roster.deeds_by_endpoint();
-        let averages = self.averages.of(&deeds).by_endpoint;
+        let done = self.house.roster.done();
+        let averages = self.averages.of(&done).by_endpoint;
         let row = |endpoint: &Endpoint| {
             let mut row = vec![endpoint.name.as_str().into()];
-            let deeds = deeds.get(&endpoint.name).copied().unwrap_or_default();
+            let deeds = done.by_endpoint.get(&endpoint.name).copied().unwrap_or_default();
             let average = averages.get(&endpoint.name).copied().unwrap_or_default();
             row.extend(cells(deeds, average));
             row
@@ -178,8 +175,8 @@ impl View {
 
     /// STATS of all endpoints together: counts and times added up, averages of times over all.
     pub(super) fn total_rows(&self) -> Vec<Vec<Cell>> {
-        let by_endpoint = self.house.roster.deeds_by_endpoint();
-        let (deeds, average) = (sum(&by_endpoint), self.averages.of(&by_endpoint).all);
+        let done = self.house.roster.done();
+        let (deeds, average) = (done.all, self.averages.of(&done).all);
         let names = ["xact_count", "query_count", "client_bytes", "server_bytes"];
         let names = names.into_iter().chain(["xact_time", "query_time", "wait_time"]);
         let row = |kind: &str, (name, cell): (&str, Cell)| vec![format!("{kind}_{name}").into(), cell];
