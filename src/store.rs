@@ -256,6 +256,28 @@ impl Store {
         self.write(|database| branches::put(database, branch))
     }
 
+    /// When branches were used last; on disk when it returns. Of those that are not known any more nothing is kept. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was known before stands.
+    pub fn note_branch_uses(&self, uses: &[(EndpointName, SystemTime)]) -> Result<(), StoreError> {
+        self.write(|database| branches::note_uses(database, uses))
+    }
+
+    /// When a pgwake that had this folder ran last, as far as it has said so by [`Store::note_running`]. Blocking.
+    pub fn ran_until(&self) -> Option<SystemTime> {
+        folder::ran_until(&self.state_dir)
+    }
+
+    /// It runs now. Blocking.
+    ///
+    /// # Errors
+    /// It cannot be written down, or the folder is another pgwake's.
+    pub fn note_running(&self) -> Result<(), StoreError> {
+        self.read(|_| Ok(()))?;
+        folder::note_running(&self.state_dir)
+    }
+
     /// Forgets a branch, its roles and what was ordered of it; on disk when it returns. Blocking.
     ///
     /// # Errors

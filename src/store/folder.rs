@@ -7,12 +7,17 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::StoreError;
 
 /// Longest decimal process id, with room for the line's end.
 const PID_BYTES_MAX: u64 = 16;
+/// Milliseconds since 1970: nineteen digits, and the line's end.
+const MILLIS_BYTES_MAX: u64 = 20;
+/// Has them.
+const RAN_UNTIL: &str = "ran-until";
 
 pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
@@ -67,6 +72,23 @@ pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
     }
     write_pid(&mut file).map_err(io_at(&path))?;
     Ok(file)
+}
+
+/// When a pgwake that had the folder ran last; `None`: that was not written down.
+pub(super) fn ran_until(folder: &Path) -> Option<SystemTime> {
+    let mut text = String::new();
+    let file = File::open(folder.join(RAN_UNTIL)).ok()?;
+    file.take(MILLIS_BYTES_MAX).read_to_string(&mut text).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(text.trim().parse().ok()?))
+}
+
+/// It runs now. Written over what was there, which needs no room on the disk; after a crash of the machine it may be an
+/// earlier time.
+pub(super) fn note_running(folder: &Path) -> Result<(), StoreError> {
+    let path = folder.join(RAN_UNTIL);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut file = private_file(&path)?;
+    writeln!(file, "{:019}", now.as_millis()).map_err(io_at(&path))
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
