@@ -52,6 +52,21 @@ pub enum StoreError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The folder is another user's, who may change what is in it.
+    #[error(
+        "state_dir {} belongs to the user with number {owner}, and pgwake runs as {ourselves}: \
+         run it as that user, or `chown -R {ourselves} {}`",
+        path.display(),
+        path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who this is.
+        ourselves: u32,
+    },
     /// Another pgwake has the folder.
     #[error(
         "state_dir {} belongs to a pgwake that is running{}: stop it, or give this one a state_dir of its own",
@@ -205,6 +220,17 @@ impl Store {
             opened: Opened::new(lock, database),
             mock_secret,
         })
+    }
+
+    /// Whether the folder, if there is one, is private and of the user who asks. Blocking.
+    ///
+    /// # Errors
+    /// What is to be done about it.
+    pub fn check_folder(state_dir: &Path) -> Result<(), StoreError> {
+        match state_dir.exists() {
+            true => folder::check_private(state_dir),
+            false => Ok(()),
+        }
     }
 
     /// The secret behind mock logins: made once, the same for as long as the file lives.

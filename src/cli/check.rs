@@ -18,6 +18,7 @@ use crate::config::{
     Problems, ProcessCompute, RateText, RolesFrom, SizeText, TokenKeys, Tokens, WakeOn, load, nearest,
 };
 use crate::metrics::Per;
+use crate::store::Store;
 use places::{databases, listen, server};
 
 /// Why there is nothing to show.
@@ -62,6 +63,9 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
     )?;
     for pattern in &origins.includes_unmatched {
         writeln!(out, "note: include = [{pattern:?}] matches no file\n")?;
+    }
+    if let Err(error) = Store::check_folder(&config.state_dir) {
+        writeln!(out, "note: {error}\n")?;
     }
     write_values(&process_values(config), &origins.process, out)?;
     if config.endpoints.is_empty() {

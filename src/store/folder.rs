@@ -5,10 +5,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use rustix::process::geteuid;
 
 use super::StoreError;
 
@@ -36,23 +38,35 @@ pub(super) fn private_file(path: &Path) -> Result<File, StoreError> {
         .map_err(io_at(path))
 }
 
-/// Makes the folder with mode 0700, its parents as the umask says; one that others may enter is refused.
+/// Makes the folder with mode 0700, its parents as the umask says.
 pub(super) fn make_private(folder: &Path) -> Result<(), StoreError> {
     if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent).map_err(io_at(parent))?;
     }
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_at(folder)(error)),
-        _ => (),
+        _ => check_private(folder),
     }
+}
+
+/// That it is a folder, that nobody else may enter it, and that it is ours: whoever has it may change in it what he likes,
+/// whatever its mode says.
+pub(super) fn check_private(folder: &Path) -> Result<(), StoreError> {
     let found = fs::metadata(folder).map_err(io_at(folder))?;
     if !found.is_dir() {
         return Err(io_at(folder)(io::ErrorKind::NotADirectory.into()));
     }
-    let mode = found.permissions().mode() & 0o7777;
+    let (path, mode) = (folder.to_owned(), found.permissions().mode() & 0o7777);
     if mode & 0o077 != 0 {
-        let path = folder.to_owned();
         return Err(StoreError::Open { path, mode });
+    }
+    let (owner, ourselves) = (found.uid(), geteuid().as_raw());
+    if owner != ourselves {
+        return Err(StoreError::Foreign {
+            path,
+            owner,
+            ourselves,
+        });
     }
     Ok(())
 }
