@@ -6,6 +6,7 @@ mod control_plane;
 mod limits;
 mod places;
 mod servers;
+mod unreachable;
 
 use std::{
     io,
@@ -66,6 +67,9 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
     }
     if let Err(error) = Store::check_folder(&config.state_dir) {
         writeln!(out, "note: {error}\n")?;
+    }
+    for note in unreachable::notes(loaded) {
+        writeln!(out, "note: {note}\n")?;
     }
     write_values(&process_values(config), &origins.process, out)?;
     if config.endpoints.is_empty() {
