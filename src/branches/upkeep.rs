@@ -131,8 +131,8 @@ impl Branches {
     async fn note_uses(&self, notes: &mut Notes) {
         let records = self.list().into_iter().filter(|record| record.ttl.is_some());
         let records: Vec<_> = records.map(|record| (record.name, record.used)).collect();
-        let is_running_noted = notes.running.is_some_and(|at| at.elapsed() < RUNNING_NOTED_EVERY);
-        if records.is_empty() || is_running_noted {
+        let is_too_early = notes.tried.is_some_and(|at| at.elapsed() < RUNNING_NOTED_EVERY);
+        if records.is_empty() || is_too_early {
             return;
         }
         let is_news = |(name, used): &&(EndpointName, SystemTime)| {
@@ -143,6 +143,7 @@ impl Branches {
         notes
             .uses
             .retain(|name, _| records.iter().any(|(kept, _)| kept == name));
+        notes.tried = Some(Instant::now());
         let (store, uses) = (self.store.clone(), news.clone());
         let noting = spawn_blocking(move || {
             if !uses.is_empty() {
@@ -152,7 +153,6 @@ impl Branches {
         });
         if let Ok(Ok(())) = noting.await {
             notes.uses.extend(news);
-            notes.running = Some(Instant::now());
         }
     }
 
@@ -201,8 +201,8 @@ fn unused_no_longer(record: &BranchRecord, now: SystemTime) -> SystemTime {
 struct Notes {
     /// When each branch was used last.
     uses: HashMap<EndpointName, SystemTime>,
-    /// When it was noted last that pgwake runs.
-    running: Option<Instant>,
+    /// When it was tried last to write that down, and that pgwake runs.
+    tried: Option<Instant>,
 }
 
 /// Two clocks at the same moment: one that is set, and one that only goes on.

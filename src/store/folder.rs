@@ -44,7 +44,7 @@ pub(super) fn make_private(folder: &Path) -> Result<(), StoreError> {
         fs::create_dir_all(parent).map_err(io_at(parent))?;
     }
     match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_at(folder)(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io_at(folder)(error)),
         _ => check_private(folder),
     }
 }
