@@ -8,6 +8,7 @@
 
 mod book;
 mod client;
+mod counting;
 #[cfg(test)]
 mod documented;
 mod events;

@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod reading;
+mod rising;
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +22,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use crate::error::SqlState;
 use catalogue as names;
 pub use catalogue::{CATALOGUE, Described, Kind, WHOSE};
-use reading::Key;
+use reading::{Before, Key};
 pub use reading::{EndpointReading, PoolReading, ProcessReading, Reading};
 
 /// From a warm connect to a start that takes as long as it may.
@@ -217,8 +218,7 @@ pub struct Metrics {
     handle: PrometheusHandle,
     labels: Labels,
     started: SystemTime,
-    /// The gauges of the last reading: who is not there any more is set to nothing.
-    read: Mutex<BTreeSet<Key>>,
+    before: Mutex<Before>,
 }
 
 impl Metrics {
@@ -233,7 +233,7 @@ impl Metrics {
             recorder,
             labels,
             started: SystemTime::now(),
-            read: Mutex::default(),
+            before: Mutex::default(),
         };
         metrics.within(|| {
             for described in CATALOGUE {
@@ -325,8 +325,8 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it.
-    pub fn collect(&self, reading: &Reading) -> String {
-        let seconds = self.note(reading);
+    pub fn collect(&self, read: impl FnOnce() -> Reading) -> String {
+        let seconds = self.note(read);
         self.handle.render() + &seconds
     }
 
@@ -342,8 +342,8 @@ impl Metrics {
         self.within(|| gauge!(*name, labels.clone()).set(value));
     }
 
-    fn set_counter(&self, (name, labels): &Key, value: u64) {
-        self.within(|| counter!(*name, labels.clone()).absolute(value));
+    fn add_to_counter(&self, (name, labels): &Key, more: u64) {
+        self.within(|| counter!(*name, labels.clone()).increment(more));
     }
 
     fn within<T>(&self, count: impl FnOnce() -> T) -> T {

@@ -177,7 +177,7 @@ impl Server {
         let watched = watched(&config);
         let wiring = Arc::new(Wiring::new(&config, sockets, watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
-        let control_plane = controlling::book(&config, &tasks, &watched)?;
+        let control_plane = controlling::book(&config, &tasks, &watched, &storms)?;
         let quotas = Quotas::new(&config);
         let means = Means::new(&config, &store, tasks.clone(), control_plane.as_ref());
         wakes.set_limits(&config.limits);

@@ -52,6 +52,21 @@ pub enum StoreError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The folder is another user's, who may change what is in it.
+    #[error(
+        "state_dir {} belongs to the user with number {owner}, and pgwake runs as {ourselves}: \
+         run it as that user, or `chown -R {ourselves} {}`",
+        path.display(),
+        path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who this is.
+        ourselves: u32,
+    },
     /// Another pgwake has the folder.
     #[error(
         "state_dir {} belongs to a pgwake that is running{}: stop it, or give this one a state_dir of its own",
@@ -207,6 +222,17 @@ impl Store {
         })
     }
 
+    /// Whether the folder, if there is one, is private and of the user who asks. Blocking.
+    ///
+    /// # Errors
+    /// What is to be done about it.
+    pub fn check_folder(state_dir: &Path) -> Result<(), StoreError> {
+        match state_dir.exists() {
+            true => folder::check_private(state_dir),
+            false => Ok(()),
+        }
+    }
+
     /// The secret behind mock logins: made once, the same for as long as the file lives.
     pub fn mock_secret(&self) -> MockSecret {
         self.mock_secret.clone()
@@ -254,6 +280,28 @@ impl Store {
     /// Where the file cannot be written; what was known before stands.
     pub fn put_branch(&self, branch: &BranchRecord) -> Result<(), StoreError> {
         self.write(|database| branches::put(database, branch))
+    }
+
+    /// When branches were used last; on disk when it returns. Of those that are not known any more nothing is kept. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was known before stands.
+    pub fn note_branch_uses(&self, uses: &[(EndpointName, SystemTime)]) -> Result<(), StoreError> {
+        self.write(|database| branches::note_uses(database, uses))
+    }
+
+    /// When a pgwake that had this folder ran last, as far as it has said so by [`Store::note_running`]. Blocking.
+    pub fn ran_until(&self) -> Option<SystemTime> {
+        folder::ran_until(&self.state_dir)
+    }
+
+    /// It runs now. Blocking.
+    ///
+    /// # Errors
+    /// It cannot be written down, or the folder is another pgwake's.
+    pub fn note_running(&self) -> Result<(), StoreError> {
+        self.read(|_| Ok(()))?;
+        folder::note_running(&self.state_dir)
     }
 
     /// Forgets a branch, its roles and what was ordered of it; on disk when it returns. Blocking.

@@ -1,6 +1,7 @@
 //! Endpoints that a control plane owns: the reference control plane, real Postgres behind it, real clients in front.
 
 mod coming_back;
+mod counting;
 mod failing;
 mod plane;
 mod reloaded;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::View;
 use crate::ids::EndpointName;
-use crate::session::roster::Deeds;
+use crate::session::roster::{Deeds, Done};
 
 /// PgBouncer's `stats_period`, where nobody sets another.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ pub(super) struct Averaged {
 struct Period {
     began: Instant,
     /// What had been done when it began.
-    before: ByEndpoint<Deeds>,
+    before: Done,
     /// Of the one before this; `None`: there was none yet.
     last: Option<Averaged>,
 }
@@ -88,7 +88,7 @@ impl Default for Averages {
     fn default() -> Self {
         Self(Mutex::new(Period {
             began: Instant::now(),
-            before: HashMap::new(),
+            before: Done::default(),
             last: None,
         }))
     }
@@ -99,14 +99,14 @@ impl Averages {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end_period(&self, done: ByEndpoint<Deeds>, now: Instant) {
+    fn end_period(&self, done: Done, now: Instant) {
         let mut period = self.period();
         period.last = Some(period.averages(&done, now));
         (period.began, period.before) = (now, done);
     }
 
     /// Of the last period; until the first one is over, of what there was of it.
-    pub(super) fn of(&self, done: &ByEndpoint<Deeds>) -> Averaged {
+    pub(super) fn of(&self, done: &Done) -> Averaged {
         let period = self.period();
         let last = period.last.clone();
         last.unwrap_or_else(|| period.averages(done, Instant::now()))
@@ -114,27 +114,18 @@ impl Averages {
 }
 
 impl Period {
-    fn averages(&self, done: &ByEndpoint<Deeds>, now: Instant) -> Averaged {
+    fn averages(&self, done: &Done, now: Instant) -> Averaged {
         let took = now.saturating_duration_since(self.began);
         let average = |(name, after): (&EndpointName, &Deeds)| {
-            let before = self.before.get(name).copied().unwrap_or_default();
-            (name.clone(), Average::between(before, *after, took))
+            let before = self.before.by_endpoint.get(name).copied();
+            let average = Average::between(before.unwrap_or_default(), *after, took);
+            (name.clone(), average)
         };
-        let mut before = self.before.clone();
-        // What was done on one that is gone is not in the later sum either.
-        before.retain(|name, _| done.contains_key(name));
         Averaged {
-            by_endpoint: done.iter().map(average).collect(),
-            all: Average::between(sum(&before), sum(done), took),
+            by_endpoint: done.by_endpoint.iter().map(average).collect(),
+            all: Average::between(self.before.all, done.all, took),
         }
     }
-}
-
-/// What all endpoints have done together.
-pub(super) fn sum(done: &ByEndpoint<Deeds>) -> Deeds {
-    let mut all = Deeds::default();
-    done.values().for_each(|deeds| all += *deeds);
-    all
 }
 
 impl fmt::Debug for Averages {
@@ -149,8 +140,7 @@ pub(super) async fn follow(view: &View) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = ticks.tick().await;
-        view.averages
-            .end_period(view.house.roster.deeds_by_endpoint(), now);
+        view.averages.end_period(view.house.roster.done(), now);
     }
 }
 
@@ -159,7 +149,7 @@ mod tests {
     use super::*;
     use crate::session::roster::Passed;
 
-    fn deeds(turns: u64, bytes: u64, active: Duration) -> ByEndpoint<Deeds> {
+    fn done(turns: u64, bytes: u64, active: Duration) -> Done {
         let deeds = Deeds {
             passed: Passed {
                 bytes_in: bytes,
@@ -170,10 +160,13 @@ mod tests {
             active,
             waiting: active / 10,
         };
-        HashMap::from([(EndpointName::parse("shop").unwrap(), deeds)])
+        Done {
+            by_endpoint: HashMap::from([(EndpointName::parse("shop").unwrap(), deeds)]),
+            all: deeds,
+        }
     }
 
-    fn shop(averages: &Averages, done: &ByEndpoint<Deeds>) -> Average {
+    fn shop(averages: &Averages, done: &Done) -> Average {
         let averaged = averages.of(done);
         let shop = averaged.by_endpoint.get(&EndpointName::parse("shop").unwrap());
         let shop = shop.copied().unwrap_or_default();
@@ -185,7 +178,7 @@ mod tests {
     async fn the_last_period_counts_and_before_it_what_there_was_of_the_first() {
         let averages = Averages::default();
         tokio::time::advance(Duration::from_secs(10)).await;
-        let first = deeds(50, 1000, Duration::from_millis(500));
+        let first = done(50, 1000, Duration::from_millis(500));
         let expected = Average {
             turns: 5,
             queries: 10,
@@ -199,7 +192,7 @@ mod tests {
 
         averages.end_period(first, Instant::now());
         tokio::time::advance(PERIOD).await;
-        let second = deeds(170, 7000, Duration::from_millis(740));
+        let second = done(170, 7000, Duration::from_millis(740));
         assert_eq!(shop(&averages, &second), expected, "this one is not over");
         averages.end_period(second.clone(), Instant::now());
         let Average {
@@ -218,9 +211,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_came_again_has_done_less_and_breaks_nothing() {
         let averages = Averages::default();
-        averages.end_period(deeds(100, 100, PERIOD), Instant::now());
+        averages.end_period(done(100, 100, PERIOD), Instant::now());
         tokio::time::advance(PERIOD).await;
-        averages.end_period(deeds(1, 1, Duration::ZERO), Instant::now());
-        assert_eq!(shop(&averages, &HashMap::new()), Average::default());
+        let again = done(1, 1, Duration::ZERO);
+        averages.end_period(again.clone(), Instant::now());
+        assert_eq!(shop(&averages, &again), Average::default());
     }
 }

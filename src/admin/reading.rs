@@ -106,6 +106,10 @@ impl View {
     /// Everything, and what has passed since the last look is counted.
     pub(super) fn metrics(&self) -> String {
         self.count_passed();
+        self.house.metrics.collect(|| self.read())
+    }
+
+    fn read(&self) -> Reading {
         let clients = self.clients_by_endpoint();
         let none = Clients::default();
         let endpoints = self.house.directory.endpoints().map(|endpoint| {
@@ -113,7 +117,7 @@ impl View {
             self.read_endpoint(&endpoint, clients)
         });
         let certificates = self.house.certificates.expiries().into_iter();
-        let reading = Reading {
+        Reading {
             clients: (self.clients)(),
             endpoints: endpoints.collect(),
             certificates: certificates
@@ -121,8 +125,7 @@ impl View {
                 .collect(),
             audit_lines_dropped: self.house.audit.dropped(),
             process: process::read(),
-        };
-        self.house.metrics.collect(&reading)
+        }
     }
 
     /// Of those who are still here.

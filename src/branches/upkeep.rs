@@ -5,11 +5,15 @@
 //! ago, while it runs, is a matter of time that passes: a clock that is set moves all uses along.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 use super::{BranchError, BranchRecord, Branches};
 use crate::compute;
@@ -21,7 +25,9 @@ use crate::store::BranchState;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Uses are written down at most this often for each branch: a crash makes one look unused for so long.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
-/// However long pgwake did not run, nobody could use a branch meanwhile: it stays for so long, or for its ttl.
+/// That pgwake runs is written down so often: who is killed more often than that keeps all branches.
+const RUNNING_NOTED_EVERY: Duration = Duration::from_secs(5);
+/// Where nobody knows how long pgwake did not run, a branch stays for so long, or for its ttl.
 const GRACE: Duration = Duration::from_secs(300);
 /// Clocks differ by less where none was set.
 const STEP_MIN: Duration = Duration::from_secs(2);
@@ -30,11 +36,11 @@ impl Branches {
     /// Clears away what was left, then looks after all until the end. Cancel safe.
     pub async fn keep(self: Arc<Self>) {
         let mut shutdown = self.shutdown.clone();
+        let mut notes = Notes::default();
         let keeping = async {
-            self.change_uses(|record| unused_no_longer(record, SystemTime::now()));
+            self.make_up_for_absence().await;
             self.clear_up().await;
             let mut clocks = Clocks::now();
-            let mut noted: Vec<(EndpointName, SystemTime)> = Vec::new();
             let mut ticks = interval(LOOK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -42,9 +48,10 @@ impl Branches {
                 if let Some(step) = clocks.step(Clocks::now()) {
                     tracing::warn!("the clock was set: when branches were used goes with it");
                     self.change_uses(|record| step.of(record.used));
+                    notes = Notes::default();
                 }
                 self.remove_expired().await;
-                self.note_uses(&mut noted).await;
+                self.note_uses(&mut notes).await;
             }
         };
         tokio::select! {
@@ -52,9 +59,18 @@ impl Branches {
             () = shutdown.reached(Phase::Draining) => (),
         }
         // What was used last is known after the restart.
-        for record in self.list().into_iter().filter(|record| record.ttl.is_some()) {
-            let _ = self.put(record).await;
-        }
+        self.note_uses(&mut Notes::default()).await;
+    }
+
+    /// Nobody could use a branch while no pgwake ran: that is no time in which nobody has.
+    async fn make_up_for_absence(&self) {
+        let store = self.store.clone();
+        let ran_until = spawn_blocking(move || store.ran_until()).await;
+        let (ran_until, now) = (ran_until.ok().flatten(), SystemTime::now());
+        self.change_uses(|record| match ran_until {
+            Some(until) => used_but_for_absence(record, until, now),
+            None => unused_no_longer(record, now),
+        });
     }
 
     fn change_uses(&self, used: impl Fn(&BranchRecord) -> SystemTime) {
@@ -110,23 +126,33 @@ impl Branches {
         }
     }
 
-    async fn note_uses(&self, noted: &mut Vec<(EndpointName, SystemTime)>) {
-        let records = self.list();
-        noted.retain(|(name, _)| records.iter().any(|record| record.name == *name));
-        for record in records.into_iter().filter(|record| record.ttl.is_some()) {
-            let last = noted.iter_mut().find(|(name, _)| *name == record.name);
-            let since = last.as_ref().map_or(record.made, |(_, last)| *last);
-            if record.used.duration_since(since).unwrap_or_default() < NOTED_EVERY {
-                continue;
+    /// Writes down when branches were used, where that has changed, and that pgwake runs: this only behind that, since what
+    /// was made up for would be lost otherwise.
+    async fn note_uses(&self, notes: &mut Notes) {
+        let records = self.list().into_iter().filter(|record| record.ttl.is_some());
+        let records: Vec<_> = records.map(|record| (record.name, record.used)).collect();
+        let is_too_early = notes.tried.is_some_and(|at| at.elapsed() < RUNNING_NOTED_EVERY);
+        if records.is_empty() || is_too_early {
+            return;
+        }
+        let is_news = |(name, used): &&(EndpointName, SystemTime)| {
+            let last = notes.uses.get(name);
+            last.is_none_or(|last| used.duration_since(*last).unwrap_or_default() >= NOTED_EVERY)
+        };
+        let news: Vec<_> = records.iter().filter(is_news).cloned().collect();
+        notes
+            .uses
+            .retain(|name, _| records.iter().any(|(kept, _)| kept == name));
+        notes.tried = Some(Instant::now());
+        let (store, uses) = (self.store.clone(), news.clone());
+        let noting = spawn_blocking(move || {
+            if !uses.is_empty() {
+                store.note_branch_uses(&uses)?;
             }
-            match last {
-                Some((_, last)) => *last = record.used,
-                None => noted.push((record.name.clone(), record.used)),
-            }
-            let _turn = self.turn(&record.name).await;
-            if let Some(record) = self.find(&record.name) {
-                let _ = self.put(record).await;
-            }
+            store.note_running()
+        });
+        if let Ok(Ok(())) = noting.await {
+            notes.uses.extend(news);
         }
     }
 
@@ -154,13 +180,29 @@ fn is_expired(record: &BranchRecord, now: SystemTime) -> bool {
     record.ttl.is_some_and(|ttl| unused > ttl)
 }
 
-/// When a branch was used last, as far as that may count after a start.
+/// When a branch was used last, had there been no time without a pgwake.
+fn used_but_for_absence(record: &BranchRecord, ran_until: SystemTime, now: SystemTime) -> SystemTime {
+    let absence = now.duration_since(ran_until).unwrap_or_default();
+    // A clock that went back meanwhile makes no use one of tomorrow.
+    record.used.checked_add(absence).map_or(now, |used| used.min(now))
+}
+
+/// The same where nobody knows how long there was none.
 fn unused_no_longer(record: &BranchRecord, now: SystemTime) -> SystemTime {
     let Some(ttl) = record.ttl else {
         return record.used;
     };
     let grace = now.checked_sub(ttl.saturating_sub(GRACE));
     grace.map_or(record.used, |grace| grace.max(record.used))
+}
+
+/// What is written down.
+#[derive(Debug, Default)]
+struct Notes {
+    /// When each branch was used last.
+    uses: HashMap<EndpointName, SystemTime>,
+    /// When it was tried last to write that down, and that pgwake runs.
+    tried: Option<Instant>,
 }
 
 /// Two clocks at the same moment: one that is set, and one that only goes on.
@@ -258,6 +300,21 @@ mod tests {
         let moved = record(Step::Forward(HOUR * 2).of(used.used), Some(HOUR));
         assert!(!is_expired(&moved, now));
         assert_eq!(Step::Back(HOUR * 2).of(moved.used), used.used);
+    }
+
+    #[test]
+    fn a_time_without_a_pgwake_is_no_time_in_which_nobody_came() {
+        let now = SystemTime::now();
+        let of = |used_ago: Duration, ran_ago: Duration| {
+            let used = used_but_for_absence(&record(now - used_ago, Some(HOUR)), now - ran_ago, now);
+            now.duration_since(used).unwrap()
+        };
+        assert_eq!(of(HOUR * 5, HOUR * 4), HOUR, "all of its ttl had passed before");
+        assert_eq!(of(HOUR * 5, HOUR * 5), Duration::ZERO);
+        assert_eq!(of(HOUR, Duration::ZERO), HOUR, "a restart that took no time");
+        assert_eq!(of(HOUR, HOUR * 2), Duration::ZERO);
+        let of_tomorrow = record(now + HOUR, Some(HOUR));
+        assert_eq!(used_but_for_absence(&of_tomorrow, now + HOUR, now), now);
     }
 
     #[test]

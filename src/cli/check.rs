@@ -6,6 +6,7 @@ mod control_plane;
 mod limits;
 mod places;
 mod servers;
+mod unreachable;
 
 use std::{
     io,
@@ -18,6 +19,7 @@ use crate::config::{
     Problems, ProcessCompute, RateText, RolesFrom, SizeText, TokenKeys, Tokens, WakeOn, load, nearest,
 };
 use crate::metrics::Per;
+use crate::store::Store;
 use places::{databases, listen, server};
 
 /// Why there is nothing to show.
@@ -62,6 +64,12 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
     )?;
     for pattern in &origins.includes_unmatched {
         writeln!(out, "note: include = [{pattern:?}] matches no file\n")?;
+    }
+    if let Err(error) = Store::check_folder(&config.state_dir) {
+        writeln!(out, "note: {error}\n")?;
+    }
+    for note in unreachable::notes(loaded) {
+        writeln!(out, "note: {note}\n")?;
     }
     write_values(&process_values(config), &origins.process, out)?;
     if config.endpoints.is_empty() {

@@ -14,6 +14,7 @@ mod creation;
 mod data_dir;
 mod folder;
 mod full_disk;
+mod interrupted;
 mod launch;
 mod lock;
 pub(super) mod os_process;
@@ -176,6 +177,7 @@ impl ProcessCompute {
         let (mut turn, launched) = blocking(move || {
             let mut turn = turn;
             site.remember();
+            interrupted::begin_again(&site, &means);
             let launched = launch(&site, &means, &mut turn);
             (turn, launched)
         })

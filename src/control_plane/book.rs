@@ -77,12 +77,11 @@ pub struct Book {
     /// Locked while an endpoint is put in force: no two take the same room.
     placing: Turn<()>,
     pace: Pace,
-    storms: Storms,
     tasks: TaskTracker,
 }
 
 impl Book {
-    /// Nothing is known yet; questions run in `tasks`. Blocks on files.
+    /// Nothing is known yet; questions run in `tasks`, and whoever made `storms` tells what they count. Blocks on files.
     ///
     /// # Errors
     /// The roots that the control plane is trusted by cannot be used.
@@ -90,10 +89,11 @@ impl Book {
         rules: &Arc<ControlPlane>,
         tasks: TaskTracker,
         metrics: Arc<Metrics>,
+        storms: Arc<Storms>,
     ) -> Result<Arc<Self>, TlsError> {
         let serving = OnceLock::new();
         Ok(Arc::new(Self {
-            client: Client::new(rules, metrics)?,
+            client: Client::new(rules, metrics, storms)?,
             kept: Mutex::default(),
             of_strangers: Semaphore::new(rules.questions_at_once),
             of_known: Semaphore::new(rules.questions_at_once),
@@ -101,7 +101,6 @@ impl Book {
             rules: rules.clone(),
             serving,
             pace: Pace::default(),
-            storms: Storms::default(),
             tasks,
         }))
     }
@@ -235,7 +234,7 @@ impl Book {
         let is_known = self.kept().note_failed(name, Instant::now());
         // Strangers choose names: what is told of those that are not known is told once for all.
         let whose = if is_known { name.as_str() } else { "" };
-        if self.storms.is_first(whose, "control_plane") {
+        if self.client.storms.is_first(whose, "control_plane") {
             tracing::warn!(endpoint = %name, is_known, reason = %trouble, "an endpoint cannot be asked for");
         }
     }

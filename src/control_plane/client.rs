@@ -22,6 +22,7 @@ use super::{
 use crate::config::ControlPlane;
 use crate::ids::EndpointName;
 use crate::metrics::{Asked, AskedResult, Metrics};
+use crate::storm::Storms;
 use crate::tls::TlsError;
 
 /// How long a question for a wake or a suspend is let wait for its answer.
@@ -120,6 +121,8 @@ pub(super) enum Heard {
 pub(crate) struct Client {
     http: Http,
     metrics: Arc<Metrics>,
+    /// What is told once for many.
+    pub(super) storms: Arc<Storms>,
     timeout: Duration,
     /// Who speaks for each compute.
     pub(super) seats: DashMap<EndpointName, Weak<Seat>>,
@@ -132,10 +135,15 @@ impl Client {
     ///
     /// # Errors
     /// The roots cannot be used.
-    pub(crate) fn new(rules: &ControlPlane, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsError> {
+    pub(crate) fn new(
+        rules: &ControlPlane,
+        metrics: Arc<Metrics>,
+        storms: Arc<Storms>,
+    ) -> Result<Arc<Self>, TlsError> {
         Ok(Arc::new(Self {
             http: Http::new(rules)?,
             metrics,
+            storms,
             timeout: rules.timeout,
             seats: DashMap::new(),
             owed: Owed::default(),

@@ -6,6 +6,7 @@
 //! control plane can tell. `compute` sits here.
 
 use std::{
+    cmp::Ordering::{Equal, Greater, Less},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -16,10 +17,14 @@ use std::{
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex as Turn, MutexGuard as TurnGuard, watch};
+use tokio::{
+    sync::{Mutex as Turn, MutexGuard as TurnGuard},
+    time::{Instant, sleep_until},
+};
 
 use super::{
     client::{Client, Contact, ORDER_WAIT, Trouble, object, trouble},
+    counting::{Counting, LATE_MAX, Standing},
     http::{Question, Reply},
     owed::Suspend,
     said::{self, Place, Woken},
@@ -31,6 +36,8 @@ use crate::metrics::Asked;
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 /// Nor less often.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Where the answer was an old one.
+const LATE_AGAIN: Duration = Duration::from_millis(500);
 
 /// The last order's number.
 static ORDERS: AtomicU64 = AtomicU64::new(0);
@@ -44,8 +51,12 @@ fn next_order() -> u64 {
     now.max(last + 1)
 }
 
-/// The last generation of a compute that is known to be gone, and why.
-type Gone = Option<(u64, &'static str)>;
+/// Where the compute was said to be.
+#[derive(Debug, Clone)]
+struct Heard {
+    place: Place,
+    at: Instant,
+}
 
 /// Speaks for the compute of an endpoint.
 pub(crate) struct Seat {
@@ -55,9 +66,9 @@ pub(crate) struct Seat {
     turn: Arc<Turn<()>>,
     /// It has asked for a wake, or where the compute is.
     has_spoken: AtomicBool,
-    /// The last generation that was heard of.
-    generation: Mutex<Option<u64>>,
-    gone: watch::Sender<Gone>,
+    /// The last answer that was believed.
+    heard: Mutex<Option<Heard>>,
+    counting: Counting,
 }
 
 impl Seat {
@@ -70,8 +81,8 @@ impl Seat {
             client: client.clone(),
             endpoint: endpoint.clone(),
             has_spoken: AtomicBool::new(false),
-            generation: Mutex::default(),
-            gone: watch::Sender::default(),
+            heard: Mutex::default(),
+            counting: Counting::default(),
         });
         *place = Arc::downgrade(&seat);
         drop(place);
@@ -85,6 +96,7 @@ impl Seat {
         let _turn = self.speak().await;
         let wait = u64::try_from(ORDER_WAIT.as_millis()).unwrap_or(u64::MAX);
         let body = json!({ "wait_ms": wait, "order": next_order() });
+        let asked_at = Instant::now();
         let answered = self.ask(Asked::Wake, Some(body)).await;
         // What has been asked for may be under way, whatever came of the answer.
         if !matches!(&answered, Err(trouble) if trouble.contact == Contact::Unreached) {
@@ -94,7 +106,8 @@ impl Seat {
         match reply.status {
             StatusCode::OK => {
                 let place = said::place(&object(&reply)?).map_err(Trouble::wrong)?;
-                Ok(Woken::Ready(self.heard(place)))
+                let believed = self.believed(place, asked_at);
+                Ok(believed.map_or(Woken::Starting(LATE_AGAIN), Woken::Ready))
             }
             StatusCode::ACCEPTED | StatusCode::GATEWAY_TIMEOUT => {
                 let answer = said::object(&reply.body).unwrap_or_default();
@@ -114,7 +127,7 @@ impl Seat {
             return Ok(());
         }
         let suspend = Suspend {
-            generation: *self.generation(),
+            generation: self.heard().as_ref().map(|heard| heard.place.generation),
             order: next_order(),
         };
         self.client.suspend(&self.endpoint, suspend).await
@@ -123,9 +136,10 @@ impl Seat {
     /// Where it runs, if it does. Cancel safe.
     pub(crate) async fn state(&self) -> Result<Option<Place>, Trouble> {
         let _turn = self.speak().await;
+        let asked_at = Instant::now();
         let place = self.place().await?;
         self.take_over();
-        Ok(place.map(|place| self.heard(place)))
+        Ok(place.and_then(|place| self.believed(place, asked_at)))
     }
 
     async fn place(&self) -> Result<Option<Place>, Trouble> {
@@ -139,41 +153,39 @@ impl Seat {
     /// Whether the compute that is in use is still the one that there is: a later one would not hear what is written to it.
     /// That it does not run is not believed here. Whoever is connected to it knows better.
     pub(super) async fn look_again(&self) {
+        if let Some(doubtful_until) = self.look().await {
+            sleep_until(doubtful_until).await;
+            self.look().await;
+        }
+    }
+
+    /// The same once; when to look again where the answer may be an old one.
+    async fn look(&self) -> Option<Instant> {
         let _turn = self.turn().await;
-        let heard = *self.generation();
-        if self.gone.receiver_count() == 0 {
-            return;
+        let heard = self.heard().clone()?;
+        if !self.counting.is_watched() {
+            return None;
         }
-        if let (Some(heard), Ok(Some(place))) = (heard, self.place().await)
-            && place.generation > heard
-        {
-            self.note_gone(place.generation - 1, "its control plane has moved it");
+        let (asked_at, settled_at) = (Instant::now(), heard.at + LATE_MAX);
+        let place = self.place().await.ok().flatten()?;
+        match place.generation.cmp(&heard.place.generation) {
+            Less if place.server == heard.place.server => (),
+            Less if asked_at < settled_at => return Some(settled_at),
+            Less => self.begin_anew(place.generation, heard.place.generation),
+            Equal => (),
+            Greater => self.note_gone(place.generation - 1, "its control plane has moved it"),
         }
+        None
     }
 
     /// Waits until this generation is gone, and says why. Cancel safe.
     pub(crate) fn until_gone(&self, generation: u64) -> impl Future<Output = String> + Send + use<> {
-        let mut gone = self.gone.subscribe();
-        async move {
-            let is_this = |gone: &Gone| gone.is_some_and(|(last, _)| last >= generation);
-            match gone.wait_for(is_this).await.ok().and_then(|gone| *gone) {
-                Some((_, why)) => why.to_owned(),
-                // Nobody tells any more.
-                None => std::future::pending().await,
-            }
-        }
+        self.counting.until_gone(generation)
     }
 
     /// It is gone up to this generation.
     pub(super) fn note_gone(&self, generation: u64, why: &'static str) {
-        // Events may be late: what is gone does not come back.
-        self.gone.send_if_modified(|gone| {
-            let is_news = gone.is_none_or(|(last, _)| last < generation);
-            if is_news {
-                *gone = Some((generation, why));
-            }
-            is_news
-        });
+        self.counting.note_gone(generation, why);
     }
 
     /// The right to ask something of this compute.
@@ -199,13 +211,36 @@ impl Seat {
         last.filter(|last| !std::ptr::eq(Arc::as_ptr(last), self))
     }
 
-    fn heard(&self, place: Place) -> Place {
-        *self.generation() = Some(place.generation);
-        place
+    /// The answer to a question that was asked then, unless it tells of a start that is gone.
+    fn believed(&self, place: Place, asked_at: Instant) -> Option<Place> {
+        match self.counting.stands(place.generation, asked_at) {
+            Standing::Current => (),
+            Standing::Late => return None,
+            Standing::Anew(before) => self.begin_anew(place.generation, before),
+        }
+        let heard = Heard {
+            place: place.clone(),
+            at: Instant::now(),
+        };
+        *self.heard() = Some(heard);
+        Some(place)
     }
 
-    fn generation(&self) -> MutexGuard<'_, Option<u64>> {
-        self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+    fn begin_anew(&self, generation: u64, before: u64) {
+        self.counting.begin_anew();
+        // Most often it is so for all of its endpoints.
+        if self.client.storms.is_first("", "generations") {
+            tracing::warn!(
+                endpoint = %self.endpoint,
+                generation,
+                before,
+                "the control plane's generations have gone back: it is taken to have lost what it knew, and counts anew"
+            );
+        }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Option<Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, what: Asked, body: Option<Value>) -> Result<Reply, Trouble> {
@@ -257,7 +292,8 @@ mod tests {
             per: Per::Process,
             named: BTreeSet::new(),
         };
-        Client::new(&ControlPlane::of_nobody(), Arc::new(Metrics::new(labels))).unwrap()
+        let rules = ControlPlane::of_nobody();
+        Client::new(&rules, Arc::new(Metrics::new(labels)), Arc::default()).unwrap()
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 
 use ::metrics::Label;
 
-use super::{CATALOGUE, Metrics, Whose, catalogue as names};
+use super::{
+    CATALOGUE, Metrics, Whose, catalogue as names,
+    rising::{Rising, Said},
+};
 
 /// A series.
 pub(super) type Key = (&'static str, Vec<Label>);
@@ -93,8 +96,21 @@ pub struct ProcessReading {
 #[derive(Default)]
 struct Sheet {
     gauges: BTreeMap<Key, f64>,
-    counters: BTreeMap<Key, u64>,
-    seconds: BTreeMap<Key, Duration>,
+    counters: Said<u64>,
+    seconds: Said<Duration>,
+    /// Whose they are; nobody's is the process'.
+    endpoint: String,
+}
+
+/// What was read before.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// Who is not there any more is set to nothing.
+    gauges: BTreeSet<Key>,
+    counters: Rising<u64>,
+    seconds: Rising<Duration>,
+    /// The exporter counts in whole numbers.
+    seconds_shown: BTreeMap<Key, Duration>,
 }
 
 impl Sheet {
@@ -104,36 +120,47 @@ impl Sheet {
     }
 
     fn counter(&mut self, key: Key, value: u64) {
-        *self.counters.entry(key).or_default() += value;
+        let source = (self.endpoint.clone(), key);
+        *self.counters.entry(source).or_default() += value;
     }
 
     fn seconds(&mut self, key: Key, value: Duration) {
-        *self.seconds.entry(key).or_default() += value;
+        let source = (self.endpoint.clone(), key);
+        *self.seconds.entry(source).or_default() += value;
     }
 }
 
 impl Metrics {
-    /// Puts what was read in place of what was read before. Counters of seconds are returned as text: the exporter
-    /// counts in whole numbers.
-    pub(super) fn note(&self, reading: &Reading) -> String {
+    /// Reads, and puts that in place of what was read before: no two at once, or what the slower one has seen would look as if
+    /// counters had begun again. Those of seconds are returned as text.
+    pub(super) fn note(&self, read: impl FnOnce() -> Reading) -> String {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = read();
         let mut sheet = Sheet::default();
+        self.add_process(&reading, &mut sheet);
         for endpoint in &reading.endpoints {
+            sheet.endpoint.clone_from(&endpoint.endpoint);
             self.add_endpoint(endpoint, &mut sheet);
             self.add_pool(endpoint, &mut sheet);
         }
-        self.add_process(reading, &mut sheet);
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in read.iter().filter(|key| !sheet.gauges.contains_key(*key)) {
+        for gone in before
+            .gauges
+            .iter()
+            .filter(|key| !sheet.gauges.contains_key(*key))
+        {
             self.set_gauge(gone, 0.0);
         }
         for (key, value) in &sheet.gauges {
             self.set_gauge(key, *value);
         }
-        for (key, value) in &sheet.counters {
-            self.set_counter(key, *value);
+        for (key, more) in before.counters.more(sheet.counters) {
+            self.add_to_counter(&key, more);
         }
-        *read = sheet.gauges.into_keys().collect::<BTreeSet<_>>();
-        text_of(&sheet.seconds)
+        for (key, more) in before.seconds.more(sheet.seconds) {
+            *before.seconds_shown.entry(key).or_default() += more;
+        }
+        before.gauges = sheet.gauges.into_keys().collect();
+        text_of(&before.seconds_shown)
     }
 
     fn add_endpoint(&self, endpoint: &EndpointReading, sheet: &mut Sheet) {

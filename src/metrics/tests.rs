@@ -29,7 +29,7 @@ fn strangers_make_no_series_of_their_own() {
         metrics.refused(whose, RefusalReason::of("28P01"), "28P01");
     }
     metrics.refused(acme(), RefusalReason::of("ABCDE"), "ABCDE");
-    let text = metrics.collect(&Reading::default());
+    let text = metrics.collect(Reading::default);
     let series =
         |labels: &str, count: u64| text.contains(&format!("pgwake_refusals_total{{{labels}}} {count}\n"));
     assert!(
@@ -69,18 +69,52 @@ fn endpoints_without_series_of_their_own_are_added_up_and_those_that_have_gone_a
         endpoints: vec![endpoint(2), endpoint(3)],
         ..Reading::default()
     };
-    let text = metrics.collect(&reading);
+    let text = metrics.collect(|| reading);
     assert!(text.contains("pgwake_held_clients 5\n"), "{text}");
     assert!(text.contains("pgwake_awake_seconds_total 3\n"), "{text}");
     assert!(
         text.contains("pgwake_pinned_clients{reason=\"listen\"} 5\n"),
         "{text}"
     );
-    let text = metrics.collect(&Reading::default());
+    let text = metrics.collect(Reading::default);
     assert!(
         text.contains("pgwake_pinned_clients{reason=\"listen\"} 0\n"),
         "{text}"
     );
+}
+
+#[test]
+fn counters_do_not_fall_with_the_endpoint_that_they_were_counted_at() {
+    let metrics = per(Per::Process, &[]);
+    let endpoint = |name: &str, seconds, waits| EndpointReading {
+        endpoint: name.to_owned(),
+        state: "ready",
+        awake: Duration::from_secs(seconds),
+        pool: PoolReading {
+            waits,
+            ..PoolReading::default()
+        },
+        ..EndpointReading::default()
+    };
+    let told = |endpoints: Vec<EndpointReading>, seconds, waits| {
+        let reading = Reading {
+            endpoints,
+            ..Reading::default()
+        };
+        let text = metrics.collect(|| reading);
+        for line in [
+            format!("pgwake_awake_seconds_total {seconds}\n"),
+            format!("pgwake_pool_waits_total {waits}\n"),
+        ] {
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+    };
+    told(vec![endpoint("aaa", 100, 10), endpoint("bbb", 20, 5)], 120, 15);
+    told(vec![endpoint("bbb", 21, 6)], 121, 16);
+    // It has come again, and then it begins anew while it is there.
+    told(vec![endpoint("aaa", 3, 1), endpoint("bbb", 21, 6)], 124, 17);
+    told(vec![endpoint("aaa", 1, 0), endpoint("bbb", 21, 7)], 125, 18);
+    told(vec![], 125, 18);
 }
 
 #[test]

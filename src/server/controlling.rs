@@ -15,6 +15,7 @@ use super::{
 use crate::config::{Compute, Config, Defaults, Endpoint};
 use crate::control_plane::{Book, Serving};
 use crate::ids::EndpointName;
+use crate::storm::Storms;
 use crate::tls::{AskClients, CertificateStore};
 use crate::wake::ComputeState;
 
@@ -28,9 +29,10 @@ pub(super) fn book(
     config: &Config,
     tasks: &TaskTracker,
     watched: &Watched,
+    storms: &Arc<Storms>,
 ) -> Result<Option<Arc<Book>>, StartError> {
     let rules = config.control_plane.as_ref();
-    let book = rules.map(|rules| Book::new(rules, tasks.clone(), watched.metrics.clone()));
+    let book = rules.map(|rules| Book::new(rules, tasks.clone(), watched.metrics.clone(), storms.clone()));
     Ok(book.transpose()?)
 }
 

@@ -149,9 +149,10 @@ impl WakeWatcher for Wiring {
                 };
                 ended(wake, WakeResult::Failed, line);
             }
-            WakeEvent::GivenUp { wake, took } => {
+            WakeEvent::GivenUp { wake, took, reason } => {
                 let line = Ended {
                     took,
+                    reason,
                     ..Ended::of(WakeState::GivenUp)
                 };
                 ended(wake, WakeResult::GivenUp, line);

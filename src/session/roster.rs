@@ -4,11 +4,12 @@
 //! session on an operator's word by the session's own [`Bell`], and rings all bells where all are to look. Who calls:
 //! `session` enters and notes, `admin` lists, cancels and ends.
 
+mod deeds;
+
 use std::{
     collections::HashMap,
-    ops::AddAssign,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -17,6 +18,8 @@ use std::{
 use dashmap::DashMap;
 use tokio::{sync::watch, time::Instant};
 
+use self::deeds::Told;
+pub use self::deeds::{Deeds, Done, Passed};
 use super::profile::Pins;
 use crate::config::{IgnoredBy, PoolMode};
 use crate::ids::{EndpointName, SessionId};
@@ -30,47 +33,7 @@ pub struct Roster {
     /// What those have done who have left, by endpoint. One that is gone may come back with who leaves it last:
     /// [`Roster::retain`] forgets it then, with the next that goes.
     left: Arc<DashMap<EndpointName, Deeds>>,
-}
-
-/// What has passed between clients and their servers, or between them and pgwake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Passed {
-    /// Bytes from them.
-    pub bytes_in: u64,
-    /// Bytes to them.
-    pub bytes_out: u64,
-    /// What they asked: each Query, Execute and FunctionCall.
-    pub queries: u64,
-}
-
-impl AddAssign for Passed {
-    fn add_assign(&mut self, other: Self) {
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.queries += other.queries;
-    }
-}
-
-/// What clients have done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Deeds {
-    /// Bytes, and what they asked.
-    pub passed: Passed,
-    /// How often they began to work: turns of transaction pooling, and what is one in session pooling.
-    pub turns: u64,
-    /// How long they have worked, each pause within a transaction included.
-    pub active: Duration,
-    /// How long they have waited for their compute or a server session.
-    pub waiting: Duration,
-}
-
-impl AddAssign for Deeds {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.turns += other.turns;
-        self.active += other.active;
-        self.waiting += other.waiting;
-    }
+    told: Arc<Mutex<Told>>,
 }
 
 /// What a session does now.
@@ -341,20 +304,34 @@ impl Roster {
         self.here.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// What all clients of each endpoint have done so far.
-    pub fn deeds_by_endpoint(&self) -> HashMap<EndpointName, Deeds> {
-        let left = self.left.iter();
-        let mut all: HashMap<EndpointName, Deeds> =
-            left.map(|left| (left.key().clone(), *left.value())).collect();
-        for listed in self.all() {
-            *all.entry(listed.who.endpoint.clone()).or_default() += listed.deeds();
+    /// What all clients have done so far. Never less than the last time.
+    pub fn done(&self) -> Done {
+        let mut told = self.told();
+        let mut by_endpoint: HashMap<EndpointName, Deeds> = HashMap::new();
+        for left in self.left.iter() {
+            by_endpoint.insert(left.key().clone(), *left.value());
         }
-        all
+        for listed in self.all() {
+            *by_endpoint.entry(listed.who.endpoint.clone()).or_default() += listed.deeds();
+        }
+        told.next(by_endpoint)
     }
 
-    /// Forgets what was done on endpoints that are not kept, by those who have left.
+    /// Forgets at which endpoint something was done that is not kept, of those who have left.
     pub fn retain(&self, is_kept: impl Fn(&EndpointName) -> bool) {
-        self.left.retain(|name, _| is_kept(name));
+        let mut told = self.told();
+        self.left.retain(|name, deeds| {
+            let is_kept = is_kept(name);
+            if !is_kept {
+                told.forget(name, *deeds);
+            }
+            is_kept
+        });
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // Nothing is done under the lock that could leave it half changed.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session of this id.

@@ -50,8 +50,6 @@ pub(super) fn all(database: &Database) -> Result<Vec<BranchRecord>, Failure> {
 }
 
 pub(super) fn put(database: &Database, branch: &BranchRecord) -> Result<(), Failure> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let since = |time: SystemTime| millis(time.duration_since(UNIX_EPOCH).unwrap_or_default());
     let state = STATES.iter().find(|(_, state)| *state == branch.state);
     let (state, _) = state.expect("every state has its number");
     let change = database.begin_write()?;
@@ -60,14 +58,42 @@ pub(super) fn put(database: &Database, branch: &BranchRecord) -> Result<(), Fail
         (
             branch.data_dir.as_os_str().as_bytes(),
             *state,
-            since(branch.made),
-            since(branch.used),
+            since_1970(branch.made),
+            since_1970(branch.used),
             branch.ttl.map(millis),
             branch.bytes,
         ),
     )?;
     change.commit()?;
     Ok(())
+}
+
+/// Those that are not there any more are left out.
+pub(super) fn note_uses(database: &Database, uses: &[(EndpointName, SystemTime)]) -> Result<(), Failure> {
+    let change = database.begin_write()?;
+    {
+        let mut table = change.open_table(BRANCHES)?;
+        for (name, used) in uses {
+            let row = table.get(name.as_str())?.map(|row| {
+                let (data_dir, state, made, _, ttl, bytes) = row.value();
+                (data_dir.to_vec(), state, made, ttl, bytes)
+            });
+            if let Some((data_dir, state, made, ttl, bytes)) = row {
+                let row = (data_dir.as_slice(), state, made, since_1970(*used), ttl, bytes);
+                table.insert(name.as_str(), row)?;
+            }
+        }
+    }
+    change.commit()?;
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since_1970(time: SystemTime) -> u64 {
+    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 pub(super) fn forget(database: &Database, name: &str) -> Result<(), Failure> {

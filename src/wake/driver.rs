@@ -278,7 +278,7 @@ impl Driver {
                 place.iter().for_each(|place| self.wiring.starts.leave(place));
             }
             Work::Start(generation, wake, turn) => self.start(generation, wake, turn),
-            Work::Stop(generation, awake) => self.stop_compute(generation, awake),
+            Work::Stop(generation, ends) => self.stop_compute(generation, ends),
             Work::Settle(round, awake, asks) => self.settle(round, awake, asks),
             Work::Announce(awake, arrival) => self.announce(&awake, arrival),
             Work::Signal(awake, signal) => {

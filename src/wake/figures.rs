@@ -135,6 +135,8 @@ pub enum WakeEvent {
         wake: WakeId,
         /// After how long.
         took: Duration,
+        /// Which of these.
+        reason: String,
     },
     /// It was suspended.
     Suspended {

@@ -240,6 +240,11 @@ impl Machine {
         &self.state
     }
 
+    /// Whether it is to end for good.
+    pub(super) fn is_stop_ordered(&self) -> bool {
+        self.door == Door::StopOrdered
+    }
+
     /// The generation that takes logins now.
     pub(super) fn awake(&self) -> Option<Generation> {
         self.leases().map(|_| self.generation)

@@ -196,3 +196,54 @@ async fn what_a_branch_would_share_with_its_parent_is_refused() {
     create(&gateway, PARENT, "copy").await;
     gateway.server.stop().await;
 }
+
+/// Postgres never got over a recovery from a backup that was interrupted, and a branch begins with one: it could never be
+/// used.
+#[tokio::test]
+async fn a_branch_whose_first_recovery_was_interrupted_is_recovered_again() {
+    const PARENT: &str = "branch-interrupted";
+    let branch = format!("{PARENT}--again");
+    let gateway = started(PARENT, "").await;
+    let client = gateway.connect(PARENT).await;
+    client
+        .batch_execute("create table kept as select 42 as n")
+        .await
+        .unwrap();
+    create(&gateway, PARENT, "again").await;
+    let data_dir = gateway.data_dir(&branch);
+    let label = fs::read_to_string(data_dir.join("backup_label")).unwrap();
+    let segment = label.split_once("(file ").unwrap().1.split(')').next().unwrap();
+    let segment = data_dir.join("pg_wal").join(segment);
+    // Its recovery ends behind the record of its checkpoint, as if everything had stopped there.
+    let whole = fs::read(&segment).unwrap();
+    let mut cut = whole.clone();
+    let checkpoint = label
+        .split_once("CHECKPOINT LOCATION: ")
+        .unwrap()
+        .1
+        .lines()
+        .next()
+        .unwrap();
+    let checkpoint = u32::from_str_radix(checkpoint.split_once('/').unwrap().1, 16).unwrap();
+    let record = usize::try_from(checkpoint).unwrap() % whole.len();
+    let length = u32::from_ne_bytes(whole[record..record + 4].try_into().unwrap());
+    cut[record + usize::try_from(length.next_multiple_of(8)).unwrap()..].fill(0);
+    fs::write(&segment, cut).unwrap();
+
+    let refused = tls_client::connect(&gateway.config(&branch), &gateway.authority).await;
+
+    assert_eq!(refused.err().unwrap().code().unwrap().code(), "57P03");
+    assert!(
+        !data_dir.join("backup_label").exists(),
+        "Postgres has taken it away"
+    );
+    fs::write(&segment, whole).unwrap();
+    let again = gateway.connect_again(&branch).await;
+    assert_eq!(numbers(&again, "select n from kept").await, [42]);
+    // And that is the end of it.
+    drop(again);
+    crate::harness::processes::kill_all_in(&data_dir);
+    let again = gateway.connect_again(&branch).await;
+    assert_eq!(numbers(&again, "select n from kept").await, [42]);
+    gateway.server.stop().await;
+}

@@ -213,3 +213,29 @@ async fn branches_that_nobody_uses_are_removed_after_their_ttl() {
     assert_eq!(kept["ttl_ms"], 3_600_000);
     gateway.server.stop().await;
 }
+
+/// With every start the five minutes began anew in which a branch stayed in any case: where pgwake was started more often than
+/// that, none was removed.
+#[tokio::test]
+async fn branches_are_removed_after_their_ttl_however_often_pgwake_is_started() {
+    const PARENT: &str = "branch-ttl-starts";
+    let setup = setup().listed(PARENT, "");
+    let data_dir = setup.data_dir(PARENT);
+    let state_dir = setup.path().join("state");
+    let mut starts = 0;
+    loop {
+        let pgwake = Pgwake::start(&setup).await;
+        starts += 1;
+        if starts == 1 {
+            let made = run(&state_dir, &["create", PARENT, "left", "--ttl", "4s"]).await;
+            assert!(made.status.success(), "{made:?}");
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        pgwake.signal(Signal::TERM);
+        assert_eq!(pgwake.end().await.status.code(), Some(0));
+        if in_folder(&data_dir).is_empty() {
+            break;
+        }
+        assert!(starts < 10, "nobody has used it for {starts} times two seconds");
+    }
+}

@@ -60,6 +60,54 @@ async fn check_shows_what_holds_and_where_it_comes_from() {
     assert!(!setup.path().join("state").exists(), "check has made something");
 }
 
+#[tokio::test]
+async fn limits_that_can_never_be_reached_are_told_and_start_all_the_same() {
+    let directory = Directory::new();
+    let endpoint = |name: &str, more: &str| {
+        let verifier = postgres_protocol::password::scram_sha_256(b"secret");
+        format!(
+            "[tenants.demo.endpoints.{name}]\nroles.app.verifier = \"{verifier}\"\n\
+             compute = {{ kind = \"fixed\", address = \"127.0.0.1:5432\" }}\n{more}\n"
+        )
+    };
+    let text = [
+        "[listen]\npostgres = { address = \"127.0.0.1:0\", tls = \"optional\" }\n\
+         [limits]\nserver_sessions_max = 40\n\
+         [defaults.limits]\nper_role.clients_max = 500\n\
+         [tenants.demo.limits]\nper_tenant.clients_max = 100\n"
+            .to_owned(),
+        endpoint("chk-inherits", ""),
+        endpoint("chk-own", "limits.per_endpoint.clients_max = 200\npool.size = 50"),
+        endpoint(
+            "chk-small",
+            "limits.per_endpoint.clients_max = 50\nlimits.per_role.clients_max = 50",
+        ),
+    ];
+
+    let (file, checked) = check(&directory, &text.concat(), &[]).await;
+
+    let told: Vec<&str> = checked
+        .output
+        .lines()
+        .filter_map(|line| line.strip_prefix("note: "))
+        .collect();
+    let here = |line: usize, told: &str| format!("{}:{line}: {told} (endpoint chk-own)", file.display());
+    assert_eq!(
+        told,
+        [
+            here(
+                16,
+                "limits.per_endpoint.clients_max = 200 can never be reached, since limits.per_tenant.clients_max is 100"
+            ),
+            here(
+                17,
+                "pool.size = 50 can never be reached, since limits.server_sessions_max is 40"
+            ),
+        ]
+    );
+    assert_eq!(checked.status.code(), Some(0));
+}
+
 const WRONG: &str = "\
 [listen]
 postgres = { address = \"127.0.0.1:0\", tls = \"optional\" }

@@ -1,8 +1,9 @@
 //! A second pgwake where one is already.
 
-use std::fs;
+use std::{fs, os::unix::fs::DirBuilderExt};
 
 use crate::harness::{
+    account::Account,
     child::{Pgwake, program},
     gateway::Setup,
 };
@@ -22,6 +23,35 @@ async fn a_second_one_on_the_same_state_names_the_first() {
     assert!(first.end().await.status.success());
     // What the first one has left, the next one may have.
     Pgwake::start(&setup).await;
+}
+
+/// Whoever has the folder may change the roles in it, whatever its mode says, and was let.
+#[tokio::test]
+async fn state_in_another_users_folder_is_not_used() {
+    let setup = Setup::new();
+    let file = setup.write();
+    let (state_dir, reason) = match Account::for_postgres() {
+        Some(account) => {
+            let folder = setup.path().join("state");
+            fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+            account.own(&folder);
+            (folder, format!("belongs to the user with number {}", account.uid))
+        }
+        // Nobody but root can give a folder away, and who is not root has no other that he may enter.
+        None => ("/".into(), "can be entered by others".to_owned()),
+    };
+    let text = fs::read_to_string(&file).unwrap();
+    let own = format!("state_dir = \"{}\"", state_dir.display());
+    fs::write(&file, text.replace("state_dir = \"state\"", &own)).unwrap();
+    let file = file.to_str().unwrap();
+
+    let served = super::pgwake(&["serve", "--config", file]).run().await;
+    let checked = super::pgwake(&["check", file]).run().await;
+
+    assert_eq!(served.status.code(), Some(1), "{served:?}");
+    assert!(served.errors.contains(&reason), "{served:?}");
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    assert!(checked.output.contains(&reason), "{checked:?}");
 }
 
 #[tokio::test]

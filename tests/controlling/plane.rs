@@ -45,6 +45,8 @@ pub(super) enum Fault {
     Drip,
     /// As it should, but the connection ends before the answer has been sent.
     Cut,
+    /// With this body once it is there.
+    Later(watch::Receiver<Option<String>>),
 }
 
 /// It ends with this value, and so do its computes.
@@ -211,6 +213,16 @@ impl Plane {
     /// Which start of its compute is the last.
     pub(super) fn generation(&self, name: &str) -> u64 {
         lock(&self.all.endpoints)[name].generation
+    }
+
+    /// Counts its starts from there, as after it was restored from a backup.
+    pub(super) fn count_from(&self, name: &str, generation: u64) {
+        lock(&self.all.endpoints).get_mut(name).unwrap().generation = generation;
+    }
+
+    /// Where its compute runs.
+    pub(super) fn place(&self, name: &str) -> Value {
+        lock(&self.all.endpoints)[name].place().unwrap()
     }
 
     /// Says that it has started again, as after a move, and tells nobody.

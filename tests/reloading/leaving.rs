@@ -2,9 +2,12 @@
 
 use super::{rewrite, started, text};
 use crate::harness::{
+    gate::Gate,
     gateway::{Gateway, Setup},
+    logs,
     raw::Raw,
     tls_client,
+    wait::until,
 };
 use pgwake::{ids::EndpointName, server::Changes};
 
@@ -90,4 +93,41 @@ async fn a_new_name_takes_over_the_data_directory_behind_the_last_session_of_the
     committed(client).await;
     assert_eq!(kept(&gateway, "rel-new").await, 42);
     assert_eq!(refused_with(&gateway, "rel-old").await, "28P01");
+}
+
+/// The log said of such a start that it had not been ready in time.
+#[tokio::test]
+async fn a_start_that_is_taken_away_ends_with_that_reason() {
+    const ENDPOINT: &str = "rel-waking";
+    let setup = Setup::new();
+    let without = std::fs::read_to_string(setup.write()).unwrap();
+    let mut gate = Gate::new(setup.path());
+    gate.close();
+    let gateway = started(setup.gated(ENDPOINT, &gate, "")).await;
+    let mut held = gateway.raw_proved(ENDPOINT).await;
+    until("it to be held", async || gateway.wakes(ENDPOINT) == 1).await;
+
+    put_in_force(&gateway, &without).await;
+
+    let told = held.until(b'E').await.last().unwrap().fields();
+    assert_eq!(told[&'C'], "57P01", "{told:?}");
+    assert!(
+        told[&'M'].starts_with(&format!("endpoint \"{ENDPOINT}\"")),
+        "{told:?}"
+    );
+    until("it to be gone", async || {
+        let lines = logs::of_endpoint(ENDPOINT);
+        lines.iter().any(|line| line.field("message") == "removed")
+    })
+    .await;
+    let lines = logs::of_endpoint(ENDPOINT);
+    let messages: Vec<_> = lines.iter().map(|line| line.field("message")).collect();
+    assert!(
+        messages.contains(&"was removed while it was starting; stopped"),
+        "{messages:?}"
+    );
+    assert!(
+        !messages.iter().any(|message| message.contains("in time")),
+        "{messages:?}"
+    );
 }

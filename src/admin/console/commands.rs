@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::tables::Shown;
 use crate::error::{ClientError, Fault, SqlState};
-use crate::ids::EndpointName;
+use crate::ids::{EndpointName, SessionId};
 
 /// A statement as it is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) enum Wanted {
     Enable(EndpointName),
     /// All sessions of an endpoint are ended.
     Kill(EndpointName),
+    /// One session is ended.
+    KillClient(SessionId),
     Reload,
     Shutdown,
 }
@@ -42,6 +44,8 @@ pub(super) enum Misunderstood {
     UnknownTable(String),
     #[error("{0} takes the name of an endpoint")]
     NeedsEndpoint(String),
+    #[error("KILL_CLIENT takes the id of a session, as SHOW CLIENTS has it")]
+    NeedsSession,
     #[error("unknown command \"{0}\"; SHOW HELP has them all")]
     UnknownCommand(String),
     #[error("one endpoint at a time, or none for all")]
@@ -76,6 +80,7 @@ impl ClientError for Misunderstood {
             Self::ShowOneWord => [Self::ShowOneWord],
             Self::UnknownTable(_) => [Self::UnknownTable("POOL".to_owned())],
             Self::NeedsEndpoint(_) => ["WAKE", "DISABLE", "ENABLE", "KILL"].map(|verb| Self::NeedsEndpoint(verb.to_owned())),
+            Self::NeedsSession => [Self::NeedsSession],
             Self::UnknownCommand(_) => [Self::UnknownCommand("STOP".to_owned())],
             Self::OneOrAll => [Self::OneOrAll],
             Self::NoEndpoint(_) => [Self::NoEndpoint("Demo".to_owned())],
@@ -112,7 +117,9 @@ impl Command {
             ("DISABLE", [one]) => ("DISABLE", Wanted::Disable(name(one)?)),
             ("ENABLE", [one]) => ("ENABLE", Wanted::Enable(name(one)?)),
             ("KILL", [one]) => ("KILL", Wanted::Kill(name(one)?)),
+            ("KILL_CLIENT", [id]) => ("KILL_CLIENT", Wanted::KillClient(session(id)?)),
             ("SHUTDOWN", []) => ("SHUTDOWN", Wanted::Shutdown),
+            ("KILL_CLIENT", _) => return Err(Misunderstood::NeedsSession),
             ("WAKE" | "DISABLE" | "ENABLE" | "KILL", _) => {
                 return Err(Misunderstood::NeedsEndpoint(verb));
             }
@@ -128,6 +135,12 @@ fn one_or_all(words: &[&str]) -> Result<Option<EndpointName>, Misunderstood> {
         [one] => name(one).map(Some),
         _ => Err(Misunderstood::OneOrAll),
     }
+}
+
+fn session(word: &str) -> Result<SessionId, Misunderstood> {
+    word.trim_matches(['"', '\''])
+        .parse()
+        .map_err(|_| Misunderstood::NeedsSession)
 }
 
 /// As it is, or as SQL quotes a name.
@@ -165,6 +178,9 @@ mod tests {
     fn what_is_not_understood_does_nothing_and_says_why() {
         for (statement, sqlstate) in [
             ("KILL", "42601"),
+            ("KILL_CLIENT", "42601"),
+            ("KILL_CLIENT 1; 2", "42601"),
+            ("KILL_CLIENT nobody", "42601"),
             ("WAKE a b", "42601"),
             ("PAUSE Not_A_Name", "3D000"),
             ("SHOW EVERYTHING", "42601"),

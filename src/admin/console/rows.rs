@@ -2,7 +2,7 @@
 
 mod figures;
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use super::{
     commands::Wanted,
@@ -14,7 +14,6 @@ use crate::admin::{
     process,
     time::{milliseconds, rfc3339},
 };
-use crate::config::Endpoint;
 use crate::ids::EndpointName;
 use crate::session::roster::{Doing, Listed};
 use crate::shutdown::Phase;
@@ -26,7 +25,7 @@ impl View {
             Shown::Help => help(),
             Shown::Version => vec![vec![concat!("pgwake ", env!("CARGO_PKG_VERSION")).into()]],
             Shown::State => self.state_rows(),
-            Shown::Databases => self.of_endpoints(Self::database_row),
+            Shown::Databases => self.database_rows(),
             Shown::Pools => self.pool_rows(),
             Shown::Clients => self.client_rows(),
             Shown::Servers => self.server_rows(),
@@ -36,6 +35,8 @@ impl View {
             Shown::Stats => self.stats_rows(),
             Shown::StatsTotals => self.stats_total_rows(),
             Shown::StatsAverages => self.stats_average_rows(),
+            // Those who forward cancel requests to each other: pgwake has none.
+            Shown::Peers | Shown::PeerPools => Vec::new(),
             Shown::Config => self.config_rows(),
             Shown::Mem => {
                 let memory = process::read().memory;
@@ -76,14 +77,10 @@ impl View {
                 let of_it = listed.filter(|listed| listed.who.endpoint == one);
                 of_it.map(|listed| Order::Terminate(listed.who.id)).collect()
             }
+            Wanted::KillClient(one) => vec![Order::Terminate(one)],
             Wanted::Reload => vec![Order::Reload],
             Wanted::Shutdown => vec![Order::Drain],
         }
-    }
-
-    fn of_endpoints(&self, row: fn(&Self, &Endpoint) -> Vec<Cell>) -> Vec<Vec<Cell>> {
-        let endpoints = self.house.directory.endpoints();
-        endpoints.map(|endpoint| row(self, &endpoint)).collect()
     }
 
     fn state_rows(&self) -> Vec<Vec<Cell>> {
@@ -138,21 +135,34 @@ impl View {
                 Cell::Nothing,
                 if who.tls == "off" { "" } else { who.tls }.into(),
                 (&*who.application).into(),
+                Cell::Nothing,
+                Cell::Nothing,
+                who.id.to_string().into(),
                 who.ignored.map_or(Cell::Nothing, |by| by.as_str().into()),
             ]
         };
         self.house.roster.all().iter().map(|listed| row(listed)).collect()
     }
 
+    /// Server sessions stand in POOLS, by endpoint; no limit counts a role's of all endpoints.
     fn user_rows(&self) -> Vec<Vec<Cell>> {
-        let endpoints = self.house.directory.endpoints();
-        let names: std::collections::BTreeSet<String> = endpoints
-            .flat_map(|endpoint| endpoint.roles.keys().cloned().collect::<Vec<_>>())
-            .collect();
-        names
-            .into_iter()
-            .map(|name| vec![name.into(), Cell::Nothing])
-            .collect()
+        let mut users: BTreeMap<String, usize> = BTreeMap::new();
+        for endpoint in self.house.directory.endpoints() {
+            users.extend(endpoint.roles.keys().map(|name| (name.clone(), 0)));
+        }
+        for listed in self.house.roster.all() {
+            // Roles that are read from Postgres are not listed.
+            if let Some(clients) = users.get_mut(&*listed.who.role) {
+                *clients += 1;
+            }
+        }
+        let row = |(name, clients): (String, usize)| {
+            let mut row = vec![name.into()];
+            row.extend([const { Cell::Nothing }; 6]);
+            row.push(Cell::count(clients));
+            row
+        };
+        users.into_iter().map(row).collect()
     }
 
     fn config_rows(&self) -> Vec<Vec<Cell>> {
@@ -180,6 +190,8 @@ impl View {
         let text = |duration| crate::config::DurationText(duration).to_string();
         let numbers = [
             ("clients_max", limits.clients_max, default.clients_max),
+            // The same by PgBouncer's name.
+            ("max_client_conn", limits.clients_max, default.clients_max),
             (
                 "wakes_at_once_max",
                 limits.wakes_at_once_max,
@@ -282,6 +294,10 @@ fn help() -> Vec<Vec<Cell>> {
         ("DISABLE endpoint", "its clients get no compute"),
         ("ENABLE endpoint", "the end of that"),
         ("KILL endpoint", "ends its sessions"),
+        (
+            "KILL_CLIENT id",
+            "ends the session that CLIENTS shows with this id",
+        ),
         ("RELOAD", "reads the configuration again, as SIGHUP does"),
         ("SHUTDOWN", "drains, as SIGTERM does"),
     ];

@@ -101,7 +101,7 @@ pub(super) enum Work {
     LineUp(Generation, Duration),
     LeaveLine,
     Start(Generation, WakeId, Option<Start>),
-    Stop(Generation, Option<Arc<Awake>>),
+    Stop(Generation, Ends),
     /// With whether to ask.
     Settle(u64, Arc<Awake>, bool),
     Announce(Arc<Awake>, Arrival),
@@ -113,6 +113,16 @@ pub(super) enum Work {
     StartTimer,
     RearmTimer,
     TellChange,
+}
+
+/// What a stop ends.
+pub(super) enum Ends {
+    /// A compute that takes logins, or took them last.
+    Awake(Arc<Awake>),
+    /// A start that has had its time.
+    StartLate,
+    /// A start that nobody needs any more, since its endpoint or pgwake goes.
+    StartUnneeded,
 }
 
 /// What an arrival meets.
@@ -328,7 +338,12 @@ impl Inner {
             }
             Action::Stop { generation } => {
                 let awake = self.awake.clone().filter(|awake| awake.generation == generation);
-                Work::Stop(generation, awake)
+                let ends = match awake {
+                    Some(awake) => Ends::Awake(awake),
+                    None if self.machine.is_stop_ordered() => Ends::StartUnneeded,
+                    None => Ends::StartLate,
+                };
+                Work::Stop(generation, ends)
             }
             Action::Settle { round, asks } => Work::Settle(round, self.awake.clone()?, asks),
             Action::Announce => Work::Announce(self.awake.clone()?, self.arrival.take()?),

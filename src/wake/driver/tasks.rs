@@ -1,7 +1,14 @@
 //! What takes time for one endpoint: looking, starting, settling, stopping, watching and the timer, each a
 //! tracked task that ends in an event. And what the log says about them, one line each.
 
-use std::{fmt::Write, future::Future, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    fmt::Write,
+    future::Future,
+    mem,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
@@ -21,7 +28,7 @@ use super::{
         state::Event,
     },
     Driver, Start,
-    inner::{Arrival, random_bits},
+    inner::{Arrival, Ends, random_bits},
 };
 use crate::compute::{ComputeError, Running};
 use crate::ids::Generation;
@@ -211,8 +218,7 @@ impl Driver {
         }
     }
 
-    /// `awake`: what is suspended; none after a start that was given up.
-    pub(super) fn stop_compute(self: &Arc<Self>, generation: Generation, awake: Option<Arc<Awake>>) {
+    pub(super) fn stop_compute(self: &Arc<Self>, generation: Generation, ends: Ends) {
         let starting = self.lock().starting.take();
         let driver = self.clone();
         self.spawn(async move {
@@ -229,7 +235,7 @@ impl Driver {
             let took_ms = millis(began.elapsed());
             match stopped {
                 Ok(()) => {
-                    driver.tell_stopped(awake.as_deref(), began, took_ms);
+                    driver.tell_stopped(&ends, began, took_ms);
                     driver.apply(Event::Stopped { generation });
                 }
                 Err(error) => {
@@ -241,15 +247,22 @@ impl Driver {
         });
     }
 
-    fn tell_stopped(&self, awake: Option<&Awake>, began: Instant, took_ms: u64) {
-        let Some(awake) = awake else {
-            warn!(endpoint = %self.name, took_ms, "was not ready in time; stopped");
-            let inner = self.lock();
-            let (wake, took) = (inner.wake, inner.wake_began.elapsed());
-            drop(inner);
-            return wake
-                .into_iter()
-                .for_each(|wake| self.tell(WakeEvent::GivenUp { wake, took }));
+    fn tell_stopped(&self, ends: &Ends, began: Instant, took_ms: u64) {
+        let awake = match ends {
+            Ends::Awake(awake) => awake,
+            Ends::StartLate => {
+                let reason = "was not ready in time";
+                warn!(endpoint = %self.name, took_ms, "{reason}; stopped");
+                return self.tell_given_up(reason);
+            }
+            Ends::StartUnneeded => {
+                let reason = match self.is_removed.load(Ordering::Acquire) {
+                    true => "was removed while it was starting",
+                    false => "was starting when pgwake was ended",
+                };
+                info!(endpoint = %self.name, took_ms, "{reason}; stopped");
+                return self.tell_given_up(reason);
+            }
         };
         let (took, awake_for) = (began.elapsed(), began - awake.since);
         self.tell(WakeEvent::Suspended {
@@ -258,6 +271,16 @@ impl Driver {
         });
         let awake_s = (began - awake.since).as_secs();
         info!(endpoint = %self.name, took_ms, awake_s, "suspended");
+    }
+
+    fn tell_given_up(&self, reason: &str) {
+        let inner = self.lock();
+        let (wake, took) = (inner.wake, inner.wake_began.elapsed());
+        drop(inner);
+        if let Some(wake) = wake {
+            let reason = reason.to_owned();
+            self.tell(WakeEvent::GivenUp { wake, took, reason });
+        }
     }
 
     /// Lives while something is due; at rest there is no task.

@@ -112,6 +112,10 @@ impl All {
                 Some(answer.body(whole(String::new())).unwrap())
             }
             Some(Fault::Drip) => Some(answer.body(drip()).unwrap()),
+            Some(Fault::Later(mut body)) => {
+                let body = body.wait_for(Option::is_some).await.unwrap().clone();
+                Some(answer.body(whole(body.unwrap())).unwrap())
+            }
             Some(Fault::Cut) => {
                 self.right_answer(head, body).await;
                 None

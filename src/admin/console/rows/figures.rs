@@ -1,17 +1,24 @@
 //! DATABASES, POOLS, LISTS, the three of STATS and TOTALS: what is counted and added up.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::Cell;
-use crate::admin::{
-    View,
-    averages::{Average, sum},
-};
+use crate::admin::{View, averages::Average, reading::Clients};
 use crate::config::{Compute, Endpoint, PoolMode, ServerAddress};
 use crate::session::roster::{Deeds, Doing, Listed};
 
 impl View {
-    pub(super) fn database_row(&self, endpoint: &Endpoint) -> Vec<Cell> {
+    pub(super) fn database_rows(&self) -> Vec<Vec<Cell>> {
+        let clients = self.clients_by_endpoint();
+        let endpoints = self.house.directory.endpoints();
+        let row = |endpoint: Arc<Endpoint>| {
+            let clients = clients.get(&endpoint.name).map_or(0, Clients::count);
+            self.database_row(&endpoint, clients)
+        };
+        endpoints.map(row).collect()
+    }
+
+    fn database_row(&self, endpoint: &Endpoint, clients: usize) -> Vec<Cell> {
         let (host, port) = address(endpoint);
         let figures = self.house.wakes.figures(&endpoint.name);
         let pool = self
@@ -40,6 +47,12 @@ impl View {
             Cell::count(live),
             Cell::Number(i64::from(pool.is_some_and(|pool| pool.is_paused))),
             Cell::Number(i64::from(figures.is_some_and(|figures| figures.is_disabled))),
+            Cell::Number(0),
+            Cell::Nothing,
+            Cell::Nothing,
+            // PgBouncer's word for no limit.
+            Cell::count(endpoint.quotas.per_endpoint.clients_max.unwrap_or(0)),
+            Cell::count(clients),
         ]
     }
 
@@ -87,6 +100,7 @@ impl View {
                 Cell::total(pool.longest_wait.as_secs()),
                 Cell::total(u64::try_from(microseconds).unwrap_or_default()),
                 mode.into(),
+                Cell::Nothing,
             ]
         });
         rows.collect()
@@ -149,25 +163,32 @@ impl View {
         self.of_deeds(|deeds, average| {
             let figures = totals(deeds).into_iter().chain(averages(average));
             // PgBouncer called transactions requests before 1.8; exporters of that time look for it.
-            figures.chain([Cell::total(deeds.turns)]).collect()
+            let turns = [deeds.turns, deeds.turns, average.turns];
+            figures.chain(turns.map(Cell::total)).collect()
         })
     }
 
     pub(super) fn stats_total_rows(&self) -> Vec<Vec<Cell>> {
-        self.of_deeds(|deeds, _| totals(deeds).into())
+        self.of_deeds(|deeds, _| {
+            let turns = Cell::total(deeds.turns);
+            totals(deeds).into_iter().chain([turns]).collect()
+        })
     }
 
     pub(super) fn stats_average_rows(&self) -> Vec<Vec<Cell>> {
-        self.of_deeds(|_, average| averages(average).into())
+        self.of_deeds(|_, average| {
+            let turns = Cell::total(average.turns);
+            averages(average).into_iter().chain([turns]).collect()
+        })
     }
 
     /// One for each endpoint, with its name in front.
     fn of_deeds(&self, cells: fn(Deeds, Average) -> Vec<Cell>) -> Vec<Vec<Cell>> {
-        let deeds = self.house.roster.deeds_by_endpoint();
-        let averages = self.averages.of(&deeds).by_endpoint;
+        let done = self.house.roster.done();
+        let averages = self.averages.of(&done).by_endpoint;
         let row = |endpoint: &Endpoint| {
             let mut row = vec![endpoint.name.as_str().into()];
-            let deeds = deeds.get(&endpoint.name).copied().unwrap_or_default();
+            let deeds = done.by_endpoint.get(&endpoint.name).copied().unwrap_or_default();
             let average = averages.get(&endpoint.name).copied().unwrap_or_default();
             row.extend(cells(deeds, average));
             row
@@ -178,14 +199,17 @@ impl View {
 
     /// STATS of all endpoints together: counts and times added up, averages of times over all.
     pub(super) fn total_rows(&self) -> Vec<Vec<Cell>> {
-        let by_endpoint = self.house.roster.deeds_by_endpoint();
-        let (deeds, average) = (sum(&by_endpoint), self.averages.of(&by_endpoint).all);
+        let done = self.house.roster.done();
+        let (deeds, average) = (done.all, self.averages.of(&done).all);
         let names = ["xact_count", "query_count", "client_bytes", "server_bytes"];
         let names = names.into_iter().chain(["xact_time", "query_time", "wait_time"]);
         let row = |kind: &str, (name, cell): (&str, Cell)| vec![format!("{kind}_{name}").into(), cell];
         let total_rows = names.clone().zip(totals(deeds)).map(|of| row("total", of));
         let average_rows = names.zip(averages(average)).map(|of| row("avg", of));
-        total_rows.chain(average_rows).collect()
+        let assigned = [("total", deeds.turns), ("avg", average.turns)];
+        let assigned =
+            assigned.map(|(kind, turns)| row(kind, ("server_assignment_count", Cell::total(turns))));
+        total_rows.chain(average_rows).chain(assigned).collect()
     }
 }
 
@@ -224,8 +248,9 @@ fn address(endpoint: &Endpoint) -> (Cell, Cell) {
     };
     match address {
         Some(ServerAddress::Tcp { host, port }) => (Cell::from(host), Cell::Number(i64::from(*port))),
-        Some(ServerAddress::Unix(path)) => (Cell::from(path.display().to_string()), Cell::Nothing),
-        None => (Cell::Nothing, Cell::Nothing),
+        // Some exporters take the port for a number, wherever the server is.
+        Some(ServerAddress::Unix(path)) => (Cell::from(path.display().to_string()), Cell::Number(0)),
+        None => (Cell::Nothing, Cell::Number(0)),
     }
 }
 
@@ -253,6 +278,9 @@ fn server_row(endpoint: &Endpoint, role: &str, state: &str, link: Option<&Listed
         Cell::Nothing,
         Cell::Nothing,
         application,
+        Cell::Nothing,
+        Cell::Nothing,
+        Cell::Nothing,
     ]
 }
 
