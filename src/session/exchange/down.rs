@@ -59,6 +59,7 @@ impl Exchange<'_> {
                 b'E' => self.failed(lane, front),
                 b'S' => self.parameter(lane, front),
                 b'A' => self.notified(lane, front),
+                b'D' => self.rows(lane, front),
                 b't' | b'T' | b'n' => {
                     if self.is_describing() {
                         self.described(front.tag, lane.body(front));
@@ -71,6 +72,19 @@ impl Exchange<'_> {
                 }
                 _ => self.received(lane, front),
             }
+        }
+    }
+
+    /// Rows end no answer: all that have come become of as the first one does.
+    fn rows(&mut self, lane: &mut Lane, first: Front) {
+        let (passing, _) = self.expected.received(first.tag);
+        let mut next = Some(first);
+        while let Some(row) = next.filter(|front| front.tag == first.tag) {
+            match passing {
+                Passing::Forward => lane.pass(row),
+                Passing::Swallow => lane.skip(row),
+            }
+            next = lane.front(|_| 0);
         }
     }
 
