@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use foldhash::HashMap;
+
 use super::{PoolKey, register::Register, state::State};
 
 /// Why a server session was closed.
@@ -201,7 +203,10 @@ impl Drop for WaitingNow<'_> {
 impl<C: Send + 'static> State<C> {
     /// How everything stands.
     pub(super) fn figures(&self) -> PoolFigures {
-        let kept = self.kept_by_key();
+        let mut kept: HashMap<&PoolKey, usize> = HashMap::default();
+        for (_, (_, pooled)) in self.kept.iter() {
+            *kept.entry(pooled.session().key()).or_default() += 1;
+        }
         let of_register = |(key, register): (&PoolKey, &Register<C>)| {
             let (kept, resting) = (kept.get(key).copied().unwrap_or(0), register.resting().len());
             KeyFigures {

@@ -47,7 +47,7 @@ pub(super) struct State<C: Send + 'static> {
     slot_unserved: usize,
     pub(super) registers: HashMap<PoolKey, Register<C>, BuildHasherDefault<KeyHasher>>,
     pub(super) variants: HashMap<Startup, Variant>,
-    kept: Kept<(Idle, Pooled<C>)>,
+    pub(super) kept: Kept<(Idle, Pooled<C>)>,
     /// Sessions whose sockets are still open, by their ids.
     pub(super) closings: BTreeMap<u64, PoolKey>,
     /// Sessions in the registers.
@@ -332,15 +332,6 @@ impl<C: Send + 'static> State<C> {
     /// A session's socket is closed.
     pub(super) fn closed(&mut self, id: u64) {
         self.closings.remove(&id);
-    }
-
-    /// How many sessions of each key are kept, where any are.
-    pub(super) fn kept_by_key(&self) -> HashMap<&PoolKey, usize, BuildHasherDefault<KeyHasher>> {
-        let mut counts = HashMap::default();
-        for (_, (_, pooled)) in self.kept.iter() {
-            *counts.entry(pooled.session().key()).or_default() += 1;
-        }
-        counts
     }
 
     pub(super) fn registered(&self) -> usize {
