@@ -75,7 +75,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Rows end no answer: all that have come become of as the first one does.
+    /// Rows end no answer: all that have come go the way of the first one.
     fn rows(&mut self, lane: &mut Lane, first: Front) {
         let (passing, _) = self.expected.received(first.tag);
         let mut next = Some(first);
