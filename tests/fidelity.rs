@@ -5,6 +5,8 @@
 //! here judges an outcome by itself. A test that differs is run again at both places: what ends differently at one place
 //! from time to time is unsteady, and no difference.
 
+mod django;
+mod go;
 mod pytest;
 mod regress;
 mod strangers;
@@ -30,12 +32,17 @@ type Outcomes = BTreeMap<String, String>;
 enum Suite {
     Regress(&'static regress::Suite),
     Pytest(&'static pytest::Suite),
+    Go(&'static go::Suite),
+    Django(&'static django::Suite),
 }
 
 /// All of them, in the order of the table.
 fn suites() -> Vec<Suite> {
     let regress = regress::SUITES.iter().map(Suite::Regress);
-    regress.chain(pytest::SUITES.iter().map(Suite::Pytest)).collect()
+    let pytest = pytest::SUITES.iter().map(Suite::Pytest);
+    let go = go::SUITES.iter().map(Suite::Go);
+    let django = django::SUITES.iter().map(Suite::Django);
+    regress.chain(pytest).chain(go).chain(django).collect()
 }
 
 impl Suite {
@@ -43,6 +50,8 @@ impl Suite {
         match self {
             Self::Regress(suite) => suite.name,
             Self::Pytest(suite) => suite.name,
+            Self::Go(suite) => suite.name,
+            Self::Django(suite) => suite.name,
         }
     }
 
@@ -61,7 +70,7 @@ impl Suite {
         let settings: &[(&str, &str)] = match self {
             // As pg_regress' own servers are.
             Self::Regress(_) => &[("max_prepared_transactions", "2")],
-            Self::Pytest(_) => &[
+            Self::Pytest(_) | Self::Go(_) | Self::Django(_) => &[
                 ("max_prepared_transactions", "10"),
                 ("wal_level", "logical"),
                 ("max_wal_senders", "4"),
@@ -72,6 +81,8 @@ impl Suite {
         let outcomes = match self {
             Self::Regress(suite) => suite.run(&stage).await,
             Self::Pytest(suite) => suite.run(&stage).await,
+            Self::Go(suite) => suite.run(&stage).await,
+            Self::Django(suite) => suite.run(&stage).await,
         };
         strangers.leave().await;
         outcomes

@@ -8,11 +8,7 @@ use std::{
 
 use super::{Outcomes, tools};
 use crate::{
-    harness::{
-        directories::Directory,
-        postgres::{Version, programs},
-        programs::Program,
-    },
+    harness::{directories::Directory, programs::Program},
     suites::place::Stage,
 };
 
@@ -106,7 +102,7 @@ impl Suite {
         // Without the dot of one that is taken whole: no directory can be made by that name.
         let taken: PathBuf = tests.join(self.taken).components().collect();
         copy(&tools().join(self.source).join(self.taken), &taken);
-        self.prepare(stage).await;
+        stage.make_database(self.database, self.prepared).await;
         let outcomes = home.path().join("outcomes");
         let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fidelity");
         let mut program = told(Program::new("env"), stage)
@@ -125,40 +121,16 @@ impl Suite {
             program = program.argument(filled(argument, stage));
         }
         let finished = program.limit(LIMIT).run().await;
-        let said = fs::read_to_string(&outcomes).unwrap_or_default();
-        let outcomes = read(&said);
+        let outcomes = read(&outcomes);
         assert!(outcomes.len() > 50, "{} did not run: {finished:#?}", self.name);
         outcomes
-    }
-
-    /// Makes the database, without pgwake's knowledge.
-    async fn prepare(&self, stage: &Stage) {
-        let psql = |database: &str, sql: &str| {
-            let connection = stage
-                .postgres
-                .connection_string()
-                .replace("dbname=postgres", &format!("dbname={database}"));
-            Program::new(programs(Version::Debian).join("psql")).arguments(&[
-                "-X",
-                "-q",
-                "-d",
-                &connection,
-                "-c",
-                sql,
-            ])
-        };
-        if self.database != "postgres" {
-            let create = format!("create database {}", self.database);
-            psql("postgres", &create).run().await.succeeded();
-        }
-        psql(self.database, self.prepared).run().await.succeeded();
     }
 }
 
 /// What each driver is told: libpq's variables, by address, and psycopg2's own.
-fn told(program: Program, stage: &Stage) -> Program {
+pub(super) fn told(program: Program, stage: &Stage) -> Program {
     let login = |name: &str| stage.variable(name);
-    let quoted = format!("'{}'", login("PGPASSWORD").replace('\'', "\\'"));
+    let quoted = stage.quoted_password();
     let replication = format!(
         "host=127.0.0.1 port={} user={} dbname=psycopg2_test password={quoted}",
         login("PGPORT"),
@@ -193,7 +165,7 @@ fn filled(argument: &str, stage: &Stage) -> String {
         .replace("{ca}", &stage.variable("PGSSLROOTCERT"))
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     let copied = std::process::Command::new("cp")
         .arg("-rT")
@@ -203,8 +175,9 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success(), "cp {} {}", from.display(), to.display());
 }
 
-/// What the plugin wrote: the outcome, a tab, the test. A failure before or after a test counts as the test's own.
-fn read(said: &str) -> Outcomes {
+/// What was written to this file: the outcome, a tab, the test. A failure before or after a test counts as the test's own.
+pub(super) fn read(file: &Path) -> Outcomes {
+    let said = fs::read_to_string(file).unwrap_or_default();
     let mut outcomes = Outcomes::new();
     for (outcome, test) in said.lines().filter_map(|line| line.split_once('\t')) {
         let known = outcomes

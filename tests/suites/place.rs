@@ -9,7 +9,8 @@ use crate::harness::{
     certificates::Authority,
     directories::Directory,
     gateway::{DOMAIN, Gateway, Setup},
-    postgres::{PASSWORD, Postgres, Prepared, SUPERUSER, Version},
+    postgres::{PASSWORD, Postgres, Prepared, SUPERUSER, Version, programs},
+    programs::Program,
 };
 
 /// The endpoint of every stage.
@@ -155,7 +156,6 @@ impl Stage {
             Place::Direct | Place::Session => PLENTY,
             Place::Transaction(sessions) => sessions,
         };
-        let programs = crate::harness::postgres::programs(Version::Debian);
         vec![
             ("PGHOST", self.place.server_name()),
             ("PGHOSTADDR", "127.0.0.1".to_owned()),
@@ -167,8 +167,32 @@ impl Stage {
             ("PGSSLROOTCERT", self.ca.display().to_string()),
             ("SUITE_MODE", self.place.mode().to_owned()),
             ("SUITE_SESSIONS", sessions.to_string()),
-            ("SUITE_PROGRAMS", programs.display().to_string()),
+            ("SUITE_PROGRAMS", programs(Version::Debian).display().to_string()),
         ]
+    }
+
+    /// The password as it stands in a connection string of libpq's.
+    pub(crate) fn quoted_password(&self) -> String {
+        format!("'{}'", self.variable("PGPASSWORD").replace('\'', "\\'"))
+    }
+
+    /// Makes a database with this in it, without pgwake's knowledge.
+    pub(crate) async fn make_database(&self, name: &str, prepared: &str) {
+        if name != "postgres" {
+            self.tell_postgres("postgres", &format!("create database {name}"))
+                .await;
+        }
+        self.tell_postgres(name, prepared).await;
+    }
+
+    async fn tell_postgres(&self, database: &str, sql: &str) {
+        let connection = self.postgres.connection_string();
+        let connection = connection.replace("dbname=postgres", &format!("dbname={database}"));
+        let psql = Program::new(programs(Version::Debian).join("psql"));
+        psql.arguments(&["-X", "-q", "-d", &connection, "-c", sql])
+            .run()
+            .await
+            .succeeded();
     }
 
     /// One of these variables.
