@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Changes, StartError,
-    branching::forget_gone,
+    branching::Gone,
     controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     leaving::Leaving,
@@ -72,6 +72,8 @@ pub struct Reloader {
     pub(super) turn: Turn<()>,
     /// What holds.
     pub(super) holds: Arc<ArcSwap<Config>>,
+    /// Of whom more is remembered than is needed.
+    pub(super) gone: Gone,
 }
 
 /// What is needed for a change, made and not used yet.
@@ -104,6 +106,7 @@ impl Reloader {
             supervisor: OnceLock::new(),
             turn: Turn::default(),
             holds: Arc::new(ArcSwap::from_pointee(config)),
+            gone: Gone::default(),
         });
         let (branches, book) = (&reloader.house.branches, &reloader.house.control_plane);
         branches.connect(Arc::<Self>::downgrade(&reloader));
@@ -264,8 +267,8 @@ impl Reloader {
         proofs.begin();
         self.wiring.replace(config.endpoints.clone());
         ready.added.into_iter().for_each(|added| self.begin(added));
-        for (name, endpoint) in &config.endpoints {
-            match old.endpoints.get(name) {
+        for endpoint in config.endpoints.values() {
+            match old.endpoints.get(&endpoint.name) {
                 Some(before) if !Arc::ptr_eq(before, endpoint) => self.change(before, endpoint),
                 _ => (),
             }
@@ -327,7 +330,7 @@ impl Reloader {
         let place = self.leaving.enter(endpoint);
         let deadline = Instant::now() + config.limits.drain_timeout;
         let (house, mut shutdown) = (self.house.clone(), self.house.shutdown.clone());
-        let holds = self.holds.clone();
+        let (holds, gone) = (self.holds.clone(), self.gone.clone());
         self.means.tasks.spawn(async move {
             tokio::select! {
                 () = leaving.unused() => (),
@@ -339,7 +342,7 @@ impl Reloader {
             if house.directory.endpoint(&name).is_none() {
                 house.roles.forget(&name);
             }
-            forget_gone(&house, &holds.load());
+            gone.one_more(&house, &holds.load());
             tracing::info!(endpoint = %name, "removed");
             place.left();
         });
