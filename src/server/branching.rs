@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{Reloader, StartError, endpoints::compute, reload::blocking, wiring::Wiring};
+use crate::admin::read_counted;
 use crate::branches::{BranchRecord, Branches, Serving};
 use crate::compute::process::clear_away;
 use crate::config::{Config, Endpoint};
@@ -76,20 +77,27 @@ impl Reloader {
     }
 
     async fn withdraw_branch(&self, name: &EndpointName) {
-        {
+        let endpoint = {
             let _turn = self.turn.lock().await;
+            let endpoint = self.holds.load().endpoints.get(name).cloned();
             self.take_out(name);
-        }
+            endpoint
+        };
         // Nobody comes in any more; who is here reads why.
         self.house.changes.send_modify(|number| *number += 1);
         Serving::end_sessions(self, name);
+        let parting = self.house.metrics.parting(name.as_str());
         let pooling = self.house.pooling.remove(name);
         if let Some(leaving) = self.house.wakes.remove(name) {
             let _ = timeout(LEAVING_MAX, leaving.unused()).await;
-            if let Some(pooling) = pooling {
+            if let Some(pooling) = &pooling {
                 pooling.pool.close_idle().await;
             }
             leaving.stop().await;
+            if let Some(endpoint) = endpoint {
+                let last = read_counted(&endpoint, Some(leaving.figures()), pooling.as_deref());
+                self.house.metrics.parted(parting, &last);
+            }
         }
         self.house.roles.forget(name);
         self.gone.one_more(&self.house, &self.holds.load());

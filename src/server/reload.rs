@@ -26,6 +26,7 @@ use super::{
     standing::obey,
     wiring::Wiring,
 };
+use crate::admin::read_counted;
 use crate::audit::Event;
 use crate::auth::Proofs;
 use crate::compute::Compute;
@@ -323,11 +324,12 @@ impl Reloader {
     /// Its sessions have been told to end; who is in a transaction has as long as for a drain.
     pub(super) fn remove(&self, endpoint: Arc<Endpoint>, config: &Config) {
         let name = endpoint.name.clone();
+        let parting = self.house.metrics.parting(name.as_str());
         let pooling = self.house.pooling.remove(&name);
         let Some(leaving) = self.house.wakes.remove(&name) else {
             return;
         };
-        let place = self.leaving.enter(endpoint);
+        let place = self.leaving.enter(endpoint.clone());
         let deadline = Instant::now() + config.limits.drain_timeout;
         let (house, mut shutdown) = (self.house.clone(), self.house.shutdown.clone());
         let (holds, gone) = (self.holds.clone(), self.gone.clone());
@@ -339,6 +341,9 @@ impl Reloader {
             }
             join_all(pooling.iter().map(|pooling| pooling.pool.close_idle())).await;
             leaving.stop().await;
+            let last = read_counted(&endpoint, Some(leaving.figures()), pooling.as_deref());
+            house.metrics.parted(parting, &last);
+            drop(leaving);
             if house.directory.endpoint(&name).is_none() {
                 house.roles.forget(&name);
             }
