@@ -43,6 +43,7 @@ use crate::config::Config;
 use crate::session::{House, Visit};
 
 pub use averages::Averages;
+pub(crate) use reading::read_counted;
 pub use standing::Standing;
 
 /// What a reload has changed.

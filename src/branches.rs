@@ -185,7 +185,7 @@ impl Branches {
             let branch =
                 parents.and_then(|parent| parent.branch(record.name.clone(), record.data_dir.clone()));
             match branch {
-                Some(branch) => drop(config.endpoints.insert(record.name.clone(), Arc::new(branch))),
+                Some(branch) => config.endpoints.insert(Arc::new(branch)),
                 None => unserved.entry(parent).or_default().push(own),
             }
         }

@@ -13,6 +13,7 @@ mod check;
 mod compute;
 mod control_plane;
 mod duration;
+mod endpoints;
 mod expected_server;
 mod file;
 mod listen;
@@ -54,6 +55,7 @@ pub use compute::{
 };
 pub use control_plane::{ControlPlane, ControlledCompute, Defaults};
 pub use duration::{DurationError, DurationText, parse_duration};
+pub use endpoints::Endpoints;
 pub use expected_server::ExpectedServer;
 pub use listen::{CertificateFiles, DefaultEndpoint, Listen, ListenAddress, ListenTls};
 pub use network::{Access, Network};
@@ -133,7 +135,7 @@ pub struct Config {
     /// What holds for those where nothing else is said.
     pub defaults: Defaults,
     /// All endpoints of all tenants.
-    pub endpoints: BTreeMap<EndpointName, Arc<Endpoint>>,
+    pub endpoints: Endpoints,
 }
 
 impl Config {

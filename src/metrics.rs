@@ -23,7 +23,7 @@ use crate::error::SqlState;
 use catalogue as names;
 pub use catalogue::{CATALOGUE, Described, Kind, WHOSE};
 use reading::{Before, Key};
-pub use reading::{EndpointReading, PoolReading, ProcessReading, Reading};
+pub use reading::{EndpointReading, Parting, PoolReading, ProcessReading, Reading};
 
 /// From a warm connect to a start that takes as long as it may.
 const BUCKETS: [f64; 16] = [

@@ -182,7 +182,7 @@ impl Server {
         let means = Means::new(&config, &store, tasks.clone(), control_plane.as_ref());
         wakes.set_limits(&config.limits);
         let branches = branches(&store, (&mut config, &wiring), &wakes, &tasks, &watch_end)?;
-        let names = config.endpoints.keys();
+        let names = config.endpoints.names();
         let roles = Arc::new(RoleBook::load(store.clone(), wiring.clone(), names)?);
         add_computes(&config, &wakes, &quotas, &means)?;
         let bound = bound(&config, &mut predecessor)?;
@@ -210,7 +210,7 @@ impl Server {
             storms,
             shutdown: watch_end,
         });
-        standing::put_in_force(&store, config.endpoints.keys(), &house.wakes, &house.pooling)?;
+        standing::put_in_force(&store, config.endpoints.names(), &house.wakes, &house.pooling)?;
         let connected = wiring.clone().connect(&house);
         let reloader = Reloader::new(house.clone(), wiring, means, store.clone(), config);
         let workers = workers()?;

@@ -349,8 +349,13 @@ impl Leaving {
     }
 
     /// Stops the compute, and tells those who still hold leases that it is lost. Cancel safe: stopping goes on.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.0.clone().stop().await;
+    }
+
+    /// How it stands, and what it was.
+    pub fn figures(&self) -> WakeFigures {
+        self.0.figures()
     }
 }
 

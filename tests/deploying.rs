@@ -44,6 +44,15 @@ async fn systemd_has_nothing_to_say_about_the_unit() {
         unit.contains("/usr/local/bin/pgwake"),
         "nothing to put in its place"
     );
+    // What exits with 64 before the main process is tried again and again, whatever RestartPreventExitStatus says.
+    let keys: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .collect();
+    assert!(
+        keys.contains(&"RestartPreventExitStatus") && !keys.contains(&"ExecStartPre"),
+        "{keys:?}"
+    );
     let unit = unit.replace("/usr/local/bin/pgwake", PGWAKE);
 
     let said = verified(&unit).await;

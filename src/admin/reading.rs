@@ -7,7 +7,11 @@ use crate::config::{Endpoint, PoolMode};
 use crate::ids::EndpointName;
 use crate::metrics::{EndpointReading, PoolReading, Reading, Whose};
 use crate::pool::{CloseReason, PoolFigures};
-use crate::session::roster::{Doing, Listed};
+use crate::session::{
+    Pooling,
+    roster::{Doing, Listed},
+};
+use crate::wake::WakeFigures;
 
 /// The clients of an endpoint.
 #[derive(Debug, Default, Clone)]
@@ -142,9 +146,9 @@ impl View {
     }
 
     fn read_endpoint(&self, endpoint: &Endpoint, clients: &Clients) -> EndpointReading {
-        let mut reading = EndpointReading {
-            tenant: endpoint.tenant.to_string(),
-            endpoint: endpoint.name.to_string(),
+        let figures = self.house.wakes.figures(&endpoint.name);
+        let pooling = self.house.pooling.get(&endpoint.name);
+        EndpointReading {
             sessions: PoolMode::ALL
                 .map(|mode| (mode.as_str(), clients.sessions[mode as usize]))
                 .to_vec(),
@@ -152,20 +156,33 @@ impl View {
             pinned: crate::session::pin_reasons()
                 .map(|reason| (reason, clients.pins.get(reason).copied().unwrap_or_default()))
                 .collect(),
-            ..EndpointReading::default()
-        };
-        if let Some(figures) = self.house.wakes.figures(&endpoint.name) {
-            reading.state = figures.state.as_str();
-            reading.held = figures.held;
-            reading.joined = figures.joined;
-            reading.vetoes = figures.vetoes.by_kind().collect();
-            reading.awake = figures.awake;
+            ..read_counted(endpoint, figures, pooling.as_deref())
         }
-        if let Some(pooling) = self.house.pooling.get(&endpoint.name) {
-            reading.pool = read_pool(&pooling.pool.figures());
-        }
-        reading
     }
+}
+
+/// How an endpoint stands, but for its clients.
+pub(crate) fn read_counted(
+    endpoint: &Endpoint,
+    figures: Option<WakeFigures>,
+    pooling: Option<&Pooling>,
+) -> EndpointReading {
+    let mut reading = EndpointReading {
+        tenant: endpoint.tenant.to_string(),
+        endpoint: endpoint.name.to_string(),
+        ..EndpointReading::default()
+    };
+    if let Some(figures) = figures {
+        reading.state = figures.state.as_str();
+        reading.held = figures.held;
+        reading.joined = figures.joined;
+        reading.vetoes = figures.vetoes.by_kind().collect();
+        reading.awake = figures.awake;
+    }
+    if let Some(pooling) = pooling {
+        reading.pool = read_pool(&pooling.pool.figures());
+    }
+    reading
 }
 
 fn read_pool(figures: &PoolFigures) -> PoolReading {

@@ -95,9 +95,17 @@ pub(crate) enum AuthError {
 }
 
 impl AuthError {
-    /// Whether somebody has guessed: the password is wrong, or there is nothing that it could be right for.
+    /// Whether somebody has guessed: the password is wrong, or there is nothing that it could be right for. Not where there
+    /// was nothing to check a token with: those who come with a right one would be locked out for their issuer's trouble.
     pub(crate) fn is_wrong_password(&self) -> bool {
-        self.sqlstate() == SqlState::INVALID_PASSWORD
+        let unchecked = matches!(
+            self,
+            Self::Refused {
+                refusal: Refusal::Token(TokenError::NoKeys),
+                ..
+            }
+        );
+        self.sqlstate() == SqlState::INVALID_PASSWORD && !unchecked
     }
 }
 

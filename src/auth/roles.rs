@@ -17,7 +17,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
-use tokio::time;
+use tokio::{sync::Semaphore, time};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -28,8 +28,8 @@ use crate::config::{Endpoint, LoginMethod, RolesFrom};
 use crate::ids::{EndpointName, Secret, Verifier};
 pub(crate) use crate::store::ReadRole;
 use crate::store::{MockSecret, Store, StoreError};
-use reading::Readings;
 pub(crate) use reading::Refreshed;
+use reading::{FIRST_AT_ONCE, Readings};
 pub(crate) use server::{OtherServer, Told};
 
 /// Logins that fail begin a reading only where the last one ended longer ago than this.
@@ -125,6 +125,8 @@ pub struct RoleBook {
     store: Arc<Store>,
     mock_secret: MockSecret,
     tasks: TaskTracker,
+    /// Places for first readings; see [`reading::FIRST_AT_ONCE`].
+    first: Arc<Semaphore>,
 }
 
 /// What is known of one endpoint's roles.
@@ -159,6 +161,7 @@ impl RoleBook {
             mock_secret: store.mock_secret(),
             store,
             tasks: TaskTracker::new(),
+            first: Arc::new(Semaphore::new(FIRST_AT_ONCE)),
         };
         for name in endpoints {
             if let Some(remembered) = book.store.remembered_roles(name)? {
@@ -217,6 +220,11 @@ impl RoleBook {
         self.summary(endpoint).login
     }
 
+    /// The end is near: readings that still wait for a place are not done.
+    pub(crate) fn close(&self) {
+        self.first.close();
+    }
+
     /// Waits for the readings under way, which are bounded. Cancel safe.
     pub(crate) async fn drain(&self) {
         self.tasks.close();
@@ -271,7 +279,8 @@ impl RoleBook {
             return Arc::clone(&page);
         }
         let new = || {
-            let readings = Readings::new(name.clone(), Arc::clone(&self.source), Arc::clone(&self.store));
+            let (source, store, first) = (self.source.clone(), self.store.clone(), self.first.clone());
+            let readings = Readings::new(name.clone(), source, store, first);
             Arc::new(Page {
                 readings: Arc::new(readings),
                 summary: ArcSwapOption::empty(),

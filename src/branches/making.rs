@@ -54,7 +54,7 @@ impl Branches {
         let name = EndpointName::of_branch(&wish.parent, &wish.branch)?;
         // One that is whole and no endpoint yet is waited for.
         if let Some(found) = self.find(&name)
-            && self.serving()?.config().endpoints.contains_key(&name)
+            && self.serving()?.config().endpoints.contains(&name)
         {
             return Ok(found);
         }

@@ -78,7 +78,7 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
     writeln!(out, "\nendpoints (more of one with --endpoint NAME):")?;
     let width = config
         .endpoints
-        .keys()
+        .names()
         .map(|name| name.as_str().len())
         .max()
         .unwrap_or(0);
@@ -98,7 +98,7 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
 fn write_endpoint(loaded: &Loaded, name: &str, out: &mut dyn io::Write) -> Result<(), CheckError> {
     let Loaded { config, origins } = loaded;
     let Some(endpoint) = config.endpoint(name) else {
-        let names = config.endpoints.keys().map(|name| name.as_str());
+        let names = config.endpoints.names().map(|name| name.as_str());
         return Err(CheckError::UnknownEndpoint {
             name: name.to_owned(),
             near: nearest(name, names).map(str::to_owned),

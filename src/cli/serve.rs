@@ -62,13 +62,26 @@ fn successor() -> Option<Program> {
     Some(Program { path, arguments })
 }
 
+/// Told now, and not when they come.
+fn tell_of_too_few(files: Option<u64>, clients_max: usize) {
+    let is_too_few = |files: &u64| usize::try_from(*files).is_ok_and(|files| files < clients_max);
+    if let Some(files) = files.filter(is_too_few) {
+        tracing::warn!(
+            files,
+            clients_max,
+            "fewer files may be open here than limits.clients_max clients need, and each server session needs one more: raise \
+             the limit of the system (LimitNOFILE, ulimit -n), or lower limits.clients_max"
+        );
+    }
+}
+
 /// Serves until SIGTERM or Ctrl-C, or until another takes its place; says `begun` once clients may come.
 pub(super) fn serve(config: Config, beginning: Beginning, begun: impl FnOnce(&mut Server)) -> ExitCode {
     let served = control_runtime()
         .map_err(|error| error.to_string())
         .and_then(|runtime| {
             runtime.block_on(async {
-                raise_file_limit();
+                tell_of_too_few(raise_file_limit(), config.limits.clients_max);
                 let supervisor = Arc::new(Supervisor::of_environment());
                 let mut signals = Signals::watch().map_err(|error| error.to_string())?;
                 let server = match beginning {

@@ -68,9 +68,7 @@ impl super::Config {
             admin: super::Admin::default(),
             control_plane: None,
             defaults: super::Defaults::default(),
-            endpoints: endpoints
-                .map(|endpoint| (endpoint.name.clone(), std::sync::Arc::new(endpoint.clone())))
-                .collect(),
+            endpoints: endpoints.cloned().map(std::sync::Arc::new).collect(),
         }
     }
 }

@@ -13,15 +13,12 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::config::ControlPlane;
 use crate::metrics::Asked;
-use crate::tls::{TlsError, web_client};
+use crate::tls::{TlsError, reach, web_client};
 
 /// Longest answer: a thousand roles.
 pub(super) const BYTES_MAX: usize = 256 * 1024;
@@ -102,9 +99,7 @@ impl Http {
         let failed =
             |error: io::Error| NoAnswer::Unreached(format!("cannot connect to {}: {error}", self.authority));
         let request = self.request(question)?;
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .map_err(failed)?;
+        let stream = reach(&self.host, self.port).await.map_err(failed)?;
         let Some(config) = &self.tls else {
             return talk(stream, request).await;
         };

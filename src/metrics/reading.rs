@@ -113,6 +113,14 @@ pub(super) struct Before {
     seconds_shown: BTreeMap<Key, Duration>,
 }
 
+/// What an endpoint that is on its way out was last read as, until its last reading.
+#[derive(Debug)]
+#[must_use = "what it counts until it has left is to be told"]
+pub struct Parting {
+    counters: Rising<u64>,
+    seconds: Rising<Duration>,
+}
+
 impl Sheet {
     #[expect(clippy::cast_precision_loss, reason = "counts of things are far below 2^53")]
     fn gauge(&mut self, key: Key, value: usize) {
@@ -153,14 +161,43 @@ impl Metrics {
         for (key, value) in &sheet.gauges {
             self.set_gauge(key, *value);
         }
-        for (key, more) in before.counters.more(sheet.counters) {
-            self.add_to_counter(&key, more);
-        }
-        for (key, more) in before.seconds.more(sheet.seconds) {
-            *before.seconds_shown.entry(key).or_default() += more;
-        }
+        let counted = before.counters.more(sheet.counters);
+        let passed = before.seconds.more(sheet.seconds);
+        self.add(&mut before, counted, passed);
         before.gauges = sheet.gauges.into_keys().collect();
         text_of(&before.seconds_shown)
+    }
+
+    fn add(&self, before: &mut Before, counted: BTreeMap<Key, u64>, passed: BTreeMap<Key, Duration>) {
+        for (key, more) in counted {
+            self.add_to_counter(&key, more);
+        }
+        for (key, more) in passed {
+            *before.seconds_shown.entry(key).or_default() += more;
+        }
+    }
+
+    /// An endpoint that nobody reads any more is on its way out.
+    pub fn parting(&self, endpoint: &str) -> Parting {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        Parting {
+            counters: before.counters.parting(endpoint),
+            seconds: before.seconds.parting(endpoint),
+        }
+    }
+
+    /// It has left, and this is what it has come to: whoever collects next learns what was counted since it was last read.
+    pub fn parted(&self, mut parting: Parting, last: &EndpointReading) {
+        let mut sheet = Sheet {
+            endpoint: last.endpoint.clone(),
+            ..Sheet::default()
+        };
+        self.add_endpoint(last, &mut sheet);
+        self.add_pool(last, &mut sheet);
+        let counted = parting.counters.more(sheet.counters);
+        let passed = parting.seconds.more(sheet.seconds);
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        self.add(&mut before, counted, passed);
     }
 
     fn add_endpoint(&self, endpoint: &EndpointReading, sheet: &mut Sheet) {

@@ -117,6 +117,57 @@ fn counters_do_not_fall_with_the_endpoint_that_they_were_counted_at() {
     told(vec![], 125, 18);
 }
 
+/// One that goes counts on until it has left, and another may have come under its name by then.
+#[test]
+fn what_was_counted_since_an_endpoint_was_last_read_is_told_when_it_has_left() {
+    let metrics = per(Per::Process, &[]);
+    let endpoint = |name: &str, waits| EndpointReading {
+        endpoint: name.to_owned(),
+        awake: Duration::from_secs(waits),
+        pool: PoolReading {
+            waits,
+            ..PoolReading::default()
+        },
+        ..EndpointReading::default()
+    };
+    let told = |endpoints: Vec<EndpointReading>, sum: u64| {
+        let reading = Reading {
+            endpoints,
+            ..Reading::default()
+        };
+        let text = metrics.collect(|| reading);
+        for line in [
+            format!("pgwake_awake_seconds_total {sum}\n"),
+            format!("pgwake_pool_waits_total {sum}\n"),
+        ] {
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+    };
+    told(
+        vec![endpoint("aa", 100), endpoint("aaa", 10), endpoint("b", 1)],
+        111,
+    );
+    // It is taken out, and somebody collects before it is known to leave.
+    told(vec![endpoint("aa", 100), endpoint("b", 1)], 111);
+    let parting = metrics.parting("aaa");
+    told(
+        vec![endpoint("aa", 100), endpoint("aaa", 50), endpoint("b", 1)],
+        161,
+    );
+    metrics.parted(parting, &endpoint("aaa", 13));
+    told(
+        vec![endpoint("aa", 101), endpoint("aaa", 50), endpoint("b", 1)],
+        165,
+    );
+    // Nobody has ever read this one.
+    let parting = metrics.parting("never-read");
+    metrics.parted(parting, &endpoint("never-read", 1000));
+    told(
+        vec![endpoint("aa", 101), endpoint("aaa", 50), endpoint("b", 2)],
+        1166,
+    );
+}
+
 #[test]
 fn the_table_in_the_documents_is_the_catalogue() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/README.md");

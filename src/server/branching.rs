@@ -1,15 +1,22 @@
 //! Branches as endpoints: they are put in force and taken away as by a reload of the configuration, one at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{Reloader, StartError, endpoints::compute, reload::blocking, wiring::Wiring};
+use crate::admin::read_counted;
 use crate::branches::{BranchRecord, Branches, Serving};
 use crate::compute::process::clear_away;
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 use crate::ids::EndpointName;
 use crate::session::House;
 use crate::shutdown::ShutdownWatch;
@@ -19,6 +26,9 @@ use crate::wake::Wakes;
 
 /// How long sessions of a branch that is removed may take to end.
 const LEAVING_MAX: Duration = Duration::from_secs(3);
+
+/// What is remembered of endpoints that are gone is looked for when there is one for so many that are there.
+const GONE_PART: usize = 64;
 
 /// Those that the store knows, as endpoints of `config`.
 pub(super) fn branches(
@@ -45,7 +55,7 @@ impl Reloader {
     async fn serve_branch(&self, branch: BranchRecord) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         let holds = self.holds.load_full();
-        if holds.endpoints.contains_key(&branch.name) {
+        if holds.endpoints.contains(&branch.name) {
             // A reload has been faster.
             return Ok(());
         }
@@ -61,51 +71,79 @@ impl Reloader {
         });
         let compute = prepared.await.map_err(|error| error.to_string())?;
         self.begin((endpoint.clone(), compute, StandingOrders::default()));
-        let mut config = (*holds).clone();
-        config.endpoints.insert(endpoint.name.clone(), endpoint);
-        self.put_in_force(config);
+        self.put(endpoint);
         self.learn_roles();
         Ok(())
     }
 
     async fn withdraw_branch(&self, name: &EndpointName) {
-        {
+        let endpoint = {
             let _turn = self.turn.lock().await;
-            let mut config = (*self.holds.load_full()).clone();
-            config.endpoints.remove(name);
-            self.put_in_force(config);
-        }
+            let endpoint = self.holds.load().endpoints.get(name).cloned();
+            self.take_out(name);
+            endpoint
+        };
         // Nobody comes in any more; who is here reads why.
         self.house.changes.send_modify(|number| *number += 1);
         Serving::end_sessions(self, name);
+        let parting = self.house.metrics.parting(name.as_str());
         let pooling = self.house.pooling.remove(name);
         if let Some(leaving) = self.house.wakes.remove(name) {
             let _ = timeout(LEAVING_MAX, leaving.unused()).await;
-            if let Some(pooling) = pooling {
+            if let Some(pooling) = &pooling {
                 pooling.pool.close_idle().await;
             }
             leaving.stop().await;
+            if let Some(endpoint) = endpoint {
+                let last = read_counted(&endpoint, Some(leaving.figures()), pooling.as_deref());
+                self.house.metrics.parted(parting, &last);
+            }
         }
         self.house.roles.forget(name);
-        forget_gone(&self.house, &self.holds.load());
+        self.gone.one_more(&self.house, &self.holds.load());
     }
 
-    /// Everything that names endpoints knows these from now on.
-    pub(super) fn put_in_force(&self, config: Config) {
-        self.house.quotas.set_rules(&config);
+    /// Everything that names endpoints knows this one from now on, and the others as before. Whoever calls has the turn.
+    pub(super) fn put(&self, endpoint: Arc<Endpoint>) {
+        let mut config = (*self.holds.load_full()).clone();
+        config.endpoints.insert(endpoint.clone());
+        self.house.quotas.set_rules_of(&endpoint, &config.endpoints);
+        self.name(config);
+    }
+
+    /// Nothing that names endpoints knows one of this name from now on. Whoever calls has the turn.
+    pub(super) fn take_out(&self, name: &EndpointName) {
+        let mut config = (*self.holds.load_full()).clone();
+        config.endpoints.remove(name);
+        self.house.quotas.set_endpoints(&config.endpoints);
+        self.name(config);
+    }
+
+    fn name(&self, config: Config) {
         self.wiring.replace(config.endpoints.clone());
-        self.house.directory.replace(&config);
+        self.house.directory.set_endpoints(&config.endpoints);
         self.holds.store(Arc::new(config));
     }
 }
 
-/// Nothing is remembered of endpoints that are gone, and that nobody is at any more: so what is remembered has as many
-/// entries as there are endpoints, however many come and go.
-pub(super) fn forget_gone(house: &House, config: &Config) {
-    house.quotas.set_rules(config);
-    let is_kept = |name: &EndpointName| config.endpoints.contains_key(name);
-    house.journal.retain(is_kept);
-    house.roster.retain(is_kept);
+/// How many endpoints have gone of which something may be remembered still.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gone(Arc<AtomicUsize>);
+
+impl Gone {
+    /// One has gone, and nobody is at it any more. What is remembered has about as many entries as there are endpoints, however
+    /// many come and go: all of it is looked through when a part of them has gone, since that costs what all of them cost.
+    pub(super) fn one_more(&self, house: &House, config: &Config) {
+        let gone = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        if gone < config.endpoints.len() / GONE_PART {
+            return;
+        }
+        self.0.store(0, Ordering::Relaxed);
+        house.quotas.set_rules(config);
+        let is_kept = |name: &EndpointName| config.endpoints.contains(name);
+        house.journal.retain(is_kept);
+        house.roster.retain(is_kept);
+    }
 }
 
 impl Serving for Reloader {

@@ -35,14 +35,16 @@ impl Changes {
         let mut changes = Self::default();
         changes.keep_process(old, &mut new);
         changes.compare_process(old, &new);
-        for (name, endpoint) in &mut new.endpoints {
-            match old.endpoints.get(name) {
-                None => changes.added.push(name.clone()),
-                Some(before) => changes.compare_endpoint(before, endpoint),
+        let compared = new.endpoints.values().cloned().map(|mut endpoint| {
+            match old.endpoints.get(&endpoint.name) {
+                None => changes.added.push(endpoint.name.clone()),
+                Some(before) => changes.compare_endpoint(before, &mut endpoint),
             }
-        }
-        let is_gone = |name: &&EndpointName| !new.endpoints.contains_key(*name);
-        changes.removed = old.endpoints.keys().filter(is_gone).cloned().collect();
+            endpoint
+        });
+        new.endpoints = compared.collect();
+        let is_gone = |name: &&EndpointName| !new.endpoints.contains(name);
+        changes.removed = old.endpoints.names().filter(is_gone).cloned().collect();
         (changes, new)
     }
 

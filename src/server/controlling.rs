@@ -40,19 +40,19 @@ pub(super) fn book(
 /// by now; they are returned beside it.
 pub(super) fn carry_over(holds: Arc<Config>, config: &mut Config) -> (Arc<Config>, Vec<Arc<Endpoint>>) {
     let mut overtaken = Vec::new();
-    for (name, endpoint) in holds.endpoints.iter().filter(|(_, one)| is_controlled(one)) {
-        match config.endpoints.contains_key(name) {
+    for endpoint in holds.endpoints.values().filter(|one| is_controlled(one)) {
+        match config.endpoints.contains(&endpoint.name) {
             true => overtaken.push(endpoint.clone()),
-            false => _ = config.endpoints.insert(name.clone(), endpoint.clone()),
+            false => config.endpoints.insert(endpoint.clone()),
         }
     }
     if overtaken.is_empty() {
         return (holds, overtaken);
     }
     let mut others = (*holds).clone();
-    others
-        .endpoints
-        .retain(|name, _| overtaken.iter().all(|gone| gone.name != *name));
+    overtaken
+        .iter()
+        .for_each(|gone| others.endpoints.remove(&gone.name));
     (Arc::new(others), overtaken)
 }
 
@@ -73,10 +73,8 @@ impl Reloader {
         known.map_err(|error| error.to_string())?;
         match before {
             Some(before) if before.differs_in_rules_alone(&endpoint) => {
-                let mut config = (*holds).clone();
-                config.endpoints.insert(endpoint.name.clone(), endpoint.clone());
                 self.change(before, &endpoint);
-                self.put_in_force(config);
+                self.put(endpoint);
                 self.tell_sessions();
                 return Ok(());
             }
@@ -87,9 +85,7 @@ impl Reloader {
         // Another compute, or another's: the old endpoint goes, with all who are there.
         before.iter().for_each(|before| self.take_away(before));
         self.begin(added);
-        let mut config = (*self.holds.load_full()).clone();
-        config.endpoints.insert(endpoint.name.clone(), endpoint);
-        self.put_in_force(config);
+        self.put(endpoint);
         Ok(())
     }
 
@@ -139,11 +135,9 @@ impl Reloader {
 
     /// Nobody comes in any more; who is here reads why.
     pub(super) fn take_away(&self, endpoint: &Arc<Endpoint>) {
-        let mut config = (*self.holds.load_full()).clone();
-        config.endpoints.remove(&endpoint.name);
-        self.put_in_force(config.clone());
+        self.take_out(&endpoint.name);
         self.tell_sessions();
-        self.remove(endpoint.clone(), &config);
+        self.remove(endpoint.clone(), &self.holds.load());
     }
 
     /// Something has changed for those who are here: an endpoint that comes is no concern of theirs.

@@ -81,6 +81,7 @@ impl Server {
             .decided(|| self.shutdown.advance(Phase::Stopping))
             .await;
         self.succession.forget_sockets();
+        self.house.roles.close();
         if timeout(STOPPING_TIMEOUT, self.workers.drained()).await.is_err() {
             tracing::warn!(clients = self.clients(), "sessions did not end in time");
         }

@@ -3,7 +3,11 @@
 //! A data directory has one owner, and an endpoint's name one running server. Who comes back, or comes under another name,
 //! comes a little later, by a reload of its own; whatever else has changed holds at once.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 use super::Reloader;
 use crate::config::{Compute, Config, Endpoint};
@@ -58,23 +62,24 @@ impl Leaving {
         let gone = old
             .endpoints
             .values()
-            .filter(|endpoint| !config.endpoints.contains_key(&endpoint.name));
-        let gone: Vec<_> = gone.chain(&here.endpoints).cloned().collect();
+            .filter(|endpoint| !config.endpoints.contains(&endpoint.name));
+        let taken: BTreeSet<_> = gone.chain(&here.endpoints).flat_map(|one| wanted(one)).collect();
         let new = config
             .endpoints
             .values()
-            .filter(|endpoint| !old.endpoints.contains_key(&endpoint.name));
-        let is_late = |endpoint: &&Arc<Endpoint>| gone.iter().any(|gone| is_in_the_way(gone, endpoint));
-        let late: Vec<EndpointName> = new
+            .filter(|endpoint| !old.endpoints.contains(&endpoint.name));
+        let is_late = |endpoint: &&Arc<Endpoint>| wanted(endpoint).any(|place| taken.contains(&place));
+        let late: BTreeSet<EndpointName> = new
             .filter(is_late)
             .map(|endpoint| endpoint.name.clone())
             .collect();
-        config.endpoints.retain(|name, _| {
-            let parent = name.branch().map(|(parent, _)| parent);
-            !late.contains(name) && !parent.is_some_and(|parent| late.contains(&parent))
-        });
+        let comes = |endpoint: &&Arc<Endpoint>| {
+            let parent = endpoint.name.branch().map(|(parent, _)| parent);
+            !late.contains(&endpoint.name) && !parent.is_some_and(|parent| late.contains(&parent))
+        };
+        config.endpoints = config.endpoints.values().filter(comes).cloned().collect();
         here.is_awaited |= !late.is_empty();
-        late
+        late.into_iter().collect()
     }
 }
 
@@ -95,12 +100,22 @@ impl Place {
     }
 }
 
-fn is_in_the_way(gone: &Endpoint, new: &Endpoint) -> bool {
-    match (&gone.compute, &new.compute) {
-        (Compute::Process(before), Compute::Process(after)) => {
-            gone.name == new.name || before.data_dir == after.data_dir
-        }
-        (Compute::Command(_), Compute::Command(_)) => gone.name == new.name,
-        _ => false,
-    }
+/// What only one at a time may have.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Wanted<'a> {
+    /// The name of a local compute.
+    Local(&'a EndpointName),
+    /// The name of one that commands start.
+    Commanded(&'a EndpointName),
+    Data(&'a Path),
+}
+
+fn wanted(endpoint: &Endpoint) -> impl Iterator<Item = Wanted<'_>> {
+    let name = &endpoint.name;
+    let (name, data) = match &endpoint.compute {
+        Compute::Process(process) => (Some(Wanted::Local(name)), Some(Wanted::Data(&process.data_dir))),
+        Compute::Command(_) => (Some(Wanted::Commanded(name)), None),
+        Compute::Fixed(_) | Compute::Controlled(_) => (None, None),
+    };
+    name.into_iter().chain(data)
 }

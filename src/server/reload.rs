@@ -19,13 +19,14 @@ use tokio::{
 
 use super::{
     Changes, StartError,
-    branching::forget_gone,
+    branching::Gone,
     controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     leaving::Leaving,
     standing::obey,
     wiring::Wiring,
 };
+use crate::admin::read_counted;
 use crate::audit::Event;
 use crate::auth::Proofs;
 use crate::compute::Compute;
@@ -72,6 +73,8 @@ pub struct Reloader {
     pub(super) turn: Turn<()>,
     /// What holds.
     pub(super) holds: Arc<ArcSwap<Config>>,
+    /// Of whom more is remembered than is needed.
+    pub(super) gone: Gone,
 }
 
 /// What is needed for a change, made and not used yet.
@@ -104,6 +107,7 @@ impl Reloader {
             supervisor: OnceLock::new(),
             turn: Turn::default(),
             holds: Arc::new(ArcSwap::from_pointee(config)),
+            gone: Gone::default(),
         });
         let (branches, book) = (&reloader.house.branches, &reloader.house.control_plane);
         branches.connect(Arc::<Self>::downgrade(&reloader));
@@ -264,8 +268,8 @@ impl Reloader {
         proofs.begin();
         self.wiring.replace(config.endpoints.clone());
         ready.added.into_iter().for_each(|added| self.begin(added));
-        for (name, endpoint) in &config.endpoints {
-            match old.endpoints.get(name) {
+        for endpoint in config.endpoints.values() {
+            match old.endpoints.get(&endpoint.name) {
                 Some(before) if !Arc::ptr_eq(before, endpoint) => self.change(before, endpoint),
                 _ => (),
             }
@@ -320,14 +324,15 @@ impl Reloader {
     /// Its sessions have been told to end; who is in a transaction has as long as for a drain.
     pub(super) fn remove(&self, endpoint: Arc<Endpoint>, config: &Config) {
         let name = endpoint.name.clone();
+        let parting = self.house.metrics.parting(name.as_str());
         let pooling = self.house.pooling.remove(&name);
         let Some(leaving) = self.house.wakes.remove(&name) else {
             return;
         };
-        let place = self.leaving.enter(endpoint);
+        let place = self.leaving.enter(endpoint.clone());
         let deadline = Instant::now() + config.limits.drain_timeout;
         let (house, mut shutdown) = (self.house.clone(), self.house.shutdown.clone());
-        let holds = self.holds.clone();
+        let (holds, gone) = (self.holds.clone(), self.gone.clone());
         self.means.tasks.spawn(async move {
             tokio::select! {
                 () = leaving.unused() => (),
@@ -336,10 +341,13 @@ impl Reloader {
             }
             join_all(pooling.iter().map(|pooling| pooling.pool.close_idle())).await;
             leaving.stop().await;
+            let last = read_counted(&endpoint, Some(leaving.figures()), pooling.as_deref());
+            house.metrics.parted(parting, &last);
+            drop(leaving);
             if house.directory.endpoint(&name).is_none() {
                 house.roles.forget(&name);
             }
-            forget_gone(&house, &holds.load());
+            gone.one_more(&house, &holds.load());
             tracing::info!(endpoint = %name, "removed");
             place.left();
         });

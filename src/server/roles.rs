@@ -4,8 +4,13 @@
 //! Each has its own time: whoever comes is tried behind those that were there before, and nobody's coming has those tried again
 //! that could not be read.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -36,16 +41,36 @@ async fn learn(house: &House, more: &Notify) {
     let unread = |endpoint: &Arc<Endpoint>| {
         matches!(endpoint.roles_from, RolesFrom::Postgres(_)) && !house.roles.was_read(&endpoint.name)
     };
-    let mut waiting = Waiting::default();
-    loop {
+    let is_there = |endpoint: &Arc<Endpoint>| {
+        let there = house.directory.endpoint(&endpoint.name);
+        there.is_some_and(|there| Arc::ptr_eq(&there, endpoint))
+    };
+    let look = |waiting: &mut Waiting| {
         waiting.are(house.directory.endpoints().filter(unread), Instant::now());
+    };
+    let mut waiting = Waiting::default();
+    look(&mut waiting);
+    loop {
+        // At all of them only where some have come: it takes longer than to read the roles of one.
+        if more.notified().now_or_never().is_some() {
+            look(&mut waiting);
+        }
         let Some((endpoint, at)) = waiting.next() else {
             more.notified().await;
+            look(&mut waiting);
             continue;
         };
         tokio::select! { biased;
             () = sleep_until(at) => (),
-            () = more.notified() => continue,
+            () = more.notified() => {
+                look(&mut waiting);
+                continue;
+            }
+        }
+        // It was read because somebody else has woken it, or it is gone.
+        if !unread(&endpoint) || !is_there(&endpoint) {
+            waiting.forget(&endpoint.name);
+            continue;
         }
         learn_one(house, &endpoint).await;
         waiting.tried(&endpoint.name, Instant::now());
@@ -54,7 +79,11 @@ async fn learn(house: &House, more: &Notify) {
 
 /// Endpoints whose roles nobody has read yet.
 #[derive(Default)]
-struct Waiting(HashMap<EndpointName, Try>);
+struct Waiting {
+    tries: HashMap<EndpointName, Try>,
+    /// All of them, the next first.
+    order: BTreeSet<(Instant, EndpointName)>,
+}
 
 /// The next one of an endpoint.
 struct Try {
@@ -67,8 +96,8 @@ struct Try {
 impl Waiting {
     /// These wait, and nobody else. Who is new, or not what he was, is tried at once.
     fn are(&mut self, unread: impl Iterator<Item = Arc<Endpoint>>, now: Instant) {
-        let mut before = std::mem::take(&mut self.0);
-        self.0 = unread
+        let mut before = std::mem::take(&mut self.tries);
+        self.tries = unread
             .map(|endpoint| {
                 let known = before.remove(&endpoint.name);
                 let same = known.filter(|known| Arc::ptr_eq(&known.endpoint, &endpoint));
@@ -80,18 +109,29 @@ impl Waiting {
                 (endpoint.name.clone(), same.unwrap_or_else(new))
             })
             .collect();
+        let place = |(name, one): (&EndpointName, &Try)| (one.at, name.clone());
+        self.order = self.tries.iter().map(place).collect();
     }
 
     /// Whose time is first, and when that is.
     fn next(&self) -> Option<(Arc<Endpoint>, Instant)> {
-        let first = self.0.values().min_by_key(|one| (one.at, &one.endpoint.name));
-        first.map(|first| (first.endpoint.clone(), first.at))
+        let (at, name) = self.order.first()?;
+        Some((self.tries.get(name)?.endpoint.clone(), *at))
     }
 
     fn tried(&mut self, name: &EndpointName, now: Instant) {
-        if let Some(one) = self.0.get_mut(name) {
+        if let Some(one) = self.tries.get_mut(name) {
+            self.order.remove(&(one.at, name.clone()));
             one.at = now + one.pause;
             one.pause = (one.pause * 2).min(AGAIN_AFTER_MAX);
+            self.order.insert((one.at, name.clone()));
+        }
+    }
+
+    /// It does not wait any more.
+    fn forget(&mut self, name: &EndpointName) {
+        if let Some(one) = self.tries.remove(name) {
+            self.order.remove(&(one.at, name.clone()));
         }
     }
 }
@@ -152,6 +192,10 @@ mod tests {
         let repaired = endpoint("two");
         waiting.are([hangs.clone(), repaired].into_iter(), at(100));
         assert_eq!(next(&waiting), is("two", 100));
+        // Somebody else has woken it, and its roles were read.
+        waiting.forget(&second.name);
+        assert_eq!(next(&waiting), is("one-hangs", 90 + 120));
+        waiting.forget(&second.name);
         waiting.are(std::iter::empty(), at(101));
         assert_eq!(next(&waiting), None);
     }

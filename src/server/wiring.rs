@@ -2,7 +2,6 @@
 //! address of an awake compute.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::auth::{OtherServer, RoleBook, RoleSource, Told};
 use crate::compute::Address;
-use crate::config::{Config, Endpoint, RolesFrom};
+use crate::config::{Config, Endpoint, Endpoints, RolesFrom};
 use crate::ids::{EndpointName, Generation};
 use crate::journal::{Event, Journal, WakeState};
 use crate::metrics::{Metrics, WakeResult, Whose};
@@ -39,7 +38,7 @@ pub(super) struct Watched {
 
 /// Knows both sides; each side knows only its own trait.
 pub(super) struct Wiring {
-    endpoints: ArcSwap<BTreeMap<EndpointName, Arc<Endpoint>>>,
+    endpoints: ArcSwap<Endpoints>,
     sockets: SocketSettings,
     watched: Watched,
     ends: ArcSwapOption<Ends>,
@@ -68,7 +67,7 @@ impl Wiring {
     }
 
     /// These are the endpoints from now on.
-    pub(super) fn replace(&self, endpoints: BTreeMap<EndpointName, Arc<Endpoint>>) {
+    pub(super) fn replace(&self, endpoints: Endpoints) {
         self.endpoints.store(Arc::new(endpoints));
     }
 

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, DefaultEndpoint, Endpoint, PoolMode};
+use crate::config::{Config, DefaultEndpoint, Endpoint, Endpoints, PoolMode};
 use crate::error::{ClientError, Fault, SqlState};
 use crate::ids::{EndpointName, split_branch};
 
@@ -23,11 +23,17 @@ use crate::ids::{EndpointName, split_branch};
 #[derive(Debug)]
 pub struct Directory(ArcSwap<Names>);
 
-/// Those of one configuration.
+/// Those of one configuration, and of what came and went since it was read.
 #[derive(Debug)]
 struct Names {
+    by_name: Endpoints,
+    written: Arc<Written>,
+}
+
+/// The other names that its files have. Endpoints that no file has have none.
+#[derive(Debug)]
+struct Written {
     domains: Vec<String>,
-    by_name: BTreeMap<EndpointName, Arc<Endpoint>>,
     by_host: HashMap<String, EndpointName>,
     by_database: BTreeMap<String, DefaultEndpoint>,
 }
@@ -93,6 +99,13 @@ impl Directory {
         self.0.store(Arc::new(Names::new(config)));
     }
 
+    /// These are the endpoints from now on; what else the files say is as it was.
+    pub fn set_endpoints(&self, endpoints: &Endpoints) {
+        let written = self.0.load().written.clone();
+        let by_name = endpoints.clone();
+        self.0.store(Arc::new(Names { by_name, written }));
+    }
+
     /// All endpoints.
     pub fn endpoints(&self) -> impl Iterator<Item = Arc<Endpoint>> + use<> {
         let endpoints: Vec<_> = self.0.load().by_name.values().cloned().collect();
@@ -124,10 +137,12 @@ impl Names {
                 .map(move |host| (host, name.clone()))
         };
         Self {
-            domains: config.domains.clone(),
             by_name: config.endpoints.clone(),
-            by_host: config.endpoints.values().flat_map(hosts).collect(),
-            by_database: config.databases.clone(),
+            written: Arc::new(Written {
+                domains: config.domains.clone(),
+                by_host: config.endpoints.values().flat_map(hosts).collect(),
+                by_database: config.databases.clone(),
+            }),
         }
     }
 
@@ -150,7 +165,7 @@ impl Names {
             (Some(named), None) | (None, Some(named)) => named,
             (None, None) => {
                 let database = str::from_utf8(said.database).ok();
-                let of_database = database.and_then(|name| self.by_database.get(name));
+                let of_database = database.and_then(|name| self.written.by_database.get(name));
                 let default = of_database.or(said.default).ok_or(ResolveError::Nothing)?;
                 (default.name.as_str(), default.pooling)
             }
@@ -172,17 +187,14 @@ impl Names {
 
     /// The endpoint's name in a server name, suffix included; `None` where it names no endpoint.
     fn named_by(&self, server_name: &str) -> Option<String> {
-        if let Some(name) = self.by_host.get(server_name) {
+        if let Some(name) = self.written.by_host.get(server_name) {
             return Some(name.as_str().to_owned());
         }
         // The longest domain counts, where one listed domain is inside another.
         let under = |domain: &String| server_name.strip_suffix(domain.as_str())?.strip_suffix('.');
-        let label = self
-            .domains
-            .iter()
-            .filter_map(under)
-            .min_by_key(|label| label.len())?;
-        let is_domain_itself = self.domains.iter().any(|domain| domain == server_name);
+        let domains = &self.written.domains;
+        let label = domains.iter().filter_map(under).min_by_key(|label| label.len())?;
+        let is_domain_itself = domains.iter().any(|domain| domain == server_name);
         (!is_domain_itself).then(|| label.to_owned())
     }
 }

@@ -14,23 +14,20 @@ mod figures;
 mod meter;
 mod over;
 mod pace;
+mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::Hash,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::config::{Config, Endpoint, Quota};
+use crate::config::{Config, Endpoint, Endpoints, Quota};
 use crate::ids::{EndpointName, TenantName};
 use account::Account;
 pub use account::{Counted, Paced, Rated};
@@ -46,11 +43,11 @@ const ROLES_MAX: usize = 65_536;
 pub struct Quotas {
     since: Instant,
     /// Whose limits hold. A client may have begun to log in under others.
-    holds: ArcSwap<BTreeMap<EndpointName, Arc<Endpoint>>>,
+    holds: ArcSwap<Endpoints>,
     process: Arc<Account>,
     tenants: Mutex<HashMap<TenantName, Arc<Account>>>,
     endpoints: Mutex<HashMap<EndpointName, Arc<Account>>>,
-    roles: Mutex<HashMap<(EndpointName, String), Arc<Account>>>,
+    roles: Mutex<BTreeMap<(EndpointName, String), Arc<Account>>>,
     /// How often limits have changed.
     epoch: Arc<AtomicU64>,
 }
@@ -154,34 +151,16 @@ impl Quotas {
         })))
     }
 
-    /// Puts the limits of a configuration in force. Whoever is here stays, also beyond a limit that is lower now.
-    pub fn set_rules(&self, config: &Config) {
-        // First: an account that somebody makes by the old ones is among those that are changed.
-        self.holds.store(Arc::new(config.endpoints.clone()));
-        self.process.set_rules(&config.limits.quota);
-        let endpoints = config.endpoints.values();
-        let tenants: HashMap<_, _> = endpoints
-            .map(|endpoint| (&endpoint.tenant, &endpoint.quotas.per_tenant))
-            .collect();
-        lock(&self.tenants).retain(|name, account| follow(account, tenants.get(name).copied()));
-        lock(&self.endpoints).retain(|name, account| {
-            let endpoint = config.endpoints.get(name);
-            follow(account, endpoint.map(|endpoint| &endpoint.quotas.per_endpoint))
-        });
-        lock(&self.roles).retain(|(name, _), account| {
-            let endpoint = config.endpoints.get(name);
-            follow(account, endpoint.map(|endpoint| &endpoint.quotas.per_role))
-        });
-        self.epoch.fetch_add(1, Ordering::Release);
-    }
-
     fn tenant(&self, endpoint: &Endpoint) -> Arc<Account> {
         let name = &endpoint.tenant;
         let make = || {
             let rules = |endpoint: &Endpoint| endpoint.quotas.per_tenant.clone();
             self.account(Scope::Tenant(name.clone()), endpoint, rules)
         };
-        found(&mut lock(&self.tenants), name.clone(), make)
+        lock(&self.tenants)
+            .entry(name.clone())
+            .or_insert_with(make)
+            .clone()
     }
 
     fn endpoint(&self, endpoint: &Endpoint) -> Arc<Account> {
@@ -190,7 +169,10 @@ impl Quotas {
             let rules = |endpoint: &Endpoint| endpoint.quotas.per_endpoint.clone();
             self.account(Scope::Endpoint(name.clone()), endpoint, rules)
         };
-        found(&mut lock(&self.endpoints), name.clone(), make)
+        lock(&self.endpoints)
+            .entry(name.clone())
+            .or_insert_with(make)
+            .clone()
     }
 
     fn role(&self, endpoint: &Endpoint, role: &str) -> Arc<Account> {
@@ -203,14 +185,19 @@ impl Quotas {
             let rules = |endpoint: &Endpoint| endpoint.quotas.per_role.clone();
             self.account(Scope::Role(key.0.clone(), key.1.clone()), endpoint, rules)
         };
-        found(&mut roles, key.clone(), make)
+        roles.entry(key.clone()).or_insert_with(make).clone()
     }
 
     /// A new one. Whoever makes it has the lock of all of its kind: rules that come meanwhile are put in force there behind it.
-    fn account(&self, scope: Scope, endpoint: &Endpoint, rules: impl FnOnce(&Endpoint) -> Quota) -> Account {
+    fn account(
+        &self,
+        scope: Scope,
+        endpoint: &Endpoint,
+        rules: impl FnOnce(&Endpoint) -> Quota,
+    ) -> Arc<Account> {
         let account = Account::new(scope, self.since);
         account.set_rules(&self.as_it_holds(endpoint, rules));
-        account
+        Arc::new(account)
     }
 
     /// What is asked of the endpoint as it is now; as it was, where it has gone or become another tenant's.
@@ -223,26 +210,8 @@ impl Quotas {
     }
 }
 
-fn found<K: Hash + Eq>(
-    accounts: &mut HashMap<K, Arc<Account>>,
-    key: K,
-    make: impl FnOnce() -> Account,
-) -> Arc<Account> {
-    accounts.entry(key).or_insert_with(|| Arc::new(make())).clone()
-}
-
-/// Whether the account stays.
-fn follow(account: &Arc<Account>, rules: Option<&Quota>) -> bool {
-    match rules {
-        Some(rules) => account.set_rules(rules),
-        // Nobody comes in any more; who is here is counted to its end.
-        None => return Arc::strong_count(account) > 1,
-    }
-    true
-}
-
 /// Roles of which nothing is to be remembered go; where there are none, one that nobody uses.
-fn make_room<K: Hash + Eq + Clone>(accounts: &mut HashMap<K, Arc<Account>>) {
+fn make_room<K: Ord + Clone>(accounts: &mut BTreeMap<K, Arc<Account>>) {
     let is_used = |account: &Arc<Account>| Arc::strong_count(account) > 1;
     accounts.retain(|_, account| is_used(account) || !account.is_fresh());
     if accounts.len() >= ROLES_MAX {

@@ -4,30 +4,27 @@
 //! the same host. `pool` dials for every server session, `auth` for reading roles, `cancel` for passing on a
 //! cancel request; each bounds the whole call with its own deadline.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UnixStream, lookup_host},
+    net::{TcpStream, UnixStream},
     task,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
-    SocketSettings, Stream, TlsError, end_point::end_point, has_pending_bytes, server_check::client_config,
-    sockets::settle,
+    SocketSettings, Stream, TlsError, end_point::end_point, has_pending_bytes, reach,
+    server_check::client_config, sockets::settle,
 };
 use crate::config::{ServerAddress, ServerTls};
 
 /// SSLRequest: length 8, code 1234/5679
 /// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>).
 pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// An address that does not answer is given up for the host's next one after this. Between machines of one
-/// provider a connection takes milliseconds; the first lost SYN is repeated after 1 s.
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(2);
 /// A Unix socket whose queue is full refuses at once instead of queueing; it is asked again after this.
 const FULL_QUEUE_RETRY: Duration = Duration::from_millis(5);
 
@@ -191,31 +188,10 @@ async fn connect_unix(path: &Path) -> Result<UnixStream, DialError> {
     }
 }
 
-/// Tries the host's addresses in the order in which the resolver gives them.
 async fn connect_tcp(host: &str, port: u16, sockets: &SocketSettings) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = match lookup_host((host, port)).await {
-        Ok(addresses) => addresses.collect(),
-        Err(error) => return Err(io::Error::new(io::ErrorKind::NotFound, error.to_string())),
-    };
-    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (tried, address) in addresses.iter().enumerate() {
-        let connecting = TcpStream::connect(address);
-        let connected = if tried + 1 == addresses.len() {
-            connecting.await
-        } else {
-            timeout(NEXT_ADDRESS_AFTER, connecting)
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        };
-        match connected {
-            Ok(stream) => {
-                settle(&stream, sockets)?;
-                return Ok(stream);
-            }
-            Err(error) => last_error = error,
-        }
-    }
-    Err(last_error)
+    let stream = reach(host, port).await?;
+    settle(&stream, sockets)?;
+    Ok(stream)
 }
 
 /// Reads files at times, and so away from the runtime's thread.

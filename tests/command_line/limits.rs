@@ -54,6 +54,11 @@ async fn no_more_files_is_waited_out() {
     pgwake.signal(rustix::process::Signal::TERM);
     let ended = pgwake.end().await;
     assert!(ended.status.success(), "{ended:?}");
+    assert!(
+        ended.errors.contains("fewer files may be open here"),
+        "{}",
+        ended.errors
+    );
     let complaints = ended.errors.matches("cannot accept clients").count();
     assert!(complaints < 50, "{complaints} lines");
 }

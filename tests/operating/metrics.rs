@@ -1,6 +1,6 @@
 //! What collectors get: every metric of the catalogue, each told by what has really happened.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use pgwake::metrics::CATALOGUE;
 
@@ -163,4 +163,43 @@ async fn names_are_labels_where_they_are_asked_for_and_no_more_than_are_allowed(
     assert_eq!(samples[&labels("tenant=\"other\",endpoint=\"other\"")], 1.0);
     assert!(!samples.keys().any(|series| series.contains("ops-label-b")));
     drop((first, second));
+}
+
+/// Nobody has collected while it was there.
+#[tokio::test]
+async fn what_an_endpoint_has_counted_is_told_when_it_has_been_removed() {
+    const ENDPOINT: &str = "ops-parted";
+    let setup = admin().listed(ENDPOINT, "pool.mode = \"transaction\"");
+    let file = setup.write();
+    let gateway = setup.start().await;
+    gateway.server.reloader().set_file(&file);
+    let client = gateway.connect(ENDPOINT).await;
+    for _ in 0..7 {
+        client.batch_execute("select 1").await.unwrap();
+    }
+    drop(client);
+    let text = fs::read_to_string(&file).unwrap();
+    let at = text
+        .find(&format!("[tenants.acme.endpoints.{ENDPOINT}]"))
+        .unwrap();
+    fs::write(&file, &text[..at]).unwrap();
+    gateway.server.reload().await.unwrap();
+    let counted = async || {
+        let samples = samples(&gateway).await;
+        let turns = samples
+            .iter()
+            .filter(|(series, _)| name(series) == "pgwake_turns_total");
+        (
+            turns.map(|(_, turns)| turns).sum::<f64>(),
+            samples.get("pgwake_awake_seconds_total").copied(),
+        )
+    };
+    until("it has left", async || {
+        counted().await.1.is_some_and(|awake| awake > 0.0)
+    })
+    .await;
+    let (turns, awake) = counted().await;
+    assert!(turns >= 7.0, "{turns}");
+    assert_eq!(counted().await, (turns, awake));
+    gateway.server.stop().await;
 }

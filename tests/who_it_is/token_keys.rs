@@ -1,12 +1,12 @@
 //! The keys that tokens are checked with, where they come from a server of the web: new ones, slow ones, hostile ones.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use serde_json::json;
 
 use super::{
     log_in, refused,
-    tokens::{ISSUER, claims, fixed, token, with_app},
+    tokens::{ISSUER, claims, fixed, token, with_app, with_tokens},
 };
 use crate::harness::{
     certificates::Authority,
@@ -83,4 +83,32 @@ async fn an_issuer_that_is_slow_or_hostile_keeps_nobody_waiting_for_long() {
         assert_eq!(web.requests(), 1, "{answer:?}");
         gateway.server.stop().await;
     }
+}
+
+/// Nobody has guessed: there was nothing that a token could be checked with. Once there is, those who have right ones come in,
+/// and guesses count as ever.
+#[tokio::test]
+async fn nobody_is_locked_out_for_keys_that_cannot_be_had() {
+    const ENDPOINT: &str = "tok-locked";
+    let postgres = with_app().await;
+    let setup = with_tokens(Setup::new(), "token", "");
+    let (file, keys) = (setup.path().join("keys.json"), ISSUER.key_set().to_string());
+    fs::write(&file, "").unwrap();
+    let gate = "[gate]\nfailures_max = 2\nlockout_min = \"1h\"\nlockout_max = \"1h\"\n";
+    let gateway = fixed(setup.tenants(gate), ENDPOINT, &postgres, "").start().await;
+    for _ in 0..6 {
+        let found = refused(&gateway, ENDPOINT, "app", &token("app")).await;
+        assert_eq!(found.as_deref(), Some("28P01"));
+    }
+    fs::write(&file, keys).unwrap();
+    until("the keys are known", async || {
+        log_in(&gateway, ENDPOINT, "app", &token("app")).await.is_ok()
+    })
+    .await;
+    until("guesses lock out", async || {
+        let guess = token("nobody");
+        refused(&gateway, ENDPOINT, "plain", &guess).await.as_deref() == Some("53400")
+    })
+    .await;
+    gateway.server.stop().await;
 }

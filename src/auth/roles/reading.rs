@@ -24,7 +24,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::spawn_blocking,
     time::{self, Instant},
 };
@@ -39,6 +39,10 @@ use crate::store::{Remembered, Store, StoreError};
 
 /// How long one reading may take: it is one query on a server that is awake, behind a login to it.
 const READING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most endpoints at once whose roles are read for the first time. When pgwake starts, all that run are to be read, and many
+/// of them may be databases of one server: all at once would take every connection that it has.
+pub(super) const FIRST_AT_ONCE: usize = 32;
 
 /// How a reading ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub(super) struct Readings {
     told_silent: AtomicBool,
     flight: Mutex<Flight>,
     ended: watch::Sender<(u64, Refreshed)>,
+    /// Places for the first one, which all endpoints share.
+    first: Arc<Semaphore>,
 }
 
 struct Latest {
@@ -92,8 +98,14 @@ struct Flight {
 }
 
 impl Readings {
-    pub(super) fn new(endpoint: EndpointName, source: Arc<dyn RoleSource>, store: Arc<Store>) -> Self {
+    pub(super) fn new(
+        endpoint: EndpointName,
+        source: Arc<dyn RoleSource>,
+        store: Arc<Store>,
+        first: Arc<Semaphore>,
+    ) -> Self {
         Self {
+            first,
             endpoint,
             source,
             store,
@@ -215,7 +227,8 @@ impl Readings {
     /// Reads until no further reading is asked for. Not cancel safe: it would count as running for ever.
     async fn run(self: Arc<Self>) {
         loop {
-            let reading = AssertUnwindSafe(self.read()).catch_unwind();
+            let is_first = self.flight().begun == 1;
+            let reading = AssertUnwindSafe(self.read_in_turn(is_first)).catch_unwind();
             let outcome = reading.await.unwrap_or_else(|_| failed("reading them panicked"));
             let mut flight = self.flight();
             let number = flight.begun;
@@ -228,6 +241,18 @@ impl Readings {
             if !goes_on {
                 return;
             }
+        }
+    }
+
+    async fn read_in_turn(&self, is_first: bool) -> Refreshed {
+        let place = match is_first {
+            true => self.first.acquire().await.map(Some),
+            false => Ok(None),
+        };
+        match place {
+            Ok(_place) => self.read().await,
+            // pgwake is ending.
+            Err(_closed) => Refreshed::NotAwake,
         }
     }
 

@@ -561,3 +561,42 @@ async fn the_own_roles_verifier_is_known_only_where_its_server_is() {
     assert!(own(ExpectedServer::AsBefore) && own(is(1)));
     assert!(!own(is(2)) && !own(ExpectedServer::Any));
 }
+
+/// Waits until so many readings have begun: what is read is written to the disk meanwhile, which takes real time.
+async fn until_reads(script: &Script, wanted: usize) {
+    let begun = std::time::Instant::now();
+    while script.reads() < wanted && begun.elapsed() < Duration::from_secs(60) {
+        tokio::task::yield_now().await;
+    }
+    let_others_run().await;
+    assert_eq!(script.reads(), wanted);
+}
+
+/// All that run are found at once when pgwake starts, and many may be databases of one server.
+#[tokio::test(start_paused = true)]
+async fn first_readings_take_turns_and_none_of_them_fails_for_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = Script::held([read([role("app")])]);
+    let book = book_in(&dir, &script);
+    let named = |number: usize| Endpoint {
+        name: EndpointName::parse(&format!("ep-{number:03}")).unwrap(),
+        ..from_postgres()
+    };
+    let all: Vec<Endpoint> = (0..2 * FIRST_AT_ONCE + 5).map(named).collect();
+    all.iter().for_each(|endpoint| book.changed(endpoint));
+    until_reads(&script, FIRST_AT_ONCE).await;
+    for so_far in [FIRST_AT_ONCE, 2 * FIRST_AT_ONCE] {
+        // Who waits for a place may wait for longer than a reading may take.
+        advance(Duration::from_secs(4)).await;
+        script.gate.add_permits(FIRST_AT_ONCE);
+        until_reads(&script, all.len().min(so_far + FIRST_AT_ONCE)).await;
+    }
+    // A later one takes no place.
+    let [first, last] = [&all[0], &all[all.len() - 1]];
+    assert!(book.was_read(&first.name) && !book.was_read(&last.name));
+    book.changed(first);
+    until_reads(&script, all.len() + 1).await;
+    script.gate.add_permits(6);
+    book.drain().await;
+    assert!(all.iter().all(|endpoint| book.was_read(&endpoint.name)));
+}

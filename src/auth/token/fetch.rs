@@ -19,7 +19,7 @@ use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::config::TokenKeys;
-use crate::tls::web_client;
+use crate::tls::{reach, web_client};
 
 /// Longest key set.
 const BYTES_MAX: usize = 256 * 1024;
@@ -100,7 +100,7 @@ async fn connect(host: &str, port: u16, config: Arc<ClientConfig>) -> Result<Tls
     // An IPv6 address stands in brackets in a URL, and nowhere else.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let failed = |error: std::io::Error| format!("cannot connect to {host}:{port}: {error}");
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
+    let stream = reach(&host, port).await.map_err(failed)?;
     let name = ServerName::try_from(host.clone()).map_err(|error| format!("{host}: {error}"))?;
     let connecting = TlsConnector::from(config).connect(name, stream);
     connecting.await.map_err(failed)

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   none ──first login, or start──▶ reading ──▶ fresh ──time──▶ old: used, and read again beside the logins
-//!                                      ▲                        └─ reading fails for a day ──▶ none
+//!                                      ▲                        ├─ time without a login ──▶ read again before the next
+//!                                      │                        └─ reading fails for a day ──▶ none
 //!                                      └── a token names a key that is not there
 //! ```
+//!
+//! Nothing is read while nobody comes: where the last look is long past, an issuer may have taken a key back since.
 //!
 //! Strangers can name any key, so that cause a reading at most once in a while; whoever names an unknown key waits
 //! for the reading under way, nobody else waits. Called by `token`.
@@ -108,12 +111,18 @@ impl KeySource {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<Key>, TokenError> {
-        let kept = self.usable();
-        if let Some(key) = kept.as_ref().and_then(|kept| kept.keys.find(kid, algorithm)) {
-            if kept.is_some_and(|kept| kept.at.elapsed() > self.pace.fresh_for) {
-                self.begin();
+        if let Some(kept) = self.usable()
+            && let Some(key) = kept.keys.find(kid, algorithm)
+        {
+            let age = kept.at.elapsed();
+            // An issuer that cannot be read is not waited for by everybody.
+            let is_waited_for = age > 2 * self.pace.fresh_for && self.flight().problem.is_none();
+            if !is_waited_for {
+                if age > self.pace.fresh_for {
+                    self.begin();
+                }
+                return Ok(key);
             }
-            return Ok(key);
         }
         if let Some(number) = self.begin() {
             let mut ended = self.ended.subscribe();

@@ -3,16 +3,15 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use crate::config::{
-    ClientCertificates, Endpoint, LoginMethod, built_in,
+    ClientCertificates, Endpoints, LoginMethod, built_in,
     file::Root,
     problem::{Report, Wrong},
     secret,
 };
-use crate::ids::{EndpointName, TenantName};
+use crate::ids::TenantName;
 
 use super::endpoint::Written;
 
@@ -48,11 +47,7 @@ impl Written<'_> {
 }
 
 /// One authority for two tenants is a mistake: nothing in a certificate says whose it is.
-pub(super) fn check_apart(
-    root: &Root,
-    endpoints: &BTreeMap<EndpointName, Arc<Endpoint>>,
-    report: &mut Report,
-) {
+pub(super) fn check_apart(root: &Root, endpoints: &Endpoints, report: &mut Report) {
     let mut first = BTreeMap::<PathBuf, &TenantName>::new();
     for endpoint in endpoints.values() {
         let Some(rules) = &endpoint.client_certificates else {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::config::{
-    Compute, Endpoint, built_in,
+    Compute, Endpoint, Endpoints, built_in,
     file::{ComputeTable, EndpointTable, Inherited, ProcessTable, Root, Tenant},
     origin::{Level, OriginsByKey, record, record_own},
     problem::{Report, Wrong},
@@ -19,9 +19,9 @@ pub(super) fn check(
     domains: &[String],
     origins: &mut BTreeMap<EndpointName, OriginsByKey>,
     report: &mut Report,
-) -> BTreeMap<EndpointName, Arc<Endpoint>> {
+) -> Endpoints {
     let mut shared = Shared::new(domains);
-    let mut endpoints = BTreeMap::new();
+    let mut endpoints = Endpoints::default();
     for (tenant_name, tenant) in root.tenants.given().iter().flat_map(|at| &at.value.0) {
         for (name, own) in tenant.value.endpoints.given().iter().flat_map(|at| &at.value.0) {
             let owner = format!("an endpoint of tenant `{tenant_name}`");
@@ -40,7 +40,9 @@ pub(super) fn check(
             record(&mut written.origins, "", Level::Own, own);
             let endpoint = written.check(&mut shared, None);
             origins.insert(name.clone(), written.origins);
-            endpoints.extend(endpoint.map(|endpoint| (name.clone(), Arc::new(endpoint))));
+            endpoint
+                .into_iter()
+                .for_each(|endpoint| endpoints.insert(Arc::new(endpoint)));
         }
     }
     endpoints

@@ -2,17 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
 use crate::config::{
-    Compute, Endpoint, LoginMethod, Role, TokenKeys, Tokens, built_in,
+    Compute, Endpoint, Endpoints, LoginMethod, Role, TokenKeys, Tokens, built_in,
     file::{Root, TokensTable},
     problem::{Report, Wrong},
     read::{At, List, Setting},
 };
-use crate::ids::{EndpointName, TenantName};
+use crate::ids::TenantName;
 
 use super::{endpoint::Written, within};
 
@@ -126,11 +125,7 @@ impl Written<'_> {
 }
 
 /// Tokens of one tenant that another would let in are a mistake: nothing in them says whose they are.
-pub(super) fn check_apart(
-    root: &Root,
-    endpoints: &BTreeMap<EndpointName, Arc<Endpoint>>,
-    report: &mut Report,
-) {
+pub(super) fn check_apart(root: &Root, endpoints: &Endpoints, report: &mut Report) {
     let mut tenants = BTreeMap::<(&str, &str), BTreeSet<&TenantName>>::new();
     for endpoint in endpoints.values() {
         for pair in pairs(endpoint) {

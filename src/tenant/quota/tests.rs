@@ -1,6 +1,9 @@
 //! Never more than the limit, and everything comes back, whatever happens in which order.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
 
 use proptest::prelude::*;
 use tokio::time::{advance, pause};
@@ -167,6 +170,47 @@ fn other_limits_hold_at_once_and_drop_nobody() {
 }
 
 /// A login that was under way as limits were changed brought the old ones with it, for all who came behind it.
+#[test]
+fn one_endpoint_that_changes_has_its_limits_and_its_tenant_and_no_other_endpoint() {
+    let limits = |max: usize| EndpointQuotas {
+        per_tenant: clients(10 * max),
+        per_endpoint: clients(2 * max),
+        per_role: clients(max),
+        ..EndpointQuotas::default()
+    };
+    let named = |name: &str, max| endpoint("acme", name, limits(max));
+    let all = ["acme", "acme-b", "acme-c"].map(|name| named(name, 1));
+    let quotas = Quotas::new(&config(Quota::default(), &all.each_ref()));
+    let _here: Vec<_> = all.iter().map(|one| quotas.admit(one, "app").unwrap()).collect();
+    let mut endpoints = Config::of_endpoints(all.iter()).endpoints;
+    let changed = named("acme-b", 3);
+    endpoints.insert(Arc::new(changed.clone()));
+    quotas.set_rules_of(&changed, &endpoints);
+    let max_of = |scope: &Scope| {
+        let found = accounts(&quotas)
+            .into_iter()
+            .find(|account| account.scope() == scope);
+        found.unwrap().rules().clients_max.unwrap()
+    };
+    let role = |name: &str| Scope::Role(EndpointName::parse(name).unwrap(), "app".to_owned());
+    let own = |name: &str| Scope::Endpoint(EndpointName::parse(name).unwrap());
+    assert_eq!(
+        ["acme", "acme-b", "acme-c"].map(|name| max_of(&role(name))),
+        [1, 3, 1]
+    );
+    assert_eq!(
+        ["acme", "acme-b", "acme-c"].map(|name| max_of(&own(name))),
+        [2, 6, 2]
+    );
+    assert_eq!(max_of(&Scope::Tenant(changed.tenant.clone())), 30);
+    // Who began to log in before comes under what holds now; one that is gone has what it had.
+    let _second = quotas.admit(&all[1], "app").unwrap();
+    endpoints.remove(&changed.name);
+    quotas.set_endpoints(&endpoints);
+    quotas.admit(&changed, "app").unwrap();
+    assert_eq!(max_of(&own("acme-b")), 6);
+}
+
 #[test]
 fn who_began_to_log_in_under_other_limits_comes_under_those_that_hold() {
     let limited = |max| EndpointQuotas {

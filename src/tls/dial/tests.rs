@@ -7,6 +7,7 @@ use tempfile::{TempDir, tempdir};
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinHandle,
+    time::timeout,
 };
 
 use super::*;

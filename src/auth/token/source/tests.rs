@@ -104,6 +104,18 @@ async fn keys_that_are_old_are_read_again_beside_the_logins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_has_asked_for_in_a_long_time_is_read_before_it_is_used() {
+    let stage = Stage::new();
+    stage.publish("taken-back");
+    stage.find("taken-back").await.unwrap();
+    stage.publish("other");
+    advance(Duration::from_secs(3600)).await;
+    assert_eq!(stage.find("taken-back").await, Err(TokenError::UnknownKey));
+    stage.find("other").await.unwrap();
+    assert_eq!(stage.readings(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_who_wait_share_one_reading() {
     let stage = Stage::new();
     stage.publish("one");
