@@ -306,6 +306,13 @@ impl Expected {
             _ => false,
         };
         let answered = if ends { self.pop() } else { None };
+        // Nothing else is done in a failed transaction, and no ReadyForQuery says so before the next Sync.
+        if tag == b'C'
+            && self.status == b'E'
+            && matches!(&answered, Some(entry) if entry.kind == Kind::Execute)
+        {
+            self.status = b'I';
+        }
         (passing, answered)
     }
 

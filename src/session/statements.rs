@@ -369,6 +369,13 @@ impl Prepared {
         self.on.drain().map(|(id, _)| ServerName::of(id)).collect()
     }
 
+    /// The server has none any more. Says whether it had some.
+    pub(super) fn forget_all(&mut self) -> bool {
+        let had_some = self.begin || !self.on.is_empty();
+        self.forget_named();
+        had_some
+    }
+
     /// DISCARD ALL or DEALLOCATE ALL: everybody's are gone.
     pub(super) fn forget_named(&mut self) {
         self.on.clear();

@@ -194,7 +194,7 @@ impl Exchange<'_> {
 
     fn failed(&mut self, lane: &mut Lane, front: Front) {
         let fields = error_fields(lane.body(front));
-        if fields.ends_session && self.ended_unheard(lane, front, &fields) {
+        if self.ended_unheard(lane, front, &fields) {
             return;
         }
         self.note_heard();
@@ -244,11 +244,16 @@ impl Exchange<'_> {
         true
     }
 
+    /// Whether pgwake's own BEGIN is answered next.
+    pub(super) fn is_beginning(&self) -> bool {
+        self.expected.front().is_some_and(|entry| {
+            entry.asker == Asker::Pgwake && matches!(entry.effect, Effect::BeginPut | Effect::Begins)
+        })
+    }
+
     /// pgwake's own BEGIN failed: what the client sent behind it is ignored by the server, and answered elsewhere.
     fn begin_failed(&mut self, lane: &mut Lane, front: Front) -> bool {
-        let is_begin = self.expected.front().is_some_and(|entry| {
-            entry.asker == Asker::Pgwake && matches!(entry.effect, Effect::BeginPut | Effect::Begins)
-        });
+        let is_begin = self.is_beginning();
         let Some(pooled) = self.pooled.as_mut().filter(|_| is_begin) else {
             return false;
         };

@@ -152,7 +152,11 @@ impl<'a> Exchange<'a> {
             Words::SEQUENCE_READ | Words::STATEMENTS_READ
         };
         self.wait_at_gate(lane, gating)?;
-        self.wait_for_aliases(&named)?;
+        self.put_aliases_of_query(lane, &named)?;
+        if self.is_answered_by_error() {
+            self.end_query(lane, front);
+            return Some(());
+        }
         self.commit_possible |= !is_whole || seen.words.has(Words::MAY_COMMIT);
         if self.may_read_strangers(seen.words) && may_be_several(lane.body(front)) {
             self.refuse_with(lane, front, Kind::Simple, &SessionError::InFailedTransaction);

@@ -42,6 +42,8 @@ const KIT: &str = "
         $$begin raise notice 'notice: %', $1; return $1; end$$;
     create function kit.fail(text) returns text language plpgsql as
         $$begin raise exception 'failed: %', $1 using errcode = 'P0042', hint = 'none', detail = 'some'; end$$;
+    create function kit.forget_all() returns text language plpgsql as
+        $$begin deallocate all; return 'forgotten'; end$$;
     create procedure kit.nothing() language plpgsql as $$begin null; end$$;
     create procedure kit.marks(text) language plpgsql as
         $$begin perform set_config('app.mark', $1, false); end$$;
