@@ -10,7 +10,7 @@ use std::{mem, sync::Arc};
 use super::sql_parts::{block_comment, parts};
 use super::statements::{Name, Statement, Statements};
 use super::words::Words;
-use crate::wire::extended::NAME_BYTES_MAX;
+use crate::wire::extended::identifier;
 
 /// Most names that are looked for in one text.
 const NAMES_MAX: usize = 64;
@@ -155,23 +155,13 @@ fn named_by(word: &[u8], rest: &mut Rest<'_>, known: &Known<'_>) -> Option<Named
         name = behind.name();
         *rest = Rest(behind.0);
     }
-    let mut name = name?;
-    clip(&mut name);
+    let name = name?;
+    let name = identifier(&name);
     Some(Named {
-        statement: known.called(&name),
+        statement: known.called(name),
         name: name.into(),
         does,
     })
-}
-
-/// Postgres cuts identifiers off, and no letter in two.
-fn clip(name: &mut Vec<u8>) {
-    let is_inside = |byte: Option<&u8>| byte.is_some_and(|byte| byte & 0xc0 == 0x80);
-    let mut end = NAME_BYTES_MAX;
-    while is_inside(name.get(end)) {
-        end -= 1;
-    }
-    name.truncate(end);
 }
 
 fn is(word: &[u8], keyword: &str) -> bool {
@@ -310,15 +300,6 @@ mod tests {
         }
         assert_eq!(found("execute /* /* */ sqlx_s_1"), vec![]);
         assert_eq!(found("execute \"sqlx_s_1"), vec![]);
-    }
-
-    #[test]
-    fn long_names_are_cut_off() {
-        for (long, known) in [("n".repeat(70), 63), ("é".repeat(40), 62)] {
-            let mut name = long.clone().into_bytes();
-            clip(&mut name);
-            assert_eq!(name, &long.as_bytes()[..known]);
-        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use aliases::Aliases;
 pub(super) use effect::{Effect, Subject};
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
-pub(super) use unsettled::{SqlPrepared, Then, Unsettled};
+pub(super) use unsettled::{Place, SqlPrepared, Unsettled};
 
 /// The name of pgwake's own BEGIN on server sessions.
 pub(super) const BEGIN_NAME: &[u8] = b"pgwake_begin";

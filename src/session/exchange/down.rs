@@ -142,7 +142,10 @@ impl Exchange<'_> {
             }
             pooled.carried.prepared.end_batch();
             let first = self.expected.first();
-            pooled.facts.unsettled.ready(&pooled.carried.reported, first);
+            pooled
+                .facts
+                .unsettled
+                .ready(&pooled.carried.reported, first, status);
             // What was noted may also be of what stands behind this answer, where something does.
             if self.expected.is_answered() {
                 pooled.facts.all_answered(status);
@@ -171,6 +174,9 @@ impl Exchange<'_> {
         // Also before it is committed: its own transaction may prepare a text then.
         if pooled.facts.change_texts() {
             pooled.texts.renew();
+        }
+        if tag.starts_with(b"ROLLBACK\0") {
+            pooled.facts.unsettled.undone(self.expected.first());
         }
         if tags.is_empty() {
             return;

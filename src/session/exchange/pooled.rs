@@ -171,8 +171,10 @@ impl<'a> Exchange<'a> {
         self.note(&seen);
         self.note(&runs);
         self.note_settings(seen.words | runs.words);
-        let sets = seen.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING);
-        if seen.words.has(Words::PREPARE) && sets && may_be_several(lane.body(front)) {
+        if seen.words.has(Words::PREPARE)
+            && may_be_several(lane.body(front))
+            && self.may_set(seen.words | runs.words)
+        {
             self.facts().unsettled.mixes();
         }
         let facts = self.facts();

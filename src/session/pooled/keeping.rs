@@ -73,7 +73,7 @@ impl Pooled<'_> {
         }
         let unsettled = std::mem::take(&mut facts.unsettled);
         let reported = &turn.loan.session.carried.reported;
-        unsettled.settle(&mut self.statements, &self.profile, reported);
+        facts.unmovable |= unsettled.settle(&mut self.statements, &self.profile, reported);
         let is_pinned = self.pin(turn, facts)?;
         if is_pinned {
             Box::pin(self.put_right(turn)).await?;

@@ -34,7 +34,7 @@ const PHRASES: &[(u32, Phrase)] = &[
     (4, extended::over_turns),
     (3, extended::in_sql),
     (8, names::of_both),
-    (3, names::between_settings),
+    (3, names::beside_settings),
     (3, names::beside_a_path),
     (10, carried::settings),
     (4, carried::in_functions),

@@ -6,21 +6,21 @@ use crate::pooling::said::{Kind, Said};
 
 const NAMES: &[&str] = &["s0", "s1", "q1", "Odd name"];
 
-/// What is prepared under either kind of name; none takes values.
+/// What is prepared under either kind of name; none takes values, and none has constants that settings may give another
+/// meaning.
 const TEXTS: &[&str] = &[
-    "select 'first'",
-    "select 'second' as word",
-    "select '01/02/2024'::date",
+    "select 1 as first",
+    "select 2 as word",
     "select word from c$c.items order by id limit 1",
-    "insert into c$c.items (word) values ('by name') returning id",
+    "insert into c$c.items (word) values (5::text) returning id",
     "select 1 / 0",
     "selec",
 ];
 
 /// What may be anywhere in SQL, `$n` being a name as SQL has it.
 const IN_SQL: &[&str] = &[
-    "prepare $n as select 'by sql'",
-    "prepare $n as select '01/02/2024'::date",
+    "prepare $n as select 3 as sql",
+    "prepare $n as select word from c$c.items order by id desc limit 1",
     "execute $n",
     "execute $n",
     "execute $n",
@@ -28,8 +28,6 @@ const IN_SQL: &[&str] = &[
     "deallocate $n",
     "deallocate prepare $n",
     "deallocate all",
-    "select kit.forget_all()",
-    "do $$begin deallocate all; end$$",
     "discard all",
     "create table if not exists c$c.made as execute $n",
     "select 1",
@@ -96,16 +94,21 @@ fn sql(pen: &mut Pen, name: &str) -> String {
 const SETS: &[&str] = &[
     "set datestyle = 'German'",
     "set datestyle = 'SQL, DMY'",
-    "set local datestyle = 'SQL, DMY'",
     "set timezone = 'Asia/Tokyo'",
     "set intervalstyle = 'iso_8601'",
-    "set local intervalstyle = 'iso_8601'",
     "select set_config('datestyle', 'German', false)",
     "select kit.style('German')",
     "reset datestyle",
     "reset all",
-    "select 1 / 0",
     "select 1",
+];
+
+/// What may stand only behind a Parse: in front of one it would have nobody know what that was prepared under.
+const SETS_BEHIND: &[&str] = &[
+    "set local datestyle = 'SQL, DMY'",
+    "set local intervalstyle = 'iso_8601'",
+    "select 1 / 0",
+    "rollback",
 ];
 
 const SET_WORDS: &[&str] = &[
@@ -115,24 +118,30 @@ const SET_WORDS: &[&str] = &[
     "select $1::date",
 ];
 
-/// Parsed between settings of one batch, and used in turns to come.
-pub(super) fn between_settings(pen: &mut Pen) {
+/// Parsed in front of settings or behind them in one batch, and used in turns to come.
+pub(super) fn beside_settings(pen: &mut Pen) {
     let name = pen.pick(&["s0", "s1", ""]);
     let text = pen.pick(SET_WORDS);
+    let parse = Said::parse(name, text);
+    let is_first = pen.chance(0.5);
     let mut said = Vec::new();
-    for at in 0..pen.between(2, 4) {
-        let set = pen.text(SETS);
-        match pen.between(0, 2) {
-            0 if at > 0 => said.push(Said::query(set)),
-            _ => said.extend(Said::run(&set, &[])),
-        }
-        if at == 0 {
-            said.push(Said::parse(name, text));
+    if is_first {
+        said.extend(Said::run("select 1", &[]));
+        said.push(parse.clone());
+    }
+    for _ in 0..pen.between(1, 3) {
+        let is_behind = is_first && pen.chance(0.4);
+        let set = pen.text(if is_behind { SETS_BEHIND } else { SETS });
+        if pen.chance(0.3) {
+            said.push(Said::query(set));
+        } else {
+            said.extend(Said::run(&set, &[]));
         }
         if pen.chance(0.3) {
             said.push(Said::Sync);
         }
     }
+    said.extend((!is_first).then_some(parse));
     said.push(Said::Sync);
     pen.say(said);
     use_over_turns(pen, name, text);
@@ -145,7 +154,6 @@ pub(super) fn beside_a_path(pen: &mut Pen) {
     let name = pen.pick(&["s0", "s1", ""]);
     let text = pen.pick(&[
         "select word from items order by id limit 1",
-        "select '01/02/2024'::date, word from items limit 1",
         "select count(*) from rows",
         "select guarded()",
     ]);
@@ -195,4 +203,7 @@ fn use_over_turns(pen: &mut Pen, name: &str, text: &str) {
         let said = [Said::bind("", name, values)].into_iter().chain(described);
         pen.say(said.chain([Said::execute("", 0), Said::Sync]).collect());
     }
+    // One of a path that is gone is refused before whatever else is wrong with a message, and Postgres reads constants anew
+    // once a session has had temporary tables.
+    pen.say(vec![Said::close(Kind::Statement, name), Said::Sync]);
 }
