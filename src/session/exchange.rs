@@ -33,7 +33,6 @@ use super::{
     pins::PinLimit,
     profile::Profile,
     senders::Senders,
-    sql_names::Known,
     statements::{Effect, Name, Statement, Statements, Texts, Unsettled},
     words::{CustomNames, FunctionWords, Scan, Tags, Words, dotted_names},
 };
@@ -105,14 +104,6 @@ impl Pooled<'_> {
     fn may_let_go(&mut self) {
         if self.facts.is_pinned || self.facts.pin.is_some() {
             self.facts.settling = Some(self.pins.settling());
-        }
-    }
-
-    /// The statements that SQL may speak of by their names.
-    fn known(&self) -> Known<'_> {
-        Known {
-            statements: self.statements,
-            lacking: &self.facts.lacking,
         }
     }
 

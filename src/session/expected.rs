@@ -170,6 +170,11 @@ impl Expected {
         !self.copying && self.entries.is_undecided(name)
     }
 
+    /// Whether something that is on its way may decide what some name stands for.
+    pub(super) fn is_any_undecided(&self) -> bool {
+        !self.copying && self.entries.is_any_undecided()
+    }
+
     /// Whether something that is on its way decides if a statement is on the session.
     pub(super) fn is_statement_undecided(&self, id: u64) -> bool {
         !self.copying && self.entries.is_statement_undecided(id)

@@ -38,6 +38,8 @@ pub(super) struct Known<'a> {
     pub(super) statements: &'a Statements,
     /// Those of SQL's that the session lacks.
     pub(super) lacking: &'a [Name],
+    /// Nothing on its way decides what any name stands for: else all names count, also those that are not known now.
+    pub(super) is_decided: bool,
 }
 
 impl Known<'_> {
@@ -50,7 +52,7 @@ impl Known<'_> {
     }
 
     fn is_empty(&self) -> bool {
-        self.statements.len() == 0 && self.lacking.is_empty()
+        self.is_decided && self.statements.len() == 0 && self.lacking.is_empty()
     }
 }
 
@@ -120,7 +122,7 @@ fn find(text: &[u8], words: Words, known: &Known<'_>, found: &mut Vec<Named>) {
             if !begins {
                 named.only_finds();
             }
-            if !named.is_known() && !named.deallocates() {
+            if known.is_decided && !named.is_known() && !named.deallocates() {
                 continue;
             }
             if found.len() == NAMES_MAX {
@@ -250,6 +252,7 @@ mod tests {
         let known = Known {
             statements: &statements,
             lacking: &[],
+            is_decided: true,
         };
         let named = named_in_sql(text.as_bytes(), words, &known);
         named
@@ -350,6 +353,7 @@ mod tests {
         let known = Known {
             statements: &statements,
             lacking: &[],
+            is_decided: true,
         };
         let found = |text: &str| named_in_sql(text.as_bytes(), Words::of(text.as_bytes(), None), &known);
         let names = |named: &Named| (named.name.to_vec(), named.deallocates());

@@ -265,3 +265,32 @@ async fn a_transaction_begins_whatever_name_somebody_takes_away() {
         assert_eq!(errors(&begins.query(sql).await), Vec::<String>::new(), "{sql}");
     }
 }
+
+/// A Close that an error had the server ignore was still believed in what stood behind the next Sync of the same write: SQL found
+/// no statement of that name.
+#[tokio::test]
+async fn what_is_ignored_takes_no_name_from_the_sql_behind_it() {
+    let ignored = || {
+        let close = Said::close(Kind::Statement, "s");
+        vec![Said::parse("", "selec"), close, Said::Sync]
+    };
+    let run = |sql: &str| [&Said::run(sql, &[])[..], &[Said::Sync]].concat();
+    let no_sync = |sql: &str| [&Said::run("select 'no sync'", &[])[..], &[Said::query(sql)]].concat();
+    let mut script = Script::new("named-ignored", 1);
+    for behind in [
+        run("deallocate s"),
+        run("execute s"),
+        vec![Said::query("deallocate s")],
+        vec![Said::query("execute s")],
+        no_sync("execute s"),
+        no_sync("deallocate s"),
+    ] {
+        script = script
+            .say(0, prepare("s", "select 'still there'"))
+            .query(1, STRANGER)
+            .say(0, [ignored(), behind].concat())
+            .query(0, "deallocate all");
+    }
+    let played = script.play().await;
+    assert_eq!(errors(&played.told(0)), vec!["42601"; 6]);
+}

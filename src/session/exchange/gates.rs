@@ -126,8 +126,13 @@ impl Exchange<'_> {
     /// error of that has the server ignore the Query.
     pub(super) fn put_aliases_of_query(&mut self, lane: &mut Lane, named: &[Named]) -> Option<()> {
         self.wait_for_aliases(named)?;
-        let runs = named.iter().any(|named| named.run().is_some());
-        if !runs || !self.expected.is_unsynced() || self.expected.ignores() || self.expected.has_failed() {
+        if !self.expected.is_unsynced() || self.expected.ignores() || self.expected.has_failed() {
+            return Some(());
+        }
+        if named.iter().any(|named| self.expected.is_undecided(&named.name)) {
+            return self.hold(lane);
+        }
+        if !named.iter().any(|named| named.run().is_some()) {
             return Some(());
         }
         // What comes before it decides whether it is read at all, and in which transaction.

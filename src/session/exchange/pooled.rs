@@ -9,7 +9,7 @@ use crate::session::buffers::SMALL_BYTES;
 use crate::session::error::SessionError;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
-use crate::session::sql_names::{Named, named_in_sql};
+use crate::session::sql_names::Named;
 use crate::session::statements::{Effect, Seen};
 use crate::session::words::{Scan, Words};
 use crate::wire::extended::{self, Object};
@@ -140,7 +140,7 @@ impl<'a> Exchange<'a> {
         }
         let (seen, named, rest) = if is_whole {
             let seen = self.finish_scan(&mut scan);
-            let named = named_in_sql(text, seen.words, &self.pooled().known());
+            let named = self.named(text, seen.words);
             (seen, named, None)
         } else {
             (Seen::default(), Vec::new(), Some(Box::new(scan)))

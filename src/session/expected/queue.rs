@@ -178,6 +178,14 @@ impl Queue {
 
     /// Whether something decides what a name stands for. In front of an unanswered Sync that is anything about it: if
     /// it fails, what is sent behind the Sync meets another meaning. Behind the last Sync all of it is ignored together,
+    /// Whether one of them may decide what some name stands for.
+    pub(super) fn is_any_undecided(&self) -> bool {
+        let first = self.first();
+        self.deciding
+            .as_ref()
+            .is_some_and(|deciding| deciding.is_any_undecided(first))
+    }
+
     /// so there it is only what takes meanings away by being executed.
     pub(super) fn is_undecided(&self, name: &[u8]) -> bool {
         let deciding = self.deciding.as_ref();
