@@ -212,7 +212,7 @@ impl Expected {
 
     /// Whether there may be one ReadyForQuery too many, and a [`Kind::Fence`] may be sent that it cannot pass.
     pub(super) fn wants_fence(&self) -> bool {
-        self.is_doubtful && !self.unsynced && !self.copying
+        self.is_doubtful && !self.unsynced && !self.copying && !self.entries.may_skip()
     }
 
     /// Whether nobody knows if there is one ReadyForQuery too many.

@@ -169,6 +169,17 @@ impl Queue {
         self.ready > self.first()
     }
 
+    /// Whether an error may have the server ignore what is sent now, up to a Sync: a Query ends no such thing.
+    pub(super) fn may_skip(&self) -> bool {
+        let mut unsynced = self
+            .entries
+            .iter()
+            .rev()
+            .take_while(|entry| entry.kind != Kind::Sync);
+        let ends_alone = |entry: &Entry| entry.kind.ends_with_ready() || entry.kind == Kind::CopyEnd;
+        !unsynced.all(ends_alone)
+    }
+
     fn span(&self) -> Span {
         Span {
             first: self.first(),
