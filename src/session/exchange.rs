@@ -33,7 +33,6 @@ use super::{
     pins::PinLimit,
     profile::Profile,
     senders::Senders,
-    sql_names::Known,
     statements::{Effect, Name, Statement, Statements, Texts, Unsettled},
     words::{CustomNames, FunctionWords, Scan, Tags, Words, dotted_names},
 };
@@ -62,6 +61,8 @@ pub(super) struct Exchange<'a> {
     terminated: bool,
     /// The server was told to send its last answers to a client that says nothing more.
     is_flushed: bool,
+    /// The server was sent what broke the framing: it is going to end the session.
+    is_judging: bool,
     fatal: Option<Box<ErrorFields>>,
     /// Something of the client's has been sent since the relay began.
     used: bool,
@@ -103,14 +104,6 @@ impl Pooled<'_> {
     fn may_let_go(&mut self) {
         if self.facts.is_pinned || self.facts.pin.is_some() {
             self.facts.settling = Some(self.pins.settling());
-        }
-    }
-
-    /// The statements that SQL may speak of by their names.
-    fn known(&self) -> Known<'_> {
-        Known {
-            statements: self.statements,
-            lacking: &self.facts.lacking,
         }
     }
 
@@ -284,6 +277,7 @@ impl<'a> Exchange<'a> {
             commit_prepared: false,
             terminated: false,
             is_flushed: false,
+            is_judging: false,
             fatal: None,
             used: false,
             hearing: Hearing::Begun,
@@ -324,11 +318,16 @@ impl<'a> Exchange<'a> {
 
     /// Whether answers are to come that wait for nothing from the client.
     pub(super) fn is_answering(&self) -> bool {
-        self.expected.front().is_some() && !self.expected.is_copying()
+        self.is_judging || (self.expected.front().is_some() && !self.expected.is_copying())
     }
 
-    /// No more comes from the client: the server is told to send what it has to say to what it has.
+    /// No more comes from the client: the server is told to send what it has to say to what it has. Where it reads COPY data,
+    /// it fails on what broke the framing, and says how.
     fn flush_the_last(&mut self, lane: &mut Lane) {
+        if lane.is_broken() && self.expected.is_copying() && !self.is_judging {
+            self.is_judging = true;
+            lane.pass_broken();
+        }
         if lane.is_broken() && self.expected.is_unsynced() && self.is_answering() && !self.is_flushed {
             self.is_flushed = true;
             put(lane, b'H', &[]);

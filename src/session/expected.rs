@@ -170,6 +170,11 @@ impl Expected {
         !self.copying && self.entries.is_undecided(name)
     }
 
+    /// Whether something that is on its way may decide what some name stands for.
+    pub(super) fn is_any_undecided(&self) -> bool {
+        !self.copying && self.entries.is_any_undecided()
+    }
+
     /// Whether something that is on its way decides if a statement is on the session.
     pub(super) fn is_statement_undecided(&self, id: u64) -> bool {
         !self.copying && self.entries.is_statement_undecided(id)
@@ -207,7 +212,7 @@ impl Expected {
 
     /// Whether there may be one ReadyForQuery too many, and a [`Kind::Fence`] may be sent that it cannot pass.
     pub(super) fn wants_fence(&self) -> bool {
-        self.is_doubtful && !self.unsynced && !self.copying
+        self.is_doubtful && !self.unsynced && !self.copying && !self.entries.may_skip()
     }
 
     /// Whether nobody knows if there is one ReadyForQuery too many.
@@ -306,6 +311,13 @@ impl Expected {
             _ => false,
         };
         let answered = if ends { self.pop() } else { None };
+        // Nothing else is done in a failed transaction, and no ReadyForQuery says so before the next Sync.
+        if tag == b'C'
+            && self.status == b'E'
+            && matches!(&answered, Some(entry) if entry.kind == Kind::Execute)
+        {
+            self.status = b'I';
+        }
         (passing, answered)
     }
 

@@ -202,6 +202,11 @@ impl Lane {
         matches!(self.last, Some(LaneEnd::Broken(_)))
     }
 
+    /// What broke the framing passes: the other side judges it.
+    pub(super) fn pass_broken(&mut self) {
+        self.cleared = self.end;
+    }
+
     /// Whether the side that is read from has closed, and what it sent last is still on its way.
     pub(super) fn has_seen_the_end(&self) -> bool {
         matches!(self.last, Some(LaneEnd::ReadClosed))
@@ -230,7 +235,7 @@ impl Lane {
             }
             Err(broken) => {
                 self.last = Some(LaneEnd::Broken(broken));
-                self.end = self.cleared;
+                self.end = self.end.min(self.cleared + HEADER_BYTES);
                 None
             }
         }

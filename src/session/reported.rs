@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::{Bytes, BytesMut};
 
 use crate::wire::cursor::Cursor;
+use crate::wire::extended::identifier;
 use crate::wire::say;
 
 /// Most parameters that are remembered; Postgres reports 15.
@@ -26,16 +27,6 @@ const MEANING: [&[u8]; 6] = [
 /// Parameters by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reported(Arc<BTreeMap<Bytes, Bytes>>);
-
-/// Names are cut behind so many bytes (NAMEDATALEN).
-const NAME_BYTES_MAX: usize = 63;
-
-/// Where a text of at most so many bytes ends, without half a character of UTF-8.
-fn cut_at(text: &[u8], bytes_max: usize) -> usize {
-    let is_inside = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    let end = text.len().min(bytes_max);
-    (0..=end).rev().find(|at| !is_inside(at)).unwrap_or(end)
-}
 
 impl Reported {
     /// What a server's greeting tells: its ParameterStatus messages, one after another among others.
@@ -82,7 +73,7 @@ impl Reported {
     /// replaces what is not printable ASCII.
     pub(super) fn application_of(&self, application: &[u8]) -> Bytes {
         let is_plain = |byte: &u8| matches!(*byte, b' '..=b'~');
-        let cut = &application[..cut_at(application, NAME_BYTES_MAX)];
+        let cut = identifier(application);
         if cut.iter().all(is_plain) {
             return Bytes::copy_from_slice(cut);
         }

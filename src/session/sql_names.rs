@@ -10,7 +10,7 @@ use std::{mem, sync::Arc};
 use super::sql_parts::{block_comment, parts};
 use super::statements::{Name, Statement, Statements};
 use super::words::Words;
-use crate::wire::extended::NAME_BYTES_MAX;
+use crate::wire::extended::identifier;
 
 /// Most names that are looked for in one text.
 const NAMES_MAX: usize = 64;
@@ -38,6 +38,8 @@ pub(super) struct Known<'a> {
     pub(super) statements: &'a Statements,
     /// Those of SQL's that the session lacks.
     pub(super) lacking: &'a [Name],
+    /// Nothing on its way decides what any name stands for: else all names count, also those that are not known now.
+    pub(super) is_decided: bool,
 }
 
 impl Known<'_> {
@@ -50,7 +52,7 @@ impl Known<'_> {
     }
 
     fn is_empty(&self) -> bool {
-        self.statements.len() == 0 && self.lacking.is_empty()
+        self.is_decided && self.statements.len() == 0 && self.lacking.is_empty()
     }
 }
 
@@ -120,7 +122,7 @@ fn find(text: &[u8], words: Words, known: &Known<'_>, found: &mut Vec<Named>) {
             if !begins {
                 named.only_finds();
             }
-            if !named.is_known() && !named.deallocates() {
+            if known.is_decided && !named.is_known() && !named.deallocates() {
                 continue;
             }
             if found.len() == NAMES_MAX {
@@ -155,23 +157,13 @@ fn named_by(word: &[u8], rest: &mut Rest<'_>, known: &Known<'_>) -> Option<Named
         name = behind.name();
         *rest = Rest(behind.0);
     }
-    let mut name = name?;
-    clip(&mut name);
+    let name = name?;
+    let name = identifier(&name);
     Some(Named {
-        statement: known.called(&name),
+        statement: known.called(name),
         name: name.into(),
         does,
     })
-}
-
-/// Postgres cuts identifiers off, and no letter in two.
-fn clip(name: &mut Vec<u8>) {
-    let is_inside = |byte: Option<&u8>| byte.is_some_and(|byte| byte & 0xc0 == 0x80);
-    let mut end = NAME_BYTES_MAX;
-    while is_inside(name.get(end)) {
-        end -= 1;
-    }
-    name.truncate(end);
 }
 
 fn is(word: &[u8], keyword: &str) -> bool {
@@ -260,6 +252,7 @@ mod tests {
         let known = Known {
             statements: &statements,
             lacking: &[],
+            is_decided: true,
         };
         let named = named_in_sql(text.as_bytes(), words, &known);
         named
@@ -313,15 +306,6 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_off() {
-        for (long, known) in [("n".repeat(70), 63), ("é".repeat(40), 62)] {
-            let mut name = long.clone().into_bytes();
-            clip(&mut name);
-            assert_eq!(name, &long.as_bytes()[..known]);
-        }
-    }
-
-    #[test]
     fn a_deallocate_takes_a_name_where_a_statement_begins() {
         let both = [("sqlx_s_1".to_owned(), false), ("Mixed".to_owned(), true)];
         for spoken_of in [
@@ -369,6 +353,7 @@ mod tests {
         let known = Known {
             statements: &statements,
             lacking: &[],
+            is_decided: true,
         };
         let found = |text: &str| named_in_sql(text.as_bytes(), Words::of(text.as_bytes(), None), &known);
         let names = |named: &Named| (named.name.to_vec(), named.deallocates());

@@ -23,7 +23,7 @@ use aliases::Aliases;
 pub(super) use effect::{Effect, Subject};
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
-pub(super) use unsettled::{SqlPrepared, Then, Unsettled};
+pub(super) use unsettled::{Place, SqlPrepared, Unsettled};
 
 /// The name of pgwake's own BEGIN on server sessions.
 pub(super) const BEGIN_NAME: &[u8] = b"pgwake_begin";
@@ -367,6 +367,13 @@ impl Prepared {
             return Vec::new();
         }
         self.on.drain().map(|(id, _)| ServerName::of(id)).collect()
+    }
+
+    /// The server has none any more. Says whether it had some.
+    pub(super) fn forget_all(&mut self) -> bool {
+        let had_some = self.begin || !self.on.is_empty();
+        self.forget_named();
+        had_some
     }
 
     /// DISCARD ALL or DEALLOCATE ALL: everybody's are gone.

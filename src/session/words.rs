@@ -236,7 +236,7 @@ impl Words {
     }
 
     /// Those that are not among `these`.
-    fn without(self, these: Self) -> Self {
+    pub(super) fn without(self, these: Self) -> Self {
         Self(self.0 & !these.0)
     }
 

@@ -62,6 +62,13 @@ pub fn parse(body: &[u8]) -> Option<ParseBody<'_>> {
     })
 }
 
+/// As much of an identifier in SQL as Postgres keeps: no letter is cut in two.
+pub fn identifier(name: &[u8]) -> &[u8] {
+    let is_inside = |at: &usize| name.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = name.len().min(NAME_BYTES_MAX);
+    &name[..(0..=end).rev().find(|at| !is_inside(at)).unwrap_or(end)]
+}
+
 /// What of a name tells it from others. One that would be cut within a letter is left as it is: what is left of it could
 /// not be said to the server.
 fn known_by(name: &[u8]) -> &[u8] {
@@ -159,6 +166,13 @@ mod tests {
         assert_eq!(object(b"Sone\0"), Object::Statement(b"one"));
         assert_eq!(object(b"Pone\0"), Object::Portal);
         assert_eq!(object(b"Sone"), Object::Portal);
+    }
+
+    #[test]
+    fn long_identifiers_are_cut_off() {
+        for (long, known) in [("n".repeat(70), 63), ("é".repeat(40), 62), ("n".repeat(63), 63)] {
+            assert_eq!(identifier(long.as_bytes()), &long.as_bytes()[..known]);
+        }
     }
 
     #[test]

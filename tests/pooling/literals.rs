@@ -341,3 +341,52 @@ async fn what_was_set_for_a_transaction_alone_is_known_on_any_session() {
         assert_eq!(values(&told), ["2024-01-02"], "{set}");
     }
 }
+
+/// What is set behind a Parse and before the next ReadyForQuery was taken for what it was prepared under; so was what an error
+/// or the end of the transaction had undone.
+#[tokio::test]
+async fn what_is_set_around_a_parse_in_one_batch_does_not_change_it() {
+    const DMY: &str = "set datestyle = 'ISO, DMY'";
+    let run = |sql: &str| Said::run(sql, &[]).to_vec();
+    let parse = || vec![Said::parse("s", DATE)];
+    let sync = || vec![Said::Sync];
+    let batches = [
+        vec![run("select kit_runs()"), parse(), run(DMY), sync()],
+        vec![run(DMY), parse(), run("set datestyle = 'ISO, MDY'"), sync()],
+        vec![run(DMY), parse(), run("select 1 / 0"), sync()],
+        vec![run("set local datestyle = 'ISO, DMY'"), parse(), sync()],
+        vec![
+            vec![Said::query("begin")],
+            run(DMY),
+            parse(),
+            run("rollback"),
+            sync(),
+        ],
+        vec![
+            vec![Said::query(DMY)],
+            parse(),
+            run("set datestyle = 'ISO, MDY'"),
+            sync(),
+        ],
+    ];
+    for (number, batch) in batches.into_iter().enumerate() {
+        // Each with sessions of its own: some of these clients keep theirs.
+        let played = Script::new(&format!("literals-around-{number}"), 2)
+            .before("create or replace function kit_runs() returns int language sql as 'select 1'")
+            .query(1, "set datestyle = 'German'")
+            .say(0, batch.concat())
+            .query(1, STRANGER)
+            .say(0, execute("s", &[]))
+            .query(0, "set datestyle = 'ISO, MDY'")
+            .query(1, STRANGER)
+            .query(2, STRANGER)
+            .say(0, execute("s", &[]))
+            .play()
+            .await;
+        let dates = values(&played.told(0));
+        assert!(
+            dates.iter().filter(|date| date.starts_with("2024")).count() >= 2,
+            "{dates:?}"
+        );
+    }
+}

@@ -218,3 +218,51 @@ async fn what_comes_before_bytes_that_are_no_message_is_answered() {
         }
     }
 }
+
+/// pgwake itself said what was wrong with it, and left out the COPY's own error.
+#[tokio::test]
+async fn bytes_that_are_no_message_fail_a_copy_as_postgres_fails_it() {
+    let pooled = both().await;
+    pooled
+        .direct()
+        .await
+        .batch_execute("create table copied (i int)")
+        .await
+        .unwrap();
+    let who = Who::new(SUPERUSER, "postgres");
+    let copy = Said::query("copy copied from stdin");
+    let extended = [&Said::run("copy copied from stdin", &[])[..], &[Said::Sync]].concat();
+    for begins in [vec![copy], extended] {
+        for junk in [&b"z\0\0\0\x04"[..], b"\x01", b"d\0\0\0\x01", b"Q\0\0\0\x04"] {
+            for waits in [false, true] {
+                let mut expected = None;
+                for socket in [
+                    pooled.postgres.socket(),
+                    pooled.socket(TRANSACTION),
+                    pooled.socket(SESSION),
+                ] {
+                    let (mut line, _) = Line::open(&socket, &who).await;
+                    let mut told = Vec::new();
+                    line.say(&begins, Way::Whole).await;
+                    if waits {
+                        told = line.until(b'G').await.unwrap();
+                    }
+                    line.bytes(&[&encoded(&[Said::data("1\n")])[..], junk].concat())
+                        .await;
+                    while let Ok(message) = line.message().await {
+                        told.push(message);
+                    }
+                    let told = normals(told);
+                    assert_eq!(
+                        errors(&told).last().map(|code| &**code),
+                        Some("08P01"),
+                        "{told:?}"
+                    );
+                    assert_eq!(errors(&told).len(), 2, "{told:?}");
+                    let expected = expected.get_or_insert_with(|| told.clone());
+                    assert_eq!(*expected, told, "{junk:?}");
+                }
+            }
+        }
+    }
+}

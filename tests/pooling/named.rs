@@ -1,6 +1,7 @@
 //! Statements of the protocol that SQL speaks of by their names: which of them it means, and which names are taken.
 
 use super::{
+    pooled::Pooled,
     said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, tags, values},
@@ -163,4 +164,133 @@ async fn what_fails_under_any_name_is_refused_before_its_name_is() {
         .play()
         .await;
     assert_eq!(errors(&played.told(0)), ["42601", "25P02", "42P05", "42P05"]);
+}
+
+/// Behind extended messages without a Sync nothing was put on the session, and EXECUTE knew no such statement.
+#[tokio::test]
+async fn a_query_runs_a_statement_of_the_protocol_behind_messages_without_a_sync() {
+    let remade = "drop table if exists held; create table held (word text)";
+    let no_sync = || Said::run("select 'no sync'", &[]).to_vec();
+    let behind = |sql: &str| [no_sync(), vec![Said::query(sql)]].concat();
+    let failing = Said::run("select 1 / 0", &[]).to_vec();
+    let played = Script::new("named-unsynced", 1)
+        .before("drop table if exists held")
+        .say(0, [Said::parse("s", "select 'known'"), Said::query("execute s")])
+        .query(1, STRANGER)
+        .say(0, behind("execute s; select 'behind it'"))
+        .query(1, STRANGER)
+        .say(0, behind("begin"))
+        .say(0, behind("explain (costs off) execute s"))
+        .say(0, behind("commit; execute s"))
+        // Whether it is run at all is decided by what comes before it.
+        .query(1, STRANGER)
+        .say(0, [failing, vec![Said::query("execute s"), Said::Sync]].concat())
+        .say(
+            0,
+            [Said::parse("t", "selec"), Said::query("execute t"), Said::Sync],
+        )
+        .query(0, "begin; select 1 / 0")
+        .say(
+            0,
+            [&Said::run("rollback", &[])[..], &[Said::query("execute s")]].concat(),
+        )
+        // It cannot be put there: that is the Query's answer, and the next one is read.
+        .query(1, remade)
+        .say(0, prepare("u", "select word from held"))
+        .query(1, "drop table held")
+        .say(
+            0,
+            [behind("execute u"), vec![Said::query("select 'goes on'")]].concat(),
+        )
+        .say(0, execute("", &[]))
+        .play()
+        .await;
+    let told = played.told(0);
+    let codes = errors(&told);
+    assert_eq!(codes, ["22012", "42601", "22012", "42P01", "26000"]);
+    assert!(values(&told).contains(&"goes on".to_owned()));
+}
+
+/// A function that takes all statements away took those of the clients to come, too: their BEGIN failed with 26000, and so
+/// did their statements, once.
+#[tokio::test]
+async fn what_a_function_takes_away_is_its_own_clients() {
+    let takes = [
+        "do $$begin deallocate all; end$$",
+        "select forget_all()",
+        "do $$begin execute 'dealloc' || 'ate all'; end$$",
+    ];
+    let mut script = Script::new("named-function", 1).before(
+        "create or replace function forget_all() returns int language plpgsql as $$begin deallocate all; return 1; end$$",
+    );
+    for take in takes {
+        script = script
+            .queries(1, &["begin", "select 'with a session'", "commit"])
+            .say(1, prepare("s", "select 'not taken'"))
+            .say(0, prepare("s", "select 'taken'"))
+            .query(0, take)
+            .say(1, execute("s", &[]))
+            .query(0, take)
+            .queries(1, &["begin", "select 'begun'", "commit"])
+            .query(1, "deallocate all")
+            .query(0, "deallocate all");
+    }
+    let played = script
+        // Their own, where a word of it is seen.
+        .say(0, prepare("s", "select 'taken'"))
+        .query(0, takes[0])
+        .query(1, STRANGER)
+        .say(0, execute("s", &[]))
+        .play()
+        .await;
+    assert_eq!(errors(&played.told(1)), Vec::<String>::new());
+    assert_eq!(errors(&played.told(0)), ["26000"]);
+}
+
+/// pgwake's BEGIN has a name that every client of a session may take away.
+#[tokio::test]
+async fn a_transaction_begins_whatever_name_somebody_takes_away() {
+    let mut other = vec!["begin", "select 'prepares it'", "commit"];
+    let pooled = Pooled::start("named-begin", 1).await;
+    let (mut takes, mut begins) = (pooled.line("named-begin").await, pooled.line("named-begin").await);
+    for sql in &other {
+        begins.query(sql).await;
+    }
+    assert_eq!(
+        errors(&takes.query("deallocate pgwake_begin").await),
+        Vec::<String>::new()
+    );
+    other[1] = "select 'again'";
+    for sql in &other {
+        assert_eq!(errors(&begins.query(sql).await), Vec::<String>::new(), "{sql}");
+    }
+}
+
+/// A Close that an error had the server ignore was still believed in what stood behind the next Sync of the same write: SQL found
+/// no statement of that name.
+#[tokio::test]
+async fn what_is_ignored_takes_no_name_from_the_sql_behind_it() {
+    let ignored = || {
+        let close = Said::close(Kind::Statement, "s");
+        vec![Said::parse("", "selec"), close, Said::Sync]
+    };
+    let run = |sql: &str| [&Said::run(sql, &[])[..], &[Said::Sync]].concat();
+    let no_sync = |sql: &str| [&Said::run("select 'no sync'", &[])[..], &[Said::query(sql)]].concat();
+    let mut script = Script::new("named-ignored", 1);
+    for behind in [
+        run("deallocate s"),
+        run("execute s"),
+        vec![Said::query("deallocate s")],
+        vec![Said::query("execute s")],
+        no_sync("execute s"),
+        no_sync("deallocate s"),
+    ] {
+        script = script
+            .say(0, prepare("s", "select 'still there'"))
+            .query(1, STRANGER)
+            .say(0, [ignored(), behind].concat())
+            .query(0, "deallocate all");
+    }
+    let played = script.play().await;
+    assert_eq!(errors(&played.told(0)), vec!["42601"; 6]);
 }

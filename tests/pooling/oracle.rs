@@ -11,6 +11,7 @@ mod case;
 mod pen;
 mod proof;
 mod shrink;
+mod slow;
 mod twins;
 
 use std::{
@@ -38,6 +39,9 @@ const SEEDS: u64 = 64;
 const LANES: usize = 4;
 /// The lane whose compute is suspended whenever it may be.
 const SLEEPING: usize = 3;
+
+/// The lane whose servers are slow to hear and to answer.
+const SLOW: usize = 1;
 
 /// How a case is played through pgwake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +98,10 @@ async fn clients_that_share_sessions_read_what_each_would_read_alone() {
     let starting = played.map(async |lane| {
         let room = Room::of_lane(lane);
         let endpoint = format!("oracle-{lane}");
-        let twins = if lane == SLEEPING {
-            Twins::sleeping(&endpoint, room.sessions).await
-        } else {
-            Twins::start(&endpoint, room.sessions).await
+        let twins = match lane {
+            SLEEPING => Twins::sleeping(&endpoint, room.sessions).await,
+            SLOW => Twins::slow(&endpoint, room.sessions).await,
+            _ => Twins::start(&endpoint, room.sessions).await,
         };
         (room, twins, own(lane).collect::<Vec<u64>>())
     });

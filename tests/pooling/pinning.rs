@@ -332,3 +332,22 @@ async fn a_pinned_session_that_is_ended_frees_its_place() {
     })
     .await;
 }
+
+/// EXECUTE was taken for what may set something, and its client kept the session for good.
+#[tokio::test]
+async fn a_statement_that_is_prepared_and_run_in_one_batch_pins_nothing() {
+    let run = |sql: &str| Said::run(sql, &[]).to_vec();
+    let prepared = "prepare q as select '01/02/2024'::date";
+    let pipeline = [run(prepared), run("execute q"), vec![Said::Sync]].concat();
+    let played = Script::new("pin-executed", 1)
+        .query(0, &format!("{prepared}; execute q"))
+        .query(1, "set datestyle = 'German'")
+        .query(0, "execute q")
+        .query(0, "deallocate q")
+        .say(0, pipeline)
+        .query(1, STRANGER)
+        .query(0, "execute q")
+        .play()
+        .await;
+    assert_eq!(values(&played.told(0)), vec!["2024-01-02"; 4]);
+}

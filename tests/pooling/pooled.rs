@@ -2,7 +2,7 @@
 //!
 //! How pooling is asked for stands here alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio_postgres::Client;
 
@@ -49,6 +49,12 @@ impl Pooled {
 
     /// Endpoints and their keys.
     pub(crate) async fn with(postgres: Postgres, endpoints: &[(&str, &str)]) -> Self {
+        let at = postgres.socket();
+        Self::at(postgres, &at, endpoints).await
+    }
+
+    /// The same where pgwake reaches that Postgres by this Unix socket.
+    pub(crate) async fn at(postgres: Postgres, at: &Path, endpoints: &[(&str, &str)]) -> Self {
         let mut setup = Setup::new();
         let sockets = setup.path().to_owned();
         let mut listen = vec![r#"{ address = "127.0.0.1:0", tls = "optional" }"#.to_owned()];
@@ -58,7 +64,7 @@ impl Pooled {
                 r#"{{ unix = "{}", default_endpoint = "{endpoint}" }}"#,
                 unix.display()
             ));
-            setup = setup.fixed(endpoint, &postgres, keys);
+            setup = setup.fixed_at(endpoint, at, keys);
         }
         let setup = setup.listen(&format!("[{}]", listen.join(", ")));
         Self {
@@ -134,6 +140,6 @@ impl Pooled {
     }
 }
 
-fn socket_of(sockets: &std::path::Path, endpoint: &str) -> PathBuf {
+fn socket_of(sockets: &Path, endpoint: &str) -> PathBuf {
     sockets.join(format!("{endpoint}.sock"))
 }

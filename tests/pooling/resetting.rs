@@ -82,3 +82,24 @@ async fn the_name_of_a_custom_setting_reaches_nobody_who_has_not_had_it() {
     assert_eq!(values(&played.told(fresh)), ["t", "\u{2205}", "t", "\u{2205}"]);
     assert_eq!(errors(&played.told(fresh)), ["42704"]);
 }
+
+/// SQL means a setting by as much of its name as Postgres keeps, a function by all of it: one of them was lost with the session.
+#[tokio::test]
+async fn a_setting_with_a_long_name_stays_with_its_client() {
+    let name = format!("app.{}", "n".repeat(80));
+    let played = Script::new("carry-long-name", 1)
+        .query(0, &format!("set {name} = 'by sql'"))
+        .query(1, STRANGER)
+        .query(0, &format!("show {name}"))
+        .query(0, &format!("select set_config('{name}', 'by function', false)"))
+        .query(1, STRANGER)
+        .query(0, &format!("select current_setting('{name}', true)"))
+        .query(0, &format!("show {name}"))
+        .play()
+        .await;
+    assert_eq!(errors(&played.told(0)), Vec::<String>::new());
+    assert_eq!(
+        values(&played.told(0)),
+        ["by sql", "by function", "by function", "by sql"]
+    );
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Exchange, shapes::Fit};
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::sql_names::{Named, named_in_sql};
+use crate::session::sql_names::Named;
 use crate::session::statements::{Effect, Name, Statement, Used};
 use crate::session::words::Words;
 use crate::wire::extended::{self, BindNames};
@@ -195,10 +195,9 @@ impl Exchange<'_> {
 
     /// The statements that a statement speaks of by the names that its client gave them.
     fn named_in(&self, name: &[u8], words: Words) -> Vec<Named> {
-        match (&self.pooled, self.text_of(name)) {
-            (Some(pooled), Some(text)) => named_in_sql(text, words, &pooled.known()),
-            _ => Vec::new(),
-        }
+        self.text_of(name)
+            .map(|text| self.named(text, words))
+            .unwrap_or_default()
     }
 }
 

@@ -142,7 +142,10 @@ impl Exchange<'_> {
             }
             pooled.carried.prepared.end_batch();
             let first = self.expected.first();
-            pooled.facts.unsettled.ready(&pooled.carried.reported, first);
+            pooled
+                .facts
+                .unsettled
+                .ready(&pooled.carried.reported, first, status);
             // What was noted may also be of what stands behind this answer, where something does.
             if self.expected.is_answered() {
                 pooled.facts.all_answered(status);
@@ -172,6 +175,9 @@ impl Exchange<'_> {
         if pooled.facts.change_texts() {
             pooled.texts.renew();
         }
+        if tag.starts_with(b"ROLLBACK\0") {
+            pooled.facts.unsettled.undone(self.expected.first());
+        }
         if tags.is_empty() {
             return;
         }
@@ -194,7 +200,7 @@ impl Exchange<'_> {
 
     fn failed(&mut self, lane: &mut Lane, front: Front) {
         let fields = error_fields(lane.body(front));
-        if fields.ends_session && self.ended_unheard(lane, front, &fields) {
+        if self.ended_unheard(lane, front, &fields) {
             return;
         }
         self.note_heard();
@@ -244,11 +250,16 @@ impl Exchange<'_> {
         true
     }
 
+    /// Whether pgwake's own BEGIN is answered next.
+    pub(super) fn is_beginning(&self) -> bool {
+        self.expected.front().is_some_and(|entry| {
+            entry.asker == Asker::Pgwake && matches!(entry.effect, Effect::BeginPut | Effect::Begins)
+        })
+    }
+
     /// pgwake's own BEGIN failed: what the client sent behind it is ignored by the server, and answered elsewhere.
     fn begin_failed(&mut self, lane: &mut Lane, front: Front) -> bool {
-        let is_begin = self.expected.front().is_some_and(|entry| {
-            entry.asker == Asker::Pgwake && matches!(entry.effect, Effect::BeginPut | Effect::Begins)
-        });
+        let is_begin = self.is_beginning();
         let Some(pooled) = self.pooled.as_mut().filter(|_| is_begin) else {
             return false;
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Exchange, Gate, put::put};
+use super::{Exchange, Gate, put::put, shapes::Asked};
 use crate::session::error::SessionError;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
@@ -109,13 +109,59 @@ impl Exchange<'_> {
         }
         self.wait_for_aliases(named)?;
         if self.expected.is_unsynced() && !self.expected.ignores() {
-            for named in named {
-                if let Some(statement) = named.run() {
-                    self.put_alias(lane, &named.name, statement);
-                }
-            }
+            self.put_aliases_here(lane, named);
         }
         Some(())
+    }
+
+    fn put_aliases_here(&mut self, lane: &mut Lane, named: &[Named]) {
+        for named in named {
+            if let Some(statement) = named.run() {
+                self.put_alias(lane, &named.name, statement);
+            }
+        }
+    }
+
+    /// The same for a Query behind extended messages that have no Sync yet. `None`: also where they are being put there; an
+    /// error of that has the server ignore the Query.
+    pub(super) fn put_aliases_of_query(&mut self, lane: &mut Lane, named: &[Named]) -> Option<()> {
+        self.wait_for_aliases(named)?;
+        if !self.expected.is_unsynced() || self.expected.ignores() || self.expected.has_failed() {
+            return Some(());
+        }
+        if named.iter().any(|named| self.expected.is_undecided(&named.name)) {
+            return self.hold(lane);
+        }
+        if !named.iter().any(|named| named.run().is_some()) {
+            return Some(());
+        }
+        // What comes before it decides whether it is read at all, and in which transaction.
+        if self.expected.front().is_some() {
+            return self.hold(lane);
+        }
+        let aliases = &self.pooled().carried.prepared.aliases;
+        let is_there = |named: &Named| named.run().is_none() || aliases.has_statement(&named.name);
+        if named.iter().all(is_there) {
+            return Some(());
+        }
+        self.put_aliases_here(lane, named);
+        let facts = self.facts();
+        (facts.asked, facts.is_flushed) = (Asked::Called, false);
+        self.hold(lane)
+    }
+
+    /// Whether what the Query at the front calls could not be put there: the client has the error, which is its answer.
+    pub(super) fn is_answered_by_error(&mut self) -> bool {
+        self.facts().asked == Asked::Called && self.expected.ignores()
+    }
+
+    /// Nothing is left of such a Query but ReadyForQuery, and that it drops the unnamed statement.
+    pub(super) fn end_query(&mut self, lane: &mut Lane, front: Front) {
+        let pooled = self.pooled();
+        let effect = pooled.statements.drop_unnamed(&mut pooled.carried.prepared);
+        lane.skip(front);
+        put(lane, b'S', &[]);
+        self.send(Kind::Sync, Asker::Client, effect);
     }
 
     /// A statement that is not on the session, and was prepared under other settings than the client has now. In the

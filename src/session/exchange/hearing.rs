@@ -10,6 +10,9 @@ use crate::wire::reply::ErrorFields;
 /// The server says so only of a session that has had nothing to do, and before it does anything else.
 const IDLE_SESSION_TIMEOUT: &str = "57P05";
 
+/// Somebody has had the session forget pgwake's BEGIN.
+const UNKNOWN_STATEMENT: &str = "26000";
+
 /// How far an exchange has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hearing {
@@ -56,10 +59,14 @@ impl Exchange<'_> {
         self.hearing == Hearing::Ended
     }
 
-    /// The server's first word is that it has ended the session. Other errors than that it was idle for too long may
-    /// come in the middle of what was sent, of which a part may be done.
+    /// The server's first word is that it has ended the session, or that it ignores all that was sent. Other errors than
+    /// that it was idle for too long may come in the middle of what was sent, of which a part may be done.
     pub(super) fn ended_unheard(&mut self, lane: &mut Lane, front: Front, fields: &ErrorFields) -> bool {
-        let is_before = fields.sqlstate == IDLE_SESSION_TIMEOUT || self.expected.is_answered();
+        let is_before = if fields.ends_session {
+            fields.sqlstate == IDLE_SESSION_TIMEOUT || self.expected.is_answered()
+        } else {
+            fields.sqlstate == UNKNOWN_STATEMENT && self.is_beginning()
+        };
         if self.hearing != Hearing::Unheard || !is_before || lane.is_blocked() {
             return false;
         }

@@ -4,7 +4,6 @@
 use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::sql_names::named_in_sql;
 use crate::session::statements::{Effect, Seen};
 use crate::session::words::{Scan, Words};
 use crate::wire::extended;
@@ -35,7 +34,7 @@ impl Exchange<'_> {
         scan.feed(parse.query, self.pooled().functions.as_deref());
         let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
-        let named = named_in_sql(parse.query, seen.words, &self.pooled().known());
+        let named = self.named(parse.query, seen.words);
         if !is_unnamed {
             self.wait_for_profile()?;
         }

@@ -9,7 +9,7 @@ use crate::session::buffers::SMALL_BYTES;
 use crate::session::error::SessionError;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::{Editing, Lane};
-use crate::session::sql_names::{Named, named_in_sql};
+use crate::session::sql_names::Named;
 use crate::session::statements::{Effect, Seen};
 use crate::session::words::{Scan, Words};
 use crate::wire::extended::{self, Object};
@@ -140,7 +140,7 @@ impl<'a> Exchange<'a> {
         }
         let (seen, named, rest) = if is_whole {
             let seen = self.finish_scan(&mut scan);
-            let named = named_in_sql(text, seen.words, &self.pooled().known());
+            let named = self.named(text, seen.words);
             (seen, named, None)
         } else {
             (Seen::default(), Vec::new(), Some(Box::new(scan)))
@@ -152,7 +152,11 @@ impl<'a> Exchange<'a> {
             Words::SEQUENCE_READ | Words::STATEMENTS_READ
         };
         self.wait_at_gate(lane, gating)?;
-        self.wait_for_aliases(&named)?;
+        self.put_aliases_of_query(lane, &named)?;
+        if self.is_answered_by_error() {
+            self.end_query(lane, front);
+            return Some(());
+        }
         self.commit_possible |= !is_whole || seen.words.has(Words::MAY_COMMIT);
         if self.may_read_strangers(seen.words) && may_be_several(lane.body(front)) {
             self.refuse_with(lane, front, Kind::Simple, &SessionError::InFailedTransaction);
@@ -167,8 +171,10 @@ impl<'a> Exchange<'a> {
         self.note(&seen);
         self.note(&runs);
         self.note_settings(seen.words | runs.words);
-        let sets = seen.words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING);
-        if seen.words.has(Words::PREPARE) && sets && may_be_several(lane.body(front)) {
+        if seen.words.has(Words::PREPARE)
+            && may_be_several(lane.body(front))
+            && self.may_set(seen.words | runs.words)
+        {
             self.facts().unsettled.mixes();
         }
         let facts = self.facts();

@@ -9,7 +9,7 @@ use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::sql_names::{Does, Named};
-use crate::session::statements::{BEGIN_NAME, Effect, Name, Seen, ServerName, Statement, Then, Used};
+use crate::session::statements::{BEGIN_NAME, Effect, Name, Place, Seen, ServerName, Statement, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
 
@@ -215,13 +215,17 @@ impl<'a> Exchange<'a> {
 
     /// A statement is being prepared under settings that Postgres has not told yet.
     pub(super) fn note_unsettled(&mut self, name: &[u8], id: u64) {
-        let (is_answered, request) = (self.expected.is_answered(), self.expected.next());
+        let (request, since) = (self.expected.next(), self.expected.since_ready());
         let pooled = self.pooled();
-        let then = match is_answered {
-            true => Then::Reported(pooled.carried.reported.clone()),
-            false => Then::Behind(request),
+        let place = Place {
+            request,
+            since,
+            is_careful: pooled.is_careful && pooled.facts.has_run,
         };
-        pooled.facts.unsettled.note(name.into(), id, then);
+        let facts = &mut pooled.facts;
+        facts
+            .unsettled
+            .note(name.into(), id, place, &pooled.carried.reported);
     }
 
     /// There is room for one more statement on the session.
@@ -285,13 +289,30 @@ impl<'a> Exchange<'a> {
     /// What prepares something, and what sets something that it depends on.
     pub(super) fn note_settings(&mut self, words: Words) {
         let (since, next) = (self.expected.since_ready(), self.expected.next());
+        let sets = self.may_set(words);
         let unsettled = &mut self.facts().unsettled;
-        if words.has(Words::SETTINGS | Words::SET_LOCAL_MEANING) {
+        if sets {
             unsettled.sets(next, since);
+        }
+        if words.has(Words::SET_LOCAL_MEANING) {
+            unsettled.sets_locally(next);
         }
         if words.has(Words::PREPARE) {
             unsettled.prepares(next);
         }
+    }
+
+    /// Whether a text may set something; EXECUTE does where a statement of SQL's does that it may mean.
+    pub(super) fn may_set(&mut self, words: Words) -> bool {
+        let sets = |words: Words| {
+            words
+                .without(Words::EXECUTE)
+                .has(Words::SETTINGS | Words::SET_LOCAL_MEANING)
+        };
+        let pooled = self.pooled();
+        let functions = pooled.functions.as_deref();
+        let executed = || pooled.facts.words | pooled.profile.statement_words(functions);
+        sets(words) || (words.has(Words::EXECUTE) && sets(executed()))
     }
 
     pub(super) fn finish_scan(&mut self, scan: &mut Scan) -> Seen {

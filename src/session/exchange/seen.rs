@@ -2,7 +2,7 @@
 
 use super::Exchange;
 use crate::session::lane::Lane;
-use crate::session::sql_names::Named;
+use crate::session::sql_names::{Known, Named, named_in_sql};
 use crate::session::statements::Seen;
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
@@ -17,6 +17,19 @@ const LASTVAL: u32 = 2559;
 const SETVAL: [u32; 2] = [1576, 1765];
 
 impl Exchange<'_> {
+    /// The statements that a text speaks of by their names.
+    pub(super) fn named(&self, text: &[u8], words: Words) -> Vec<Named> {
+        let Some(pooled) = &self.pooled else {
+            return Vec::new();
+        };
+        let known = Known {
+            statements: pooled.statements,
+            lacking: &pooled.facts.lacking,
+            is_decided: !self.expected.is_any_undecided(),
+        };
+        named_in_sql(text, words, &known)
+    }
+
     /// What the text of a prepared statement shows.
     pub(super) fn seen_of(&mut self, name: &[u8]) -> Seen {
         let pooled = self.pooled();

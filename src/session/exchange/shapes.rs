@@ -26,6 +26,8 @@ pub(super) enum Asked {
     Described,
     /// The same of the statement as it is prepared now.
     Prepared,
+    /// To have the statements that it calls by the names that its client gave them.
+    Called,
 }
 
 /// Whether a statement on the session is what its client was told.

@@ -74,6 +74,11 @@ impl Deciding {
         self.any_name.decides(span) || named.is_some_and(|last| last.decides(span))
     }
 
+    /// Whether one on its way may decide what some name stands for.
+    pub(super) fn is_any_undecided(&self, first: u64) -> bool {
+        !self.names.is_empty() || self.any_name.sent > first
+    }
+
     /// Whether one on its way decides if a statement is on the session: what takes any name away may take it, too.
     pub(super) fn is_statement_undecided(&self, id: u64, span: Span) -> bool {
         let put = self.statements.get(&id);

@@ -169,11 +169,30 @@ impl Queue {
         self.ready > self.first()
     }
 
+    /// Whether an error may have the server ignore what is sent now, up to a Sync: a Query ends no such thing.
+    pub(super) fn may_skip(&self) -> bool {
+        let mut unsynced = self
+            .entries
+            .iter()
+            .rev()
+            .take_while(|entry| entry.kind != Kind::Sync);
+        let ends_alone = |entry: &Entry| entry.kind.ends_with_ready() || entry.kind == Kind::CopyEnd;
+        !unsynced.all(ends_alone)
+    }
+
     fn span(&self) -> Span {
         Span {
             first: self.first(),
             ready: self.ready,
         }
+    }
+
+    /// Whether one of them may decide what some name stands for.
+    pub(super) fn is_any_undecided(&self) -> bool {
+        let first = self.first();
+        self.deciding
+            .as_ref()
+            .is_some_and(|deciding| deciding.is_any_undecided(first))
     }
 
     /// Whether something decides what a name stands for. In front of an unanswered Sync that is anything about it: if

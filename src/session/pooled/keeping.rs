@@ -73,7 +73,7 @@ impl Pooled<'_> {
         }
         let unsettled = std::mem::take(&mut facts.unsettled);
         let reported = &turn.loan.session.carried.reported;
-        unsettled.settle(&mut self.statements, &self.profile, reported);
+        facts.unmovable |= unsettled.settle(&mut self.statements, &self.profile, reported);
         let is_pinned = self.pin(turn, facts)?;
         if is_pinned {
             Box::pin(self.put_right(turn)).await?;
@@ -201,6 +201,10 @@ impl Pooled<'_> {
         let carried = &mut turn.loan.session.carried;
         carried.names.extend(&captured.names);
         carried.note_temp_schema(captured.has_temp_schema);
+        // No tag tells of a DEALLOCATE ALL in a function.
+        if captured.has_no_statement && carried.prepared.forget_all() && words.has(Words::DEALLOCATE) {
+            self.statements.forget_named();
+        }
         carried.state = Some(captured.carried);
         Ok(())
     }

@@ -231,9 +231,11 @@ pub(in crate::session) fn is_same_under(text: &[u8], one: &Profile, other: &Prof
     one.settings_fingerprint == other.settings_fingerprint || !has_literals(text)
 }
 
-/// Whether a text has string constants, whose meaning may depend on settings.
+/// Whether a text has string constants, whose meaning may depend on settings. A number behind `$` is a parameter's.
 pub(in crate::session) fn has_literals(text: &[u8]) -> bool {
-    text.iter().any(|byte| matches!(byte, b'\'' | b'$'))
+    let mut behind = text.iter().skip(1).chain([&0]);
+    let mut pairs = text.iter().zip(&mut behind);
+    pairs.any(|(byte, next)| *byte == b'\'' || (*byte == b'$' && !next.is_ascii_digit()))
 }
 
 fn is_same_role(from: &Profile, to: &Profile) -> bool {

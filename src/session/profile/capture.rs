@@ -56,6 +56,10 @@ const SLOTS: &[u8] =
     b" UNION ALL SELECT 'slot', '', '', true WHERE EXISTS (SELECT FROM pg_catalog.pg_replication_slots \
     WHERE temporary AND active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
 
+/// Asked only where a function or the like may have taken the protocol's statements away.
+const PROTOCOL: &[u8] = b" UNION ALL SELECT 'protocol', '', '', true WHERE EXISTS (SELECT FROM \
+    pg_catalog.pg_prepared_statements WHERE NOT from_sql)";
+
 /// Custom settings, of which none is in the view unless the library that they belong to is loaded.
 const CUSTOM: &[u8] = b" UNION ALL SELECT 'custom', n, \
     CASE WHEN pg_catalog.octet_length(pg_catalog.current_setting(n, true)) OPERATOR(pg_catalog.<=) 262144 \
@@ -106,6 +110,8 @@ pub(in crate::session) struct Captured {
     pub(in crate::session) names: CustomNames,
     /// The server session has a schema for temporary objects, whether there are any or not.
     pub(in crate::session) has_temp_schema: bool,
+    /// It has no statement of the protocol's any more.
+    pub(in crate::session) has_no_statement: bool,
 }
 
 /// Of a statement.
@@ -121,6 +127,7 @@ struct Found {
     pins: Pins,
     names: CustomNames,
     has_temp_schema: bool,
+    has_statement: bool,
 }
 
 impl Found {
@@ -147,6 +154,9 @@ impl Question<'_> {
         sql.extend_from_slice(REST);
         if self.turn.0.has(Words::SLOT) || self.pins().has(Pins::SLOT) {
             sql.extend_from_slice(SLOTS);
+        }
+        if self.may_have_forgotten() {
+            sql.extend_from_slice(PROTOCOL);
         }
         out.put_u8(b'Q');
         out.put_u32(u32::try_from(sql.len() + 5).expect("names are bounded, and so is the question"));
@@ -215,6 +225,10 @@ impl Question<'_> {
         Ok(self.captured(found))
     }
 
+    fn may_have_forgotten(&self) -> bool {
+        self.turn.0.has(Words::DEALLOCATE) || hides(self.turn)
+    }
+
     fn pins(&self) -> Pins {
         self.session.map_or(Pins::UNKNOWN, |session| session.pins)
     }
@@ -251,6 +265,7 @@ impl Question<'_> {
             b"advisory" => found.pins |= Pins::ADVISORY,
             b"temp" => found.pins |= Pins::TEMP,
             b"temp schema" => found.has_temp_schema = true,
+            b"protocol" => found.has_statement = true,
             _ => (),
         }
     }
@@ -311,6 +326,7 @@ impl Question<'_> {
             profile,
             names: found.names,
             has_temp_schema: found.has_temp_schema,
+            has_no_statement: self.may_have_forgotten() && !found.has_statement,
         }
     }
 

@@ -39,9 +39,15 @@ pub(in crate::session) struct Statement {
 }
 
 impl Statement {
-    /// Whether it means the same where it is prepared under these settings.
+    /// Whether it means the same where it is prepared under these settings. Postgres reads what has no constants anew where
+    /// it is used under another path or role.
     pub(in crate::session) fn suits(&self, profile: &Profile) -> bool {
-        self.settings == settings_of(self.has_literals, profile)
+        !self.has_literals || self.settings == profile.settings_fingerprint()
+    }
+
+    /// Whether its text has constants, which are read when it is prepared.
+    pub(super) fn has_literals(&self) -> bool {
+        self.has_literals
     }
 
     /// The same statement, which was prepared under these settings.

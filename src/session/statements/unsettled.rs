@@ -4,11 +4,12 @@
 //! tells behind the turn, when it is asked. What a statement was prepared under is put together of both then. It
 //! knows no session: `exchange` notes, and `pooled` settles.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::{Name, Statements};
 use crate::session::profile::Profile;
 use crate::session::reported::Reported;
+use crate::session::words::Words;
 
 /// What a turn has prepared so.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(in crate::session) struct Unsettled {
     sql_bound: Option<u64>,
     /// The same of what sets something.
     set: Option<u64>,
+    /// The same of what sets something for a transaction alone.
+    set_locally: Option<u64>,
     /// The first request that the last ReadyForQuery has left without its answer.
     first: u64,
 }
@@ -34,15 +37,30 @@ struct One {
     /// The statement's, or the unnamed one's serial.
     id: u64,
     then: Then,
+    /// What holds where none of what ran in front of it set something, unseen.
+    or: Option<Then>,
 }
 
 /// What was reported when a statement was prepared.
 #[derive(Debug)]
-pub(in crate::session) enum Then {
+enum Then {
     /// This.
     Reported(Reported),
     /// What the first ReadyForQuery behind the answer to this request will find.
     Behind(u64),
+    /// Nobody was told: it was set, and set again or undone, before the next ReadyForQuery.
+    Unknown,
+}
+
+/// Where a statement is prepared.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::session) struct Place {
+    /// The request that does.
+    pub(in crate::session) request: u64,
+    /// The first one behind the last that ends with ReadyForQuery.
+    pub(in crate::session) since: u64,
+    /// What has run before in the turn may have set something, unseen.
+    pub(in crate::session) is_careful: bool,
 }
 
 /// What a turn's statements of SQL's PREPARE were prepared under.
@@ -63,10 +81,20 @@ impl Unsettled {
         self.statements.is_empty() && self.sql.is_empty()
     }
 
-    /// A name stands for a statement that is being prepared.
-    pub(in crate::session) fn note(&mut self, name: Name, id: u64, then: Then) {
+    /// A name stands for a statement that is being prepared; this was reported last.
+    pub(in crate::session) fn note(&mut self, name: Name, id: u64, place: Place, now: &Reported) {
         self.statements.retain(|one| one.name != name);
-        self.statements.push(One { name, id, then });
+        let is_set = self.set.is_some_and(|set| set >= place.since);
+        let before = match place.since {
+            since if self.first >= since => Then::Reported(now.clone()),
+            since => Then::Behind(since - 1),
+        };
+        let (then, or) = match (is_set, place.is_careful) {
+            (true, _) => (Then::Behind(place.request), None),
+            (false, true) => (Then::Behind(place.request), Some(before)),
+            (false, false) => (before, None),
+        };
+        self.statements.push(One { name, id, then, or });
     }
 
     /// The server has answered a PREPARE of SQL.
@@ -81,7 +109,7 @@ impl Unsettled {
 
     /// Requests are counted from 0 again; none has no answer.
     pub(in crate::session) fn counts_anew(&mut self) {
-        (self.first, self.sql_bound, self.set) = (0, None, None);
+        (self.first, self.sql_bound, self.set, self.set_locally) = (0, None, None, None);
     }
 
     /// This request is going to run a PREPARE of SQL.
@@ -93,6 +121,29 @@ impl Unsettled {
     pub(in crate::session) fn sets(&mut self, request: u64, since: u64) {
         self.set = Some(request);
         self.is_mixed |= self.sql_bound.is_some_and(|request| request >= since);
+        self.is_lost(since..request);
+    }
+
+    /// The same until its transaction ends.
+    pub(in crate::session) fn sets_locally(&mut self, request: u64) {
+        self.set_locally = Some(request);
+    }
+
+    /// What was set behind the last ReadyForQuery is undone in front of this request.
+    pub(in crate::session) fn undone(&mut self, request: u64) {
+        if self.set.is_some_and(|set| set >= self.first) {
+            self.is_mixed |= self.has_prepared;
+            self.is_lost(self.first..request);
+        }
+    }
+
+    /// Nobody is told what was set when these requests were answered.
+    fn is_lost(&mut self, requests: Range<u64>) {
+        for one in &mut self.statements {
+            if matches!(one.then, Then::Behind(request) if requests.contains(&request)) {
+                one.then = one.or.take().unwrap_or(Then::Unknown);
+            }
+        }
     }
 
     /// An error is the answer to this request. It undoes what was set since the last ReadyForQuery, which nobody was told;
@@ -101,13 +152,21 @@ impl Unsettled {
         if self.set.is_none_or(|set| set < self.first) {
             return self.tell(then, request);
         }
-        self.is_mixed |= self.has_prepared;
+        self.undone(request);
     }
 
-    /// ReadyForQuery: this is reported, and `first` is the first request that has not been answered.
-    pub(in crate::session) fn ready(&mut self, now: &Reported, first: u64) {
+    /// ReadyForQuery: this is reported, and `first` is the first request that has not been answered; whether a transaction is
+    /// open.
+    pub(in crate::session) fn ready(&mut self, now: &Reported, first: u64, status: u8) {
+        if status == b'I'
+            && self
+                .set_locally
+                .is_some_and(|set| (self.first..first).contains(&set))
+        {
+            self.undone(first);
+        }
         self.first = first;
-        for request in [&mut self.sql_bound, &mut self.set] {
+        for request in [&mut self.sql_bound, &mut self.set, &mut self.set_locally] {
             *request = request.filter(|request| *request >= first);
         }
         self.tell(now, first);
@@ -115,9 +174,12 @@ impl Unsettled {
 
     /// All requests before this one were answered while this was set.
     fn tell(&mut self, now: &Reported, first: u64) {
-        for one in &mut self.statements {
-            if matches!(one.then, Then::Behind(request) if request < first) {
-                one.then = Then::Reported(now.clone());
+        let statements = self.statements.iter_mut();
+        for then in
+            statements.flat_map(|One { then, or, .. }| [Some(then), or.as_mut()].into_iter().flatten())
+        {
+            if matches!(then, Then::Behind(request) if *request < first) {
+                *then = Then::Reported(now.clone());
             }
         }
         if std::mem::take(&mut self.has_prepared) && !self.sql.iter().any(|then| then.means_the_same(now)) {
@@ -135,24 +197,39 @@ impl Unsettled {
         }
     }
 
-    /// Behind the turn the client carries `profile`, while this is reported.
+    /// Behind the turn the client carries `profile`, while this is reported. Says whether nobody knows what a statement
+    /// was prepared under.
     pub(in crate::session) fn settle(
         self,
         statements: &mut Statements,
         profile: &Arc<Profile>,
         now: &Reported,
-    ) {
+    ) -> bool {
+        let mut is_unknown = false;
         for one in self.statements {
             let then = match &one.then {
                 Then::Reported(then) => then,
                 Then::Behind(_) => now,
+                Then::Unknown => {
+                    is_unknown |= statements.is_fixed(&one.name, one.id);
+                    now
+                }
             };
             statements.settle(&one.name, one.id, profile.as_reported(then, now));
         }
+        is_unknown
     }
 }
 
 impl Statements {
+    /// Whether what a name stands for is this statement, and was fixed when it was prepared. What sets something is not, and
+    /// the unnamed one does not last.
+    fn is_fixed(&self, name: &[u8], id: u64) -> bool {
+        let statement = self.get(name).filter(|statement| statement.id == id);
+        statement
+            .is_some_and(|statement| statement.has_literals() && !statement.seen.words.has(Words::SETTINGS))
+    }
+
     /// A statement was prepared under these settings, as is now known.
     fn settle(&mut self, name: &[u8], id: u64, under: Arc<Profile>) {
         if let Some(unnamed) = self.unnamed.as_deref_mut().filter(|_| name.is_empty()) {

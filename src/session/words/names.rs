@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use crate::wire::extended::{self, identifier};
+
 /// Most names that are remembered for a client or a server session.
 const NAMES_MAX: usize = 64;
 /// Longest name that is remembered, in bytes. Two identifiers of Postgres have 63 each.
@@ -18,11 +20,20 @@ pub(in crate::session) struct CustomNames {
 }
 
 impl CustomNames {
-    /// Adds a name; what is no custom setting's name is left out.
+    /// Adds a name; what is no custom setting's name is left out. Of one with long identifiers SQL means another one than a
+    /// function does.
     pub(in crate::session) fn insert(&mut self, name: &[u8]) {
         if !is_dotted(name) {
             return;
         }
+        if name.len() > extended::NAME_BYTES_MAX {
+            let parts: Vec<_> = name.split(|byte| *byte == b'.').map(identifier).collect();
+            self.insert_whole(&parts.join(&b'.'));
+        }
+        self.insert_whole(name);
+    }
+
+    fn insert_whole(&mut self, name: &[u8]) {
         let name: Box<[u8]> = name.to_ascii_lowercase().into();
         let Err(at) = self.names().binary_search(&name) else {
             return;

@@ -496,6 +496,9 @@ fn names_are_a_bounded_set() {
     assert!(more.has_all(&some) && !some.has_all(&more));
     some.extend(&more);
     assert_eq!(some, more);
+    let mut long = CustomNames::default();
+    long.insert(format!("app.{}", "n".repeat(70)).as_bytes());
+    assert!(long.contains(format!("app.{}", "n".repeat(63)).as_bytes()) && long.iter().len() == 2);
     (0..100).for_each(|number| some.insert(format!("app.x{number}").as_bytes()));
     assert!(some.has_overflowed());
     assert_eq!(some.iter().len(), 64);

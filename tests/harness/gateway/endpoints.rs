@@ -79,12 +79,17 @@ impl Setup {
 
     /// An endpoint in front of a Postgres that is always there.
     pub(crate) fn fixed(self, endpoint: &str, postgres: &Postgres, keys: &str) -> Self {
+        self.fixed_at(endpoint, &postgres.socket(), keys)
+    }
+
+    /// The same where it is reached by this Unix socket.
+    pub(crate) fn fixed_at(self, endpoint: &str, socket: &Path, keys: &str) -> Self {
         let toml = format!(
             "[tenants.{}.endpoints.{endpoint}]\n\
              roles_from = {{ role = \"{SUPERUSER}\", password = \"{PASSWORD}\" }}\n\
              compute = {{ kind = \"fixed\", address = \"{}\" }}\n{keys}\n",
             self.tenant,
-            postgres.socket().display()
+            socket.display()
         );
         self.tenants(&toml)
     }

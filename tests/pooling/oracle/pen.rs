@@ -7,6 +7,7 @@
 mod carried;
 mod copying;
 mod extended;
+mod names;
 mod pinning;
 mod simple;
 
@@ -32,6 +33,9 @@ const PHRASES: &[(u32, Phrase)] = &[
     (22, extended::messages),
     (4, extended::over_turns),
     (3, extended::in_sql),
+    (8, names::of_both),
+    (3, names::beside_settings),
+    (3, names::beside_a_path),
     (10, carried::settings),
     (4, carried::in_functions),
     (3, carried::roles),

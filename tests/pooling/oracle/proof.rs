@@ -84,6 +84,8 @@ fn every_kind_of_message_and_phrase_is_generated() {
         "kit.hear",
         "no number",
         "finds no session",
+        "deallocate prepare \\\"Odd name",
+        "set local search_path",
     ];
     for word in kinds.iter().chain(&words) {
         assert!(all.contains(word), "{word} is never generated");

@@ -1,6 +1,11 @@
 //! Two servers with the same history: one that clients talk to directly, one behind pgwake.
 
-use super::case::{CLIENTS, Case};
+use std::path::Path;
+
+use super::{
+    case::{CLIENTS, Case},
+    slow,
+};
 use crate::{
     harness::{
         gateway::{Gateway, Setup},
@@ -77,11 +82,23 @@ impl Twins {
     /// The endpoints have so many server sessions each.
     pub(crate) async fn start(endpoint: &str, sessions: usize) -> Self {
         let behind = Postgres::start(Version::Debian).await;
+        let at = behind.socket();
+        Self::behind(endpoint, sessions, (behind, &at)).await
+    }
+
+    /// The same behind a network that is slow, and tears what servers say into pieces.
+    pub(crate) async fn slow(endpoint: &str, sessions: usize) -> Self {
+        let behind = Postgres::start(Version::Debian).await;
+        let at = slow::in_front_of(&behind);
+        Self::behind(endpoint, sessions, (behind, &at)).await
+    }
+
+    async fn behind(endpoint: &str, sessions: usize, (behind, at): (Postgres, &Path)) -> Self {
         furnish(&Beside::at(&behind)).await;
         let crowded = format!("{endpoint}-crowd");
         // In turn nobody has to wait for a session: who does is told so soon.
         let keys = ["5s", "20s"].map(|wait| pool(sessions, &format!("wait_timeout = \"{wait}\"")));
-        let gateway = Pooled::with(behind, &[(endpoint, &keys[0]), (&crowded, &keys[1])]).await;
+        let gateway = Pooled::at(behind, at, &[(endpoint, &keys[0]), (&crowded, &keys[1])]).await;
         let side = |endpoint| Side::new(gateway.socket(endpoint), Beside::at(&gateway.postgres));
         let (pooled, crowd) = (side(endpoint), side(&crowded));
         Self::with(pooled, crowd, Behind::Fixed(gateway)).await

@@ -192,6 +192,28 @@ fn a_copy_by_the_simple_protocol_with_a_sync_in_it_fails_like_any_other() {
     });
 }
 
+/// pgwake's own Sync had the server go on with a Query that it was to ignore: an error in front of that had no Sync yet.
+#[test]
+fn nothing_ends_what_an_error_has_the_server_skip_but_the_clients_own_sync() {
+    each(|mut stage| {
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[query("copy t from stdin")]);
+        talk.says(&["G"]);
+        talk.client(&[
+            bare('S'),
+            message(b'f', b"no\0"),
+            parse("", "selec"),
+            query("select 1"),
+        ]);
+        talk.says(&["E 57014"]);
+        assert_eq!(talk.again(), [""; 0]);
+        assert_eq!(talk.says(&["Z I", "E 42601"]), ["Z I", "E 42601"]);
+        assert_eq!(talk.again(), [""; 0]);
+        assert!(!talk.is_releasable());
+    });
+}
+
 #[test]
 fn what_a_copy_cannot_take_is_lost_with_it() {
     // Servers before 14 go on; later ones end the session.
