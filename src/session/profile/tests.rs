@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::profile::apply::Whose;
+use crate::session::profile::apply::{Whose, has_literals};
 use crate::session::profile::capture::Question;
 use crate::session::profile::functions::Functions;
 use crate::session::reported::Reported;
@@ -27,6 +27,22 @@ async fn clients_keep_what_they_carry_on_postgres_18() {
     assert_eq!(server.major, 18);
     everything(&server).await;
     server.stop().await;
+}
+
+#[test]
+fn settings_change_the_meaning_of_constants_and_of_no_parameter() {
+    for text in [
+        "select '1'",
+        "select $$1$$",
+        "select $a$1$a$, $1",
+        "select $1, e'a'",
+        "select a$",
+    ] {
+        assert!(has_literals(text.as_bytes()), "{text}");
+    }
+    for text in ["select 1", "select $1, $22 from a where b = $3", ""] {
+        assert!(!has_literals(text.as_bytes()), "{text}");
+    }
 }
 
 /// One server for all: each takes sessions and names of its own.
