@@ -229,6 +229,8 @@ impl Facts {
 pub(super) enum Gate {
     /// DISCARD SEQUENCES: a stranger's numbers are on the session.
     Sequences,
+    /// A reset has given the session another application_name than its client's.
+    Application,
     /// Statements on the session that are none of the client's would be shown to it.
     Statements,
     /// pgwake's idle sessions would stand in the way of a statement about databases.

@@ -57,6 +57,34 @@ async fn resets_return_to_what_the_client_came_with() {
     }
 }
 
+/// There the turn goes on, and Postgres alone can undo what is set.
+#[tokio::test]
+async fn a_reset_in_a_transaction_returns_to_what_the_client_came_with() {
+    for sessions in [1, 2] {
+        let mut script = Script::new(&format!("carry-reset-in-{sessions}"), sessions)
+            .who(who("postgres").with("application_name", "came so"))
+            .who(who("postgres").with("application_name", "second's \\ own"))
+            .who(who("postgres"));
+        for client in 0..3 {
+            script = script
+                .queries(client, &["begin", "reset all", LOOK, "commit", LOOK])
+                .query((client + 1) % 3, STRANGER)
+                .queries(
+                    client,
+                    &["set application_name = 'other'", "begin", "savepoint a"],
+                )
+                .queries(client, &["reset application_name", LOOK, "rollback to a", LOOK])
+                .queries(client, &["discard all", "reset all", LOOK, "rollback", LOOK])
+                .query((client + 1) % 3, STRANGER);
+            let ahead = ["begin", "reset all", LOOK, "select 1", "rollback", LOOK];
+            script = script
+                .say(client, ahead.map(Said::query))
+                .query(client, "discard all");
+        }
+        script.play().await;
+    }
+}
+
 /// What no reset takes away: a setting that a session has once had is '' from then on, and no error.
 #[tokio::test]
 async fn the_name_of_a_custom_setting_reaches_nobody_who_has_not_had_it() {

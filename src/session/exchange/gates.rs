@@ -164,6 +164,21 @@ impl Exchange<'_> {
         self.send(Kind::Sync, Asker::Client, effect);
     }
 
+    /// Behind a reset the session may have the application_name of the client who opened it: between transactions the turn ends
+    /// for that, within one it is set there, and gone with the reset where that is undone. A COPY has no answer before its data.
+    pub(super) fn waits_for_application(&mut self) -> bool {
+        let facts = &self.pooled().facts;
+        let (is_reset, is_told) = (facts.is_reset, facts.is_told_own_application);
+        if !is_reset || self.expected.is_unsynced() || self.expected.is_copying() {
+            return false;
+        }
+        let is_within = self.expected.is_answered() && self.expected.status() == b'T';
+        if is_within && is_told {
+            self.facts().gate = Some(Gate::Application);
+        }
+        !self.expected.is_answered() || self.expected.status() == b'I' || (is_within && is_told)
+    }
+
     /// A statement that is not on the session, and was prepared under other settings than the client has now. In the
     /// middle of a transaction it is prepared under these: its settings may not be changed there.
     pub(super) fn wait_for_settings(&mut self, lane: &mut Lane, statement: &Arc<Statement>) -> Option<()> {

@@ -41,12 +41,7 @@ impl<'a> Exchange<'a> {
             if self.expected.is_full() {
                 return Editing::Paused;
             }
-            // A COPY has no answer before its data.
-            if self.pooled().facts.is_reset
-                && !self.expected.is_unsynced()
-                && !self.expected.is_copying()
-                && (self.expected.status() == b'I' || !self.expected.is_answered())
-            {
+            if self.waits_for_application() {
                 return Editing::Paused;
             }
             let Some(front) = lane.front(|front| self.wanted(front)) else {

@@ -17,8 +17,8 @@ use crate::session::{
     error::SessionError,
     exchange::{Gate, Loss},
     profile::{
-        Profile,
-        apply::{self, Flight},
+        Carried, Profile,
+        apply::{self, Flight, Whose},
     },
     relay::End,
     standing::{Dismissal, Standing},
@@ -55,6 +55,7 @@ impl Pooled<'_> {
     pub(super) async fn pass_gate(&mut self, client: &Stream, turn: &mut Turn) -> Result<(), BringError> {
         let passed = match turn.facts.take_gate() {
             Some(Gate::Sequences) => self.discard_sequences(turn).await,
+            Some(Gate::Application) => self.name_application(turn).await,
             Some(Gate::Statements) => self.close_others(turn).await,
             Some(Gate::Databases) => {
                 // Postgres itself waits some seconds for those that are in use.
@@ -108,6 +109,17 @@ impl Pooled<'_> {
         flight.query("DISCARD SEQUENCES");
         self.fly(turn, &mut flight).await?;
         turn.loan.session.carried.sequences_discarded();
+        Ok(())
+    }
+
+    /// The session has its client's own application_name.
+    async fn name_application(&mut self, turn: &mut Turn) -> Result<(), BringError> {
+        let opened = Carried::fresh(Profile::of_startup(&turn.loan.session.carried.opened_as));
+        let own = Profile::of_startup(&self.beginning.application);
+        let mut flight = Flight::default();
+        flight.carry((Some(&opened), Whose::Own), &own, std::iter::empty());
+        self.fly(turn, &mut flight).await?;
+        turn.facts.is_told_own_application = false;
         Ok(())
     }
 

@@ -189,11 +189,17 @@ pub(super) fn beside_a_path(pen: &mut Pen) {
 
 fn use_over_turns(pen: &mut Pen, name: &str, text: &str) {
     let values: &[&str] = if text.contains('$') { &["01.02.2024"] } else { &[] };
+    // Postgres reads constants anew under another path.
+    let paths = if text.contains('\'') {
+        "select 1"
+    } else {
+        "set search_path = c$c, public"
+    };
     for _ in 0..pen.between(1, 3) {
         if pen.chance(0.4) {
             let between = pen.text(&[
                 "set datestyle = 'German'",
-                "set search_path = c$c, public",
+                paths,
                 "begin; set local datestyle = 'German'; commit",
                 "select 1",
             ]);
