@@ -294,3 +294,40 @@ async fn what_is_ignored_takes_no_name_from_the_sql_behind_it() {
     let played = script.play().await;
     assert_eq!(errors(&played.told(0)), vec!["42601"; 6]);
 }
+
+/// What SQL had prepared under the name was gone, and the Parse went to the server as it was: nobody remembered it.
+#[tokio::test]
+async fn a_name_that_sql_has_let_go_of_in_the_same_turn_can_be_had_by_the_protocol() {
+    // Without a row, and long enough for what is in front of it to be answered while it runs.
+    let slowly = Said::query("select 1 from pg_sleep(0.1) slept where slept::text = 'x'");
+    for (number, free) in ["deallocate s", "deallocate all", "discard all"]
+        .into_iter()
+        .enumerate()
+    {
+        let run = [Said::bind("", "s", &[]), Said::execute("", 0), Said::Sync];
+        let parse = |text: &str| Said::parse("s", text);
+        let played = Script::new(&format!("named-freed-{number}"), 1)
+            .query(0, "prepare s as select 'sql'")
+            .say(0, [parse("select 'taken'"), Said::Sync])
+            .query(1, STRANGER)
+            .say(
+                0,
+                [
+                    Said::query(free),
+                    slowly.clone(),
+                    parse("select 'protocol'"),
+                    Said::Sync,
+                ],
+            )
+            .query(1, "deallocate all")
+            .say(0, run.clone())
+            .say(0, [parse("select 'taken again'"), Said::Sync])
+            .say(1, [parse("select 'other'"), Said::Sync])
+            .say(0, run)
+            .play()
+            .await;
+        assert_eq!(values(&played.told(0)), ["protocol", "protocol"]);
+        assert_eq!(errors(&played.told(0)), ["42P05", "42P05"]);
+        assert_eq!(errors(&played.told(1)), [""; 0]);
+    }
+}

@@ -76,16 +76,14 @@ impl Exchange<'_> {
             self.put_stand_in(lane, name);
             return self.pass(lane, front);
         }
-        if self.pooled().profile.has_statement(name) {
-            return self.pass(lane, front);
-        }
         if self.pooled().statements.len() >= self.pooled().limits.statements_max {
             return self.parse_unmovable(lane, front);
         }
-        // SQL may have prepared one of this name in this turn, or it is no text in the client's encoding, and Postgres
-        // says so.
+        // SQL may have prepared one of this name, in this turn or before, and may have taken it away since; or it is no text in
+        // the client's encoding: Postgres says so.
         let name_whole = &body[..name_bytes - 1];
-        if self.facts().words.has(Words::PREPARE) || !name_whole.is_ascii() {
+        let is_sqls = self.pooled().profile.has_statement(name);
+        if is_sqls || self.facts().words.has(Words::PREPARE) || !name_whole.is_ascii() {
             self.try_name(lane, name_whole, behind_name);
         }
         let is_certain = self.expected.is_certain();
