@@ -3,6 +3,8 @@
 
 use bytes::BytesMut;
 
+use std::path::PathBuf;
+
 use super::{
     line::{Line, Way, Who},
     pooled::{Pooled, pool},
@@ -22,6 +24,15 @@ const END: &str = "the end";
 async fn both() -> Pooled {
     let postgres = Postgres::start(Version::Debian).await;
     Pooled::with(postgres, &[(TRANSACTION, &pool(1, "")), (SESSION, "")]).await
+}
+
+/// Postgres itself first, then both ways to it.
+fn everywhere(pooled: &Pooled) -> [PathBuf; 3] {
+    [
+        pooled.postgres.socket(),
+        pooled.socket(TRANSACTION),
+        pooled.socket(SESSION),
+    ]
 }
 
 fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -132,11 +143,7 @@ async fn what_is_not_laid_out_as_it_should_be_reads_what_postgres_says() {
             }
             let bytes = [&encoded(&before)[..], &message, &encoded(&behind)].concat();
             let mut expected = None;
-            for socket in [
-                pooled.postgres.socket(),
-                pooled.socket(TRANSACTION),
-                pooled.socket(SESSION),
-            ] {
+            for socket in everywhere(&pooled) {
                 let (mut line, _) = Line::open(&socket, &who).await;
                 line.ask(&[Said::parse("s", "select 's'"), Said::Sync], Way::Whole)
                     .await;
@@ -194,11 +201,7 @@ async fn what_comes_before_bytes_that_are_no_message_is_answered() {
         let mut bytes: BytesMut = encoded(&said);
         bytes.extend_from_slice(b"!\0\0\0\x04");
         let mut expected = None;
-        for socket in [
-            pooled.postgres.socket(),
-            pooled.socket(TRANSACTION),
-            pooled.socket(SESSION),
-        ] {
+        for socket in everywhere(&pooled) {
             let (mut line, _) = Line::open(&socket, &who).await;
             line.bytes(&bytes).await;
             let mut told = Vec::new();
@@ -236,11 +239,7 @@ async fn bytes_that_are_no_message_fail_a_copy_as_postgres_fails_it() {
         for junk in [&b"z\0\0\0\x04"[..], b"\x01", b"d\0\0\0\x01", b"Q\0\0\0\x04"] {
             for waits in [false, true] {
                 let mut expected = None;
-                for socket in [
-                    pooled.postgres.socket(),
-                    pooled.socket(TRANSACTION),
-                    pooled.socket(SESSION),
-                ] {
+                for socket in everywhere(&pooled) {
                     let (mut line, _) = Line::open(&socket, &who).await;
                     let mut told = Vec::new();
                     line.say(&begins, Way::Whole).await;
