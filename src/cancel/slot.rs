@@ -14,7 +14,7 @@
 use std::{
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use dashmap::DashMap;
@@ -172,15 +172,17 @@ impl PooledRegistration {
     /// Waits until a wait is cancelled; never ends outside of one. It stays cancelled until the client is parked, or
     /// is refused to run. Cancel safe.
     pub async fn cancelled(&self) {
+        poll_fn(|cx| self.poll_cancelled(cx)).await;
+    }
+
+    /// `Ready` where a wait is cancelled.
+    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
         let slot = &self.0.slot;
-        poll_fn(|cx| {
-            // Before the look, so that no cancel after it is missed.
-            slot.cancelled.register(cx.waker());
-            match *slot.state() {
-                State::Waiting { is_cancelled: true } => Poll::Ready(()),
-                _ => Poll::Pending,
-            }
-        })
-        .await;
+        // Before the look, so that no cancel after it is missed.
+        slot.cancelled.register(cx.waker());
+        match *slot.state() {
+            State::Waiting { is_cancelled: true } => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
     }
 }

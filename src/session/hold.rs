@@ -26,7 +26,7 @@ use crate::tls::Stream;
 use crate::wire::refuse;
 
 /// A held client hears first after this long.
-const NOTICE_AFTER: Duration = Duration::from_secs(2);
+pub(super) const NOTICE_AFTER: Duration = Duration::from_secs(2);
 /// And then this often.
 const NOTICE_EVERY: Duration = Duration::from_secs(10);
 /// What a held client may send ahead; beyond, it waits in the socket.
@@ -86,6 +86,12 @@ impl<'a> Held<'a> {
             cancel: None,
             hang_up_check: None,
         }
+    }
+
+    /// It has waited since then.
+    pub(super) fn since(mut self, since: Instant) -> Self {
+        (self.since, self.notice_at) = (since, since + NOTICE_AFTER);
+        self
     }
 
     /// The client's key ends the wait.

@@ -56,6 +56,29 @@ impl Alarm {
     }
 }
 
+/// Rings at a time that is told each time it is asked, and is a later one each time. The clock is set again only when it rings
+/// too early: whoever waits for a moment again and again sets it seldom.
+#[derive(Debug, Default)]
+pub(super) struct Patience(Option<Pin<Box<Sleep>>>);
+
+impl Patience {
+    /// `Ready` at that time.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
+        let clock = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if clock.deadline() > until {
+            clock.as_mut().reset(until);
+        }
+        while clock.as_mut().poll(cx).is_ready() {
+            if clock.deadline() >= until {
+                self.0 = None;
+                return Poll::Ready(());
+            }
+            clock.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}
+
 /// What a session does while nothing is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
@@ -99,5 +122,30 @@ impl IdleWatch {
             self.alarm.set(limit.map(|limit| Instant::now() + limit));
         }
         self.alarm.poll(cx).map(|()| limit.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_is_over_at_the_time_that_is_told_last() {
+        let begin = Instant::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        let mut patience = Patience::default();
+        let mut is_over = async |until| poll_fn(|cx| Poll::Ready(patience.poll(cx, until).is_ready())).await;
+        for told in [2, 3, 4] {
+            assert!(!is_over(at(told)).await);
+        }
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert!(!is_over(at(4)).await, "the clock was set to the first time");
+        assert!(is_over(at(3)).await);
+        assert!(is_over(at(1)).await);
+        assert!(!is_over(at(9)).await);
+        poll_fn(|cx| patience.poll(cx, at(5))).await;
+        assert_eq!(Instant::now(), at(5), "an earlier time is told");
     }
 }

@@ -37,7 +37,7 @@ use super::{
     beginning::Beginning,
     error::SessionError,
     exchange::TransactionRate,
-    idling::{Alarm, Ending},
+    idling::{Alarm, Ending, Patience},
     lane::{Lane, LaneEnd},
     pooling::{Pooling, Proved},
     profile::Profile,
@@ -86,6 +86,8 @@ pub(super) struct Pooled<'a> {
     ends_at: Option<(Instant, Ending)>,
     /// Rings when it has been parked for too long, or has to leave.
     alarm: Alarm,
+    /// Rings when it has stood in line for too long to be told nothing.
+    patience: Patience,
     rate: TransactionRate,
     /// When the audit log last heard that it was refused something.
     told_over_at: Option<Instant>,
@@ -178,6 +180,7 @@ impl<'a> Pooled<'a> {
             right: who.right,
             ends_at: Ending::of(who.ends_at, permit.times()),
             alarm: Alarm::default(),
+            patience: Patience::default(),
             standing,
             rate: TransactionRate::new(permit.meter(Paced::Transactions), record.id),
             proved,

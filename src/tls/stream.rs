@@ -65,6 +65,18 @@ impl Stream {
         }
     }
 
+    /// `Pending` where the runtime has heard of nothing new at the socket since it was last read: neither bytes nor the
+    /// peer's leaving. `Ready` says nothing, and what was decrypted and not read yet does not show.
+    pub fn poll_socket_news(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::TlsFromClient(stream) => stream.get_ref().0.poll_read_ready(cx),
+            Self::TlsToServer(stream) => stream.get_ref().0.poll_read_ready(cx),
+        }
+        .map(drop)
+    }
+
     /// Whether the peer has closed its side, asked of the socket itself: it shows also behind bytes that nobody
     /// has read yet.
     pub fn has_hung_up(&self) -> bool {

@@ -65,6 +65,49 @@ async fn who_came_first_is_served_first() {
     pooled.has_sessions(1).await;
 }
 
+/// What a waiting client says meanwhile, or is told because it waits for long, costs it nothing of its place.
+#[tokio::test]
+async fn who_says_more_or_is_told_why_it_waits_keeps_its_place() {
+    const ENDPOINT: &str = "waiting-told";
+    let pooled = with(ENDPOINT, 1, "").await;
+    let mut holder = holder(&pooled, ENDPOINT).await;
+    let direct = pooled.direct().await;
+    direct
+        .batch_execute("create table arrived (at serial, number int)")
+        .await
+        .unwrap();
+    let insert = |number: u8| Said::query(format!("insert into arrived (number) values ({number})"));
+    let mut waiting = Vec::new();
+    for number in 0..3 {
+        let mut line = pooled.line(ENDPOINT).await;
+        line.say(&[insert(number)], Way::Whole).await;
+        assert!(line.is_silent_for(A_WHILE).await);
+        waiting.push(line);
+    }
+    waiting[1].say(&[insert(4)], Way::Whole).await;
+
+    let notices = waiting[0].until(b'N').await.unwrap();
+    let mut latest = pooled.line(ENDPOINT).await;
+    latest.say(&[insert(3)], Way::Whole).await;
+    assert!(latest.is_silent_for(A_WHILE).await);
+    waiting.push(latest);
+    holder.query("commit").await;
+
+    let notice = String::from_utf8_lossy(&notices[0].body);
+    assert!(
+        notice.contains("waiting for a server session, waited 2 s"),
+        "{notice}"
+    );
+    for line in &mut waiting {
+        assert_eq!(errors(&line.ready().await), [""; 0]);
+    }
+    assert_eq!(errors(&waiting[1].ready().await), [""; 0]);
+    let sql = "select string_agg(number::text, ' ' order by at) from arrived";
+    // What was said while it waited is said together.
+    assert_eq!(crate::serving::served::value(&direct, sql).await, "0 1 4 2 3");
+    pooled.has_sessions(1).await;
+}
+
 /// One message and ReadyForQuery for each request, whatever it was; the client stays.
 #[tokio::test]
 async fn a_wait_that_is_too_long_is_an_error_of_that_request_alone() {

@@ -5,10 +5,12 @@
 //! watched for leaving, and released by a cancel.
 
 mod error;
+mod line;
 
 use std::{pin::pin, time::Duration};
 
 use bytes::BytesMut;
+use futures_util::future::maybe_done;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Pooled;
@@ -27,6 +29,7 @@ use crate::tenant::quota::Permit as Permitted;
 use crate::tls::Stream;
 use crate::wake::AwakeLease;
 pub(super) use error::LendError;
+use line::Place;
 
 /// How often a server that says 57P03 is asked again.
 const STARTING_RETRY: Duration = Duration::from_millis(50);
@@ -54,17 +57,27 @@ impl Pooled<'_> {
     ) -> Result<Loan, LendError> {
         self.cancel.wait();
         self.follow_credential();
-        let lease = match self.lend_at_once() {
+        let mut lease = match self.lend_at_once() {
             Ok(loan) => return Ok(loan),
             Err(lease) => lease,
         };
         self.listed.does(Doing::Waiting);
+        let pooling = self.pooling.clone();
+        let mut place = Place {
+            since: Instant::now(),
+            permit: pin!(maybe_done(pooling.pool.permit())),
+        };
+        if let Some(lent) = self.lend_soon(client, &mut lease, &mut place).await {
+            return Ok(lent);
+        }
         let mut early = BytesMut::new();
-        let held = Held::new(client, &mut early, record, self.house, &self.endpoint.name);
+        let held = Held::new(client, &mut early, record, self.house, &self.endpoint.name).since(place.since);
+        // Who has no lease stands in line once it has one.
+        let place = lease.is_some().then_some(place);
         // Within one box: a turn has no place for what few of them need.
         let lent = Box::pin(async {
             let mut held = held.cancelled_by(self.cancel.clone());
-            self.lend_held(&mut held, lease, record).await
+            self.lend_held(&mut held, (lease, place), record).await
         });
         let lent = lent.await;
         self.up.push(&early);
@@ -119,30 +132,13 @@ impl Pooled<'_> {
         }
     }
 
-    /// The client's own session, or one that rests and suits.
-    fn idle_session(&mut self, lease: &AwakeLease) -> Option<Lent<Carried>> {
-        let generation = lease.generation();
-        let own = self
-            .kept
-            .take()
-            .and_then(|ticket| self.pooling.pool.take_kept(&ticket, generation));
-        if let Some(own) = own {
-            if *own.key() == self.beginning.key {
-                return Some(own);
-            }
-            self.pooling.pool.close(own);
-        }
-        let names = &self.names;
-        let suits = |carried: &Carried| names.has_all(&carried.names);
-        self.pooling
-            .pool
-            .take_resting(&self.beginning.key, generation, suits)
-    }
-
     async fn lend_held(
         &mut self,
         held: &mut Held<'_>,
-        mut lease: Option<AwakeLease>,
+        (mut lease, mut place): (
+            Option<AwakeLease>,
+            Option<Place<'_, impl Future<Output = Permit>>>,
+        ),
         record: &mut SessionRecord,
     ) -> Result<Loan, LendError> {
         let mut tries = 0;
@@ -155,7 +151,7 @@ impl Pooled<'_> {
             if !self.is_greeted {
                 record.step_ended(Step::Hold);
             }
-            match self.lend_under(lease, held).await {
+            match self.lend_under(lease, place.take(), held).await {
                 Err((LendError::Login(error), lease)) if error.is_absent() && tries < TRIES_MAX => {
                     tracing::debug!(endpoint = %self.endpoint.name, %error, "compute was ready and is not there");
                     if error.is_unreachable() {
@@ -192,15 +188,27 @@ impl Pooled<'_> {
         Ok(lease)
     }
 
+    /// A client that stands in line for a permit already keeps its place.
     async fn lend_under(
         &mut self,
         lease: AwakeLease,
+        place: Option<Place<'_, impl Future<Output = Permit>>>,
         held: &mut Held<'_>,
     ) -> Result<Loan, (LendError, AwakeLease)> {
-        let deadline = Instant::now() + self.endpoint.pool.wait_timeout;
         let pooling = self.pooling.clone();
         let what = || "waiting for a server session";
-        let permit = pin!(pooling.pool.permit());
+        let since = place.as_ref().map_or_else(Instant::now, |place| place.since);
+        let deadline = since + self.endpoint.pool.wait_timeout;
+        let permit = async {
+            let kept = match place {
+                Some(place) => place.permit().await,
+                None => None,
+            };
+            match kept {
+                Some(permit) => permit,
+                None => pooling.pool.permit().await,
+            }
+        };
         let permit = match held.wait_until(deadline, permit, what).await {
             Ok(Some(permit)) => permit,
             Ok(None) => return Err((self.waited_too_long(), lease)),
@@ -230,20 +238,10 @@ impl Pooled<'_> {
         let what = || "waiting for a server session";
         let pooling = self.pooling.clone();
         loop {
-            if let Some(session) = self.idle_session(lease) {
-                return Ok(session);
-            }
-            let slot = match pooling.pool.try_slot() {
-                Some(slot) => slot,
-                None => {
-                    let names = &self.names;
-                    let now = Instant::now();
-                    let suits =
-                        |carried: &Carried| names.has_all(&carried.names) && carried.may_be_taken(now);
-                    if let Some(session) = pooling.pool.steal(&self.beginning.key, lease.generation(), suits)
-                    {
-                        return Ok(session);
-                    }
+            let slot = match self.session_at_once(lease) {
+                Ok(session) => return Ok(session),
+                Err(Some(slot)) => slot,
+                Err(None) => {
                     let waiting = held.wait_until(deadline, pooling.pool.slot(), what);
                     let slot = Box::pin(waiting).await?;
                     slot.ok_or_else(|| self.waited_too_long())?
