@@ -7,6 +7,7 @@
 
 mod copying;
 mod deciding;
+mod entries;
 mod queue;
 
 use super::statements::{Effect, Name};
@@ -357,8 +358,7 @@ impl Expected {
         }
         let (mut ignored, has_sync) = self.entries.take_to_sync();
         self.skipping = !has_sync;
-        (self.skipped, self.unsynced) = (false, self.unsynced || self.skipping);
-        self.copied = false;
+        (self.skipped, self.copied, self.unsynced) = (false, false, self.unsynced || self.skipping);
         ignored.reverse();
         ignored
     }

@@ -265,6 +265,22 @@ impl Lane {
         self.pass_rest();
     }
 
+    /// The messages at the front pass that have come whole and have such a tag.
+    pub(super) fn pass_all(&mut self, has_tag: impl Fn(u8) -> bool) {
+        if self.rest_bytes > 0 {
+            return;
+        }
+        let unseen = self.unseen();
+        let mut rest = unseen;
+        while let Ok(Some(front)) = front(rest, self.sender)
+            && has_tag(front.tag)
+            && let Some(behind) = rest.get(HEADER_BYTES + front.body_bytes..)
+        {
+            rest = behind;
+        }
+        self.cleared += unseen.len() - rest.len();
+    }
+
     /// The message at the front is thrown away.
     pub(super) fn skip(&mut self, front: Front) {
         self.rest = Rest::Skip;

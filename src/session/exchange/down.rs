@@ -60,6 +60,7 @@ impl Exchange<'_> {
                 b'S' => self.parameter(lane, front),
                 b'A' => self.notified(lane, front),
                 b'D' => self.rows(lane, front),
+                b'T' if self.answers_query() => self.rows(lane, front),
                 b't' | b'T' | b'n' => {
                     if self.is_describing() {
                         self.described(front.tag, lane.body(front));
@@ -75,17 +76,22 @@ impl Exchange<'_> {
         }
     }
 
-    /// Rows end no answer: all that have come go the way of the first one.
+    /// Rows end no answer, nor does what describes them to a Query: all that have come whole go the way of the first.
     fn rows(&mut self, lane: &mut Lane, first: Front) {
-        let (passing, _) = self.expected.received(first.tag);
-        let mut next = Some(first);
-        while let Some(row) = next.filter(|front| front.tag == first.tag) {
-            match passing {
-                Passing::Forward => lane.pass(row),
-                Passing::Swallow => lane.skip(row),
+        let is_of_query = self.answers_query();
+        match self.expected.received(first.tag) {
+            (Passing::Swallow, _) => lane.skip(first),
+            (Passing::Forward, _) => {
+                lane.pass(first);
+                lane.pass_all(|tag| tag == b'D' || (tag == b'T' && is_of_query));
             }
-            next = lane.front(|_| 0);
         }
+    }
+
+    /// Whether the answer that comes next is a Query's.
+    fn answers_query(&self) -> bool {
+        let front = self.expected.front();
+        front.is_some_and(|entry| entry.kind == Kind::Simple)
     }
 
     fn received(&mut self, lane: &mut Lane, front: Front) {

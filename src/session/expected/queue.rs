@@ -2,19 +2,15 @@
 //!
 //! No question that is asked for each message walks along the queue: it may be very long.
 
-use std::collections::VecDeque;
-
 use super::deciding::{Deciding, Place, Span};
+use super::entries::Entries;
 use super::{Entry, Kind};
 use crate::session::statements::{Effect, Name};
-
-/// An emptied queue keeps room for so many.
-const KEPT_ROOM: usize = 16;
 
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    entries: VecDeque<Entry>,
+    entries: Entries,
     /// Those that decide what a name stands for, or whether a statement is on the session. Boxed: in most turns there are none.
     deciding: Option<Box<Deciding>>,
     /// The end of the last one that decides what the unnamed statement is; 0: there is none.
@@ -35,7 +31,7 @@ impl Queue {
     }
 
     pub(super) fn front(&self) -> Option<&Entry> {
-        self.entries.front()
+        self.entries.first()
     }
 
     /// Whether the entry at this place is of this kind.
@@ -48,14 +44,14 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
-        self.entries.push_back(entry);
+        self.entries.push(entry);
         self.pushed += 1;
         self.note(self.entries.len() - 1);
     }
 
     /// The last request turns out to take the meaning of any name.
     pub(super) fn takes_any_name(&mut self) {
-        if let Some(last) = self.entries.back_mut() {
+        if let Some(last) = self.entries.last_mut() {
             let at_once = std::mem::take(&mut last.effect);
             last.effect = Effect::Deallocates(Vec::new(), Box::new(at_once));
             self.note(self.entries.len() - 1);
@@ -103,17 +99,14 @@ impl Queue {
     }
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
+        let entry = self.entries.pop()?;
         self.forget(&entry.effect, self.first());
-        if self.entries.is_empty() && self.entries.capacity() > KEPT_ROOM {
-            self.entries.shrink_to(KEPT_ROOM);
-        }
         Some(entry)
     }
 
     /// Takes out the one behind the front.
     pub(super) fn take_second(&mut self) -> Option<Entry> {
-        let entry = self.entries.remove(1)?;
+        let entry = self.entries.pop_second()?;
         // Numbers are counted from the last one: the front has that of the one that is gone.
         let number = self.first();
         self.forget(&entry.effect, number + 1);
@@ -130,7 +123,7 @@ impl Queue {
     pub(super) fn take_to_sync(&mut self) -> (Vec<Entry>, bool) {
         let sync = self.entries.iter().position(|entry| entry.kind == Kind::Sync);
         let end = sync.unwrap_or(self.entries.len());
-        let taken: Vec<_> = self.entries.drain(..end).collect();
+        let taken = self.entries.take(end);
         let first = self.first();
         taken.iter().for_each(|entry| self.forget(&entry.effect, first));
         (taken, sync.is_some())
@@ -152,7 +145,7 @@ impl Queue {
 
     /// The request at the front has taken the meaning of the next name that it speaks of.
     pub(super) fn take_deallocated(&mut self) -> Option<Name> {
-        let Effect::Deallocates(names, _) = &mut self.entries.front_mut()?.effect else {
+        let Effect::Deallocates(names, _) = &mut self.entries.first_mut()?.effect else {
             return None;
         };
         let name = names.pop()?;
@@ -284,13 +277,14 @@ mod tests {
         ]
     }
 
+    fn last(queue: &Queue, is: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let entries = queue.entries.iter().enumerate();
+        entries.filter(|(_, entry)| is(entry)).map(|(at, _)| at).last()
+    }
+
     /// The subjects of the requests that decide something for what is sent next, found by walking along the queue.
     fn deciding(queue: &Queue) -> Vec<Subject<'_>> {
-        let ready = queue
-            .entries
-            .iter()
-            .rposition(|entry| entry.kind.ends_with_ready());
-        let earlier = ready.map_or(0, |ready| ready + 1);
+        let earlier = last(queue, |entry| entry.kind.ends_with_ready()).map_or(0, |ready| ready + 1);
         let mut found = Vec::new();
         for (at, entry) in queue.entries.iter().enumerate() {
             if at < earlier || entry.kind == Kind::Execute {
@@ -319,9 +313,8 @@ mod tests {
             let decides = found.iter().any(is_about);
             assert_eq!(queue.is_statement_undecided(id), decides, "{id} in {queue:?}");
         }
-        let last = |is: fn(&Entry) -> bool| queue.entries.iter().rposition(is);
-        let ready = last(|entry| entry.kind.ends_with_ready());
-        let unnamed = last(|entry| entry.effect.is_about_unnamed());
+        let ready = last(queue, |entry| entry.kind.ends_with_ready());
+        let unnamed = last(queue, |entry| entry.effect.is_about_unnamed());
         assert_eq!(queue.has_ready(), ready.is_some(), "{queue:?}");
         let is_undecided = unnamed.is_some_and(|unnamed| ready.is_some_and(|ready| unnamed <= ready));
         assert_eq!(queue.is_unnamed_undecided(), is_undecided, "{queue:?}");

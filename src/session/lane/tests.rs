@@ -94,6 +94,23 @@ impl Editor for Script {
     }
 }
 
+/// Lets messages of one tag pass, all that are there at once, and none of the others.
+struct OnlyOf(u8);
+
+impl Editor for OnlyOf {
+    fn edit(&mut self, lane: &mut Lane) -> Editing {
+        while let Some(front) = lane.front(|_| 0) {
+            if front.tag == self.0 {
+                lane.pass(front);
+                lane.pass_all(|tag| tag == self.0);
+            } else {
+                lane.skip(front);
+            }
+        }
+        Editing::Open
+    }
+}
+
 /// The two sockets of a lane, and the ends that its peers hold.
 struct Line {
     lane: Lane,
@@ -280,6 +297,31 @@ proptest! {
             assert_eq!(script.seen, messages.len());
             assert!(line.lane.is_at_rest() && line.lane.is_empty() && line.holds_nothing());
             assert_eq!(line.lane.bytes(), expected.len() as u64);
+            drop(line);
+            assert!(taking.await.unwrap() == expected, "another stream");
+        });
+    }
+
+    #[test]
+    fn those_that_pass_together_are_those_that_have_the_tag(
+        messages in proptest::collection::vec(a_message(), 0..30),
+        often in 0_usize..4,
+        sizes in a_split(),
+    ) {
+        let messages: Vec<_> = messages.into_iter().flat_map(|(tag, body)| {
+            std::iter::repeat_n((b'd', body.clone()), often).chain([(tag, body)])
+        }).collect();
+        let stream: Vec<u8> = messages.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+        let of_tag = messages.iter().filter(|(tag, _)| *tag == b'd');
+        let expected: Vec<u8> = of_tag.flat_map(|(tag, body)| message(*tag, body)).collect();
+        run(async {
+            let mut line = Line::new(Sender::Client);
+            let taking = line.take(100_000);
+            line.feed(split(&stream, &sizes));
+            let (lane, from, to) = (&mut line.lane, &mut line.from, &mut line.to);
+            let end = poll_fn(|cx| lane.poll_pass(cx, from, to, &mut OnlyOf(b'd'))).await;
+            assert!(matches!(end, LaneEnd::ReadClosed), "{end:?}");
+            assert!(line.lane.is_at_rest() && line.lane.is_empty() && line.holds_nothing());
             drop(line);
             assert!(taking.await.unwrap() == expected, "another stream");
         });
