@@ -85,6 +85,13 @@ pub(super) struct Seen {
     pub(super) functions: u64,
 }
 
+impl Seen {
+    /// Whether it does nothing to its session, as far as it shows.
+    pub(super) fn shows_nothing(&self) -> bool {
+        self.words == Words::NONE && self.names.is_empty()
+    }
+}
+
 /// The statements on a server session.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {

@@ -133,12 +133,23 @@ impl<'a> Exchange<'a> {
             self.facts().seen_min = front.body_bytes;
             return None;
         }
-        let (seen, named, rest) = if is_whole {
-            let seen = self.finish_scan(&mut scan);
-            let named = self.named(text, seen.words);
-            (seen, named, None)
+        let (seen, rest) = if is_whole {
+            (self.finish_scan(&mut scan), None)
         } else {
-            (Seen::default(), Vec::new(), Some(Box::new(scan)))
+            (Seen::default(), Some(Box::new(scan)))
+        };
+        if is_whole && seen.shows_nothing() {
+            // Most texts: nothing must happen first, and nothing is to be noted.
+            self.run_query(lane, None);
+            let pooled = self.pooled();
+            let effect = pooled.statements.drop_unnamed(&mut pooled.carried.prepared);
+            self.pass_as(lane, front, Kind::Simple, effect);
+            return Some(());
+        }
+        let named = if is_whole {
+            self.named(text, seen.words)
+        } else {
+            Vec::new()
         };
         // What has not come yet may hold any word.
         let gating = if is_whole {
@@ -172,10 +183,7 @@ impl<'a> Exchange<'a> {
         {
             self.facts().unsettled.mixes();
         }
-        let facts = self.facts();
-        (facts.scan, facts.has_run) = (rest, true);
-        facts.bound.forget_untold();
-        self.put_begin_alone(lane);
+        self.run_query(lane, rest);
         self.hide_begin(lane, gating);
         self.put_stand_ins(lane, &named);
         let pooled = self.pooled();
@@ -189,6 +197,14 @@ impl<'a> Exchange<'a> {
         self.note_reset(seen.words | runs.words);
         self.pass_as(lane, front, Kind::Simple, effect);
         Some(())
+    }
+
+    /// A Query passes next, of which this much has been looked at.
+    fn run_query(&mut self, lane: &mut Lane, rest: Option<Box<Scan>>) {
+        let facts = self.facts();
+        (facts.scan, facts.has_run) = (rest, true);
+        facts.bound.forget_untold();
+        self.put_begin_alone(lane);
     }
 
     pub(super) fn may_be_seen_whole(&mut self, front: Front) -> bool {
