@@ -77,6 +77,10 @@ impl Difference {
     }
 }
 
+/// How much of two different messages is shown, and how much of that stands before where they part.
+const SHOWN: usize = 200;
+const SHOWN_BEFORE: usize = 60;
+
 impl fmt::Debug for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}:", self.way)?;
@@ -89,6 +93,16 @@ impl fmt::Debug for Difference {
         for (what, messages) in [("Postgres", &self.expected), ("pgwake", &self.got)] {
             for message in messages.iter().skip(alike).take(8) {
                 writeln!(f, "  {what}: {}", brief(message))?;
+            }
+        }
+        if let (Some(expected), Some(got)) = (self.expected.get(alike), self.got.get(alike)) {
+            let same = expected.body.iter().zip(&got.body[..]);
+            let same = same.take_while(|(expected, got)| expected == got).count();
+            let begin = same.saturating_sub(SHOWN_BEFORE);
+            for (what, message) in [("Postgres", expected), ("pgwake", got)] {
+                let end = message.body.len().min(begin + SHOWN);
+                let part = message.body[begin.min(end)..end].escape_ascii();
+                writeln!(f, "  {what}, from byte {begin} of the first: {part}")?;
             }
         }
         match self.end {
