@@ -9,7 +9,7 @@ use super::{
     act::{Act, Batch},
     line::{Line, Way},
     pooled::{Pooled, pool},
-    said::{STRANGER, Said},
+    said::{STRANGER, Said, execute},
     script::Script,
     told::{errors, values},
 };
@@ -350,4 +350,26 @@ async fn a_statement_that_is_prepared_and_run_in_one_batch_pins_nothing() {
         .play()
         .await;
     assert_eq!(values(&played.told(0)), vec!["2024-01-02"; 4]);
+}
+
+/// The values of SET LOCAL were taken for constants that are read when it is prepared, and its client kept the session.
+#[tokio::test]
+async fn a_set_local_that_is_prepared_between_settings_of_one_batch_pins_nothing() {
+    let run = |sql: &str| Said::run(sql, &[]).to_vec();
+    let batch = [
+        run("set datestyle = 'German'"),
+        vec![Said::parse("s", "set local timezone = 'Asia/Tokyo'")],
+        run("set datestyle = 'ISO, MDY'"),
+        vec![Said::Sync],
+    ];
+    Script::new("pin-set-local", 1)
+        .say(0, batch.concat())
+        .query(1, STRANGER)
+        .query(0, "begin")
+        .say(0, execute("s", &[]))
+        .query(0, "show timezone")
+        .query(0, "commit")
+        .query(1, STRANGER)
+        .play()
+        .await;
 }
