@@ -331,3 +331,25 @@ async fn a_name_that_sql_has_let_go_of_in_the_same_turn_can_be_had_by_the_protoc
         assert_eq!(errors(&played.told(1)), [""; 0]);
     }
 }
+
+/// A session to which its client has come lacked what an EXECUTE runs where that was only described: 26000, or no rows
+/// where something stood in for it.
+#[tokio::test]
+async fn an_execute_is_described_on_another_session() {
+    let describe = |name| [Said::describe(Kind::Statement, name), Said::Sync];
+    let unnamed = || vec![Said::parse("", "execute word"), Said::Sync];
+    Script::new("named-described", 1)
+        .say(0, [Said::parse("word", "select 2 as word"), Said::Sync])
+        .say(0, [Said::parse("runs", "execute word"), Said::Sync])
+        .query(1, STRANGER)
+        .say(0, describe("runs"))
+        .say(0, unnamed())
+        .query(1, STRANGER)
+        .say(0, describe(""))
+        .say(0, [Said::parse("ends", "deallocate word"), Said::Sync])
+        .query(1, STRANGER)
+        .say(0, [Said::parse("again", "deallocate word"), Said::Sync])
+        .say(0, describe("runs"))
+        .play()
+        .await;
+}
