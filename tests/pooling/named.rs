@@ -353,3 +353,23 @@ async fn an_execute_is_described_on_another_session() {
         .play()
         .await;
 }
+
+/// What SQL said of another name was taken for its own: it was put on the session again, where it was (42P05).
+#[tokio::test]
+async fn an_execute_of_what_is_not_there_can_be_tried_again() {
+    let describe = || [Said::describe(Kind::Statement, "runs"), Said::Sync];
+    Script::new("named-missing", 1)
+        .say(0, [Said::parse("gone", "select 1"), Said::Sync])
+        .say(0, [Said::parse("runs", "execute gone"), Said::Sync])
+        .say(0, [Said::close(Kind::Statement, "gone"), Said::Sync])
+        .say(0, execute("runs", &[]))
+        .say(0, execute("runs", &[]))
+        .say(0, describe())
+        .say(0, describe())
+        .query(1, STRANGER)
+        .say(0, describe())
+        .say(0, [Said::parse("gone", "select 2 as word"), Said::Sync])
+        .say(0, execute("runs", &[]))
+        .play()
+        .await;
+}

@@ -284,12 +284,16 @@ fn a_statement_that_is_not_there_after_all_is_brought_again() {
         stage.prepared("a", "select 1", &mut session);
         let mut talk = stage.turn(&mut session);
         talk.client(&[run("a")]);
-        assert_eq!(talk.says(&["E 26000", "Z I"]), ["E 26000", "Z I"]);
+        assert_eq!(talk.says(&["E 26000 #1", "Z I"]), ["E 26000", "Z I"]);
         assert_eq!(talk.client(&[run("a")])[..2], ["P #1|select 1", "B |#1"]);
         talk.says(&["1", "2", "C SELECT 1", "Z I"]);
-        // A Describe finds it out, too.
+        // A Describe finds it out, too; not what SQL does not find.
         talk.client(&[describe("Sa"), bare('S')]);
-        talk.says(&["E 26000", "Z I"]);
+        talk.says(&["E 26000 b", "Z I"]);
+        assert_eq!(talk.client(&[run("a")])[0], "B |#1");
+        talk.says(&["2", "C SELECT 1", "Z I"]);
+        talk.client(&[describe("Sa"), bare('S')]);
+        talk.says(&["E 26000 #1", "Z I"]);
         assert_eq!(talk.client(&[run("a")])[..2], ["P #1|select 1", "B |#1"]);
     });
 }
