@@ -1,6 +1,7 @@
 //! Statements of the protocol that SQL speaks of by their names: which of them it means, and which names are taken.
 
 use super::{
+    line::Way,
     pooled::Pooled,
     said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
@@ -372,4 +373,35 @@ async fn an_execute_of_what_is_not_there_can_be_tried_again() {
         .say(0, execute("runs", &[]))
         .play()
         .await;
+}
+
+/// The names of statements on a session were numbers in order, and whoever tried some ran what others had prepared there.
+#[tokio::test]
+async fn nobody_finds_what_others_have_prepared_on_the_session() {
+    let pooled = Pooled::start("named-guessed", 1).await;
+    let (mut owner, mut other) = (
+        pooled.line("named-guessed").await,
+        pooled.line("named-guessed").await,
+    );
+    owner
+        .ask(&prepare("s", "select 'the owner''s'"), Way::Whole)
+        .await;
+    other
+        .ask(&prepare("s", "select 'the other''s'"), Way::Whole)
+        .await;
+    let own = values(&other.query("select name from pg_prepared_statements").await).remove(0);
+    owner.ask(&execute("s", &[]), Way::Whole).await;
+    let number: u64 = own.trim_start_matches("pgwake_").parse().unwrap();
+    let guesses = number.saturating_sub(20)..number.saturating_add(20);
+    for guess in guesses.filter(|guess| *guess != number) {
+        let told = other.query(&format!("execute pgwake_{guess}")).await;
+        assert!(
+            !values(&told).contains(&"the owner's".to_owned()),
+            "{guess} is found"
+        );
+        let told = other
+            .ask(&execute(&format!("pgwake_{guess}"), &[]), Way::Whole)
+            .await;
+        assert_eq!(errors(&told), ["26000"], "{guess}");
+    }
 }
