@@ -405,3 +405,17 @@ async fn nobody_finds_what_others_have_prepared_on_the_session() {
         assert_eq!(errors(&told), ["26000"], "{guess}");
     }
 }
+
+/// What stood in for it could not be prepared, the server ignored the Query behind that, and its client waited for ever.
+#[tokio::test]
+async fn a_query_is_answered_whatever_a_function_has_prepared_under_its_name() {
+    let pooled = Pooled::start("named-unseen", 1).await;
+    let mut line = pooled.line("named-unseen").await;
+    line.ask(&prepare("s", "select 1"), Way::Whole).await;
+    line.query("begin").await;
+    line.query("do $$begin execute 'pre' || 'pare ' || 'S as select 2'; end$$")
+        .await;
+    assert_eq!(tags(&line.query("deallocate s").await), "CZ");
+    line.query("rollback").await;
+    assert_eq!(errors(&line.query("execute s").await), ["26000"]);
+}

@@ -106,6 +106,8 @@ impl<'a> Exchange<'a> {
         }
         pooled.carried.prepared.aliases.put_stand_in(name.into());
         pooled.statements.alias(name);
+        // A function may have prepared one of this name, unseen: an error would have the server ignore the Query behind it.
+        self.put_close(lane, b"S", name);
         put(lane, b'P', &[name, b"\0\0\0\0"]);
         self.send(Kind::Parse, Asker::Pgwake, Effect::Aliased(name.into()));
     }

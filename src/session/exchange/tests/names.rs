@@ -147,9 +147,10 @@ fn a_name_that_exists_is_refused_by_postgres_and_keeps_its_meaning() {
         stage.prepared("a", "select 1", &mut session);
         let mut talk = stage.turn(&mut session);
         let sent = talk.client(&[parse("a", "select 2"), bare('S')]);
-        assert!(sent[0].starts_with("P a|"), "{sent:?}");
-        assert_eq!(sent[1..], ["P a|select 2", "S"]);
-        assert_eq!(talk.says(&["1", "E 42P05", "Z I"]), ["E 42P05", "Z I"]);
+        assert_eq!(sent[0], "C Sa");
+        assert!(sent[1].starts_with("P a|"), "{sent:?}");
+        assert_eq!(sent[2..], ["P a|select 2", "S"]);
+        assert_eq!(talk.says(&["3", "1", "E 42P05", "Z I"]), ["E 42P05", "Z I"]);
         assert!(talk.is_releasable());
         assert_eq!(talk.client(&[run("a")]), ["B |#1", "E ", "S"]);
         talk.says(&["2", "C SELECT 1", "Z I"]);
@@ -444,8 +445,9 @@ fn sql_takes_a_name_away_by_either_protocol() {
         stage.prepared("b", "select 2", &mut session);
         let mut talk = stage.turn(&mut session);
         // Whatever has become of its text: an empty one stands in for it.
-        assert_eq!(talk.client(&[query("deallocate a")]), ["P a|", "Q deallocate a"]);
-        talk.says(&["1", "C DEALLOCATE", "Z I"]);
+        let sent = talk.client(&[query("deallocate a")]);
+        assert_eq!(sent, ["C Sa", "P a|", "Q deallocate a"]);
+        talk.says(&["3", "1", "C DEALLOCATE", "Z I"]);
         drop(talk);
         session.prepared.aliases.put_statement(b"b"[..].into());
         let mut talk = stage.turn(&mut session);
