@@ -234,7 +234,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn make_room(&mut self, lane: &mut Lane) {
         let pooled = self.pooled();
         let max = pooled.limits.statements_max;
-        if let Some(id) = pooled.carried.prepared.evict(max) {
+        for id in pooled.carried.prepared.evict(max) {
             put(lane, b'C', &[b"S", ServerName::of(id).as_bytes(), b"\0"]);
             self.send(Kind::Close, Asker::Pgwake, Effect::Evicted(id));
         }

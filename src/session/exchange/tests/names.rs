@@ -256,6 +256,35 @@ fn what_a_batch_uses_is_not_taken_away_in_it() {
     });
 }
 
+/// Only one of them was taken away for each that came: a session that had many once kept as many.
+#[test]
+fn what_a_batch_has_used_beyond_the_limit_is_taken_away_behind_it() {
+    each(|mut stage| {
+        stage.endpoint.limits.statements_max = 2;
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        let mut batch = Vec::new();
+        for number in 0..5 {
+            let name = format!("a{number}");
+            batch.extend([
+                parse(&name, &format!("select {number}")),
+                close(&format!("S{name}")),
+            ]);
+        }
+        batch.push(bare('S'));
+        assert_eq!(talk.client(&batch).len(), 11);
+        talk.says(&["1", "3", "1", "3", "1", "3", "1", "3", "1", "3", "Z I"]);
+        let sent = talk.client(&[parse("b", "select 1, 2"), bare('S')]);
+        assert_eq!(
+            sent.iter().filter(|text| text.starts_with("C S")).count(),
+            4,
+            "{sent:?}"
+        );
+        let read = talk.says(&["3", "3", "3", "3", "1", "Z I"]);
+        assert_eq!(read, ["1", "Z I"]);
+    });
+}
+
 #[test]
 fn an_eviction_that_was_ignored_has_not_happened() {
     each(|mut stage| {
