@@ -248,8 +248,13 @@ impl<'a> Exchange<'a> {
         self.send(Kind::Sync, Asker::Pgwake, Effect::Nothing);
     }
 
-    /// It keeps the client's own name, and the session stays with this client.
-    pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front) {
+    /// It keeps the client's own name, and the session stays with this client, which may be one too many. `None`: not now.
+    pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        self.wait_for_pin()?;
+        if !self.has_pin() {
+            self.refuse_pin(lane, front, Kind::Parse);
+            return Some(());
+        }
         self.facts().unmovable = true;
         // What it says was not looked at.
         (self.commit_possible, self.commit_prepared) = (true, true);
@@ -267,6 +272,7 @@ impl<'a> Exchange<'a> {
             Effect::Nothing
         };
         self.pass_as(lane, front, Kind::Parse, effect);
+        Some(())
     }
 
     /// A message that the server refuses before it does anything with it.
