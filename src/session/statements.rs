@@ -101,6 +101,8 @@ pub(super) struct Prepared {
     clock: u64,
     /// What [`Prepared::clock`] was when the present batch began: its statements are not evicted.
     batch: u64,
+    /// The batch that uses all of them: there is nothing to look for in it.
+    all_used: Option<u64>,
     /// Serial of the unnamed statement; 0: there is none.
     pub(super) unnamed: u64,
     /// Whether pgwake's own BEGIN is there.
@@ -326,18 +328,24 @@ impl Prepared {
         self.batch = self.clock;
     }
 
-    /// Takes out the statement that was used longest ago where there are `max` or more; none that the present batch
+    /// Takes out those that were used longest ago, until there is room for one more among `max`; none that the present batch
     /// uses.
-    pub(super) fn evict(&mut self, max: usize) -> Option<u64> {
-        if self.on.len() < max {
-            return None;
+    pub(super) fn evict(&mut self, max: usize) -> Vec<u64> {
+        let over = (self.on.len() + 1).saturating_sub(max);
+        if over == 0 || self.all_used == Some(self.batch) {
+            return Vec::new();
         }
-        let (&id, on) = self.on.iter().min_by_key(|(_, on)| on.used)?;
-        if on.used > self.batch {
-            return None;
+        let old = self.on.iter().filter(|(_, on)| on.used <= self.batch);
+        let mut old: Vec<_> = old.map(|(id, on)| (on.used, *id)).collect();
+        if over < old.len() {
+            old.select_nth_unstable(over);
+            old.truncate(over);
         }
-        self.on.remove(&id);
-        Some(id)
+        if old.is_empty() {
+            self.all_used = Some(self.batch);
+        }
+        old.iter().for_each(|(_, id)| _ = self.on.remove(id));
+        old.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Whether there are statements that are none of this client's.

@@ -269,7 +269,8 @@ impl std::fmt::Debug for Words {
 /// Whether a turn with these words and tags may have changed what its session carries: then Postgres is asked.
 /// Reads, writes and definitions of the common kind, SET LOCAL and `set_config(…, true)` have not.
 pub(super) fn may_have_changed(words: Words, tags: Tags) -> bool {
-    words.has(Words::CHANGES)
+    // DO and CALL may have committed before they failed, and then have no tag.
+    words.has(Words::CHANGES | Words::DO | Words::CALL)
         || tags.has(Tags::CHANGES)
         || (tags.has(Tags::SET) && words.has(Words::SET_SESSION))
 }

@@ -210,3 +210,19 @@ async fn what_is_executed_later_is_seen_then() {
     }
     script.play().await;
 }
+
+/// What had committed in a block that failed stayed on the session, and its client was given back what it had before.
+#[tokio::test]
+async fn what_a_block_commits_before_it_fails_stays() {
+    let block = "do $$begin set datestyle = 'ISO, DMY'; commit; perform 1 / 0; end$$";
+    let shown = "select '2024-02-01'::date";
+    Script::new("hidden-block", 1)
+        .queries(0, &["set datestyle = 'German'", block])
+        .query(1, shown)
+        .queries(0, &[shown, "reset datestyle"])
+        .say(0, [Said::run(block, &[]).to_vec(), vec![Said::Sync]].concat())
+        .query(1, shown)
+        .query(0, shown)
+        .play()
+        .await;
+}

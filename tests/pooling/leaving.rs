@@ -317,3 +317,34 @@ async fn who_kept_its_session_leaves_no_statements_behind() {
         next.leave().await;
     }
 }
+
+/// A Sync of pgwake's own committed what the client had done and not ended with one.
+#[tokio::test]
+async fn what_a_client_has_not_ended_with_a_sync_is_rolled_back_when_it_leaves() {
+    const ENDPOINT: &str = "leaving-unsynced";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let direct = told_table(&pooled).await;
+    let run = Said::run("insert into told values ('unsynced')", &[]);
+    let flushed = [&run[..], &[Said::Flush]].concat();
+    let failed = [&run[..], &Said::run("select 1 / 0", &[]), &[Said::Flush]].concat();
+    let behind = [&[Said::query("begin")][..], &failed].concat();
+    for said in [&run[..], &flushed, &failed, &behind] {
+        for says_so in [true, false] {
+            let mut gone = pooled.line(ENDPOINT).await;
+            gone.say(said, Way::Whole).await;
+            if said.contains(&Said::Flush) {
+                gone.until(b'C').await.unwrap();
+            }
+            if says_so {
+                gone.leave().await;
+            } else {
+                drop(gone);
+            }
+            let mut next = pooled.line(ENDPOINT).await;
+            let answer = next.query("select count(*) from told").await;
+            assert_eq!(values(&answer), ["0"], "{said:?}, {says_so}");
+            next.leave().await;
+        }
+    }
+    assert_eq!(value(&direct, "select count(*) from told").await, "0");
+}

@@ -9,7 +9,7 @@ use super::{
     act::{Act, Batch},
     line::{Line, Way},
     pooled::{Pooled, pool},
-    said::{STRANGER, Said},
+    said::{STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, values},
 };
@@ -350,4 +350,50 @@ async fn a_statement_that_is_prepared_and_run_in_one_batch_pins_nothing() {
         .play()
         .await;
     assert_eq!(values(&played.told(0)), vec!["2024-01-02"; 4]);
+}
+
+/// The values of SET LOCAL were taken for constants that are read when it is prepared, and its client kept the session.
+#[tokio::test]
+async fn a_set_local_that_is_prepared_between_settings_of_one_batch_pins_nothing() {
+    let run = |sql: &str| Said::run(sql, &[]).to_vec();
+    let batch = [
+        run("set datestyle = 'German'"),
+        vec![Said::parse("s", "set local timezone = 'Asia/Tokyo'")],
+        run("set datestyle = 'ISO, MDY'"),
+        vec![Said::Sync],
+    ];
+    Script::new("pin-set-local", 1)
+        .say(0, batch.concat())
+        .query(1, STRANGER)
+        .query(0, "begin")
+        .say(0, execute("s", &[]))
+        .query(0, "show timezone")
+        .query(0, "commit")
+        .query(1, STRANGER)
+        .play()
+        .await;
+}
+
+/// The client had its answers, and was ended behind them.
+#[tokio::test]
+async fn a_statement_that_would_keep_its_session_is_refused_where_no_more_clients_may() {
+    const ENDPOINT: &str = "pin-statements";
+    let limits = "pinned_max = 1, statements_max = 2, statement_bytes_max = \"1KiB\"";
+    let pooled = pooled(ENDPOINT, 3, limits).await;
+    let (mut first, mut line) = (pooled.line(ENDPOINT).await, pooled.line(ENDPOINT).await);
+    let long = format!("select '{}'", "x".repeat(2000));
+    first.query("listen news").await;
+    for name in ["one", "two"] {
+        line.ask(&prepare(name, "select 1"), Way::Whole).await;
+    }
+    for (name, text) in [("third", "select 3"), ("", &long), ("one", &long)] {
+        let batch = [&[Said::parse(name, text)][..], &execute(name, &[])].concat();
+        for way in [Way::Whole, Way::Bytes] {
+            assert_eq!(errors(&line.ask(&batch, way).await), ["53300"], "{name}");
+        }
+    }
+    assert_eq!(values(&line.ask(&execute("two", &[]), Way::Whole).await), ["1"]);
+    first.query("unlisten *").await;
+    let told = line.ask(&prepare("", &long), Way::Whole).await;
+    assert_eq!(errors(&told), Vec::<String>::new());
 }

@@ -193,6 +193,13 @@ impl Exchange<'_> {
         Some(text(behind_name))
     }
 
+    /// What a statement runs is on the session under the name that its client gave it: its rows are those of that.
+    pub(super) fn put_aliases_of(&mut self, lane: &mut Lane, name: &[u8]) -> Option<()> {
+        let words = self.seen_of(name).words;
+        let named = self.named_in(name, words);
+        self.put_aliases(lane, &named)
+    }
+
     /// The statements that a statement speaks of by the names that its client gave them.
     fn named_in(&self, name: &[u8], words: Words) -> Vec<Named> {
         self.text_of(name)

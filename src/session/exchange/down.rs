@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::{Exchange, PREFIX_BYTES};
-use crate::session::expected::{Asker, Kind, Passing};
+use crate::session::expected::{Asker, Passing};
 use crate::session::lane::{Editing, Lane};
-use crate::session::statements::{Effect, Shape};
+use crate::session::statements::{Effect, Shape, Statement};
 use crate::session::words::Tags;
 use crate::wire::frame::Front;
 use crate::wire::reply::error_fields;
@@ -216,7 +216,7 @@ impl Exchange<'_> {
         if self.begin_failed(lane, front) || (fields.ends_session && self.ended_idle(lane, front)) {
             return;
         }
-        self.statement_failed(&fields.sqlstate);
+        self.statement_failed(&fields.sqlstate, &fields.message);
         if let Some(pooled) = &mut self.pooled {
             let (reported, request) = (&pooled.carried.reported, self.expected.first());
             pooled.facts.unsettled.failed(reported, request);
@@ -298,7 +298,7 @@ impl Exchange<'_> {
 
     /// A plan that does not fit its tables any more is nobody's from now on; a statement that is not there after all
     /// is put there again.
-    fn statement_failed(&mut self, sqlstate: &str) {
+    fn statement_failed(&mut self, sqlstate: &str, message: &str) {
         let (Some(pooled), Some(entry)) = (&mut self.pooled, self.expected.front()) else {
             return;
         };
@@ -308,7 +308,8 @@ impl Exchange<'_> {
         match sqlstate {
             // Its columns are others now; or a type of it is gone, which Postgres calls an internal error.
             "0A000" | "XX000" => pooled.texts.retire(statement),
-            "26000" if entry.kind != Kind::Execute => pooled.carried.prepared.lost(statement.id),
+            // Not one that an EXECUTE speaks of.
+            "26000" if names(message, statement) => pooled.carried.prepared.lost(statement.id),
             _ => (),
         }
     }
@@ -345,4 +346,9 @@ impl Exchange<'_> {
             lane.pass(front);
         }
     }
+}
+
+/// Whether an error's message has a statement's name on the session in it.
+fn names(message: &str, statement: &Statement) -> bool {
+    str::from_utf8(statement.server_name().as_bytes()).is_ok_and(|name| message.contains(name))
 }

@@ -219,10 +219,18 @@ impl Exchange<'_> {
 
     /// `None`: the client may not pin its session, but another one that does may be about to let go of its own.
     pub(super) fn wait_to_pin(&mut self, words: Words) -> Option<()> {
+        if Pins::foreseen(words).is_empty() {
+            return Some(());
+        }
+        self.wait_for_pin()
+    }
+
+    /// The same where it is certain that the client is going to.
+    pub(super) fn wait_for_pin(&mut self) -> Option<()> {
         let may_talk = self.may_talk();
         let pooled = self.pooled();
         let facts = &pooled.facts;
-        let has_right = facts.is_pinned || facts.pin.is_some() || Pins::foreseen(words).is_empty();
+        let has_right = facts.is_pinned || facts.pin.is_some();
         if has_right || facts.pins_awaited || !may_talk || !pooled.pins.may_come_free() {
             return Some(());
         }
@@ -231,12 +239,16 @@ impl Exchange<'_> {
 
     /// Whether the client may pin its session, where the words say that it is going to.
     pub(super) fn may_pin(&mut self, words: Words) -> bool {
+        Pins::foreseen(words).is_empty() || self.has_pin()
+    }
+
+    /// The same where it is certain that it is going to.
+    pub(super) fn has_pin(&mut self) -> bool {
         let pooled = self.pooled();
-        if Pins::foreseen(words).is_empty() || pooled.facts.is_pinned || pooled.facts.pin.is_some() {
-            return true;
+        if !pooled.facts.is_pinned && pooled.facts.pin.is_none() {
+            pooled.facts.pin = pooled.pins.permit();
         }
-        pooled.facts.pin = pooled.pins.permit();
-        pooled.facts.pin.is_some()
+        pooled.facts.is_pinned || pooled.facts.pin.is_some()
     }
 
     /// The client may not pin its session.

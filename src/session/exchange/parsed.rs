@@ -1,7 +1,7 @@
 //! What a client prepares, in transaction pooling: its names become the session's, unless the session has the same
 //! statement already.
 
-use super::Exchange;
+use super::{Exchange, Pooled};
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::statements::{Effect, Seen};
@@ -22,10 +22,7 @@ impl Exchange<'_> {
                 return Some(());
             }
             // Too long to be remembered.
-            _ => {
-                self.parse_unmovable(lane, front);
-                return Some(());
-            }
+            _ => return self.parse_unmovable(lane, front),
         };
         if self.expected.is_undecided(parse.name) {
             return self.hold(lane);
@@ -34,12 +31,16 @@ impl Exchange<'_> {
         scan.feed(parse.query, self.pooled().functions.as_deref());
         let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
+        let is_too_many = !is_unnamed && self.is_too_many(parse.name);
         let named = self.named(parse.query, seen.words);
         if !is_unnamed {
             self.wait_for_profile()?;
         }
         self.wait_at_gate(lane, seen.words)?;
         self.put_aliases(lane, &named)?;
+        if is_too_many {
+            return self.parse_unmovable(lane, front);
+        }
         let commits = seen.words.has(Words::MAY_COMMIT);
         self.commit_possible |= commits;
         self.commit_prepared |= commits && !is_unnamed;
@@ -64,6 +65,14 @@ impl Exchange<'_> {
         Some(())
     }
 
+    /// Whether a name would be one more than the client may have.
+    fn is_too_many(&mut self, name: &[u8]) -> bool {
+        let Pooled {
+            statements, limits, ..
+        } = self.pooled();
+        statements.len() >= limits.statements_max && statements.get(name).is_none()
+    }
+
     fn parse_named(&mut self, lane: &mut Lane, front: Front, seen: Seen) {
         let body = lane.body(front).to_vec();
         let Some(parse) = extended::parse(&body) else {
@@ -75,9 +84,6 @@ impl Exchange<'_> {
             // Postgres says so itself once it has that name on the session, too.
             self.put_stand_in(lane, name);
             return self.pass(lane, front);
-        }
-        if self.pooled().statements.len() >= self.pooled().limits.statements_max {
-            return self.parse_unmovable(lane, front);
         }
         // SQL may have prepared one of this name, in this turn or before, and may have taken it away since; or it is no text in
         // the client's encoding: Postgres says so.

@@ -223,6 +223,7 @@ impl<'a> Exchange<'a> {
                 if self.expected.is_unnamed_undecided() {
                     return self.hold(lane);
                 }
+                self.put_aliases_of(lane, b"")?;
                 let moved = self.moved_unnamed();
                 if moved.is_none() {
                     self.put_begin(lane);
@@ -233,8 +234,9 @@ impl<'a> Exchange<'a> {
             Object::Statement(name) if self.expected.is_undecided(name) => return self.hold(lane),
             Object::Statement(name) => {
                 let (name, used) = (name.to_vec(), self.pooled().statements.use_of(name));
-                if used.is_none() {
-                    self.close_stand_in(lane, &name);
+                match used {
+                    Some(_) => self.put_aliases_of(lane, &name)?,
+                    None => self.close_stand_in(lane, &name),
                 }
                 used
             }

@@ -106,6 +106,8 @@ impl<'a> Exchange<'a> {
         }
         pooled.carried.prepared.aliases.put_stand_in(name.into());
         pooled.statements.alias(name);
+        // A function may have prepared one of this name, unseen: an error would have the server ignore the Query behind it.
+        self.put_close(lane, b"S", name);
         put(lane, b'P', &[name, b"\0\0\0\0"]);
         self.send(Kind::Parse, Asker::Pgwake, Effect::Aliased(name.into()));
     }
@@ -232,7 +234,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn make_room(&mut self, lane: &mut Lane) {
         let pooled = self.pooled();
         let max = pooled.limits.statements_max;
-        if let Some(id) = pooled.carried.prepared.evict(max) {
+        for id in pooled.carried.prepared.evict(max) {
             put(lane, b'C', &[b"S", ServerName::of(id).as_bytes(), b"\0"]);
             self.send(Kind::Close, Asker::Pgwake, Effect::Evicted(id));
         }
@@ -246,8 +248,13 @@ impl<'a> Exchange<'a> {
         self.send(Kind::Sync, Asker::Pgwake, Effect::Nothing);
     }
 
-    /// It keeps the client's own name, and the session stays with this client.
-    pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front) {
+    /// It keeps the client's own name, and the session stays with this client, which may be one too many. `None`: not now.
+    pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        self.wait_for_pin()?;
+        if !self.has_pin() {
+            self.refuse_pin(lane, front, Kind::Parse);
+            return Some(());
+        }
         self.facts().unmovable = true;
         // What it says was not looked at.
         (self.commit_possible, self.commit_prepared) = (true, true);
@@ -265,6 +272,7 @@ impl<'a> Exchange<'a> {
             Effect::Nothing
         };
         self.pass_as(lane, front, Kind::Parse, effect);
+        Some(())
     }
 
     /// A message that the server refuses before it does anything with it.

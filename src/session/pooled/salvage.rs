@@ -22,6 +22,8 @@ use crate::wire::say;
 
 /// For everything together. Opening another session takes milliseconds.
 const SALVAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Parse of a text that ends a transaction behind messages without a Sync, which would commit what they have done.
+const PARSE_ROLLBACK: &[u8] = b"P\0\0\0\x10\0ROLLBACK\0\0\0";
 /// Ends any transaction; outside of one it is a warning.
 const ROLLBACK: &[u8] = b"Q\0\0\0\x0dROLLBACK\0";
 /// What others may wait for, or stumble over, when its client has left. All else is taken away when somebody needs the session.
@@ -100,8 +102,9 @@ impl Pooled<'_> {
         }
         let is_ready = |kind: &Kind| matches!(kind, Kind::Simple | Kind::Sync);
         let owed = turn.owed.iter().filter(|(_, kind)| is_ready(kind)).count();
-        // One Sync too many is answered like any other.
-        let mut flight = BytesMut::from(&[say::SYNC, ROLLBACK, DEALLOCATE_ALL].concat()[..]);
+        // One Sync too many is answered like any other. An error may have the server ignore what stands in front of it.
+        let unsynced = [PARSE_ROLLBACK, say::BIND_UNNAMED, say::EXECUTE_UNNAMED, say::SYNC].concat();
+        let mut flight = BytesMut::from(&[&unsynced, ROLLBACK, DEALLOCATE_ALL].concat()[..]);
         say::query(LET_GO, &mut flight);
         let session = &mut *turn.loan.session;
         let mut heard = Heard {

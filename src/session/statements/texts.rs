@@ -3,8 +3,9 @@
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -21,6 +22,12 @@ const NAME_BYTES: usize = PREFIX.len() + 20;
 pub(in crate::session) fn next_serial() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Numbers that nobody can guess: a session finds what others have prepared there, too, by a name with such a number.
+fn next_id() -> u64 {
+    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    SECRET.hash_one(next_serial())
 }
 
 /// A text with its parameter types, prepared under certain settings. Literals and types are fixed at Parse: one
@@ -197,7 +204,7 @@ impl Texts {
     ) -> Arc<Statement> {
         let has_literals = has_literals_in(&behind_name);
         Arc::new(Statement {
-            id: next_serial(),
+            id: next_id(),
             settings: settings_of(has_literals, under),
             has_literals,
             under: under.clone(),

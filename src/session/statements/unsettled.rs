@@ -226,8 +226,11 @@ impl Statements {
     /// the unnamed one does not last.
     fn is_fixed(&self, name: &[u8], id: u64) -> bool {
         let statement = self.get(name).filter(|statement| statement.id == id);
-        statement
-            .is_some_and(|statement| statement.has_literals() && !statement.seen.words.has(Words::SETTINGS))
+        statement.is_some_and(|statement| {
+            statement.has_literals()
+                && !statement.seen.words.has(Words::SETTINGS)
+                && !is_set(statement.text())
+        })
     }
 
     /// A statement was prepared under these settings, as is now known.
@@ -242,4 +245,10 @@ impl Statements {
             meaning.statement = meaning.statement.settled(under);
         }
     }
+}
+
+/// Whether a text is a SET, if only for a transaction: its values are read when it runs.
+fn is_set(text: &[u8]) -> bool {
+    let mut words = text.trim_ascii_start().split(u8::is_ascii_whitespace);
+    words.next().is_some_and(|word| word.eq_ignore_ascii_case(b"set"))
 }

@@ -182,8 +182,9 @@ fn an_empty_text_stands_in_for_a_statement_that_sql_does_not_run() {
             let mut session = session();
             stage.prepared("a", "select 1", &mut session);
             let mut talk = stage.turn(&mut session);
-            assert_eq!(talk.client(&[query(text)]), ["P a|", &format!("Q {text}")]);
-            assert_eq!(talk.says(&["1", "E 42601", "Z I"]), ["E 42601", "Z I"]);
+            let sent = talk.client(&[query(text)]);
+            assert_eq!(sent, ["C Sa", "P a|", &format!("Q {text}")]);
+            assert_eq!(talk.says(&["3", "1", "E 42601", "Z I"]), ["E 42601", "Z I"]);
             // It is never run.
             assert_eq!(talk.client(&[query("execute a")]), [""; 0]);
             assert!(matches!(talk.exchange.gate(), Some(Gate::Alias(..))));

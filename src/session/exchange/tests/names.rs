@@ -147,9 +147,10 @@ fn a_name_that_exists_is_refused_by_postgres_and_keeps_its_meaning() {
         stage.prepared("a", "select 1", &mut session);
         let mut talk = stage.turn(&mut session);
         let sent = talk.client(&[parse("a", "select 2"), bare('S')]);
-        assert!(sent[0].starts_with("P a|"), "{sent:?}");
-        assert_eq!(sent[1..], ["P a|select 2", "S"]);
-        assert_eq!(talk.says(&["1", "E 42P05", "Z I"]), ["E 42P05", "Z I"]);
+        assert_eq!(sent[0], "C Sa");
+        assert!(sent[1].starts_with("P a|"), "{sent:?}");
+        assert_eq!(sent[2..], ["P a|select 2", "S"]);
+        assert_eq!(talk.says(&["3", "1", "E 42P05", "Z I"]), ["E 42P05", "Z I"]);
         assert!(talk.is_releasable());
         assert_eq!(talk.client(&[run("a")]), ["B |#1", "E ", "S"]);
         talk.says(&["2", "C SELECT 1", "Z I"]);
@@ -255,6 +256,35 @@ fn what_a_batch_uses_is_not_taken_away_in_it() {
     });
 }
 
+/// Only one of them was taken away for each that came: a session that had many once kept as many.
+#[test]
+fn what_a_batch_has_used_beyond_the_limit_is_taken_away_behind_it() {
+    each(|mut stage| {
+        stage.endpoint.limits.statements_max = 2;
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        let mut batch = Vec::new();
+        for number in 0..5 {
+            let name = format!("a{number}");
+            batch.extend([
+                parse(&name, &format!("select {number}")),
+                close(&format!("S{name}")),
+            ]);
+        }
+        batch.push(bare('S'));
+        assert_eq!(talk.client(&batch).len(), 11);
+        talk.says(&["1", "3", "1", "3", "1", "3", "1", "3", "1", "3", "Z I"]);
+        let sent = talk.client(&[parse("b", "select 1, 2"), bare('S')]);
+        assert_eq!(
+            sent.iter().filter(|text| text.starts_with("C S")).count(),
+            4,
+            "{sent:?}"
+        );
+        let read = talk.says(&["3", "3", "3", "3", "1", "Z I"]);
+        assert_eq!(read, ["1", "Z I"]);
+    });
+}
+
 #[test]
 fn an_eviction_that_was_ignored_has_not_happened() {
     each(|mut stage| {
@@ -284,12 +314,16 @@ fn a_statement_that_is_not_there_after_all_is_brought_again() {
         stage.prepared("a", "select 1", &mut session);
         let mut talk = stage.turn(&mut session);
         talk.client(&[run("a")]);
-        assert_eq!(talk.says(&["E 26000", "Z I"]), ["E 26000", "Z I"]);
+        assert_eq!(talk.says(&["E 26000 #1", "Z I"]), ["E 26000", "Z I"]);
         assert_eq!(talk.client(&[run("a")])[..2], ["P #1|select 1", "B |#1"]);
         talk.says(&["1", "2", "C SELECT 1", "Z I"]);
-        // A Describe finds it out, too.
+        // A Describe finds it out, too; not what SQL does not find.
         talk.client(&[describe("Sa"), bare('S')]);
-        talk.says(&["E 26000", "Z I"]);
+        talk.says(&["E 26000 b", "Z I"]);
+        assert_eq!(talk.client(&[run("a")])[0], "B |#1");
+        talk.says(&["2", "C SELECT 1", "Z I"]);
+        talk.client(&[describe("Sa"), bare('S')]);
+        talk.says(&["E 26000 #1", "Z I"]);
         assert_eq!(talk.client(&[run("a")])[..2], ["P #1|select 1", "B |#1"]);
     });
 }
@@ -440,8 +474,9 @@ fn sql_takes_a_name_away_by_either_protocol() {
         stage.prepared("b", "select 2", &mut session);
         let mut talk = stage.turn(&mut session);
         // Whatever has become of its text: an empty one stands in for it.
-        assert_eq!(talk.client(&[query("deallocate a")]), ["P a|", "Q deallocate a"]);
-        talk.says(&["1", "C DEALLOCATE", "Z I"]);
+        let sent = talk.client(&[query("deallocate a")]);
+        assert_eq!(sent, ["C Sa", "P a|", "Q deallocate a"]);
+        talk.says(&["3", "1", "C DEALLOCATE", "Z I"]);
         drop(talk);
         session.prepared.aliases.put_statement(b"b"[..].into());
         let mut talk = stage.turn(&mut session);

@@ -148,7 +148,7 @@ impl<'a> Talk<'a> {
     /// The server says these, written short: each is a tag, `C` with a command tag, `Z` with a status, `E` with a
     /// SQLSTATE.
     pub(super) fn says(&mut self, messages: &[&str]) -> Vec<String> {
-        let messages: Vec<_> = messages.iter().map(|short| said(short)).collect();
+        let messages: Vec<_> = messages.iter().map(|short| said(&self.renamed(short))).collect();
         self.server(&messages)
     }
 
@@ -185,6 +185,14 @@ impl<'a> Talk<'a> {
         }
         assert!(rest.is_empty(), "half a message: {rest:?}");
         texts.into_iter().map(|text| self.numbered(&text)).collect()
+    }
+
+    /// With `pgwake_4711` instead of `#1`.
+    fn renamed(&self, short: &str) -> String {
+        let names = self.names.iter().enumerate();
+        names.fold(short.to_owned(), |text, (at, name)| {
+            text.replace(&format!("#{}", at + 1), &format!("pgwake_{name}"))
+        })
     }
 
     /// With `#1` instead of `pgwake_4711`.
@@ -251,7 +259,10 @@ pub(super) fn said(short: &str) -> Vec<u8> {
     let (tag, rest) = short.split_at(1);
     let rest = rest.trim_start();
     let body = match tag {
-        "E" => format!("SERROR\0VERROR\0C{rest}\0Msaid\0\0"),
+        "E" => {
+            let (code, text) = rest.split_once(' ').unwrap_or((rest, "said"));
+            format!("SERROR\0VERROR\0C{code}\0M{text}\0\0")
+        }
         "F" => format!("SFATAL\0VFATAL\0C{rest}\0Msaid\0\0"),
         "S" => format!("{}\0", rest.replace('=', "\0")),
         "C" => format!("{rest}\0"),
