@@ -90,6 +90,17 @@ async fn an_audit_log_that_cannot_be_begun_is_named() {
     }
 }
 
+/// While the system lets there be no more threads, jemalloc tried to begin a second one of its own without a pause, and wrote
+/// a line of each try: a core and a disk were full of that.
+#[tokio::test]
+async fn memory_is_given_back_by_one_thread() {
+    let setup = Setup::new();
+    let pgwake = Pgwake::start(&setup).await;
+    let tasks = fs::read_dir(format!("/proc/{}/task", pgwake.running.pid())).unwrap();
+    let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("jemalloc")).count(), 1);
+}
+
 #[tokio::test]
 async fn a_second_one_on_the_same_data_directory_names_the_first() {
     const ENDPOINT: &str = "cmd-data";
