@@ -31,6 +31,7 @@ use tokio::{
 use crate::config::Endpoint;
 use crate::ids::Verifier;
 use certificate::CertificateError;
+pub(crate) use certificate::check_authority;
 use proofs::NOBODY;
 pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
