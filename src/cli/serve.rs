@@ -4,13 +4,14 @@ use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duratio
 
 use futures_util::FutureExt;
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
 };
 
 use super::{EXIT_CONFIG, fail};
 use crate::config::{Config, load};
 use crate::listener::BoundAddress;
+use crate::runtime::Own;
 use crate::server::{Program, Server, raise_file_limit};
 use crate::supervisor::Supervisor;
 
@@ -97,19 +98,19 @@ pub(super) fn serve(config: Config, beginning: Beginning, begun: impl FnOnce(&mu
                 end_with_signal(&server, &mut signals).await;
                 Ok(())
             });
-            runtime.shutdown_timeout(READING_TIMEOUT);
+            runtime.end(READING_TIMEOUT);
             served
         });
     served.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
 }
 
 /// The runtime of everything but clients: they have threads of their own.
-fn control_runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .enable_all()
-        .build()
+fn control_runtime() -> std::io::Result<Own> {
+    Own::build(
+        Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control"),
+    )
 }
 
 fn shown(address: &BoundAddress) -> String {

@@ -90,6 +90,22 @@ async fn an_audit_log_that_cannot_be_begun_is_named() {
     }
 }
 
+/// The first thread for work that blocks was begun when there was such work. Where the system had no more by then, tokio
+/// panicked, and a reload ended pgwake.
+#[tokio::test]
+async fn every_runtime_has_a_thread_for_what_blocks() {
+    let setup = Setup::new().admin("");
+    let pgwake = Pgwake::start(&setup).await;
+    let tasks = fs::read_dir(format!("/proc/{}/task", pgwake.running.pid())).unwrap();
+    let names: Vec<_> = tasks
+        .map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+        .collect();
+    for runtime in ["clients-0", "admin", "control"] {
+        let threads = names.iter().filter(|name| name.trim_end() == runtime).count();
+        assert!(threads > 1, "{runtime}: {names:?}");
+    }
+}
+
 /// While the system lets there be no more threads, jemalloc tried to begin a second one of its own without a pause, and wrote
 /// a line of each try: a core and a disk were full of that.
 #[tokio::test]
