@@ -162,6 +162,33 @@ async fn authorities_that_could_not_be_used_are_problems() {
     );
 }
 
+/// A name that was mistyped was found by the first client that could not come in.
+#[tokio::test]
+async fn key_files_that_nobody_could_come_in_by_are_told() {
+    let directory = Directory::new();
+    let text = "[listen]\npostgres = { address = \"127.0.0.1:0\", tls = \"optional\" }\n\
+                [tenants.demo]\nlogin = \"token\"\nroles.app.server_password = \"secret\"\n\
+                tokens = { keys = { file = \"keys.json\" }, issuer = \"i\", audiences = [\"a\"] }\n\
+                [tenants.demo.endpoints.chk-one]\n\
+                compute = { kind = \"fixed\", address = \"127.0.0.1:5432\" }\n\
+                [tenants.demo.endpoints.chk-two]\n\
+                compute = { kind = \"fixed\", address = \"127.0.0.1:5432\" }\n";
+    let keys = directory.path().join("keys.json");
+    for (written, reason) in [(None, " cannot be read: "), (Some("{}"), ": it is no JWK set")] {
+        written.iter().for_each(|text| fs::write(&keys, text).unwrap());
+
+        let (file, checked) = check(&directory, text, &[]).await;
+
+        let told = format!(
+            "note: {}:6: tokens.keys: {}{reason}",
+            file.display(),
+            keys.display()
+        );
+        assert_eq!(checked.output.matches(&told).count(), 1, "{told}\n{checked:?}");
+        assert_eq!(checked.status.code(), Some(0));
+    }
+}
+
 /// Nobody was told, neither here nor where it was served.
 #[tokio::test]
 async fn certificates_that_have_expired_are_told() {

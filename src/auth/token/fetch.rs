@@ -47,7 +47,8 @@ pub(super) async fn fetch(from: &TokenKeys) -> Result<Vec<u8>, String> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// A file's bytes; `Err`: why not.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
     // A pipe would be waited for by each reading, and each takes a thread for that.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {

@@ -1,11 +1,17 @@
-//! Files of certificates: whether `pgwake serve` could use what is in them, and what clients would say of it today.
+//! Files of certificates and keys: whether `pgwake serve` could use what is in them, and what clients would say of it today.
 //!
 //! That they are there and can be read the configuration has seen; what is in them only `tls` knows.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use crate::auth::check_authority;
-use crate::config::{Compute, Config, Level, Loaded, Origin, Place, Problem, Problems, ServerTls, TokenKeys};
+use crate::auth::{check_authority, key_file_problem};
+use crate::config::{
+    Compute, Config, Endpoint, Level, Loaded, Origin, Place, Problem, Problems, ServerTls, TokenKeys,
+};
 use crate::tls::{AskClients, CertificateStore, TlsError, read_certificates};
 
 /// Reads all of them. What is no mistake, and most likely not meant, is returned.
@@ -34,6 +40,7 @@ pub(super) fn check(loaded: &Loaded) -> Result<Vec<String>, Problems> {
             problems.push(found);
         }
     }
+    notes.extend(key_files(loaded));
     match Problems::of(problems) {
         Some(problems) => Err(problems),
         None => Ok(notes),
@@ -73,6 +80,16 @@ fn authorities(loaded: &Loaded) -> Vec<(String, Option<&Origin>, TlsError)> {
         (key, origin, error)
     }));
     found
+}
+
+/// Files without a key for tokens: nobody would come in by one, until there is one.
+fn key_files(loaded: &Loaded) -> BTreeSet<String> {
+    let of_endpoint = |endpoint: &Arc<Endpoint>| {
+        let problem = key_file_problem(&endpoint.tokens.as_ref()?.keys)?;
+        let origin = loaded.origins.endpoints.get(&endpoint.name)?.get("tokens.keys")?;
+        Some(format!("{}: tokens.keys: {problem}", origin.place))
+    };
+    loaded.config.endpoints.values().filter_map(of_endpoint).collect()
 }
 
 fn of_control_plane(config: &Config) -> Vec<(&'static str, TlsError)> {
