@@ -40,6 +40,7 @@ use tokio::{
 };
 
 use crate::config::Config;
+use crate::runtime::Own;
 use crate::session::{House, Visit};
 
 pub use averages::Averages;
@@ -153,7 +154,7 @@ impl Admin {
             .as_ref()
             .map(|(_, http)| http.local_addr())
             .transpose()?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Own::build(Builder::new_current_thread().thread_name("admin"))?;
         let (end, mut ending) = watch::channel(false);
         let (doors_closed, closed) = watch::channel(false);
         let (tell_ended, ended) = watch::channel(false);

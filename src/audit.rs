@@ -8,7 +8,7 @@ mod writer;
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -123,7 +123,7 @@ impl Audit {
         let target = match &rules.to {
             To::Nowhere => return Ok(Self(None)),
             To::Stdout => Target::Stdout,
-            To::File(path) => Target::file(path)?,
+            To::File(path) => Target::file(path).map_err(|error| named(path, &error))?,
         };
         let (lines, waiting) = mpsc::channel(LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -177,6 +177,11 @@ impl Audit {
             let _ = done.await;
         }
     }
+}
+
+/// Whoever reads of it has to know which file it is.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

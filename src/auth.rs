@@ -31,6 +31,7 @@ use tokio::{
 use crate::config::Endpoint;
 use crate::ids::Verifier;
 use certificate::CertificateError;
+pub(crate) use certificate::check_authority;
 use proofs::NOBODY;
 pub use proofs::Proofs;
 pub(crate) use refusal::{AuthError, Refusal};
@@ -40,6 +41,7 @@ pub(crate) use roles::{OtherServer, ROLES_MAX, ReadRole, RoleSource, Told};
 pub use secrets::verifier_for;
 pub use secrets::{ClientKey, Credential};
 pub(crate) use secrets::{ITERATIONS_DEFAULT, ITERATIONS_MAX};
+pub(crate) use token::key_file_problem;
 
 /// The right to ask for a wake: the first law of this house. Only three can make one: `auth` (a client that
 /// proved who it is), `admin` (an operator) and `server` (pgwake's own first reading of roles). Who has one may pass it

@@ -9,6 +9,7 @@
 //! A module may name only modules on an earlier row of `ARCHITECTURE.md`; a test holds that.
 
 pub mod ids;
+pub mod runtime;
 pub mod shutdown;
 
 pub mod error;

@@ -13,6 +13,7 @@ mod kept;
 mod key;
 mod lent;
 mod login;
+mod no_process;
 mod own_login;
 mod pause;
 mod peek;

@@ -9,7 +9,7 @@ use std::{
 
 /// Lowest first. Modules on one row may not name one another.
 const LAYERS: &[&[&str]] = &[
-    &["ids", "shutdown"],
+    &["ids", "shutdown", "runtime"],
     &["error"],
     &["journal", "metrics", "audit", "telemetry", "supervisor", "storm"],
     &["config"],

@@ -16,6 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+};
 use tokio::sync::mpsc::Receiver;
 
 use super::{Entry, Event, WhenFull};
@@ -44,6 +48,13 @@ impl Target {
             file: open(path)?,
             looked_at: Instant::now(),
         })
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Stdout => "stdout".to_owned(),
+            Self::File { path, .. } => path.display().to_string(),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -102,11 +113,19 @@ impl Target {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
-        .open(path)
+        // A pipe that nobody reads would be waited for, without a word.
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::new(error.kind(), "it is a pipe, and nobody reads it"),
+        _ => error,
+    })?;
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// Writes what comes.
@@ -185,7 +204,8 @@ impl Writer {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_failing, true) {
-                        tracing::error!(%error, "audit lines cannot be written");
+                        let to = self.target.name();
+                        tracing::error!(to, %error, "audit lines cannot be written");
                     }
                 }
             }

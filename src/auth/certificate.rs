@@ -184,6 +184,14 @@ fn file_state(file: &Path) -> io::Result<FileState> {
     Ok((data.mtime(), data.mtime_nsec(), data.len(), data.ino()))
 }
 
+/// Whether an authority's file could be used.
+///
+/// # Errors
+/// [`TlsError::File`].
+pub(crate) fn check_authority(file: &Path) -> Result<(), TlsError> {
+    verifier(file).map(drop)
+}
+
 fn verifier(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(read_certificates(file)?);

@@ -183,6 +183,18 @@ impl Claims {
     }
 }
 
+/// Why no key could be had from a file now; those of a URL are asked for by whoever serves. Blocks on the file.
+pub(crate) fn key_file_problem(keys: &TokenKeys) -> Option<String> {
+    match keys {
+        TokenKeys::File(file) => fetch::read(file)
+            .and_then(|bytes| {
+                keys::KeySet::parse(&bytes).map_err(|problem| format!("{}: {problem}", file.display()))
+            })
+            .err(),
+        TokenKeys::Url { .. } => None,
+    }
+}
+
 /// Whether a token was meant: for endpoints that take passwords as well.
 pub(super) fn looks_like_one(text: &[u8]) -> bool {
     // `{"` in base64, with which every header begins.

@@ -2,6 +2,7 @@
 //!
 //! Starts nothing and connects to nothing. Secrets print as `…`. The exit code is its caller's work.
 
+mod certificates;
 mod control_plane;
 mod limits;
 mod places;
@@ -47,13 +48,18 @@ pub enum CheckError {
 /// [`CheckError::Problems`] and [`CheckError::UnknownEndpoint`] before anything is written.
 pub fn run(file: &Path, endpoint: Option<&str>, out: &mut dyn io::Write) -> Result<(), CheckError> {
     let loaded = load(file)?;
+    let doubts = certificates::check(&loaded)?;
     match endpoint {
         Some(name) => write_endpoint(&loaded, name, out),
-        None => Ok(write_process(&loaded, file, out)?),
+        None => Ok(write_process(&loaded, (file, &doubts), out)?),
     }
 }
 
-fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::Result<()> {
+fn write_process(
+    loaded: &Loaded,
+    (file, doubts): (&Path, &[String]),
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let Loaded { config, origins } = loaded;
     let endpoints = counted(config.endpoints.len(), "endpoint");
     writeln!(
@@ -67,6 +73,9 @@ fn write_process(loaded: &Loaded, file: &Path, out: &mut dyn io::Write) -> io::R
     }
     if let Err(error) = Store::check_folder(&config.state_dir) {
         writeln!(out, "note: {error}\n")?;
+    }
+    for note in doubts {
+        writeln!(out, "note: {note}\n")?;
     }
     for note in unreachable::notes(loaded) {
         writeln!(out, "note: {note}\n")?;

@@ -1,21 +1,25 @@
 //! `pgwake serve`: loads, starts, and ends with a signal.
 
-use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
 };
 
 use super::{EXIT_CONFIG, fail};
 use crate::config::{Config, load};
 use crate::listener::BoundAddress;
+use crate::runtime::Own;
 use crate::server::{Program, Server, raise_file_limit};
 use crate::supervisor::Supervisor;
 
 /// The argument that has it take another's place.
 const REPLACE: &str = "--replace";
+
+/// All is done by then: what still reads from a disk that does not answer is left to itself.
+const READING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether another pgwake may serve the same folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +84,7 @@ pub(super) fn serve(config: Config, beginning: Beginning, begun: impl FnOnce(&mu
     let served = control_runtime()
         .map_err(|error| error.to_string())
         .and_then(|runtime| {
-            runtime.block_on(async {
+            let served = runtime.block_on(async {
                 tell_of_too_few(raise_file_limit(), config.limits.clients_max);
                 let supervisor = Arc::new(Supervisor::of_environment());
                 let mut signals = Signals::watch().map_err(|error| error.to_string())?;
@@ -93,18 +97,20 @@ pub(super) fn serve(config: Config, beginning: Beginning, begun: impl FnOnce(&mu
                 server.report_to(supervisor);
                 end_with_signal(&server, &mut signals).await;
                 Ok(())
-            })
+            });
+            runtime.end(READING_TIMEOUT);
+            served
         });
     served.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
 }
 
 /// The runtime of everything but clients: they have threads of their own.
-fn control_runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("control")
-        .enable_all()
-        .build()
+fn control_runtime() -> std::io::Result<Own> {
+    Own::build(
+        Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control"),
+    )
 }
 
 fn shown(address: &BoundAddress) -> String {
@@ -141,15 +147,19 @@ impl Signals {
 /// Reads the configuration again at each SIGHUP, until a signal ends pgwake, an operator's word does, or another pgwake
 /// has taken its place.
 async fn serve_until_signal(server: &Server, signals: &mut Signals) {
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
-            () = server.drain_ordered() => return,
-            _ = server.replaced() => return,
+    // Beside the others: files on a disk that does not answer keep pgwake from no end.
+    let reload = async {
+        while signals.hangup.recv().await.is_some() {
             // What came of it is logged there.
-            _ = signals.hangup.recv() => drop(server.reload().await),
+            let _ = server.reload().await;
         }
+    };
+    tokio::select! {
+        _ = signals.terminate.recv() => (),
+        _ = signals.interrupt.recv() => (),
+        () = server.drain_ordered() => (),
+        _ = server.replaced() => (),
+        () = reload => (),
     }
 }
 

@@ -139,6 +139,11 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
+    /// Those that only another part can see; `None`: there are none.
+    pub(crate) fn of(found: Vec<Problem>) -> Option<Self> {
+        (!found.is_empty()).then_some(Self(found))
+    }
+
     /// One by one, in the order of files and lines.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()

@@ -20,6 +20,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+use crate::runtime::Own;
 use crate::session::{Arrived, Door, House, Socket, serve};
 
 /// A runtime that is busy for more than this share of the time gets no more clients while another has room.
@@ -128,7 +129,7 @@ impl Workers {
 
 impl Worker {
     fn start(index: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Own::build(Builder::new_current_thread().thread_name(format!("clients-{index}")))?;
         let handle = runtime.handle().clone();
         let busy = Arc::new(AtomicUsize::new(0));
         let (stay, ended) = oneshot::channel();

@@ -93,8 +93,9 @@ pub struct ProcessReading {
 }
 
 /// What is to be shown, with those that share a series added up.
-#[derive(Default)]
-struct Sheet {
+struct Sheet<'a> {
+    /// What counters were before.
+    before: (&'a Rising<u64>, &'a Rising<Duration>),
     gauges: BTreeMap<Key, f64>,
     counters: Said<u64>,
     seconds: Said<Duration>,
@@ -121,20 +122,28 @@ pub struct Parting {
     seconds: Rising<Duration>,
 }
 
-impl Sheet {
+impl<'a> Sheet<'a> {
+    fn after(counters: &'a Rising<u64>, seconds: &'a Rising<Duration>) -> Self {
+        Self {
+            before: (counters, seconds),
+            gauges: BTreeMap::new(),
+            counters: Said::default(),
+            seconds: Said::default(),
+            endpoint: String::new(),
+        }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "counts of things are far below 2^53")]
     fn gauge(&mut self, key: Key, value: usize) {
         *self.gauges.entry(key).or_default() += value as f64;
     }
 
     fn counter(&mut self, key: Key, value: u64) {
-        let source = (self.endpoint.clone(), key);
-        *self.counters.entry(source).or_default() += value;
+        self.counters.add(&self.endpoint, key, value, self.before.0);
     }
 
     fn seconds(&mut self, key: Key, value: Duration) {
-        let source = (self.endpoint.clone(), key);
-        *self.seconds.entry(source).or_default() += value;
+        self.seconds.add(&self.endpoint, key, value, self.before.1);
     }
 }
 
@@ -144,27 +153,29 @@ impl Metrics {
     pub(super) fn note(&self, read: impl FnOnce() -> Reading) -> String {
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         let reading = read();
-        let mut sheet = Sheet::default();
+        let mut sheet = Sheet::after(&before.counters, &before.seconds);
         self.add_process(&reading, &mut sheet);
         for endpoint in &reading.endpoints {
             sheet.endpoint.clone_from(&endpoint.endpoint);
             self.add_endpoint(endpoint, &mut sheet);
             self.add_pool(endpoint, &mut sheet);
         }
-        for gone in before
-            .gauges
-            .iter()
-            .filter(|key| !sheet.gauges.contains_key(*key))
-        {
+        let Sheet {
+            gauges,
+            counters,
+            seconds,
+            ..
+        } = sheet;
+        for gone in before.gauges.iter().filter(|key| !gauges.contains_key(*key)) {
             self.set_gauge(gone, 0.0);
         }
-        for (key, value) in &sheet.gauges {
+        for (key, value) in &gauges {
             self.set_gauge(key, *value);
         }
-        let counted = before.counters.more(sheet.counters);
-        let passed = before.seconds.more(sheet.seconds);
+        let counted = before.counters.more(counters);
+        let passed = before.seconds.more(seconds);
         self.add(&mut before, counted, passed);
-        before.gauges = sheet.gauges.into_keys().collect();
+        before.gauges = gauges.into_keys().collect();
         text_of(&before.seconds_shown)
     }
 
@@ -188,19 +199,20 @@ impl Metrics {
 
     /// It has left, and this is what it has come to: whoever collects next learns what was counted since it was last read.
     pub fn parted(&self, mut parting: Parting, last: &EndpointReading) {
-        let mut sheet = Sheet {
-            endpoint: last.endpoint.clone(),
-            ..Sheet::default()
-        };
+        let mut sheet = Sheet::after(&parting.counters, &parting.seconds);
+        sheet.endpoint.clone_from(&last.endpoint);
         self.add_endpoint(last, &mut sheet);
         self.add_pool(last, &mut sheet);
-        let counted = parting.counters.more(sheet.counters);
-        let passed = parting.seconds.more(sheet.seconds);
+        let Sheet {
+            counters, seconds, ..
+        } = sheet;
+        let counted = parting.counters.more(counters);
+        let passed = parting.seconds.more(seconds);
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         self.add(&mut before, counted, passed);
     }
 
-    fn add_endpoint(&self, endpoint: &EndpointReading, sheet: &mut Sheet) {
+    fn add_endpoint(&self, endpoint: &EndpointReading, sheet: &mut Sheet<'_>) {
         let whose = endpoint.whose();
         for (pooling, count) in &endpoint.sessions {
             let labels = self.labelled(whose, [("pooling", *pooling)]);
@@ -225,7 +237,7 @@ impl Metrics {
         sheet.gauge((names::ENDPOINTS, state), 1);
     }
 
-    fn add_pool(&self, endpoint: &EndpointReading, sheet: &mut Sheet) {
+    fn add_pool(&self, endpoint: &EndpointReading, sheet: &mut Sheet<'_>) {
         let (whose, pool) = (endpoint.whose(), &endpoint.pool);
         for (state, count) in pool.sessions {
             sheet.gauge(
@@ -248,7 +260,7 @@ impl Metrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "bytes and times are far below 2^53")]
-    fn add_process(&self, reading: &Reading, sheet: &mut Sheet) {
+    fn add_process(&self, reading: &Reading, sheet: &mut Sheet<'_>) {
         let process = &reading.process;
         let version = Label::from_static_parts("version", env!("CARGO_PKG_VERSION"));
         sheet.gauge((names::BUILD_INFO, vec![version]), 1);

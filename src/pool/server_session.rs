@@ -8,7 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::login::{Login, LoginError, Privacy};
+use super::{
+    login::{Login, LoginError, Privacy},
+    no_process,
+};
 use crate::auth::Credential;
 use crate::compute::Address;
 use crate::config::ServerAddress;
@@ -217,13 +220,30 @@ impl Conversation {
     /// The next message; reads as much as comes, since nobody else reads this connection yet.
     pub(super) async fn next(&mut self) -> Result<Message, WireError> {
         loop {
-            if let Some(message) = take_message(&mut self.read, LOGIN_MESSAGE_BYTES_MAX)? {
-                return Ok(message);
+            match take_message(&mut self.read, LOGIN_MESSAGE_BYTES_MAX) {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => (),
+                Err(error) => return self.last_words().await.ok_or(error),
             }
             if self.stream.read_buf(&mut self.read).await? == 0 {
                 return Err(WireError::Gone(std::io::ErrorKind::UnexpectedEof.into()));
             }
         }
+    }
+}
+
+impl Conversation {
+    /// Those of a server that has no process for us; what came has no length.
+    async fn last_words(&mut self) -> Option<Message> {
+        let is_more = |read: &[u8]| read.starts_with(b"E") && read.len() < no_process::BYTES_MAX;
+        while is_more(&self.read)
+            && self
+                .stream
+                .read_buf(&mut self.read)
+                .await
+                .is_ok_and(|read| read > 0)
+        {}
+        no_process::as_error(&self.read)
     }
 }
 
@@ -277,6 +297,37 @@ mod tests {
         let (received, error) = login_where_expected(|ours| ours).await;
         assert!(received > 0);
         assert!(matches!(error, LoginError::Wire(_)), "{error}");
+    }
+
+    /// Where Postgres could start no process more, clients read `invalid message length` and 08006.
+    #[tokio::test]
+    async fn a_server_without_a_process_for_us_is_understood() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let address = Address {
+            server: ServerAddress::Unix(socket),
+            tls: ServerTls::Disable,
+            server_uid: None,
+        };
+        let answered = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
+            for part in [&b"Ecould not"[..], b" fork new process\n\0"] {
+                stream.write_all(part).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let sockets = SocketSettings::from(&Limits::default());
+        let way = Way::fresh(&sockets);
+        let ((), session) = tokio::join!(answered, connect(&address, SOMEBODY, way));
+        let Err(LoginError::Refused { fields, .. }) = session else {
+            panic!("{session:?}");
+        };
+        assert_eq!(
+            (&*fields.sqlstate, &*fields.message),
+            ("53300", "could not fork new process")
+        );
     }
 
     /// A socket that pgwake may not write to, or a process without file descriptors, was told as a server that is not

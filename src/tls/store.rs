@@ -4,6 +4,8 @@
 //! channel binding, is known. Two certificates for one name: the one listed first is served. `server` loads
 //! the store, `accept` chooses from it, `watch` reloads it.
 
+mod validity;
+
 use std::{
     collections::HashMap,
     fs,
@@ -18,6 +20,8 @@ use rustls::{ServerConfig, server::NoServerSessionStorage};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 use zeroize::Zeroizing;
+
+use validity::Validity;
 
 use super::{ALPN_POSTGRESQL, TlsError, client_check::AnyCertificate, end_point::end_point, server_provider};
 use crate::config::CertificateFiles;
@@ -58,8 +62,7 @@ pub struct Served {
     pub(super) end_point: Option<Arc<[u8]>>,
     /// Lowercase; wildcards as written.
     names: Vec<String>,
-    /// When it ends (Unix time).
-    not_after: i64,
+    validity: Validity,
 }
 
 /// What a reload found.
@@ -105,6 +108,7 @@ impl CertificateStore {
     /// As [`CertificateStore::load`].
     pub fn load_and_ask(files: &[CertificateFiles], ask: AskClients) -> Result<Arc<Self>, TlsError> {
         let Prepared(slots) = Self::prepare(files, ask)?;
+        slots.slots.iter().for_each(Slot::tell_doubt);
         Ok(Arc::new(Self {
             chosen_from: ArcSwap::from_pointee(ByName::index(&slots.slots)),
             slots: Mutex::new(slots),
@@ -125,6 +129,7 @@ impl CertificateStore {
     pub fn replace(&self, Prepared(prepared): Prepared) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         self.chosen_from.store(Arc::new(ByName::index(&prepared.slots)));
+        prepared.slots.iter().for_each(Slot::tell_doubt);
         *slots = prepared;
     }
 
@@ -159,6 +164,7 @@ impl CertificateStore {
                 Ok(false) => (),
                 Ok(true) => {
                     tracing::info!(certificate = %file.display(), names = ?slot.served.names, "certificate reloaded");
+                    slot.tell_doubt();
                     reloaded.changed.push(file);
                 }
                 Err(error) => {
@@ -176,7 +182,7 @@ impl CertificateStore {
     /// Every certificate's file, and when what is served from it ends (Unix time).
     pub fn expiries(&self) -> Vec<(PathBuf, i64)> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let expiry = |slot: &Slot| (slot.files.certificate.clone(), slot.served.not_after);
+        let expiry = |slot: &Slot| (slot.files.certificate.clone(), slot.served.validity.until);
         slots.slots.iter().map(expiry).collect()
     }
 
@@ -278,15 +284,14 @@ impl Contents {
             return Err(TlsError::file(&files.key, problem));
         }
         let names = names(&files.certificate, &chain[0])?;
-        let not_after = parse_x509_certificate(&chain[0])
-            .map_or(0, |(_, parsed)| parsed.validity().not_after.timestamp());
+        let validity = Validity::of(&chain[0]);
         let end_point = end_point(&chain[0]).map(Arc::from);
         let config = Arc::new(server_config(files, chain, keys.swap_remove(0), ask)?);
         Ok(Served {
             config,
             end_point,
             names,
-            not_after,
+            validity,
         })
     }
 }

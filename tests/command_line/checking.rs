@@ -108,6 +108,110 @@ async fn limits_that_can_never_be_reached_are_told_and_start_all_the_same() {
     assert_eq!(checked.status.code(), Some(0));
 }
 
+/// `check` found such a configuration right, and `serve` did not start with it.
+#[tokio::test]
+async fn certificates_that_could_not_be_served_are_problems() {
+    let setup = Setup::new().certificate("one", &["one.db.localhost"]);
+    let file = setup.write();
+    let other = setup
+        .authority
+        .certify(&["one.db.localhost"])
+        .write(setup.path(), "other");
+    fs::copy(other.key, setup.path().join("one.key")).unwrap();
+
+    let checked = pgwake(&["check", file.to_str().unwrap()]).run().await;
+
+    assert_eq!(checked.status.code(), Some(64), "{checked:?}");
+    for told in [
+        "tls.certificates[0]: ",
+        "one.key: it does not belong to the certificate",
+        "fix: ",
+    ] {
+        assert!(checked.errors.contains(told), "{checked:?}");
+    }
+}
+
+#[tokio::test]
+async fn authorities_that_could_not_be_used_are_problems() {
+    let directory = Directory::new();
+    fs::write(directory.path().join("ca.pem"), "").unwrap();
+    let text = "[listen]\npostgres = { address = \"127.0.0.1:0\", tls = \"optional\" }\n\
+                [tenants.demo]\nlogin = \"certificate\"\nclient_certificates.ca = \"ca.pem\"\n\
+                roles.app.server_password = \"secret\"\n\
+                [tenants.demo.endpoints.chk-one]\n\
+                compute = { kind = \"fixed\", address = \"127.0.0.1:5432\", ca = \"ca.pem\" }\n\
+                [tenants.demo.endpoints.chk-two]\n\
+                compute = { kind = \"fixed\", address = \"127.0.0.1:5432\" }\n";
+
+    let (file, checked) = check(&directory, text, &[]).await;
+
+    let empty = format!(
+        "{}: there is no certificate in it",
+        directory.path().join("ca.pem").display()
+    );
+    for (line, key) in [
+        (5, "tenants.demo.client_certificates.ca"),
+        (8, "tenants.demo.endpoints.chk-one.compute.ca"),
+    ] {
+        let told = format!("{}:{line}: {key}: {empty}", file.display());
+        assert!(checked.errors.contains(&told), "{told}\n{checked:?}");
+    }
+    assert!(
+        checked.errors.ends_with("2 problems in the configuration\n"),
+        "{checked:?}"
+    );
+}
+
+/// A name that was mistyped was found by the first client that could not come in.
+#[tokio::test]
+async fn key_files_that_nobody_could_come_in_by_are_told() {
+    let directory = Directory::new();
+    let text = "[listen]\npostgres = { address = \"127.0.0.1:0\", tls = \"optional\" }\n\
+                [tenants.demo]\nlogin = \"token\"\nroles.app.server_password = \"secret\"\n\
+                tokens = { keys = { file = \"keys.json\" }, issuer = \"i\", audiences = [\"a\"] }\n\
+                [tenants.demo.endpoints.chk-one]\n\
+                compute = { kind = \"fixed\", address = \"127.0.0.1:5432\" }\n\
+                [tenants.demo.endpoints.chk-two]\n\
+                compute = { kind = \"fixed\", address = \"127.0.0.1:5432\" }\n";
+    let keys = directory.path().join("keys.json");
+    for (written, reason) in [(None, " cannot be read: "), (Some("{}"), ": it is no JWK set")] {
+        written.iter().for_each(|text| fs::write(&keys, text).unwrap());
+
+        let (file, checked) = check(&directory, text, &[]).await;
+
+        let told = format!(
+            "note: {}:6: tokens.keys: {}{reason}",
+            file.display(),
+            keys.display()
+        );
+        assert_eq!(checked.output.matches(&told).count(), 1, "{told}\n{checked:?}");
+        assert_eq!(checked.status.code(), Some(0));
+    }
+}
+
+/// Nobody was told, neither here nor where it was served.
+#[tokio::test]
+async fn certificates_that_have_expired_are_told() {
+    let setup = Setup::new().certificate("one", &["one.db.localhost"]);
+    let file = setup.write();
+    let old = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let old = setup
+        .authority
+        .certify_with(&["one.db.localhost"], old)
+        .write(setup.path(), "old");
+    fs::rename(old.certificate, setup.path().join("one.pem")).unwrap();
+    fs::rename(old.key, setup.path().join("one.key")).unwrap();
+
+    let checked = pgwake(&["check", file.to_str().unwrap()]).run().await.succeeded();
+    let mut served = pgwake(&["serve", "--config", file.to_str().unwrap()]).start();
+
+    assert!(checked.contains("one.pem has expired, "), "{checked}");
+    served
+        .hear_error("clients that check this certificate refuse it")
+        .await;
+    served.hear_error("has expired, ").await;
+}
+
 const WRONG: &str = "\
 [listen]
 postgres = { address = \"127.0.0.1:0\", tls = \"optional\" }

@@ -3,10 +3,11 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    os::unix::fs::symlink,
+    os::unix::fs::{DirBuilderExt, symlink},
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::{fixed, rewrite};
@@ -14,6 +15,7 @@ use crate::harness::{
     child::Pgwake,
     gateway::Setup,
     postgres::{Postgres, Version},
+    python::python,
     wait::until,
 };
 
@@ -142,7 +144,7 @@ async fn what_is_written_beside_the_files_is_no_change_of_them() {
         pgwake.try_connect("rel-log-two").await.is_ok()
     })
     .await;
-    pgwake.signal(rustix::process::Signal::TERM);
+    pgwake.signal(Signal::TERM);
     let told = pgwake.end().await.errors;
     assert!(told.contains("configuration reloaded"), "{told}");
     assert!(!told.contains("nothing has changed"), "{told}");
@@ -160,11 +162,32 @@ async fn sighup_has_the_configuration_read_again() {
         setup.path(),
         &format!("{text}\n{}", fixed("acme", "rel-hup-two", &postgres, "")),
     );
-    pgwake.signal(rustix::process::Signal::HUP);
+    pgwake.signal(Signal::HUP);
     until("the new endpoint serves", async || {
         pgwake.try_connect("rel-hup-two").await.is_ok()
     })
     .await;
-    pgwake.signal(rustix::process::Signal::TERM);
+    pgwake.signal(Signal::TERM);
     assert!(pgwake.end().await.status.success());
+}
+
+/// A disk that did not answer, under the configuration, kept pgwake from its end: SIGTERM waited for the reload.
+#[tokio::test]
+async fn a_reload_that_waits_for_its_disk_keeps_pgwake_from_no_end() {
+    let setup = Setup::new();
+    // What pgwake makes beside its configuration has that read again.
+    for folder in ["state", "sockets"] {
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700).create(setup.path().join(folder)).unwrap();
+    }
+    let pgwake = Pgwake::start(&setup).await;
+    let file = setup.path().join("pgwake.toml");
+    let mut disk = python("slow_file", &[file.to_str().unwrap()]).start();
+    disk.hear_error("held").await;
+    pgwake.signal(Signal::HUP);
+    disk.hear_error("asked").await;
+
+    let log = pgwake.ends_cleanly().await;
+
+    assert!(!log.contains("configuration read again"), "{log}");
 }

@@ -47,8 +47,13 @@ pub(super) async fn fetch(from: &TokenKeys) -> Result<Vec<u8>, String> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// A file's bytes; `Err`: why not.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    // A pipe would be waited for by each reading, and each takes a thread for that.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{} is not a regular file", path.display()));
+    }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(unreadable)?;
     file.take(BYTES_MAX as u64 + 1)

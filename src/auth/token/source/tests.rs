@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::LazyLock};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use tokio::time::advance;
 
@@ -149,4 +150,21 @@ fn a_set_without_a_key_that_can_be_used_is_a_problem() {
     }
     let deep = "[".repeat(100_000);
     assert!(KeySet::parse(deep.as_bytes()).is_err());
+}
+
+/// Each reading waited for a pipe in a thread of its own that never came back, until there were no more threads.
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let stage = Stage::new();
+    mknodat(CWD, &stage.file, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+
+    let fetched = timeout(READING_TIMEOUT, fetch(&TokenKeys::File(stage.file.clone()))).await;
+
+    // Whoever waits for it is let go.
+    let _ends = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&stage.file)
+        .unwrap();
+    assert!(fetched.unwrap().unwrap_err().contains("is not a regular file"));
 }
