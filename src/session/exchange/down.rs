@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Exchange, PREFIX_BYTES};
-use crate::session::expected::{Asker, Passing};
+use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
 use crate::session::statements::{Effect, Shape, Statement};
 use crate::session::words::Tags;

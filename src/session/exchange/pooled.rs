@@ -139,18 +139,10 @@ impl<'a> Exchange<'a> {
             (Seen::default(), Some(Box::new(scan)))
         };
         if is_whole && seen.shows_nothing() {
-            // Most texts: nothing must happen first, and nothing is to be noted.
-            self.run_query(lane, None);
-            let pooled = self.pooled();
-            let effect = pooled.statements.drop_unnamed(&mut pooled.carried.prepared);
-            self.pass_as(lane, front, Kind::Simple, effect);
+            self.pass_plain_query(lane, front);
             return Some(());
         }
-        let named = if is_whole {
-            self.named(text, seen.words)
-        } else {
-            Vec::new()
-        };
+        let named = self.named(text, seen.words);
         // What has not come yet may hold any word.
         let gating = if is_whole {
             seen.words
@@ -199,7 +191,15 @@ impl<'a> Exchange<'a> {
         Some(())
     }
 
-    /// A Query passes next, of which this much has been looked at.
+    /// Most texts show nothing: nothing must happen first, and nothing is to be noted.
+    fn pass_plain_query(&mut self, lane: &mut Lane, front: Front) {
+        self.run_query(lane, None);
+        let pooled = self.pooled();
+        let effect = pooled.statements.drop_unnamed(&mut pooled.carried.prepared);
+        self.pass_as(lane, front, Kind::Simple, effect);
+    }
+
+    /// A Query passes next, of which this is still to be looked at.
     fn run_query(&mut self, lane: &mut Lane, rest: Option<Box<Scan>>) {
         let facts = self.facts();
         (facts.scan, facts.has_run) = (rest, true);
