@@ -189,6 +189,21 @@ impl Profile {
         self.parser_fingerprint
     }
 
+    /// The same without custom settings of other names than these: whoever else has prepared a statement has had some that are
+    /// none of its client's.
+    pub(super) fn with_names_of(self: &Arc<Self>, names: &CustomNames) -> Arc<Self> {
+        let is_known = |setting: &&Setting| !setting.is_custom() || names.contains(&setting.name);
+        if self.settings.iter().all(|setting| is_known(&setting)) {
+            return self.clone();
+        }
+        let settings = self.settings.iter().filter(is_known).cloned().collect();
+        Arc::new(Self::new(
+            settings,
+            self.session_authorization.clone(),
+            self.role.clone(),
+        ))
+    }
+
     /// A setting's value; `None` where it is what the session was started with.
     pub(super) fn setting(&self, name: &[u8]) -> Option<&[u8]> {
         let at = self

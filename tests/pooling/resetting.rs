@@ -2,7 +2,7 @@
 
 use super::{
     carrying::{LOOK, who},
-    said::{STRANGER, Said},
+    said::{STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, values},
 };
@@ -109,6 +109,31 @@ async fn the_name_of_a_custom_setting_reaches_nobody_who_has_not_had_it() {
     let played = script.play().await;
     assert_eq!(values(&played.told(fresh)), ["t", "\u{2205}", "t", "\u{2205}"]);
     assert_eq!(errors(&played.told(fresh)), ["42704"]);
+}
+
+/// Nor is it seen by who shares a statement with somebody who has had it, and needs that prepared again as it was first.
+#[tokio::test]
+async fn the_name_of_a_custom_setting_comes_with_no_statement_that_is_shared() {
+    let ask = "select current_setting('app.other', true) is null";
+    let literal = prepare("literal", "select '01/02/2024'::date");
+    let plain = prepare("plain", "select count(*) from pg_class where oid is null");
+    // A value of it matters to what has a literal, so that is shared without one.
+    let mut script = Script::new("carry-shared-names", 1)
+        .query(0, "select set_config('app.other', 'x', false)")
+        .say(0, plain.clone())
+        .query(0, "reset app.other")
+        .say(0, literal.clone())
+        .say(1, [literal, plain].concat())
+        .query(1, "set datestyle = 'German'; set search_path = public");
+    for name in ["literal", "plain"] {
+        // The other client takes the session, which has the setting from then on.
+        script = script
+            .query(0, "select 1")
+            .say(1, execute(name, &[]))
+            .query(1, ask);
+    }
+    let played = script.play().await;
+    assert_eq!(values(&played.told(1)), ["02.01.2024", "t", "0", "t"]);
 }
 
 /// SQL means a setting by as much of its name as Postgres keeps, a function by all of it: one of them was lost with the session.

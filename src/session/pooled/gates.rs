@@ -239,13 +239,14 @@ impl Pooled<'_> {
     ) -> Result<Option<Bytes>, BringError> {
         // In a transaction nothing is set: it would be the client's.
         let under = put.under.filter(|_| turn.loan.status == b'I');
+        let under = under.map(|under| under.with_names_of(&self.names));
         let mut flight = Flight::default();
-        if let Some(under) = under {
+        if let Some(under) = &under {
             flight.switch(&self.profile, under);
         }
         flight.bytes.extend_from_slice(&put.words);
         flight.sync_that_may_fail();
-        if let Some(under) = under {
+        if let Some(under) = &under {
             flight.switch(under, &self.profile);
         }
         let enders = Enders {
@@ -269,7 +270,7 @@ impl Pooled<'_> {
         let mut flight = Flight::default();
         say::close_statement(put.name, &mut flight.bytes);
         flight.sync();
-        if let Some(under) = under {
+        if let Some(under) = &under {
             flight.switch(under, &self.profile);
         }
         match self.fly(turn, &mut flight).await {
