@@ -16,6 +16,7 @@ mod leaving;
 mod lent;
 mod line;
 mod literals;
+mod long_texts;
 mod meant;
 mod misshapen;
 mod moved;

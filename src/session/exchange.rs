@@ -22,6 +22,7 @@ use bytes::Bytes;
 
 use commit::LastText;
 pub(super) use commit::Touched;
+pub(super) use gates::Gate;
 use hearing::Hearing;
 use put::put;
 pub(super) use rate::TransactionRate;
@@ -33,7 +34,7 @@ use super::{
     pins::PinLimit,
     profile::Profile,
     senders::Senders,
-    statements::{Effect, Name, Statement, Statements, Texts, Unsettled},
+    statements::{Effect, Name, Statements, Texts, Unsettled},
     words::{CustomNames, FunctionWords, Scan, Tags, Words, dotted_names},
 };
 use crate::config;
@@ -151,8 +152,8 @@ pub(super) struct Facts {
     gate: Option<Gate>,
     /// The message at the front has been through [`Gate::Databases`].
     pub(super) databases_closed: bool,
-    /// A simple Query that comes in pieces. Boxed: few do, and each turn has a place for it.
-    scan: Option<Box<Scan>>,
+    /// A text that comes in pieces. Boxed: few do, and each turn has a place for it.
+    scan: Option<(Box<Scan>, Scanned)>,
     /// How much of the message at the front must have come for what is looked at, where it is more than of most.
     seen_min: usize,
     bound: bound::Bound,
@@ -218,31 +219,25 @@ impl Facts {
         self.unaliased_for.push((name, error));
     }
 
+    /// The turn goes on although its last answer might have been the end of it: its client keeps the session. Gives the right
+    /// to that, if it was asked for beforehand.
+    pub(super) fn goes_on_pinned(&mut self) -> Option<super::pins::PinPermit> {
+        (self.is_pinned, self.is_reset, self.settling) = (true, false, None);
+        self.pin.take()
+    }
+
     /// What the message at the front waits for.
     pub(super) fn take_gate(&mut self) -> Option<Gate> {
         self.gate.take()
     }
 }
 
-/// What must have happened before the message at the front may pass.
-#[derive(Debug, Clone)]
-pub(super) enum Gate {
-    /// DISCARD SEQUENCES: a stranger's numbers are on the session.
-    Sequences,
-    /// A reset has given the session another application_name than its client's.
-    Application,
-    /// Statements on the session that are none of the client's would be shown to it.
-    Statements,
-    /// pgwake's idle sessions would stand in the way of a statement about databases.
-    Databases,
-    /// Others may be about to give the right to pin back.
-    Pins,
-    /// A statement must be prepared under the settings that it was first prepared under.
-    Prepare(Arc<Statement>),
-    /// A statement must be on the session under the name that SQL calls it.
-    Alias(Name, Arc<Statement>),
-    /// The same of one that SQL has prepared.
-    Lacking(Name),
+/// Whose text it is that comes in pieces.
+#[derive(Debug, Clone, Copy)]
+enum Scanned {
+    Query,
+    /// The unnamed statement with this serial.
+    Unnamed(u64),
 }
 
 /// What a lost server means for the client's last request.

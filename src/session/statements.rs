@@ -10,19 +10,20 @@ mod aliases;
 mod effect;
 mod shape;
 mod texts;
+mod unnamed;
 mod unsettled;
 
 use std::{mem, sync::Arc};
 
 use foldhash::{HashMap, HashSet};
 
-use super::profile::Profile;
 use super::words::{CustomNames, Words};
 
 use aliases::Aliases;
 pub(super) use effect::{Effect, Subject};
 pub(super) use shape::Shape;
 pub(super) use texts::{ServerName, Statement, Texts, next_serial};
+use unnamed::Unnamed;
 pub(super) use unsettled::{Place, SqlPrepared, Unsettled};
 
 /// The name of pgwake's own BEGIN on server sessions.
@@ -59,20 +60,6 @@ pub(super) struct Used {
     pub(super) statement: Arc<Statement>,
     pub(super) name: Name,
     pub(super) told: Shape,
-}
-
-/// The unnamed statement.
-#[derive(Debug, Default)]
-pub(super) struct Unnamed {
-    /// Tells it from any other unnamed statement; never 0.
-    pub(super) serial: u64,
-    /// The Parse message behind the name.
-    pub(super) behind_name: Vec<u8>,
-    pub(super) seen: Seen,
-    /// What it was prepared under, as far as that is known.
-    under: Option<Arc<Profile>>,
-    /// The same as a statement with a name on sessions: the settings of one that it had to be brought to are others.
-    moved: Option<Arc<Statement>>,
 }
 
 /// What a text shows of what it does to its session.
@@ -155,11 +142,6 @@ impl Statements {
         self.named.len()
     }
 
-    /// The unnamed statement.
-    pub(super) fn unnamed(&self) -> Option<&Unnamed> {
-        self.unnamed.as_deref()
-    }
-
     /// The numbers of all that have a name on sessions.
     fn ids(&self) -> HashSet<u64> {
         let moved = self.unnamed.as_deref().and_then(|unnamed| unnamed.moved.as_ref());
@@ -211,59 +193,6 @@ impl Statements {
     /// DISCARD ALL or DEALLOCATE ALL.
     pub(super) fn forget_named(&mut self) {
         self.named = HashMap::default();
-    }
-
-    /// The unnamed statement is another, here and on the session.
-    pub(super) fn replace_unnamed(
-        &mut self,
-        behind_name: &[u8],
-        seen: Seen,
-        under: &Arc<Profile>,
-        session: &mut Prepared,
-    ) -> Effect {
-        let mut new = self.spare.take().unwrap_or_default();
-        new.serial = next_serial();
-        new.seen = seen;
-        new.under = Some(under.clone());
-        new.moved = None;
-        new.behind_name.clear();
-        new.behind_name.extend_from_slice(behind_name);
-        let session_before = mem::replace(&mut session.unnamed, new.serial);
-        Effect::UnnamedReplaced(self.unnamed.replace(new), session_before)
-    }
-
-    /// The unnamed statement as one that has a name on sessions, where it is not on this one, and these settings would
-    /// make something else of it; `None` for `profile`: nobody knows them.
-    pub(super) fn moved_unnamed(
-        &mut self,
-        texts: &Arc<Texts>,
-        profile: Option<&Profile>,
-        session: &Prepared,
-    ) -> Option<Used> {
-        let unnamed = self.unnamed.as_deref_mut()?;
-        if unnamed.moved.is_none() && unnamed.serial != session.unnamed {
-            let under = unnamed.under.as_ref()?;
-            let statement = texts.own_statement(&unnamed.behind_name, under, unnamed.seen.clone());
-            unnamed.moved = (!profile.is_some_and(|profile| statement.suits(profile))).then_some(statement);
-        }
-        Some(Used {
-            statement: unnamed.moved.clone()?,
-            name: Name::default(),
-            told: Shape::default(),
-        })
-    }
-
-    /// A simple Query, or a Close, drops the unnamed statement. Also where there is none: something in front of it that
-    /// has dropped one may be ignored. On the session a text that is none in the client's encoding drops nothing.
-    pub(super) fn drop_unnamed(&mut self, session: &mut Prepared) -> Effect {
-        let session_before = mem::replace(&mut session.unnamed, UNKNOWN);
-        Effect::UnnamedReplaced(self.unnamed.take(), session_before)
-    }
-
-    /// The same where there is no session: nothing undoes it.
-    pub(super) fn drop_unnamed_for_good(&mut self) {
-        self.unnamed = None;
-        self.spare = None;
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Exchange, Gate, put::put, shapes::Asked};
+use super::{Exchange, put::put, shapes::Asked};
 use crate::session::error::SessionError;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
@@ -17,6 +17,27 @@ use crate::wire::refuse;
 
 /// A text that Postgres refuses in any state of a transaction: what it says gives way to pgwake's own words.
 const REFUSED_TEXT: &[u8] = b"pgwake\0";
+
+/// What must have happened before the message at the front may pass.
+#[derive(Debug, Clone)]
+pub(in crate::session) enum Gate {
+    /// DISCARD SEQUENCES: a stranger's numbers are on the session.
+    Sequences,
+    /// A reset has given the session another application_name than its client's.
+    Application,
+    /// Statements on the session that are none of the client's would be shown to it.
+    Statements,
+    /// pgwake's idle sessions would stand in the way of a statement about databases.
+    Databases,
+    /// Others may be about to give the right to pin back.
+    Pins,
+    /// A statement must be prepared under the settings that it was first prepared under.
+    Prepare(Arc<Statement>),
+    /// A statement must be on the session under the name that SQL calls it.
+    Alias(Name, Arc<Statement>),
+    /// The same of one that SQL has prepared.
+    Lacking(Name),
+}
 
 impl Exchange<'_> {
     /// `None`: something must happen first.
@@ -202,7 +223,8 @@ impl Exchange<'_> {
     /// `None`: the turn has changed settings, and nobody knows yet which ones a statement would be prepared under. It
     /// ends first, where it can.
     pub(super) fn wait_for_profile(&mut self) -> Option<()> {
-        let may_end = self.expected.is_idle() || !self.expected.is_answered();
+        let may_end = (self.expected.is_idle() || !self.expected.is_answered())
+            && !self.pooled().statements.has_long_unnamed();
         if !self.has_unknown_settings() || self.expected.is_unsynced() || !may_end {
             return Some(());
         }

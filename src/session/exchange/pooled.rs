@@ -1,7 +1,7 @@
 //! What the client says, in transaction pooling: its names become the session's, its texts are looked at.
 
 use super::{
-    Exchange, Facts, Pooled,
+    Exchange, Facts, Pooled, Scanned,
     put::put,
     shapes::{Asked, Fit},
 };
@@ -136,7 +136,7 @@ impl<'a> Exchange<'a> {
         let (seen, rest) = if is_whole {
             (self.finish_scan(&mut scan), None)
         } else {
-            (Seen::default(), Some(Box::new(scan)))
+            (Seen::default(), Some((Box::new(scan), Scanned::Query)))
         };
         if is_whole && seen.shows_nothing() {
             self.pass_plain_query(lane, front);
@@ -200,7 +200,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// A Query passes next, of which this is still to be looked at.
-    fn run_query(&mut self, lane: &mut Lane, rest: Option<Box<Scan>>) {
+    fn run_query(&mut self, lane: &mut Lane, rest: Option<(Box<Scan>, Scanned)>) {
         let facts = self.facts();
         (facts.scan, facts.has_run) = (rest, true);
         facts.bound.forget_untold();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Exchange;
+use super::{Exchange, Scanned};
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::sql_names::{Does, Named};
@@ -193,7 +193,9 @@ impl<'a> Exchange<'a> {
             return;
         }
         prepared.unnamed = wanted;
-        let kind = match pooled.statements.unnamed() {
+        // A long one that is not there any more is nowhere: Postgres says so.
+        let is_lost = pooled.statements.has_long_unnamed();
+        let kind = match pooled.statements.unnamed().filter(|_| !is_lost) {
             Some(unnamed) => {
                 put(lane, b'P', &[b"\0", &unnamed.behind_name]);
                 Kind::Parse
@@ -248,28 +250,31 @@ impl<'a> Exchange<'a> {
         self.send(Kind::Sync, Asker::Pgwake, Effect::Nothing);
     }
 
-    /// It keeps the client's own name, and the session stays with this client, which may be one too many. `None`: not now.
+    /// It keeps the client's own name, and the session stays with this client, which may be one too many: for good, or until
+    /// the unnamed one is another. `None`: not now.
     pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
         self.wait_for_pin()?;
         if !self.has_pin() {
             self.refuse_pin(lane, front, Kind::Parse);
             return Some(());
         }
-        self.facts().unmovable = true;
-        // What it says was not looked at.
+        // What it says is not known before all of it has come.
         (self.commit_possible, self.commit_prepared) = (true, true);
         self.put_begin(lane);
-        let is_unnamed = lane.body(front).first() == Some(&0);
-        let effect = if is_unnamed {
-            let pooled = self.pooled();
-            pooled.statements.replace_unnamed(
-                b"",
-                Seen::default(),
-                pooled.profile,
-                &mut pooled.carried.prepared,
-            )
-        } else {
-            Effect::Nothing
+        let effect = match lane.body(front).split_first() {
+            Some((0, begins)) => {
+                let mut scan = Scan::default();
+                scan.feed(begins, self.pooled().functions.as_deref());
+                let pooled = self.pooled();
+                let prepared = &mut pooled.carried.prepared;
+                let effect = pooled.statements.replace_unnamed_by_long(prepared);
+                pooled.facts.scan = Some((Box::new(scan), Scanned::Unnamed(prepared.unnamed)));
+                effect
+            }
+            _ => {
+                self.facts().unmovable = true;
+                Effect::Nothing
+            }
         };
         self.pass_as(lane, front, Kind::Parse, effect);
         Some(())
@@ -334,21 +339,26 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Looks on in a Query that comes in pieces.
+    /// Looks on in a text that comes in pieces.
     pub(super) fn scan_rest(&mut self, lane: &mut Lane) {
-        let Some(mut scan) = self.facts().scan.take() else {
+        let Some((mut scan, of)) = self.facts().scan.take() else {
             return;
         };
         scan.feed(lane.rest(), self.pooled().functions.as_deref());
         lane.pass_rest();
-        if lane.is_between_seen_messages() {
-            let seen = self.finish_scan(&mut scan);
-            self.note(&seen);
-            if seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
-                self.expected.takes_any_name();
+        if !lane.is_between_seen_messages() {
+            self.facts().scan = Some((scan, of));
+            return;
+        }
+        let seen = self.finish_scan(&mut scan);
+        match of {
+            Scanned::Unnamed(serial) => self.pooled().statements.see_long_unnamed(serial, seen),
+            Scanned::Query => {
+                self.note(&seen);
+                if seen.words.has(Words::DISCARD | Words::DEALLOCATE) {
+                    self.expected.takes_any_name();
+                }
             }
-        } else {
-            self.facts().scan = Some(scan);
         }
     }
 }

@@ -42,7 +42,8 @@ impl Exchange<'_> {
                 None => return Seen::default(),
             },
         };
-        if seen.functions == functions {
+        // Of a long one nothing else is known.
+        if seen.functions == functions || (name.is_empty() && pooled.statements.has_long_unnamed()) {
             return seen.clone();
         }
         // Functions have changed since, or it was first prepared in another database.

@@ -13,6 +13,7 @@ use crate::cancel::Settled;
 use crate::session::{
     error::SessionError,
     exchange::Facts,
+    pins::PinPermit,
     profile::{
         Pins,
         apply::{Flight, Whose},
@@ -30,6 +31,9 @@ impl Pooled<'_> {
         self.cancel.park();
         if !self.is_settled(turn).await {
             turn.facts.unmovable = true;
+        }
+        if self.statements.has_long_unnamed() && !turn.is_over {
+            return self.stay_pinned(turn).map(|()| true);
         }
         if self.has_left_nothing(turn) {
             self.believed = turn.loan.session.carried.reported.clone();
@@ -79,6 +83,20 @@ impl Pooled<'_> {
             Box::pin(self.put_right(turn)).await?;
         }
         Ok(is_pinned)
+    }
+
+    /// The client's unnamed statement is on this session alone, and a question would take it away: the turn goes on until
+    /// that is another.
+    fn stay_pinned(&mut self, turn: &mut Turn) -> Result<(), BringError> {
+        let facts = &mut turn.facts;
+        if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
+            self.pooling.changed();
+        }
+        if functions_may_have_changed(facts.words, facts.tags) {
+            self.pooling.forget_database(self.beginning.database());
+        }
+        let permit = facts.goes_on_pinned();
+        self.count_pin(turn, permit, Pins::STATEMENT)
     }
 
     /// Whether a turn was of the common kind, behind which there is nothing to look after.
@@ -236,20 +254,25 @@ impl Pooled<'_> {
             let reasons = pins.names().collect::<Vec<_>>().join(", ");
             tracing::debug!(endpoint = %self.endpoint.name, role = self.beginning.role(), reasons, "client keeps its session");
         }
+        (turn.facts.unmovable, turn.facts.is_pinned) = (facts.unmovable, true);
+        self.count_pin(turn, facts.pin, pins).map(|()| true)
+    }
+
+    /// The client keeps its session for this, and is counted; `permit`: the right that it has asked for beforehand.
+    fn count_pin(&self, turn: &mut Turn, permit: Option<PinPermit>, pins: Pins) -> Result<(), BringError> {
         // What cannot be moved without a name of its own is unknown to those who look.
         self.listed
             .set_pins(if pins.is_empty() { Pins::UNKNOWN } else { pins });
-        (turn.facts.unmovable, turn.facts.is_pinned) = (facts.unmovable, true);
         turn.pinned = turn
             .pinned
             .take()
-            .or(facts.pin)
+            .or(permit)
             .or_else(|| self.pooling.pins.permit_over());
         if turn.pinned.is_none() {
             let max = self.pooling.pins.max();
             return Err(SessionError::TooManyPinned { max }.into());
         }
-        Ok(true)
+        Ok(())
     }
 
     /// No cancel that was meant for this client is still on its way to the session. `false`: that is not known.

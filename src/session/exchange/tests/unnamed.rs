@@ -1,7 +1,7 @@
 //! The unnamed statement: it is its client's, on whichever session.
 
 use super::talk::*;
-use crate::session::reported::Reported;
+use crate::session::{reported::Reported, statements::UNKNOWN, words::Words};
 
 #[test]
 fn it_survives_a_sync_and_follows_its_client() {
@@ -197,19 +197,50 @@ fn one_that_had_to_be_brought_under_a_name_waits_for_what_takes_all_names_away()
 }
 
 #[test]
-fn one_that_is_too_long_to_be_remembered_keeps_its_session() {
+fn one_that_is_too_long_to_be_remembered_keeps_its_session_until_it_is_another() {
     each(|mut stage| {
         stage.endpoint.limits.statement_bytes_max = 1000;
         let mut session = session();
         let mut talk = stage.turn(&mut session);
-        let long = format!("select '{}'", "x".repeat(2000));
+        let long = format!("select '{}'; set datestyle = 'German'", "x".repeat(2000));
         let sent = talk.client(&[parse("", &long), run("")]);
         assert_eq!(sent[1..], ["B |", "E ", "S"]);
         talk.says(&["1", "2", "C SELECT 1", "Z I"]);
         assert_eq!(talk.client(&[run("")]), ["B |", "E ", "S"]);
         talk.says(&["2", "C SELECT 1", "Z I"]);
         drop(talk);
-        assert!(stage.client.facts.unmovable);
+        let client = &stage.client;
+        assert!(client.statements.has_long_unnamed() && !client.facts.unmovable);
+        assert!(client.facts.words.has(Words::SET_SESSION), "it was looked at");
+        let mut talk = stage.turn(&mut session);
+        // The settings are not asked for meanwhile.
+        let sent = talk.client(&[
+            parse("a", "select '1'"),
+            bare('S'),
+            parse("", "select 1"),
+            bare('S'),
+        ]);
+        assert!(sent[0].ends_with("|select '1'"), "{sent:?}");
+        assert_eq!(sent[1..], ["S", "P |select 1", "S"]);
+        drop(talk);
+        assert!(!stage.client.statements.has_long_unnamed());
+    });
+}
+
+#[test]
+fn a_long_one_that_is_not_there_any_more_is_refused_by_postgres() {
+    each(|mut stage| {
+        stage.endpoint.limits.statement_bytes_max = 1000;
+        let mut session = session();
+        let mut talk = stage.turn(&mut session);
+        let long = format!("select '{}'", "x".repeat(2000));
+        talk.client(&[parse("", &long), bare('S')]);
+        talk.says(&["1", "Z I"]);
+        drop(talk);
+        session.prepared.unnamed = UNKNOWN;
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(talk.client(&[run("")]), ["C S", "B |", "E ", "S"]);
+        assert_eq!(talk.says(&["3", "E 26000", "Z I"]), ["E 26000", "Z I"]);
     });
 }
 
