@@ -230,10 +230,8 @@ impl Conversation {
             }
         }
     }
-}
 
-impl Conversation {
-    /// Those of a server that has no process for us; what came has no length.
+    /// The last words of a server that has no process for us; what came has no length.
     async fn last_words(&mut self) -> Option<Message> {
         let is_more = |read: &[u8]| read.starts_with(b"E") && read.len() < no_process::BYTES_MAX;
         while is_more(&self.read)

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
 
 use super::{
     line::{Line, Way, Who},
@@ -35,16 +36,22 @@ async fn holder(pooled: &Pooled, endpoint: &str) -> Line {
     line
 }
 
-#[tokio::test]
-async fn who_came_first_is_served_first() {
-    const ENDPOINT: &str = "waiting-order";
-    let pooled = with(ENDPOINT, 1, "").await;
-    let mut holder = holder(&pooled, ENDPOINT).await;
+/// Postgres itself, with a table that tells who was served when.
+async fn arrivals(pooled: &Pooled) -> Client {
     let direct = pooled.direct().await;
     direct
         .batch_execute("create table arrived (at serial, number int)")
         .await
         .unwrap();
+    direct
+}
+
+#[tokio::test]
+async fn who_came_first_is_served_first() {
+    const ENDPOINT: &str = "waiting-order";
+    let pooled = with(ENDPOINT, 1, "").await;
+    let mut holder = holder(&pooled, ENDPOINT).await;
+    let direct = arrivals(&pooled).await;
     let mut waiting = Vec::new();
     for number in 0..12 {
         let mut line = pooled.line(ENDPOINT).await;
@@ -71,11 +78,7 @@ async fn who_says_more_or_is_told_why_it_waits_keeps_its_place() {
     const ENDPOINT: &str = "waiting-told";
     let pooled = with(ENDPOINT, 1, "").await;
     let mut holder = holder(&pooled, ENDPOINT).await;
-    let direct = pooled.direct().await;
-    direct
-        .batch_execute("create table arrived (at serial, number int)")
-        .await
-        .unwrap();
+    let direct = arrivals(&pooled).await;
     let insert = |number: u8| Said::query(format!("insert into arrived (number) values ({number})"));
     let mut waiting = Vec::new();
     for number in 0..3 {

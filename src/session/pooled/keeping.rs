@@ -59,12 +59,7 @@ impl Pooled<'_> {
         if facts.is_told_own_application {
             self.believed.note_application(&self.beginning.application);
         }
-        if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
-            self.pooling.changed();
-        }
-        if functions_may_have_changed(facts.words, facts.tags) {
-            self.pooling.forget_database(self.beginning.database());
-        }
+        self.tell_others(&facts);
         let may_have_changed = self.may_have_changed(turn, &facts);
         // Who keeps the session for good has nothing that is to be asked for, but perhaps an unnamed statement that a question
         // would take away.
@@ -88,15 +83,19 @@ impl Pooled<'_> {
     /// The client's unnamed statement is on this session alone, and a question would take it away: the turn goes on until
     /// that is another.
     fn stay_pinned(&mut self, turn: &mut Turn) -> Result<(), BringError> {
-        let facts = &mut turn.facts;
+        self.tell_others(&turn.facts);
+        let permit = turn.facts.goes_on_pinned();
+        self.count_pin(turn, permit, Pins::STATEMENT)
+    }
+
+    /// What the turn did concerns other clients.
+    fn tell_others(&self, facts: &Facts) {
         if facts.tags.has(Tags::ROLES | Tags::DATABASE | Tags::ALTER_SYSTEM) {
             self.pooling.changed();
         }
         if functions_may_have_changed(facts.words, facts.tags) {
             self.pooling.forget_database(self.beginning.database());
         }
-        let permit = facts.goes_on_pinned();
-        self.count_pin(turn, permit, Pins::STATEMENT)
     }
 
     /// Whether a turn was of the common kind, behind which there is nothing to look after.
