@@ -22,9 +22,6 @@ use super::pacing::Pacing;
 use crate::tenant::quota::Meter;
 use crate::wire::frame::{Broken, Front, HEADER_BYTES, Sender, front};
 
-/// How long a client is not read whose transactions come too fast, each time that one is refused.
-const REFUSED_PAUSE: Duration = Duration::from_millis(20);
-
 /// Why a direction ended.
 #[derive(Debug)]
 pub(super) enum LaneEnd {
@@ -142,11 +139,10 @@ impl Lane {
         self
     }
 
-    /// Its client was refused something that came too fast, and is not read for a moment: in a loop it would cost more
-    /// than what it is refused.
-    pub(super) fn pause(&mut self) {
+    /// Its client was refused something that came too fast, and is not read for so long.
+    pub(super) fn pause_for(&mut self, time: Duration) {
         if let Some(pacing) = &mut self.pacing {
-            pacing.pause_for(REFUSED_PAUSE);
+            pacing.pause_for(time);
         }
     }
 

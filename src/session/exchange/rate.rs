@@ -3,6 +3,8 @@
 //! Whether a request of a pipeline begins a transaction only its ReadyForQuery shows: what goes on behind a first one is
 //! let through, and charged afterwards. So a pipeline may be ahead of the limit, and whoever comes next waits longer.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use super::Exchange;
@@ -42,6 +44,11 @@ impl TransactionRate {
         self.meter.take()?;
         self.is_paid = true;
         Ok(())
+    }
+
+    /// How long its client is not read that was refused.
+    pub(in crate::session) fn pause(&self) -> Duration {
+        self.meter.asks_again()
     }
 
     /// One has ended.
@@ -97,8 +104,9 @@ impl<'a> Exchange<'a> {
             b'Q' | b'F' => Kind::Simple,
             _ => Kind::Parse,
         };
+        let pause = rate.pause();
         self.refuse(lane, front, kind, body);
-        lane.pause();
+        lane.pause_for(pause);
         false
     }
 }

@@ -74,7 +74,7 @@ impl Pooled<'_> {
     ) -> Result<Wants, Outcome> {
         // What is rare is boxed: each turn has a place for all that is not.
         if let Err(over) = self.rate.begin() {
-            self.up.pause();
+            self.up.pause_for(self.rate.pause());
             let error = LendError::Session(over.into());
             return Box::pin(self.refuse(client, error, record)).await;
         }

@@ -57,6 +57,13 @@ impl Meter {
         delays.max().unwrap_or_default()
     }
 
+    /// One was refused: how long until it may ask again; zero: at once.
+    pub fn asks_again(&self) -> Duration {
+        let accounts = self.chain.accounts.iter();
+        let delays = accounts.map(|account| account.pace(self.paced).asks_again(account.now()));
+        delays.max().unwrap_or_default()
+    }
+
     /// One happens now.
     ///
     /// # Errors

@@ -9,6 +9,12 @@ use std::{
     time::Duration,
 };
 
+/// How long one who was refused is kept from asking again, at least: in a loop it would cost more than what it is
+/// refused.
+const ASKS_AGAIN_MIN: Duration = Duration::from_millis(20);
+/// And at most: what comes next may be something else.
+const ASKS_AGAIN_MAX: Duration = Duration::from_millis(200);
+
 /// One speed limit. Times are nanoseconds since a beginning that all share.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -17,6 +23,8 @@ pub(super) struct Pace {
     period: AtomicU64,
     /// When nothing of the limit will be used up any more.
     used_until: AtomicU64,
+    /// When the last of those who were refused may ask again.
+    refused_until: AtomicU64,
 }
 
 /// A limit, and how much of it is used.
@@ -67,6 +75,26 @@ impl Pace {
         let _ = self
             .used_until
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// One was refused: how long until it may ask again. One after the other may, no faster than the limit allows: so
+    /// many clients in a loop cost about what one does, and never come all at once.
+    pub(super) fn asks_again(&self, now: u64) -> Duration {
+        if !self.is_on() {
+            return Duration::ZERO;
+        }
+        let cost = self.cost(1);
+        let (earliest, latest) = (
+            now.saturating_add(nanoseconds(ASKS_AGAIN_MIN)),
+            now.saturating_add(nanoseconds(ASKS_AGAIN_MAX)),
+        );
+        let next = |last: u64| last.saturating_add(cost).clamp(earliest, latest);
+        let last = self
+            .refused_until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        // The closure never refuses.
+        let (Ok(last) | Err(last)) = last;
+        Duration::from_nanos(next(last) - now)
     }
 
     /// So many have happened.

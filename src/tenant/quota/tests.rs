@@ -284,6 +284,36 @@ async fn a_rate_comes_back_with_time() {
     assert!(meter.take().is_err());
 }
 
+#[tokio::test]
+async fn who_is_refused_asks_again_one_after_the_other_as_fast_as_the_limit_is() {
+    pause();
+    let limits = EndpointQuotas {
+        per_tenant: Quota {
+            transactions: rate(20, 1),
+            ..Quota::default()
+        },
+        ..EndpointQuotas::default()
+    };
+    let main = endpoint("acme", "acme-main", limits);
+    let quotas = Quotas::new(&config(clients(100), &[&main]));
+    let clients = ["app", "other"].map(|role| quotas.admit(&main, role).unwrap());
+    let meters = clients.each_ref().map(|client| client.meter(Paced::Transactions));
+    let ask_again = || {
+        let [one, other] = &meters;
+        [one, other, one, other, one].map(|meter| meter.asks_again().as_millis())
+    };
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(ask_again(), [20, 70, 120, 170, 200]);
+    advance(Duration::from_millis(100)).await;
+    assert_eq!(ask_again(), [150, 200, 200, 200, 200]);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(
+        ask_again(),
+        [20, 70, 120, 170, 200],
+        "nobody is in the line any more"
+    );
+}
+
 #[test]
 fn computes_that_ran_already_are_counted_beyond_the_limit() {
     let limits = EndpointQuotas {
