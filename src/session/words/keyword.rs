@@ -77,6 +77,10 @@ pub(super) enum After {
     System,
 }
 
+/// How words begin that may end in any way.
+const PG_TEMP: &[u8] = b"pg_temp";
+const DBLINK_CONNECT: &[u8] = b"dblink_connect";
+
 /// Looks up a word in lower case.
 pub(super) fn look_up(word: &[u8]) -> Option<Found> {
     Some(match word {
@@ -146,8 +150,8 @@ pub(super) fn look_up(word: &[u8]) -> Option<Found> {
         | b"pg_copy_physical_replication_slot"
         | b"pg_copy_logical_replication_slot" => Found::Word(Words::SLOT),
         b"dynamic_library_path" | b"session_preload_libraries" => Found::Word(Words::HIDDEN_SETTING),
-        word if word.starts_with(b"pg_temp") => Found::Word(Words::PG_TEMP),
-        word if word.starts_with(b"dblink_connect") => Found::Word(Words::DBLINK),
+        word if word.starts_with(PG_TEMP) => Found::Word(Words::PG_TEMP),
+        word if word.starts_with(DBLINK_CONNECT) => Found::Word(Words::DBLINK),
         _ => return None,
     })
 }
@@ -286,10 +290,17 @@ static FILTER: Filter = {
 /// Whether a word, which stands at `place`, may be one that means something.
 #[inline]
 pub(super) fn may_mean(word: &[u8], place: usize) -> bool {
-    // What begins with `pg_temp` or `dblink_connect` may have any end.
-    let may_begin = |first, second| word[0] | 32 == first && word.len() >= 7 && word[1] | 32 == second;
+    let begins = |with: &[u8]| {
+        word.get(..with.len())
+            .is_some_and(|part| part.eq_ignore_ascii_case(with))
+    };
     word.len() <= KEYWORD_BYTES_MAX
-        && (FILTER.may_have(place) || may_begin(b'p', b'g') || may_begin(b'd', b'b'))
+        && (FILTER.may_have(place)
+            || match word[0] | 32 {
+                b'p' => begins(PG_TEMP),
+                b'd' => begins(DBLINK_CONNECT),
+                _ => false,
+            })
 }
 
 #[cfg(test)]
@@ -302,6 +313,23 @@ mod tests {
             assert!(look_up(word.as_bytes()).is_some(), "{word}");
             let upper = word.to_uppercase();
             assert!(may_mean(upper.as_bytes(), place(upper.as_bytes())), "{word}");
+        }
+    }
+
+    #[test]
+    fn words_told_by_their_beginning_are_found_whatever_their_end_and_their_case() {
+        for word in [
+            "pg_temp",
+            "PG_TEMP_17",
+            "pg_Temporary",
+            "dblink_connect",
+            "DBLINK_CONNECT_U",
+        ] {
+            assert!(may_mean(word.as_bytes(), place(word.as_bytes())), "{word}");
+            assert!(look_up(word.to_lowercase().as_bytes()).is_some(), "{word}");
+        }
+        for word in ["pg_tem", "pgbench_accounts", "pg_", "dblink_connec", "d", "dbl"] {
+            assert!(!may_mean(word.as_bytes(), place(word.as_bytes())), "{word}");
         }
     }
 

@@ -189,10 +189,9 @@ impl Scan {
     /// Where the word ends that goes on at `at`.
     #[inline]
     fn word_end(&mut self, bytes: &[u8], at: usize) -> usize {
-        let mut end = at;
-        while end < bytes.len() && CLASSES[usize::from(bytes[end])] & INSIDE != 0 {
-            end += 1;
-        }
+        let outside = |byte: &u8| CLASSES[usize::from(*byte)] & INSIDE == 0;
+        let rest = bytes.get(at..).unwrap_or_default();
+        let end = at + rest.iter().position(outside).unwrap_or(rest.len());
         if self.is_watching {
             bytes[at..end].iter().for_each(|byte| self.watched(*byte));
         }
