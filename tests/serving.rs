@@ -8,6 +8,7 @@ mod drivers;
 mod leaving;
 mod pipelines;
 mod programs;
+mod resting;
 mod roles;
 pub(crate) mod served;
 mod servers;

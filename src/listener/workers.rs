@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -16,18 +16,18 @@ use std::{
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval},
+    time::Instant,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::runtime::Own;
 use crate::session::{Arrived, Door, House, Socket, serve};
 
-/// A runtime that is busy for more than this share of the time gets no more clients while another has room.
-const BUSY_ENOUGH: usize = 70;
+/// A runtime that is busy for more than this share of the time, in percent, gets no more clients while another has room.
+const BUSY_ENOUGH: u32 = 70;
 /// One that has got this many clients since it was measured gets no more either: each costs a TLS handshake.
-const NEWCOMERS_ENOUGH: usize = 32;
-/// How often it is measured.
+const NEWCOMERS_ENOUGH: u32 = 32;
+/// It is measured when a client comes, but not again within this time.
 const MEASURE_EVERY: Duration = Duration::from_millis(100);
 
 /// All workers, and the clients they serve.
@@ -40,11 +40,8 @@ pub struct Workers {
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    /// Percent of the last measured interval, for each worker.
-    busy: Arc<AtomicUsize>,
     clients: Arc<AtomicUsize>,
-    /// Clients that came since that measurement, so that a burst does not all land here.
-    newcomers: Arc<AtomicUsize>,
+    load: Mutex<Load>,
     /// Dropping it ends the thread.
     _stay: oneshot::Sender<()>,
 }
@@ -81,7 +78,7 @@ impl Workers {
     pub(super) fn serve(&self, socket: Socket, door: Arc<Door>, house: Arc<House>) {
         let at = Instant::now();
         let worker = self.roomiest();
-        worker.newcomers.fetch_add(1, Ordering::Relaxed);
+        worker.load().newcomers += 1;
         let count = Counted::new(&worker.clients);
         let is_elsewhere = worker.runtime.id() != self.accepting().id();
         let session = async move {
@@ -106,24 +103,16 @@ impl Workers {
     }
 
     fn roomiest(&self) -> &Worker {
-        let room = |worker: &&Worker| {
-            worker.busy.load(Ordering::Relaxed) < BUSY_ENOUGH
-                && worker.newcomers.load(Ordering::Relaxed) < NEWCOMERS_ENOUGH
+        let has_room = |worker: &&Worker| worker.measured().has_room();
+        let rank = |worker: &&Worker| {
+            let Load { newcomers, busy, .. } = *worker.load();
+            (newcomers, busy, worker.clients.load(Ordering::Relaxed))
         };
-        let load = |worker: &&Worker| {
-            let newcomers = worker.newcomers.load(Ordering::Relaxed);
-            (
-                newcomers,
-                worker.busy.load(Ordering::Relaxed),
-                worker.clients.load(Ordering::Relaxed),
-            )
-        };
-        self.workers.iter().find(room).unwrap_or_else(|| {
-            self.workers
-                .iter()
-                .min_by_key(load)
-                .expect("there is at least one worker")
-        })
+        let workers = self.workers.iter();
+        let with_room = workers.clone().find(has_room);
+        with_room
+            .or_else(|| workers.min_by_key(rank))
+            .expect("there is at least one worker")
     }
 }
 
@@ -131,25 +120,77 @@ impl Worker {
     fn start(index: usize) -> io::Result<Self> {
         let runtime = Own::build(Builder::new_current_thread().thread_name(format!("clients-{index}")))?;
         let handle = runtime.handle().clone();
-        let busy = Arc::new(AtomicUsize::new(0));
         let (stay, ended) = oneshot::channel();
-        let newcomers = Arc::new(AtomicUsize::new(0));
-        let measured = (busy.clone(), newcomers.clone());
         thread::Builder::new()
             .name(format!("clients-{index}"))
             .spawn(move || {
                 seed_random_source();
-                runtime.spawn(measure(measured.0, measured.1));
                 // An error means that the sender was dropped, which is the signal.
                 let _ = runtime.block_on(ended);
             })?;
         Ok(Self {
             runtime: handle,
-            busy,
             clients: Arc::default(),
-            newcomers,
+            load: Mutex::new(Load::new(Instant::now())),
             _stay: stay,
         })
+    }
+
+    fn load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its load as of now. Nothing ticks for it: a thread that nobody needs never wakes.
+    fn measured(&self) -> MutexGuard<'_, Load> {
+        let mut load = self.load();
+        load.measure(Instant::now(), || {
+            self.runtime.metrics().worker_total_busy_duration(0)
+        });
+        load
+    }
+}
+
+/// How much a worker has to do, as far as it was measured.
+#[derive(Debug)]
+struct Load {
+    /// When that was.
+    at: Instant,
+    /// How long it had been busy until then.
+    spent: Duration,
+    /// Percent of the time between that measurement and the one before.
+    busy: u32,
+    /// Clients that came since then, so that a burst does not all land on one.
+    newcomers: u32,
+}
+
+impl Load {
+    fn new(now: Instant) -> Self {
+        Self {
+            at: now,
+            spent: Duration::ZERO,
+            busy: 0,
+            newcomers: 0,
+        }
+    }
+
+    /// `spent`: how long it has been busy until now.
+    fn measure(&mut self, now: Instant, spent: impl FnOnce() -> Duration) {
+        let passed = now.saturating_duration_since(self.at);
+        if passed < MEASURE_EVERY {
+            return;
+        }
+        let spent = spent();
+        let share = spent.saturating_sub(self.spent).as_nanos() * 100 / passed.as_nanos();
+        *self = Self {
+            at: now,
+            spent,
+            busy: u32::try_from(share).unwrap_or(u32::MAX),
+            newcomers: 0,
+        };
+    }
+
+    fn has_room(&self) -> bool {
+        self.busy < BUSY_ENOUGH && self.newcomers < NEWCOMERS_ENOUGH
     }
 }
 
@@ -157,28 +198,6 @@ impl Worker {
 fn seed_random_source() {
     let mut byte = [0];
     aws_lc_rs::rand::fill(&mut byte).expect("the system's random source does not fail");
-}
-
-/// Measures its own runtime. Ends with it.
-async fn measure(busy: Arc<AtomicUsize>, newcomers: Arc<AtomicUsize>) {
-    let metrics = Handle::current().metrics();
-    let mut ticks = interval(MEASURE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut since, mut spent) = (Instant::now(), metrics.worker_total_busy_duration(0));
-    loop {
-        ticks.tick().await;
-        let (now, spent_now) = (Instant::now(), metrics.worker_total_busy_duration(0));
-        let share = (spent_now - spent).as_secs_f64() / (now - since).as_secs_f64().max(1e-6);
-        // A share is between 0 and 1, give or take the clocks.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to 0..=100"
-        )]
-        busy.store((share * 100.0).clamp(0.0, 100.0) as usize, Ordering::Relaxed);
-        newcomers.store(0, Ordering::Relaxed);
-        (since, spent) = (now, spent_now);
-    }
 }
 
 /// One client, counted while this lives.
@@ -194,5 +213,54 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn who_has_much_to_do_has_no_room_until_it_is_measured_again() {
+        let began = Instant::now();
+        let mut load = Load::new(began);
+        assert!(load.has_room());
+        load.measure(began + 200 * MS, || 139 * MS);
+        assert!(load.has_room(), "{load:?}");
+        load.measure(began + 400 * MS, || 279 * MS);
+        assert!(!load.has_room(), "{load:?}");
+        load.measure(began + 499 * MS, || {
+            unreachable!("measured again within {MEASURE_EVERY:?}")
+        });
+        assert!(!load.has_room());
+        // By what it did since then, not since it began.
+        load.measure(began + 500 * MS, || 300 * MS);
+        assert!(load.has_room(), "{load:?}");
+    }
+
+    #[test]
+    fn a_burst_does_not_all_land_on_one() {
+        let began = Instant::now();
+        let mut load = Load::new(began);
+        load.newcomers = NEWCOMERS_ENOUGH;
+        load.measure(began + 99 * MS, || Duration::ZERO);
+        assert!(!load.has_room());
+        load.measure(began + 100 * MS, || Duration::ZERO);
+        assert!(load.has_room());
+    }
+
+    /// Nobody comes for an hour, and the thread had much to do at the end of it: the next one sees the hour, the one behind
+    /// it what holds.
+    #[test]
+    fn what_was_not_measured_in_long_is_measured_twice() {
+        let hour = Duration::from_secs(3600);
+        let began = Instant::now();
+        let mut load = Load::new(began);
+        load.measure(began + hour, || 10_000 * MS);
+        assert!(load.has_room());
+        load.measure(began + hour + 100 * MS, || 10_100 * MS);
+        assert!(!load.has_room());
     }
 }
