@@ -54,7 +54,7 @@ pub(super) enum SessionError {
     InFailedTransaction,
     #[error("idle in a transaction for too long")]
     IdleInTransaction,
-    #[error("the role's password was changed")]
+    #[error("the role's password was changed, or it may not log in any more")]
     PasswordChanged,
     #[error("a prepared statement's rows have changed")]
     PlanChanged,
@@ -188,7 +188,7 @@ impl ClientError for SessionError {
                 "terminating connection due to idle-in-transaction timeout".into()
             }
             Self::TokenExpired => "the token that this session began with has expired".into(),
-            Self::PasswordChanged => "the role's password was changed".into(),
+            Self::PasswordChanged => "the role's password was changed, or it may not log in any more".into(),
             Self::ConsoleFull => "the console takes nobody in now".into(),
             // As Postgres says it.
             Self::Terminated => "terminating connection due to administrator command".into(),
@@ -267,7 +267,7 @@ impl ClientError for SessionError {
                 Some("try again later; the operator's log names both servers, and what to do".into())
             }
             Self::TokenExpired => Some("connect again with a new token".into()),
-            Self::PasswordChanged => Some("connect again with the new password".into()),
+            Self::PasswordChanged => Some("connect again, with the new password if there is one".into()),
             Self::TooManyPinned { .. } => Some(
                 "try again later, do it in one transaction, or connect to the endpoint without -pooler".into(),
             ),

@@ -22,12 +22,9 @@ use super::words::{CustomNames, Words};
 use aliases::Aliases;
 pub(super) use effect::{Effect, Subject};
 pub(super) use shape::Shape;
-pub(super) use texts::{ServerName, Statement, Texts, next_serial};
+pub(super) use texts::{OWN_NAMES, ServerName, Statement, Texts, next_serial};
 use unnamed::Unnamed;
 pub(super) use unsettled::{Place, SqlPrepared, Unsettled};
-
-/// The name of pgwake's own BEGIN on server sessions.
-pub(super) const BEGIN_NAME: &[u8] = b"pgwake_begin";
 
 /// The serial of an unnamed statement that nobody knows: what is on the session may be a stranger's.
 pub(super) const UNKNOWN: u64 = u64::MAX;
@@ -295,7 +292,7 @@ impl Prepared {
         let others = self.evict_others(own).into_iter();
         let mut names: Vec<_> = others.map(|id| ServerName::of(id).as_bytes().to_vec()).collect();
         if mem::take(&mut self.begin) {
-            names.push(BEGIN_NAME.to_vec());
+            names.push(OWN_NAMES.begin.to_vec());
         }
         names
     }

@@ -1,7 +1,6 @@
 //! Statements of the protocol that SQL speaks of by their names: which of them it means, and which names are taken.
 
 use super::{
-    pooled::Pooled,
     said::{Kind, STRANGER, Said, execute, prepare},
     script::Script,
     told::{errors, tags, values},
@@ -247,23 +246,30 @@ async fn what_a_function_takes_away_is_its_own_clients() {
     assert_eq!(errors(&played.told(0)), ["26000"]);
 }
 
-/// pgwake's BEGIN has a name that every client of a session may take away.
+/// A client's statement stood in the way of pgwake's BEGIN where it had the same name: its transactions failed, or it was
+/// what they began with.
 #[tokio::test]
-async fn a_transaction_begins_whatever_name_somebody_takes_away() {
-    let mut other = vec!["begin", "select 'prepares it'", "commit"];
-    let pooled = Pooled::start("named-begin", 1).await;
-    let (mut takes, mut begins) = (pooled.line("named-begin").await, pooled.line("named-begin").await);
-    for sql in &other {
-        begins.query(sql).await;
+async fn a_client_may_use_the_names_that_pgwake_might() {
+    let transaction = ["begin", "select 'within'", "commit"];
+    let mut script = Script::new("named-begin", 1)
+        .before("drop table if exists begun; create table begun (id int)")
+        .queries(1, &transaction)
+        .query(0, "deallocate pgwake_begin")
+        .queries(1, &transaction);
+    for name in ["pgwake_begin", "pgwake_discard"] {
+        let execute = format!("execute {name}");
+        let insert = format!("prepare {name} as insert into begun values (1)");
+        let deallocate = format!("deallocate {name}");
+        script = script
+            .queries(0, &[&insert, "begin", "select 'nothing is begun'", "rollback"])
+            .queries(1, &transaction)
+            .queries(0, &["begin", &execute, "commit", &deallocate])
+            .say(0, prepare(name, "select 'of the protocol'"))
+            .queries(0, &[&execute, "begin", &execute, "commit"])
+            .queries(1, &transaction)
+            .query(0, &deallocate);
     }
-    assert_eq!(
-        errors(&takes.query("deallocate pgwake_begin").await),
-        Vec::<String>::new()
-    );
-    other[1] = "select 'again'";
-    for sql in &other {
-        assert_eq!(errors(&begins.query(sql).await), Vec::<String>::new(), "{sql}");
-    }
+    script.query(0, "select count(*) from begun").play().await;
 }
 
 /// A Close that an error had the server ignore was still believed in what stood behind the next Sync of the same write: SQL found

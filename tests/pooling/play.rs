@@ -7,6 +7,7 @@
 mod beside;
 mod crowd;
 mod difference;
+mod refusal;
 mod schedule;
 
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep};
 pub(crate) use beside::Beside;
 pub(crate) use crowd::crowd;
 pub(crate) use difference::Difference;
+use refusal::behind_same_refusal;
 pub(crate) use schedule::{Schedule, Stand};
 
 use super::{
@@ -325,25 +327,23 @@ fn same(expected: &[Message], got: Vec<Message>) -> Result<Heard, Difference> {
 /// Reads until it is another answer than the expected one.
 async fn listen(ear: &mut Ear<'_>, expected: &[Message], batch: &Batch) -> Result<Heard, Difference> {
     let mut got = Vec::new();
-    for message in expected {
+    let mut rest = expected;
+    while let Some((message, behind)) = rest.split_first() {
         match not_about_waiting(ear).await {
             Ok(heard) => got.push(normal(heard)),
             Err(silence) => {
                 return Err(Difference::new(expected, got).and_then(silence));
             }
         }
-        if got.last() != Some(message) && !is_same_refusal(message, got.last()) {
+        rest = if got.last() == Some(message) {
+            behind
+        } else if let Some(behind) = got.last().and_then(|got| behind_same_refusal(rest, got)) {
+            behind
+        } else {
             return spared(ear, expected, batch, got).await;
-        }
+        };
     }
     Ok(Heard::Same)
-}
-
-/// In a failed transaction a Bind with too few values is refused either way: where its statement is not on the session, for
-/// the transaction. Nobody can prepare it there to count its parameters.
-fn is_same_refusal(expected: &Message, got: Option<&Message>) -> bool {
-    let is = |message: &Message, code| message.tag == b'E' && message.sqlstate() == code;
-    is(expected, "08P01") && got.is_some_and(|got| is(got, "25P02"))
 }
 
 /// The next message but for pgwake's word that a client has to wait, which it may have to where others are quicker, or the

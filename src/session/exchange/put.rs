@@ -9,14 +9,9 @@ use super::{Exchange, Scanned};
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::sql_names::{Does, Named};
-use crate::session::statements::{BEGIN_NAME, Effect, Name, Place, Seen, ServerName, Statement, Used};
+use crate::session::statements::{Effect, Name, OWN_NAMES, Place, Seen, ServerName, Statement, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
 use crate::wire::frame::Front;
-
-/// The statement and portal that discard a stranger's numbers.
-const DISCARD: &[u8] = b"pgwake_discard";
-/// A portal that does not exist: closing it does nothing.
-const FENCE: &[u8] = b"Ppgwake_fence\0";
 
 impl<'a> Exchange<'a> {
     /// The BEGIN that the client has had the answer to. By the extended protocol and without Sync: if it fails, the
@@ -36,10 +31,10 @@ impl<'a> Exchange<'a> {
             return false;
         }
         if !std::mem::replace(&mut pooled.carried.prepared.begin, true) {
-            put(lane, b'P', &[BEGIN_NAME, b"\0BEGIN\0\0\0"]);
+            put(lane, b'P', &[&OWN_NAMES.begin, b"\0BEGIN\0\0\0"]);
             self.send(Kind::Parse, Asker::Pgwake, Effect::BeginPut);
         }
-        put(lane, b'B', &[b"\0", BEGIN_NAME, &[0; 7]]);
+        put(lane, b'B', &[b"\0", &OWN_NAMES.begin, &[0; 7]]);
         self.send(Kind::Bind, Asker::Pgwake, Effect::Begins);
         put(lane, b'E', &[b"\0", &[0; 4]]);
         self.send(Kind::Execute, Asker::Pgwake, Effect::Begins);
@@ -51,7 +46,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn hide_begin(&mut self, lane: &mut Lane, words: Words) {
         let prepared = &mut self.pooled().carried.prepared;
         if words.has(Words::STATEMENTS_READ) && std::mem::take(&mut prepared.begin) {
-            put(lane, b'C', &[b"S", BEGIN_NAME, b"\0"]);
+            put(lane, b'C', &[b"S", &OWN_NAMES.begin, b"\0"]);
             self.send(Kind::Close, Asker::Pgwake, Effect::BeginClosed);
         }
     }
@@ -67,16 +62,17 @@ impl<'a> Exchange<'a> {
 
     /// A stranger's numbers are gone, within the client's own pipeline.
     pub(super) fn put_discard(&mut self, lane: &mut Lane) {
+        let discard = &*OWN_NAMES.discard;
         // An error may have left it there.
-        self.put_close(lane, b"S", DISCARD);
-        put(lane, b'P', &[DISCARD, b"\0DISCARD SEQUENCES\0\0\0"]);
+        self.put_close(lane, b"S", discard);
+        put(lane, b'P', &[discard, b"\0DISCARD SEQUENCES\0\0\0"]);
         self.send(Kind::Parse, Asker::Pgwake, Effect::Nothing);
-        put(lane, b'B', &[DISCARD, b"\0", DISCARD, &[0; 7]]);
+        put(lane, b'B', &[discard, b"\0", discard, &[0; 7]]);
         self.send(Kind::Bind, Asker::Pgwake, Effect::Nothing);
-        put(lane, b'E', &[DISCARD, &[0; 5]]);
+        put(lane, b'E', &[discard, &[0; 5]]);
         self.send(Kind::Execute, Asker::Pgwake, Effect::DiscardsSequences);
-        self.put_close(lane, b"P", DISCARD);
-        self.put_close(lane, b"S", DISCARD);
+        self.put_close(lane, b"P", discard);
+        self.put_close(lane, b"S", discard);
     }
 
     fn put_close(&mut self, lane: &mut Lane, of: &[u8], name: &[u8]) {
@@ -244,7 +240,8 @@ impl<'a> Exchange<'a> {
 
     /// Nobody knows how many ReadyForQuery are to come; behind this one there are none.
     pub(super) fn put_fence(&mut self, lane: &mut Lane) {
-        put(lane, b'C', &[FENCE]);
+        // No portal has this name: closing it does nothing.
+        put(lane, b'C', &[b"P", &OWN_NAMES.begin, b"\0"]);
         self.send(Kind::Fence, Asker::Pgwake, Effect::Nothing);
         put(lane, b'S', &[]);
         self.send(Kind::Sync, Asker::Pgwake, Effect::Nothing);

@@ -24,6 +24,8 @@ use crate::session::{
 
 /// query_canceled: with no cancel under way, by a time limit.
 const CANCELED: &str = "57014";
+/// How often a question is asked again without that limit.
+const LIFTS_MAX: usize = 10;
 
 impl Pooled<'_> {
     /// After the last answer of a transaction: what the turn did to the session. Says whether the client keeps it.
@@ -190,14 +192,7 @@ impl Pooled<'_> {
             prepared: (facts.unsettled.sql(), &reported),
             lifts_limit: false,
         };
-        let mut answer = self.ask(turn, &question).await;
-        if let Err(BringError::Talk(TalkError::Refused { fields, .. })) = &answer
-            && fields.sqlstate == CANCELED
-        {
-            question.lifts_limit = true;
-            answer = self.ask(turn, &question).await;
-        }
-        let captured = match answer {
+        let captured = match self.ask_within_limit(turn, &mut question).await {
             Ok(answer) => question.read(&answer.rows).map_err(TalkError::Wire)?,
             Err(BringError::Talk(error)) if error.is_of_question() => {
                 tracing::debug!(%error, "a session does not tell its state");
@@ -224,6 +219,26 @@ impl Pooled<'_> {
         }
         carried.state = Some(captured.carried);
         Ok(())
+    }
+
+    /// Asks again where the client's statement_timeout was too short for the answer. What lifts it has the same limit, and the
+    /// server may be busy: who is not asked again would keep its session.
+    async fn ask_within_limit(
+        &self,
+        turn: &mut Turn,
+        question: &mut Question<'_>,
+    ) -> Result<Answer, BringError> {
+        let mut answer = self.ask(turn, question).await;
+        for _ in 0..LIFTS_MAX {
+            match &answer {
+                Err(BringError::Talk(TalkError::Refused { fields, .. })) if fields.sqlstate == CANCELED => {
+                    question.lifts_limit = true;
+                    answer = self.ask(turn, question).await;
+                }
+                _ => break,
+            }
+        }
+        answer
     }
 
     async fn ask(&self, turn: &mut Turn, question: &Question<'_>) -> Result<Answer, BringError> {

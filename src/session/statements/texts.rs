@@ -30,6 +30,22 @@ fn next_id() -> u64 {
     SECRET.hash_one(next_serial())
 }
 
+/// What pgwake's own statements are called on server sessions. Nobody can guess these names either: a client that had
+/// a statement or a cursor of the same name would find pgwake's instead, or pgwake its.
+pub(in crate::session) struct OwnNames {
+    pub(in crate::session) begin: Box<[u8]>,
+    /// Of a portal, too.
+    pub(in crate::session) discard: Box<[u8]>,
+}
+
+pub(in crate::session) static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
+    let own = |what| format!("pgwake_{what}_{}", next_id()).into_bytes().into();
+    OwnNames {
+        begin: own("begin"),
+        discard: own("discard"),
+    }
+});
+
 /// A text with its parameter types, prepared under certain settings. Literals and types are fixed at Parse: one
 /// that was prepared under other settings is another statement.
 pub(in crate::session) struct Statement {

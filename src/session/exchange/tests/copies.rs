@@ -131,7 +131,7 @@ fn a_sync_that_a_failed_copy_has_not_read_cannot_answer_another_client() {
         assert_eq!(talk.says(&["1", "2", "G"]), ["1", "2", "G"]);
         talk.client(&[message(b'd', b"1\n"), bare('c'), bare('S')]);
         assert_eq!(talk.says(&["E 42809"]), ["E 42809"]);
-        assert_eq!(talk.again(), ["C Ppgwake_fence", "S"]);
+        assert_eq!(talk.again(), ["C Ppgwake_begin", "S"]);
         assert_eq!(talk.says(&["Z I"]), ["Z I"]);
         assert!(!talk.is_releasable());
         assert_eq!(talk.says(&["Z I"]), ["Z I"]);
@@ -150,7 +150,7 @@ fn a_sync_that_a_failed_copy_has_read_is_waited_for_no_longer() {
         talk.says(&["1", "2", "G"]);
         talk.client(&[message(b'd', b"x\n"), bare('c'), bare('S')]);
         talk.says(&["E 22P02"]);
-        assert_eq!(talk.again(), ["C Ppgwake_fence", "S"]);
+        assert_eq!(talk.again(), ["C Ppgwake_begin", "S"]);
         assert_eq!(talk.says(&["Z I", "3", "Z I"]), ["Z I"]);
         assert!(talk.is_releasable());
     });
@@ -167,7 +167,7 @@ fn the_answer_to_a_sync_that_a_failed_copy_has_not_read_ends_its_skipping() {
         assert_eq!(talk.again(), [""; 0]);
         assert_eq!(talk.says(&["Z I"]), ["Z I"]);
         assert!(!talk.is_releasable());
-        assert_eq!(talk.again(), ["C Ppgwake_fence", "S"]);
+        assert_eq!(talk.again(), ["C Ppgwake_begin", "S"]);
         assert_eq!(talk.says(&["3", "Z I"]), [""; 0]);
         assert!(talk.is_releasable());
     });
@@ -184,7 +184,7 @@ fn a_copy_by_the_simple_protocol_with_a_sync_in_it_fails_like_any_other() {
         talk.says(&["E 22P02"]);
         assert!(!talk.is_releasable());
         let mut read = talk.says(&["Z I"]);
-        assert_eq!(talk.again(), ["C Ppgwake_fence", "S"]);
+        assert_eq!(talk.again(), ["C Ppgwake_begin", "S"]);
         // It was not read by the COPY.
         read.extend(talk.says(&["Z I", "3", "Z I"]));
         assert_eq!(read, ["Z I", "Z I"]);

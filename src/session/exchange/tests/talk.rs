@@ -13,7 +13,7 @@ use crate::session::{
     pins::PinLimit,
     profile::{self, Profile},
     senders::Senders,
-    statements::{Statements, Texts},
+    statements::{OWN_NAMES, Statements, Texts},
     words::FunctionWords,
 };
 use crate::wire::frame::Sender;
@@ -195,8 +195,12 @@ impl<'a> Talk<'a> {
         })
     }
 
-    /// With `#1` instead of `pgwake_4711`.
+    /// With `#1` instead of `pgwake_4711`, and without the secrets of pgwake's own.
     fn numbered(&mut self, text: &str) -> String {
+        let own = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+        let text = text
+            .replace(&own(&OWN_NAMES.begin), "pgwake_begin")
+            .replace(&own(&OWN_NAMES.discard), "pgwake_discard");
         let mut parts = text.split("pgwake_");
         let mut shown = parts.next().unwrap_or_default().to_owned();
         for part in parts {
