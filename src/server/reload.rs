@@ -7,13 +7,13 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::{
     sync::{Mutex as Turn, Notify},
-    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
@@ -23,6 +23,7 @@ use super::{
     controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     leaving::Leaving,
+    reading::{Readings, blocking},
     standing::obey,
     wiring::Wiring,
 };
@@ -37,6 +38,9 @@ use crate::store::{StandingOrders, Store};
 use crate::supervisor::Supervisor;
 use crate::tls::{CertificateStore, Prepared};
 
+/// How long reading all files may take: a thousand of them on a slow disk take a second.
+const READING_MAX: Duration = Duration::from_secs(30);
+
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -46,6 +50,9 @@ pub enum ReloadError {
     /// It is right, and cannot be put in force.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A disk does not answer.
+    #[error("its files could not be read within {READING_MAX:?}")]
+    Slow,
     /// It did not come from a file.
     #[error("this pgwake was not started from a file")]
     NoFile,
@@ -64,6 +71,7 @@ pub struct Reloader {
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
+    readings: Readings,
     leaving: Leaving,
     /// Tells whoever reads roles of endpoints that are new.
     pub(super) learning: Arc<Notify>,
@@ -103,6 +111,7 @@ impl Reloader {
             means: Arc::new(means),
             file: Mutex::default(),
             files: Mutex::default(),
+            readings: Readings::default(),
             learning: Arc::default(),
             supervisor: OnceLock::new(),
             turn: Turn::default(),
@@ -209,7 +218,8 @@ impl Reloader {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let file = file.ok_or(ReloadError::NoFile)?;
         let path = file.clone();
-        let Loaded { mut config, origins } = blocking(move || load(&path)).await?;
+        let read = self.readings.within(READING_MAX, move || load(&path)).await;
+        let Loaded { mut config, origins } = read.ok_or(ReloadError::Slow)??;
         self.note_files(&origins, &file);
         self.house.branches.extend(&mut config);
         let (holds, overtaken) = carry_over(holds, &mut config);
@@ -351,12 +361,5 @@ impl Reloader {
             tracing::info!(endpoint = %name, "removed");
             place.left();
         });
-    }
-}
-
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
