@@ -6,7 +6,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -72,6 +75,8 @@ pub struct Reloader {
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
     readings: Readings,
+    /// What the files say does not hold, because the last try has failed.
+    has_failed: AtomicBool,
     leaving: Leaving,
     /// Tells whoever reads roles of endpoints that are new.
     pub(super) learning: Arc<Notify>,
@@ -112,6 +117,7 @@ impl Reloader {
             file: Mutex::default(),
             files: Mutex::default(),
             readings: Readings::default(),
+            has_failed: AtomicBool::new(false),
             learning: Arc::default(),
             supervisor: OnceLock::new(),
             turn: Turn::default(),
@@ -173,6 +179,21 @@ impl Reloader {
         !overtaken.is_empty() || !Changes::between(&holds, config).0.is_empty()
     }
 
+    /// Tries again what has failed, once the files can be read and nothing in them is wrong: what was in the way may have been
+    /// a file beside them, or a want of open files. Cancel safe as [`Reloader::reload`].
+    pub async fn retry(&self) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(file) = file.filter(|_| self.has_failed.load(Ordering::Relaxed))
+            && matches!(
+                self.readings.within(READING_MAX, move || load(&file)).await,
+                Some(Ok(_))
+            )
+        {
+            // What came of it is logged there.
+            let _ = self.reload().await;
+        }
+    }
+
     /// Reads the configuration again and puts it in force. What came of it is logged, and told to the audit log.
     /// Cancel safe: either all has changed, or nothing.
     ///
@@ -180,6 +201,7 @@ impl Reloader {
     /// [`ReloadError`]: everything is as it was.
     pub async fn reload(&self) -> Result<Changes, ReloadError> {
         let result = self.read_and_apply().await;
+        self.has_failed.store(result.is_err(), Ordering::Relaxed);
         match &result {
             Ok(changes) if changes.is_empty() => {
                 tracing::info!("configuration read again: nothing has changed")

@@ -76,6 +76,28 @@ async fn what_is_wrong_changes_nothing_and_is_told() {
     assert_eq!(told.count(), 9, "{audit}");
 }
 
+/// Only a change of the file itself was a reason to try again.
+#[tokio::test]
+async fn what_failed_for_a_file_beside_it_holds_once_that_is_there() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed("acme", "rel-beside", &postgres, ""));
+    let gateway = started(setup).await;
+    let authority = "client_certificates = { ca = \"later.pem\" }\n";
+    rewrite(gateway.path(), &(text(&gateway) + authority));
+    gateway.server.reload().await.expect_err("it is not there");
+    let asks = || {
+        let mut endpoints = gateway.server.house().directory.endpoints();
+        endpoints.next().unwrap().client_certificates.is_some()
+    };
+    gateway.server.reloader().retry().await;
+    assert!(!asks());
+    let ca = gateway.authority.write(gateway.path());
+    fs::copy(ca, gateway.path().join("later.pem")).unwrap();
+    gateway.server.reloader().retry().await;
+    assert!(asks());
+    gateway.server.stop().await;
+}
+
 #[tokio::test]
 async fn what_needs_a_restart_is_told_by_name_and_the_rest_holds() {
     let postgres = Postgres::start(Version::Debian).await;
