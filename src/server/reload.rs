@@ -194,8 +194,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration again and puts it in force. What came of it is logged, and told to the audit log.
-    /// Cancel safe: either all has changed, or nothing.
+    /// Reads the configuration and the certificates again and puts them in force. What came of it is logged, and told to the
+    /// audit log. Cancel safe: either all of the configuration has changed, or nothing.
     ///
     /// # Errors
     /// [`ReloadError`]: everything is as it was.
@@ -239,8 +239,12 @@ impl Reloader {
         let _reloading = self.supervisor.get().map(|supervisor| supervisor.reloading());
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let file = file.ok_or(ReloadError::NoFile)?;
-        let path = file.clone();
-        let read = self.readings.within(READING_MAX, move || load(&path)).await;
+        let (path, certificates) = (file.clone(), self.house.certificates.clone());
+        let read = move || {
+            certificates.reload();
+            load(&path)
+        };
+        let read = self.readings.within(READING_MAX, read).await;
         let Loaded { mut config, origins } = read.ok_or(ReloadError::Slow)??;
         self.note_files(&origins, &file);
         self.house.branches.extend(&mut config);
