@@ -18,9 +18,12 @@ const PREFIX: &[u8] = b"pgwake_";
 /// The longest such name: the prefix and a number.
 const NAME_BYTES: usize = PREFIX.len() + 20;
 
-/// Most bytes of all texts of an endpoint. Those of applications are alike and come to a few MiB; without an end one client
-/// could take all memory that others have, too.
+/// Most bytes of all texts of an endpoint, with the settings that they were prepared under. Those of applications are alike
+/// and come to a few MiB; without an end one client could take all memory that others have, too.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Settings that take no more are not counted: most clients have few, and share them between their statements.
+const SETTINGS_BYTES: usize = 4 * 1024;
 
 /// Numbers for statements; unnamed ones have them, too.
 pub(in crate::session) fn next_serial() -> u64 {
@@ -46,6 +49,8 @@ pub(in crate::session) struct Statement {
     /// Fingerprint of what of that matters to the text.
     settings: u64,
     has_literals: bool,
+    /// What it counts for among all of its endpoint.
+    bytes: usize,
     texts: Weak<Texts>,
 }
 
@@ -67,10 +72,12 @@ impl Statement {
         if self.settings == settings {
             return self.clone();
         }
+        let bytes = bytes_of(&self.behind_name, &under);
         if let Some(texts) = self.texts.upgrade() {
-            texts.count(&self.behind_name);
+            texts.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         Arc::new(Self {
+            bytes,
             id: self.id,
             behind_name: self.behind_name.clone(),
             seen: self.seen.clone(),
@@ -96,7 +103,7 @@ impl Drop for Statement {
     fn drop(&mut self) {
         if let Some(texts) = self.texts.upgrade() {
             texts.forget(self);
-            texts.bytes.fetch_sub(self.behind_name.len(), Ordering::Relaxed);
+            texts.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         }
     }
 }
@@ -149,6 +156,12 @@ fn settings_of(has_literals: bool, under: &Profile) -> u64 {
     }
 }
 
+/// What a statement takes, as far as it may be much.
+fn bytes_of(behind_name: &[u8], under: &Profile) -> usize {
+    let settings = under.bytes();
+    behind_name.len() + if settings > SETTINGS_BYTES { settings } else { 0 }
+}
+
 fn has_literals_in(behind_name: &[u8]) -> bool {
     has_literals(text_of(behind_name))
 }
@@ -187,7 +200,7 @@ impl Texts {
 
     /// Whether this text may be remembered: somebody has prepared it before under equal settings, or there is room for it.
     pub(in crate::session) fn has_room(&self, behind_name: &[u8], under: &Profile) -> bool {
-        if self.bytes.load(Ordering::Relaxed) + behind_name.len() <= self.bytes_max {
+        if self.bytes.load(Ordering::Relaxed) + bytes_of(behind_name, under) <= self.bytes_max {
             return true;
         }
         let settings = settings_of(has_literals_in(behind_name), under);
@@ -241,8 +254,10 @@ impl Texts {
         seen: Seen,
     ) -> Arc<Statement> {
         let has_literals = has_literals_in(&behind_name);
-        self.count(&behind_name);
+        let bytes = bytes_of(&behind_name, under);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Arc::new(Statement {
+            bytes,
             id: next_id(),
             settings: settings_of(has_literals, under),
             has_literals,
@@ -261,11 +276,6 @@ impl Texts {
         if known.get(&key).is_some_and(is_own) {
             known.remove(&key);
         }
-    }
-
-    /// One more statement has this text; its drop takes it off.
-    fn count(&self, behind_name: &[u8]) {
-        self.bytes.fetch_add(behind_name.len(), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Statement>>> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::talk::*;
-use crate::session::statements::Texts;
+use crate::session::profile::Profile;
+use crate::session::statements::{Seen, Texts};
 
 #[test]
 fn a_statement_follows_its_client_and_its_parse_is_answered_once() {
@@ -262,6 +263,19 @@ fn texts_beyond_what_all_clients_may_have_together_keep_their_session() {
         let sent = talk.client(&[parse("d", long), bare('S')]);
         assert_eq!(sent, [format!("P #1|{long}"), "S".to_owned()]);
     });
+}
+
+/// A thousand short texts, each under settings of its own, kept a thousand times 256 KiB.
+#[test]
+fn large_settings_count_with_the_texts_that_were_prepared_under_them() {
+    let texts = Arc::new(Texts::within(25_000));
+    let under = |bytes| Profile::of_startup("x".repeat(bytes).as_bytes());
+    let text = b"select 1\0\0\0";
+    let kept = [1, 2].map(|_| texts.own_statement(text, &under(10_000), Seen::default()));
+    assert!(!texts.has_room(text, &under(10_000)));
+    assert!(texts.has_room(text, &under(10)));
+    drop(kept);
+    assert!(texts.has_room(text, &under(10_000)));
 }
 
 #[test]
