@@ -12,6 +12,7 @@ mod leaving;
 mod limits;
 mod operators;
 mod predecessor;
+mod reading;
 mod reload;
 mod roles;
 mod standing;

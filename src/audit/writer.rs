@@ -1,6 +1,7 @@
 //! The thread that writes audit lines, and what it does while it cannot.
 //!
-//! A file that was moved away, or removed, is begun anew. A line that was written in part is ended before the next.
+//! A file that was moved away, or removed, is begun anew. A line that was written in part is finished before the next, and
+//! one that somebody else has left so is ended.
 //! Called by [`super::Audit`].
 
 use std::{
@@ -136,9 +137,19 @@ pub(super) struct Writer {
     dropped: Arc<AtomicU64>,
     /// All that were ever left out.
     dropped_total: Arc<AtomicU64>,
-    /// A line was written in part.
+    /// The file ends within a line of somebody else.
     is_torn: bool,
+    /// A line that is not written whole.
+    begun: Option<Begun>,
     is_failing: bool,
+}
+
+/// A line on its way.
+#[derive(Default)]
+struct Begun {
+    line: Vec<u8>,
+    /// So many of its bytes are in the file.
+    written: usize,
 }
 
 impl Writer {
@@ -156,6 +167,7 @@ impl Writer {
             dropped,
             dropped_total,
             is_torn,
+            begun: None,
             is_failing: false,
         }
     }
@@ -165,23 +177,25 @@ impl Writer {
         while let Some(entry) = waiting.blocking_recv() {
             self.tell_dropped(&waiting);
             match entry {
-                Entry::Line(line) if !self.put(&line, &waiting) => {
-                    self.dropped_total.fetch_add(1, Ordering::Relaxed);
-                    self.leave_out(1);
+                Entry::Line(line) => {
+                    if !self.put(line, &waiting) {
+                        self.dropped_total.fetch_add(1, Ordering::Relaxed);
+                        self.leave_out(1);
+                    }
                 }
-                Entry::Line(_) => (),
                 // Nobody may wait for it any more.
                 Entry::Flush(done) => drop(done.send(())),
             }
         }
         self.tell_dropped(&waiting);
+        self.finish(&waiting);
     }
 
     fn tell_dropped(&mut self, waiting: &Receiver<Entry>) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let line = Event::new("audit_lines_dropped").with("lines", dropped).line();
-            if !self.put(&line, waiting) {
+            if !self.put(line, waiting) {
                 self.leave_out(dropped);
             }
         }
@@ -191,11 +205,23 @@ impl Writer {
         self.dropped.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// Writes a line, as often as it takes. `false`: it is to be left out.
-    fn put(&mut self, line: &[u8], waiting: &Receiver<Entry>) -> bool {
+    /// Writes a line. `false`: it is to be left out. One that is there in part is not: the rest follows.
+    fn put(&mut self, line: Vec<u8>, waiting: &Receiver<Entry>) -> bool {
+        if !self.finish(waiting) {
+            return false;
+        }
+        self.begun = Some(Begun { line, written: 0 });
+        if self.finish(waiting) {
+            return true;
+        }
+        self.begun.take_if(|begun| begun.written == 0).is_none()
+    }
+
+    /// Writes what is left of the line on its way, as often as it takes. `false`: not now.
+    fn finish(&mut self, waiting: &Receiver<Entry>) -> bool {
         let mut tries_left = LAST_TRIES;
         loop {
-            match self.try_put(line) {
+            match self.try_finish() {
                 Ok(()) => {
                     if std::mem::take(&mut self.is_failing) {
                         tracing::info!("audit lines are written again");
@@ -218,29 +244,74 @@ impl Writer {
         }
     }
 
-    fn try_put(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.target.follow() {
-            self.is_torn = self.target.is_torn();
+    fn try_finish(&mut self) -> io::Result<()> {
+        let Self { target, begun, .. } = self;
+        let Some(begun) = begun else { return Ok(()) };
+        if target.follow() {
+            self.is_torn = target.is_torn();
+            // All of it belongs into the new file.
+            begun.written = 0;
         }
         if self.is_torn {
-            self.write_all(b"\n")?;
+            target.write(b"\n")?;
             self.is_torn = false;
         }
-        self.write_all(line)
-    }
-
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.target.write(bytes) {
+        while begun.written < begun.line.len() {
+            match target.write(&begun.line[begun.written..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    bytes = &bytes[written..];
-                    self.is_torn = !bytes.is_empty();
-                }
+                Ok(written) => begun.written += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
             }
         }
+        self.begun = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{PipeReader, Read, pipe},
+        os::fd::{AsRawFd, OwnedFd},
+    };
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Room for one line, if it is short.
+    const ROOM: usize = 4096;
+
+    /// A file that takes a page and nothing more, until somebody reads it.
+    fn full_soon() -> (Target, PipeReader) {
+        let (reader, writer) = pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&writer, ROOM).unwrap();
+        fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() | OFlags::NONBLOCK).unwrap();
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let target = Target::File {
+            path: path.into(),
+            file: File::from(OwnedFd::from(writer)),
+            looked_at: Instant::now(),
+        };
+        (target, reader)
+    }
+
+    /// The rest of it was left out, so that what stood there was no line of JSON.
+    #[test]
+    fn a_line_that_a_full_disk_has_cut_is_finished_before_the_next() {
+        let (target, mut reader) = full_soon();
+        let (_lines, waiting) = mpsc::channel(1);
+        let mut writer = Writer::new(target, WhenFull::Drop, Default::default());
+        let line = |text: &str| Event::new("one").with("text", text).line();
+        let (long, short) = (line(&"x".repeat(ROOM)), line("short"));
+        assert!(writer.put(long.clone(), &waiting));
+        assert!(!writer.put(short.clone(), &waiting), "there was no room for it");
+        let mut read = vec![0; ROOM];
+        reader.read_exact(&mut read).unwrap();
+        assert!(writer.put(short.clone(), &waiting));
+        drop(writer);
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, [long, short].concat());
     }
 }

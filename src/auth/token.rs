@@ -165,8 +165,10 @@ impl TokenBook {
         }
         let signed = Signed::parse(text)?;
         let source = self.sources.get(&tokens.keys).ok_or(TokenError::NoKeys)?;
-        let key = source.find(signed.kid(), signed.algorithm()).await?;
-        let payload = signed.verify(&key)?;
+        let keys = source.find(signed.kid(), signed.algorithm()).await?;
+        let mut verified = keys.iter().map(|key| signed.verify(key));
+        let payload = verified.find(|verified| *verified != Err(TokenError::Signature));
+        let payload = payload.unwrap_or(Err(TokenError::Signature))?;
         let Ok(Value::Object(claims)) = serde_json::from_slice(&payload) else {
             return Err(TokenError::Malformed("its claims are no JSON object"));
         };

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{Reloader, StartError, endpoints::compute, reload::blocking, wiring::Wiring};
+use super::{Reloader, StartError, endpoints::compute, reading::blocking, wiring::Wiring};
 use crate::admin::read_counted;
 use crate::branches::{BranchRecord, Branches, Serving};
 use crate::compute::process::clear_away;

@@ -9,7 +9,8 @@ use tokio_util::task::TaskTracker;
 use super::{
     Reloader, StartError,
     endpoints::{ask_clients, compute},
-    reload::{Added, blocking},
+    reading::blocking,
+    reload::Added,
     wiring::Watched,
 };
 use crate::config::{Compute, Config, Defaults, Endpoint};

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Reloader;
 use crate::tls::{Folders, until_quiet};
 
-/// A folder that could not be watched, or was made again, is watched after this time.
+/// A folder that could not be watched, or was made again, is watched after this time; what has failed is tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Dropping it stops following.
@@ -63,6 +63,8 @@ async fn follow(reloader: Arc<Reloader>, mut folders: Folders, changed: Arc<Noti
                 // One that is new was not followed while it was read: it may have been half written.
                 changed.notify_one();
             }
+        } else {
+            reloader.retry().await;
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::reload::blocking;
+use super::reading::blocking;
 use crate::audit::Event;
 use crate::auth::WakeRight;
 use crate::cancel::Elsewhere;

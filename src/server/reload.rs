@@ -6,14 +6,17 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::{
     sync::{Mutex as Turn, Notify},
-    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
@@ -23,6 +26,7 @@ use super::{
     controlling::carry_over,
     endpoints::{Means, ask_clients, compute, policy},
     leaving::Leaving,
+    reading::{Readings, blocking},
     standing::obey,
     wiring::Wiring,
 };
@@ -37,6 +41,9 @@ use crate::store::{StandingOrders, Store};
 use crate::supervisor::Supervisor;
 use crate::tls::{CertificateStore, Prepared};
 
+/// How long reading all files may take: a thousand of them on a slow disk take a second.
+const READING_MAX: Duration = Duration::from_secs(30);
+
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -46,6 +53,9 @@ pub enum ReloadError {
     /// It is right, and cannot be put in force.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A disk does not answer.
+    #[error("its files could not be read within {READING_MAX:?}")]
+    Slow,
     /// It did not come from a file.
     #[error("this pgwake was not started from a file")]
     NoFile,
@@ -64,6 +74,9 @@ pub struct Reloader {
     file: Mutex<Option<PathBuf>>,
     /// All files that it was last read from, right or wrong.
     files: Mutex<Vec<PathBuf>>,
+    readings: Readings,
+    /// What the files say does not hold, because the last try has failed.
+    has_failed: AtomicBool,
     leaving: Leaving,
     /// Tells whoever reads roles of endpoints that are new.
     pub(super) learning: Arc<Notify>,
@@ -103,6 +116,8 @@ impl Reloader {
             means: Arc::new(means),
             file: Mutex::default(),
             files: Mutex::default(),
+            readings: Readings::default(),
+            has_failed: AtomicBool::new(false),
             learning: Arc::default(),
             supervisor: OnceLock::new(),
             turn: Turn::default(),
@@ -164,13 +179,29 @@ impl Reloader {
         !overtaken.is_empty() || !Changes::between(&holds, config).0.is_empty()
     }
 
-    /// Reads the configuration again and puts it in force. What came of it is logged, and told to the audit log.
-    /// Cancel safe: either all has changed, or nothing.
+    /// Tries again what has failed, once the files can be read and nothing in them is wrong: what was in the way may have been
+    /// a file beside them, or a want of open files. Cancel safe as [`Reloader::reload`].
+    pub async fn retry(&self) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(file) = file.filter(|_| self.has_failed.load(Ordering::Relaxed))
+            && matches!(
+                self.readings.within(READING_MAX, move || load(&file)).await,
+                Some(Ok(_))
+            )
+        {
+            // What came of it is logged there.
+            let _ = self.reload().await;
+        }
+    }
+
+    /// Reads the configuration and the certificates again and puts them in force. What came of it is logged, and told to the
+    /// audit log. Cancel safe: either all of the configuration has changed, or nothing.
     ///
     /// # Errors
     /// [`ReloadError`]: everything is as it was.
     pub async fn reload(&self) -> Result<Changes, ReloadError> {
         let result = self.read_and_apply().await;
+        self.has_failed.store(result.is_err(), Ordering::Relaxed);
         match &result {
             Ok(changes) if changes.is_empty() => {
                 tracing::info!("configuration read again: nothing has changed")
@@ -208,8 +239,13 @@ impl Reloader {
         let _reloading = self.supervisor.get().map(|supervisor| supervisor.reloading());
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let file = file.ok_or(ReloadError::NoFile)?;
-        let path = file.clone();
-        let Loaded { mut config, origins } = blocking(move || load(&path)).await?;
+        let (path, certificates) = (file.clone(), self.house.certificates.clone());
+        let read = move || {
+            certificates.reload();
+            load(&path)
+        };
+        let read = self.readings.within(READING_MAX, read).await;
+        let Loaded { mut config, origins } = read.ok_or(ReloadError::Slow)??;
         self.note_files(&origins, &file);
         self.house.branches.extend(&mut config);
         let (holds, overtaken) = carry_over(holds, &mut config);
@@ -351,12 +387,5 @@ impl Reloader {
             tracing::info!(endpoint = %name, "removed");
             place.left();
         });
-    }
-}
-
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

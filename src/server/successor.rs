@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Reloader, StartError, cannot, reload::blocking, supervision::Supervision};
+use super::{Reloader, StartError, cannot, reading::blocking, supervision::Supervision};
 use crate::admin::{Admin, Doors};
 use crate::audit::Event;
 use crate::ids::EndpointName;

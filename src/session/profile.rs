@@ -277,7 +277,7 @@ impl Profile {
     }
 
     /// How much memory it takes, about.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let settings = self
             .settings
             .iter()

@@ -76,6 +76,42 @@ async fn what_is_wrong_changes_nothing_and_is_told() {
     assert_eq!(told.count(), 9, "{audit}");
 }
 
+/// Only a change of the file itself was a reason to try again.
+#[tokio::test]
+async fn what_failed_for_a_file_beside_it_holds_once_that_is_there() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed("acme", "rel-beside", &postgres, ""));
+    let gateway = started(setup).await;
+    let authority = "client_certificates = { ca = \"later.pem\" }\n";
+    rewrite(gateway.path(), &(text(&gateway) + authority));
+    gateway.server.reload().await.expect_err("it is not there");
+    let asks = || {
+        let mut endpoints = gateway.server.house().directory.endpoints();
+        endpoints.next().unwrap().client_certificates.is_some()
+    };
+    gateway.server.reloader().retry().await;
+    assert!(!asks());
+    let ca = gateway.authority.write(gateway.path());
+    fs::copy(ca, gateway.path().join("later.pem")).unwrap();
+    gateway.server.reloader().retry().await;
+    assert!(asks());
+    gateway.server.stop().await;
+}
+
+/// It said that nothing had changed, and served what was there before until somebody looked by chance.
+#[tokio::test]
+async fn certificates_are_read_again_with_the_configuration() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let setup = Setup::new().tenants(&fixed("acme", "rel-served", &postgres, ""));
+    let gateway = started(setup).await;
+    let new = gateway.authority.certify(&["*.db.example"]);
+    new.write(gateway.path(), "server");
+    gateway.server.reload().await.unwrap();
+    let again = gateway.server.house().certificates.reload();
+    assert!(again.changed.is_empty() && again.failed.is_empty(), "{again:?}");
+    gateway.server.stop().await;
+}
+
 #[tokio::test]
 async fn what_needs_a_restart_is_told_by_name_and_the_rest_holds() {
     let postgres = Postgres::start(Version::Debian).await;

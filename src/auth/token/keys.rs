@@ -66,16 +66,16 @@ impl KeySet {
         Ok(Self(usable))
     }
 
-    /// The key of this name that suits. Without a name: the only one that suits, if there is one only.
-    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
-        let mut suitable = self.0.iter().filter(|key| key.suits(algorithm));
-        match kid {
-            Some(kid) => suitable.find(|key| key.kid.as_deref() == Some(kid)).cloned(),
-            None => match (suitable.next(), suitable.next()) {
-                (Some(only), None) => Some(Arc::clone(only)),
-                _ => None,
-            },
+    /// The keys of this name that suit: sets may have several by mistake, or while one takes another's place. Without a name:
+    /// the only one that suits, if there is one only.
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<Arc<Key>> {
+        let suitable = self.0.iter().filter(|key| key.suits(algorithm));
+        let named = |key: &&Arc<Key>| kid.is_none() || key.kid.as_deref() == kid;
+        let found: Vec<_> = suitable.filter(named).cloned().collect();
+        if kid.is_none() && found.len() > 1 {
+            return Vec::new();
         }
+        found
     }
 }
 

@@ -105,14 +105,15 @@ impl KeySource {
         }
     }
 
-    /// The key of this name, if it suits. Cancel safe: a reading goes on.
+    /// The keys of this name that suit: at least one. Cancel safe: a reading goes on.
     pub(super) async fn find(
         self: &Arc<Self>,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Arc<Key>, TokenError> {
+    ) -> Result<Vec<Arc<Key>>, TokenError> {
         if let Some(kept) = self.usable()
-            && let Some(key) = kept.keys.find(kid, algorithm)
+            && let found = kept.keys.find(kid, algorithm)
+            && !found.is_empty()
         {
             let age = kept.at.elapsed();
             // An issuer that cannot be read is not waited for by everybody.
@@ -121,7 +122,7 @@ impl KeySource {
                 if age > self.pace.fresh_for {
                     self.begin();
                 }
-                return Ok(key);
+                return Ok(found);
             }
         }
         if let Some(number) = self.begin() {
@@ -130,7 +131,11 @@ impl KeySource {
             let _ = timeout(READING_TIMEOUT, ended.wait_for(|last| *last >= number)).await;
         }
         let kept = self.usable().ok_or(TokenError::NoKeys)?;
-        kept.keys.find(kid, algorithm).ok_or(TokenError::UnknownKey)
+        let found = kept.keys.find(kid, algorithm);
+        if found.is_empty() {
+            return Err(TokenError::UnknownKey);
+        }
+        Ok(found)
     }
 
     /// Begins a reading, unless the last one began a moment ago. The number of the one under way, if any is.

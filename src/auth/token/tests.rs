@@ -23,9 +23,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::of(&ISSUER.key_set())
+    }
+
+    fn of(keys: &Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("keys");
-        fs::write(&file, ISSUER.key_set().to_string()).unwrap();
+        fs::write(&file, keys.to_string()).unwrap();
         let tokens = Tokens {
             keys: TokenKeys::File(file),
             issuer: "https://id.example".to_owned(),
@@ -97,6 +101,22 @@ async fn neither_none_nor_a_shared_secret_signs() {
             let found = stage.check(&ISSUER.signed(by, &header, &claims())).await;
             assert_eq!(found.unwrap_err(), TokenError::Algorithm, "{alg}");
         }
+    }
+}
+
+/// Only the first of them was tried.
+#[tokio::test]
+async fn each_of_several_keys_of_one_name_signs() {
+    let keys = |issuer: &Issuer| issuer.key_set()["keys"].as_array().unwrap().clone();
+    let other = Issuer::new();
+    let both = [keys(&other), keys(&ISSUER)].concat();
+    let stage = Stage::of(&json!({ "keys": both }));
+    for by in SIGNED {
+        for issuer in [&ISSUER, &other] {
+            stage.check(&issuer.token(by, &claims())).await.unwrap();
+        }
+        let found = stage.check(&Issuer::new().token(by, &claims())).await;
+        assert_eq!(found.unwrap_err(), TokenError::Signature);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a client prepares, in transaction pooling: its names become the session's, unless the session has the same
 //! statement already.
 
-use super::{Exchange, Pooled};
+use super::Exchange;
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::statements::{Effect, Seen};
@@ -31,7 +31,7 @@ impl Exchange<'_> {
         scan.feed(parse.query, self.pooled().functions.as_deref());
         let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
-        let is_too_many = !is_unnamed && self.is_too_many(parse.name);
+        let is_too_many = !is_unnamed && self.is_too_many(parse.name, parse.behind_name);
         let named = self.named(parse.query, seen.words);
         if !is_unnamed {
             self.wait_for_profile()?;
@@ -65,12 +65,12 @@ impl Exchange<'_> {
         Some(())
     }
 
-    /// Whether a name would be one more than the client may have.
-    fn is_too_many(&mut self, name: &[u8]) -> bool {
-        let Pooled {
-            statements, limits, ..
-        } = self.pooled();
-        statements.len() >= limits.statements_max && statements.get(name).is_none()
+    /// Whether a name would be one more than the client may have, or its text more than all clients together.
+    fn is_too_many(&mut self, name: &[u8], behind_name: &[u8]) -> bool {
+        let pooled = self.pooled();
+        let has_room = pooled.statements.len() < pooled.limits.statements_max
+            && pooled.texts.has_room(behind_name, pooled.profile);
+        !has_room && pooled.statements.get(name).is_none()
     }
 
     fn parse_named(&mut self, lane: &mut Lane, front: Front, seen: Seen) {

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -17,6 +17,13 @@ use crate::session::profile::{Profile, apply::has_literals};
 const PREFIX: &[u8] = b"pgwake_";
 /// The longest such name: the prefix and a number.
 const NAME_BYTES: usize = PREFIX.len() + 20;
+
+/// Most bytes of all texts of an endpoint, with the settings that they were prepared under. Those of applications are alike
+/// and come to a few MiB; without an end one client could take all memory that others have, too.
+const BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Settings that take no more are not counted: most clients have few, and share them between their statements.
+const SETTINGS_BYTES: usize = 4 * 1024;
 
 /// Numbers for statements; unnamed ones have them, too.
 pub(in crate::session) fn next_serial() -> u64 {
@@ -58,6 +65,8 @@ pub(in crate::session) struct Statement {
     /// Fingerprint of what of that matters to the text.
     settings: u64,
     has_literals: bool,
+    /// What it counts for among all of its endpoint.
+    bytes: usize,
     texts: Weak<Texts>,
 }
 
@@ -79,7 +88,12 @@ impl Statement {
         if self.settings == settings {
             return self.clone();
         }
+        let bytes = bytes_of(&self.behind_name, &under);
+        if let Some(texts) = self.texts.upgrade() {
+            texts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         Arc::new(Self {
+            bytes,
             id: self.id,
             behind_name: self.behind_name.clone(),
             seen: self.seen.clone(),
@@ -105,6 +119,7 @@ impl Drop for Statement {
     fn drop(&mut self) {
         if let Some(texts) = self.texts.upgrade() {
             texts.forget(self);
+            texts.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         }
     }
 }
@@ -157,6 +172,12 @@ fn settings_of(has_literals: bool, under: &Profile) -> u64 {
     }
 }
 
+/// What a statement takes, as far as it may be much.
+fn bytes_of(behind_name: &[u8], under: &Profile) -> usize {
+    let settings = under.bytes();
+    behind_name.len() + if settings > SETTINGS_BYTES { settings } else { 0 }
+}
+
 fn has_literals_in(behind_name: &[u8]) -> bool {
     has_literals(text_of(behind_name))
 }
@@ -167,11 +188,41 @@ fn text_of(behind_name: &[u8]) -> &[u8] {
 
 type Key = (u64, Arc<[u8]>);
 
-/// All statements of an endpoint that a client has a name for. Bounded by what its clients may have.
-#[derive(Debug, Default)]
-pub(in crate::session) struct Texts(Mutex<HashMap<Key, Weak<Statement>>>);
+/// All statements of an endpoint that a client has a name for. Bounded by what its clients may have, and by
+/// [`BYTES_MAX`]: who prepares one more asks [`Texts::has_room`] first.
+#[derive(Debug)]
+pub(in crate::session) struct Texts {
+    known: Mutex<HashMap<Key, Weak<Statement>>>,
+    /// Of all statements that there are.
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self::within(BYTES_MAX)
+    }
+}
 
 impl Texts {
+    /// Of so many bytes at most.
+    pub(in crate::session) fn within(bytes_max: usize) -> Self {
+        Self {
+            known: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+        }
+    }
+
+    /// Whether this text may be remembered: somebody has prepared it before under equal settings, or there is room for it.
+    pub(in crate::session) fn has_room(&self, behind_name: &[u8], under: &Profile) -> bool {
+        if self.bytes.load(Ordering::Relaxed) + bytes_of(behind_name, under) <= self.bytes_max {
+            return true;
+        }
+        let settings = settings_of(has_literals_in(behind_name), under);
+        self.lock().contains_key(&(settings, Arc::from(behind_name)))
+    }
+
     /// The statement for a text: the one that somebody prepared before under equal settings, or a new one.
     pub(in crate::session) fn statement(
         self: &Arc<Self>,
@@ -219,7 +270,10 @@ impl Texts {
         seen: Seen,
     ) -> Arc<Statement> {
         let has_literals = has_literals_in(&behind_name);
+        let bytes = bytes_of(&behind_name, under);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Arc::new(Statement {
+            bytes,
             id: next_id(),
             settings: settings_of(has_literals, under),
             has_literals,
@@ -241,6 +295,6 @@ impl Texts {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Statement>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

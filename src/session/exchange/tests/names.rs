@@ -1,6 +1,10 @@
 //! A client's names and the session's.
 
+use std::sync::Arc;
+
 use super::talk::*;
+use crate::session::profile::Profile;
+use crate::session::statements::{Seen, Texts};
 
 #[test]
 fn a_statement_follows_its_client_and_its_parse_is_answered_once() {
@@ -233,6 +237,45 @@ fn one_statement_too_many_takes_the_place_of_the_one_used_longest_ago() {
         let read = talk.says(&["3", "1", "2", "C SELECT 1", "Z I"]);
         assert_eq!(read, ["2", "C SELECT 1", "Z I"]);
     });
+}
+
+/// Their number alone was limited: one client's thousand long texts took a GiB, and another's thousand the next.
+#[test]
+fn texts_beyond_what_all_clients_may_have_together_keep_their_session() {
+    each(|mut stage| {
+        stage.endpoint.texts = Arc::new(Texts::within(45));
+        let mut session = session();
+        stage.prepared("a", "select 1", &mut session);
+        let long = "select 1, 2, 3, 4, 5, 6, 7, 8, 9, 10";
+        let mut other = Client::default();
+        let mut talk = stage.turn_of(&mut other, &mut session);
+        // What somebody has already takes no more.
+        assert_eq!(talk.client(&[parse("b", "select 1"), bare('S')]), ["S"]);
+        assert_eq!(talk.says(&["Z I"]), ["1", "Z I"]);
+        let sent = talk.client(&[parse("c", long), bare('S')]);
+        assert_eq!(sent, [format!("P c|{long}"), "S".to_owned()]);
+        assert_eq!(talk.says(&["1", "Z I"]), ["1", "Z I"]);
+        drop(talk);
+        assert!(other.facts.unmovable);
+        // What nobody has any more makes room.
+        drop((std::mem::take(&mut other), std::mem::take(&mut stage.client)));
+        let mut talk = stage.turn(&mut session);
+        let sent = talk.client(&[parse("d", long), bare('S')]);
+        assert_eq!(sent, [format!("P #1|{long}"), "S".to_owned()]);
+    });
+}
+
+/// A thousand short texts, each under settings of its own, kept a thousand times 256 KiB.
+#[test]
+fn large_settings_count_with_the_texts_that_were_prepared_under_them() {
+    let texts = Arc::new(Texts::within(25_000));
+    let under = |bytes| Profile::of_startup("x".repeat(bytes).as_bytes());
+    let text = b"select 1\0\0\0";
+    let kept = [1, 2].map(|_| texts.own_statement(text, &under(10_000), Seen::default()));
+    assert!(!texts.has_room(text, &under(10_000)));
+    assert!(texts.has_room(text, &under(10)));
+    drop(kept);
+    assert!(texts.has_room(text, &under(10_000)));
 }
 
 #[test]
