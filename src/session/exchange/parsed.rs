@@ -67,9 +67,12 @@ impl Exchange<'_> {
 
     /// Whether a name would be one more than the client may have, or its text more than all clients together.
     fn is_too_many(&mut self, name: &[u8], behind_name: &[u8]) -> bool {
+        let is_shared = !self.has_unknown_settings();
         let pooled = self.pooled();
-        let has_room = pooled.statements.len() < pooled.limits.statements_max
-            && pooled.texts.has_room(behind_name, pooled.profile);
+        let (texts, profile) = (&pooled.texts, pooled.profile);
+        let may_be_kept =
+            || texts.has_room(behind_name, profile) || is_shared && texts.knows(behind_name, profile);
+        let has_room = pooled.statements.len() < pooled.limits.statements_max && may_be_kept();
         !has_room && pooled.statements.get(name).is_none()
     }
 
@@ -97,7 +100,9 @@ impl Exchange<'_> {
         let own = self.has_unknown_settings();
         let pooled = self.pooled();
         let mut statement = if own {
-            pooled.texts.own_statement(behind_name, pooled.profile, seen)
+            pooled
+                .texts
+                .own_statement(behind_name.into(), pooled.profile, seen)
         } else {
             pooled.texts.statement(behind_name, pooled.profile, seen)
         };
@@ -109,9 +114,8 @@ impl Exchange<'_> {
                 return self.send(Kind::SayParsed, Asker::Client, Effect::Named(name));
             }
             // In a failed transaction Postgres refuses it, so it must be asked.
-            statement = pooled
-                .texts
-                .own_statement(behind_name, pooled.profile, statement.seen.clone());
+            let (text, seen) = (statement.behind_name.clone(), statement.seen.clone());
+            statement = pooled.texts.own_statement(text, pooled.profile, seen);
         }
         self.close_if_there(lane, &statement);
         self.make_room(lane);

@@ -189,7 +189,7 @@ fn text_of(behind_name: &[u8]) -> &[u8] {
 type Key = (u64, Arc<[u8]>);
 
 /// All statements of an endpoint that a client has a name for. Bounded by what its clients may have, and by
-/// [`BYTES_MAX`]: who prepares one more asks [`Texts::has_room`] first.
+/// [`BYTES_MAX`]: who prepares one more asks [`Texts::has_room`] or [`Texts::knows`] first.
 #[derive(Debug)]
 pub(in crate::session) struct Texts {
     known: Mutex<HashMap<Key, Weak<Statement>>>,
@@ -214,11 +214,13 @@ impl Texts {
         }
     }
 
-    /// Whether this text may be remembered: somebody has prepared it before under equal settings, or there is room for it.
+    /// Whether one more may be remembered.
     pub(in crate::session) fn has_room(&self, behind_name: &[u8], under: &Profile) -> bool {
-        if self.bytes.load(Ordering::Relaxed) + bytes_of(behind_name, under) <= self.bytes_max {
-            return true;
-        }
+        self.bytes.load(Ordering::Relaxed) + bytes_of(behind_name, under) <= self.bytes_max
+    }
+
+    /// Whether [`Self::statement`] would be one that is there already.
+    pub(in crate::session) fn knows(&self, behind_name: &[u8], under: &Profile) -> bool {
         let settings = settings_of(has_literals_in(behind_name), under);
         self.lock().contains_key(&(settings, Arc::from(behind_name)))
     }
@@ -236,19 +238,9 @@ impl Texts {
         if let Some(statement) = known.get(&key).and_then(Weak::upgrade) {
             return statement;
         }
-        let statement = self.new_statement(key.1.clone(), under, seen);
+        let statement = self.own_statement(key.1.clone(), under, seen);
         known.insert(key, Arc::downgrade(&statement));
         statement
-    }
-
-    /// A statement that is nobody else's.
-    pub(in crate::session) fn own_statement(
-        self: &Arc<Self>,
-        behind_name: &[u8],
-        under: &Arc<Profile>,
-        seen: Seen,
-    ) -> Arc<Statement> {
-        self.new_statement(Arc::from(behind_name), under, seen)
     }
 
     /// Whoever prepares this text from now on gets another statement: the plan of this one does not fit its tables
@@ -263,7 +255,8 @@ impl Texts {
         self.lock().clear();
     }
 
-    fn new_statement(
+    /// A statement that is nobody else's.
+    pub(in crate::session) fn own_statement(
         self: &Arc<Self>,
         behind_name: Arc<[u8]>,
         under: &Arc<Profile>,

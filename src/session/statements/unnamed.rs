@@ -91,7 +91,8 @@ impl Statements {
         let unnamed = self.unnamed.as_deref_mut()?;
         if unnamed.moved.is_none() && unnamed.serial != session.unnamed {
             let under = unnamed.under.as_ref()?;
-            let statement = texts.own_statement(&unnamed.behind_name, under, unnamed.seen.clone());
+            let text = unnamed.behind_name.as_slice().into();
+            let statement = texts.own_statement(text, under, unnamed.seen.clone());
             unnamed.moved = (!profile.is_some_and(|profile| statement.suits(profile))).then_some(statement);
         }
         Some(Used {

@@ -265,13 +265,30 @@ fn texts_beyond_what_all_clients_may_have_together_keep_their_session() {
     });
 }
 
+/// What somebody has prepared already was no copy of its own, but under settings that nobody knew yet it was: each took as
+/// much as the first.
+#[test]
+fn a_text_that_is_known_takes_no_room_unless_it_would_be_a_copy() {
+    each(|mut stage| {
+        stage.endpoint.texts = Arc::new(Texts::within(15));
+        let mut session = session();
+        stage.prepared("a", "select 1", &mut session);
+        let mut other = Client::default();
+        let mut talk = stage.turn_of(&mut other, &mut session);
+        talk.client(&[query("begin; set x.y = 1")]);
+        talk.says(&["C BEGIN", "C SET", "Z T"]);
+        let sent = talk.client(&[parse("b", "select 1"), bare('S')]);
+        assert_eq!(sent, ["P b|select 1", "S"]);
+    });
+}
+
 /// A thousand short texts, each under settings of its own, kept a thousand times 256 KiB.
 #[test]
 fn large_settings_count_with_the_texts_that_were_prepared_under_them() {
     let texts = Arc::new(Texts::within(25_000));
     let under = |bytes| Profile::of_startup("x".repeat(bytes).as_bytes());
     let text = b"select 1\0\0\0";
-    let kept = [1, 2].map(|_| texts.own_statement(text, &under(10_000), Seen::default()));
+    let kept = [1, 2].map(|_| texts.own_statement(text.as_slice().into(), &under(10_000), Seen::default()));
     assert!(!texts.has_room(text, &under(10_000)));
     assert!(texts.has_room(text, &under(10)));
     drop(kept);
