@@ -8,6 +8,7 @@
 
 mod aliases;
 mod effect;
+mod room;
 mod shape;
 mod texts;
 mod unnamed;
@@ -37,7 +38,7 @@ pub(super) type Name = Arc<[u8]>;
 pub(super) struct Statements {
     named: HashMap<Name, Meaning>,
     unnamed: Option<Box<Unnamed>>,
-    /// An unnamed statement's memory, to be used again.
+    /// A small unnamed statement's memory, to be used again.
     spare: Option<Box<Unnamed>>,
 }
 

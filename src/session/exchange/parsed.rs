@@ -31,7 +31,7 @@ impl Exchange<'_> {
         scan.feed(parse.query, self.pooled().functions.as_deref());
         let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
-        let is_too_many = !is_unnamed && self.is_too_many(parse.name, parse.behind_name);
+        let is_too_many = self.is_too_many(parse.name, parse.behind_name);
         let named = self.named(parse.query, seen.words);
         if !is_unnamed {
             self.wait_for_profile()?;
@@ -55,6 +55,7 @@ impl Exchange<'_> {
                 prepared,
             );
             let serial = prepared.unnamed;
+            pooled.statements.count_unnamed(pooled.texts);
             if self.has_unknown_settings() {
                 self.note_unsettled(b"", serial);
             }
@@ -67,6 +68,9 @@ impl Exchange<'_> {
 
     /// Whether a name would be one more than the client may have, or its text more than all clients together.
     fn is_too_many(&mut self, name: &[u8], behind_name: &[u8]) -> bool {
+        if name.is_empty() {
+            return !self.pooled().texts.has_room_unnamed(behind_name);
+        }
         let is_shared = !self.has_unknown_settings();
         let pooled = self.pooled();
         let (texts, profile) = (&pooled.texts, pooled.profile);

@@ -126,7 +126,7 @@ impl Statements {
     /// The server has answered: the effect stays.
     pub(in crate::session) fn commit(&mut self, effect: Effect) {
         match effect {
-            Effect::UnnamedReplaced(Some(before), _) => self.spare = Some(before),
+            Effect::UnnamedReplaced(before @ Some(_), _) => self.keep_spare(before),
             Effect::Deallocates(_, at_once) => self.commit(*at_once),
             _ => (),
         }
@@ -168,7 +168,8 @@ impl Statements {
             self.found(effect, &mut before);
         }
         if let Some(own) = before.own {
-            self.spare = mem::replace(&mut self.unnamed, own);
+            let gone = mem::replace(&mut self.unnamed, own);
+            self.keep_spare(gone);
         }
         if let Some(on_session) = before.on_session {
             session.unnamed = on_session;

@@ -6,11 +6,14 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::Seen;
+use super::{
+    Seen,
+    room::{Held, Room},
+};
 use crate::session::profile::{Profile, apply::has_literals};
 
 /// What the names of statements on server sessions begin with.
@@ -18,12 +21,9 @@ const PREFIX: &[u8] = b"pgwake_";
 /// The longest such name: the prefix and a number.
 const NAME_BYTES: usize = PREFIX.len() + 20;
 
-/// Most bytes of all texts of an endpoint, with the settings that they were prepared under. Those of applications are alike
-/// and come to a few MiB; without an end one client could take all memory that others have, too.
-const BYTES_MAX: usize = 256 * 1024 * 1024;
-
-/// Settings that take no more are not counted: most clients have few, and share them between their statements.
-const SETTINGS_BYTES: usize = 4 * 1024;
+/// What takes no more is not counted where a client has one of it: settings, which most share between their statements, and
+/// the text of its unnamed statement.
+pub(super) const UNCOUNTED_BYTES: usize = 4 * 1024;
 
 /// Numbers for statements; unnamed ones have them, too.
 pub(in crate::session) fn next_serial() -> u64 {
@@ -65,8 +65,7 @@ pub(in crate::session) struct Statement {
     /// Fingerprint of what of that matters to the text.
     settings: u64,
     has_literals: bool,
-    /// What it counts for among all of its endpoint.
-    bytes: usize,
+    held: Held,
     texts: Weak<Texts>,
 }
 
@@ -88,12 +87,8 @@ impl Statement {
         if self.settings == settings {
             return self.clone();
         }
-        let bytes = bytes_of(&self.behind_name, &under);
-        if let Some(texts) = self.texts.upgrade() {
-            texts.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
         Arc::new(Self {
-            bytes,
+            held: self.held.also(bytes_of(&self.behind_name, &under)),
             id: self.id,
             behind_name: self.behind_name.clone(),
             seen: self.seen.clone(),
@@ -119,7 +114,6 @@ impl Drop for Statement {
     fn drop(&mut self) {
         if let Some(texts) = self.texts.upgrade() {
             texts.forget(self);
-            texts.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         }
     }
 }
@@ -175,7 +169,7 @@ fn settings_of(has_literals: bool, under: &Profile) -> u64 {
 /// What a statement takes, as far as it may be much.
 fn bytes_of(behind_name: &[u8], under: &Profile) -> usize {
     let settings = under.bytes();
-    behind_name.len() + if settings > SETTINGS_BYTES { settings } else { 0 }
+    behind_name.len() + if settings > UNCOUNTED_BYTES { settings } else { 0 }
 }
 
 fn has_literals_in(behind_name: &[u8]) -> bool {
@@ -188,35 +182,37 @@ fn text_of(behind_name: &[u8]) -> &[u8] {
 
 type Key = (u64, Arc<[u8]>);
 
-/// All statements of an endpoint that a client has a name for. Bounded by what its clients may have, and by
-/// [`BYTES_MAX`]: who prepares one more asks [`Texts::has_room`] or [`Texts::knows`] first.
-#[derive(Debug)]
+/// All statements of an endpoint that a client has a name for. Bounded by what its clients may have, and by the room that
+/// there is: who prepares one more asks [`Texts::has_room`] or [`Texts::knows`] first.
+#[derive(Debug, Default)]
 pub(in crate::session) struct Texts {
     known: Mutex<HashMap<Key, Weak<Statement>>>,
-    /// Of all statements that there are.
-    bytes: AtomicUsize,
-    bytes_max: usize,
-}
-
-impl Default for Texts {
-    fn default() -> Self {
-        Self::within(BYTES_MAX)
-    }
+    room: Arc<Room>,
 }
 
 impl Texts {
     /// Of so many bytes at most.
+    #[cfg(test)]
     pub(in crate::session) fn within(bytes_max: usize) -> Self {
         Self {
             known: Mutex::default(),
-            bytes: AtomicUsize::new(0),
-            bytes_max,
+            room: Arc::new(Room::within(bytes_max)),
         }
     }
 
     /// Whether one more may be remembered.
     pub(in crate::session) fn has_room(&self, behind_name: &[u8], under: &Profile) -> bool {
-        self.bytes.load(Ordering::Relaxed) + bytes_of(behind_name, under) <= self.bytes_max
+        self.room.has(bytes_of(behind_name, under))
+    }
+
+    /// The same for a client's unnamed statement, of which it has but one.
+    pub(in crate::session) fn has_room_unnamed(&self, behind_name: &[u8]) -> bool {
+        behind_name.len() <= UNCOUNTED_BYTES || self.room.has(behind_name.len())
+    }
+
+    /// A client's unnamed statement has such a text; `None`: it does not count.
+    pub(super) fn hold_unnamed(&self, behind_name: &[u8]) -> Option<Held> {
+        (behind_name.len() > UNCOUNTED_BYTES).then(|| self.room.hold(behind_name.len()))
     }
 
     /// Whether [`Self::statement`] would be one that is there already.
@@ -263,10 +259,8 @@ impl Texts {
         seen: Seen,
     ) -> Arc<Statement> {
         let has_literals = has_literals_in(&behind_name);
-        let bytes = bytes_of(&behind_name, under);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Arc::new(Statement {
-            bytes,
+            held: self.room.hold(bytes_of(&behind_name, under)),
             id: next_id(),
             settings: settings_of(has_literals, under),
             has_literals,

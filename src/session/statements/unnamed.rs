@@ -3,7 +3,9 @@
 use std::{mem, sync::Arc};
 
 use super::{
-    Effect, Name, Prepared, Seen, Shape, Statement, Statements, Texts, UNKNOWN, Used, texts::next_serial,
+    Effect, Name, Prepared, Seen, Shape, Statement, Statements, Texts, UNKNOWN, Used,
+    room::Held,
+    texts::{UNCOUNTED_BYTES, next_serial},
 };
 use crate::session::profile::Profile;
 
@@ -21,6 +23,7 @@ pub(in crate::session) struct Unnamed {
     pub(super) moved: Option<Arc<Statement>>,
     /// It is too long to be remembered: it is on the session that it was prepared on, and nowhere else.
     is_long: bool,
+    held: Option<Held>,
 }
 
 impl Statements {
@@ -43,6 +46,18 @@ impl Statements {
         new.behind_name.extend_from_slice(behind_name);
         let session_before = mem::replace(&mut session.unnamed, new.serial);
         Effect::UnnamedReplaced(self.unnamed.replace(new), session_before)
+    }
+
+    /// The text of the unnamed statement counts among those of its endpoint.
+    pub(in crate::session) fn count_unnamed(&mut self, texts: &Texts) {
+        if let Some(unnamed) = self.unnamed.as_deref_mut() {
+            unnamed.held = texts.hold_unnamed(&unnamed.behind_name);
+        }
+    }
+
+    /// The memory of one that has gone may serve the next; much of it is given back, as an idle client would hold it.
+    pub(super) fn keep_spare(&mut self, gone: Option<Box<Unnamed>>) {
+        self.spare = gone.filter(|gone| gone.behind_name.capacity() <= UNCOUNTED_BYTES);
     }
 
     /// The same of one that is too long to be remembered. What it shows is told by [`Self::see_long_unnamed`].
@@ -113,5 +128,26 @@ impl Statements {
     pub(in crate::session) fn drop_unnamed_for_good(&mut self) {
         self.unnamed = None;
         self.spare = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that had sent a long text once held as much memory as it took, for as long as it was connected.
+    #[test]
+    fn only_little_memory_of_one_that_has_gone_is_kept() {
+        let (mut client, mut session) = (Statements::default(), Prepared::default());
+        let under = Profile::of_startup(b"UTC");
+        let mut replace_by = |text: &[u8]| {
+            let effect = client.replace_unnamed(text, Seen::default(), &under, &mut session);
+            client.commit(effect);
+            client.spare.as_ref().map(|spare| spare.behind_name.capacity())
+        };
+        assert_eq!(replace_by(b"select 1"), None);
+        assert!(replace_by(&[b' '; UNCOUNTED_BYTES + 1]).is_some());
+        assert_eq!(replace_by(b"select 2"), None);
+        assert!(replace_by(b"select 3").is_some());
     }
 }

@@ -1,7 +1,13 @@
 //! The unnamed statement: it is its client's, on whichever session.
 
+use std::sync::Arc;
+
 use super::talk::*;
-use crate::session::{reported::Reported, statements::UNKNOWN, words::Words};
+use crate::session::{
+    reported::Reported,
+    statements::{Texts, UNKNOWN},
+    words::Words,
+};
 
 #[test]
 fn it_survives_a_sync_and_follows_its_client() {
@@ -224,6 +230,27 @@ fn one_that_is_too_long_to_be_remembered_keeps_its_session_until_it_is_another()
         assert_eq!(sent[1..], ["S", "P |select 1", "S"]);
         drop(talk);
         assert!(!stage.client.statements.has_long_unnamed());
+    });
+}
+
+/// One client's pipeline of 1,600 texts of a MB took 1.5 GiB: each is remembered until the next one is known to be there.
+#[test]
+fn beyond_what_all_clients_may_have_together_it_keeps_its_session_too() {
+    each(|mut stage| {
+        stage.endpoint.texts = Arc::new(Texts::within(15_000));
+        let mut session = session();
+        let long = |letter: &str| parse("", &format!("select '{}'", letter.repeat(5_000)));
+        let has_long = |talk: &mut Talk<'_>| talk.exchange.pooled().statements.has_long_unnamed();
+        let mut talk = stage.turn(&mut session);
+        talk.client(&[long("a"), long("b"), bare('S')]);
+        assert!(!has_long(&mut talk));
+        talk.client(&[parse("", "select 1"), bare('S')]);
+        assert!(!has_long(&mut talk), "a short one does not count");
+        talk.client(&[long("c"), bare('S')]);
+        assert!(has_long(&mut talk));
+        talk.says(&["1", "1", "Z I", "1", "Z I", "1", "Z I"]);
+        talk.client(&[long("d"), bare('S')]);
+        assert!(!has_long(&mut talk), "there is room again");
     });
 }
 
