@@ -220,8 +220,9 @@ impl ClientError for SessionError {
             ),
             Self::TooManyPinned { max } => Some(
                 format!(
-                    "temporary tables, LISTEN, WITH HOLD cursors and session advisory locks cannot move to another \
-                     server session; pool.pinned_max allows {max} clients to have them"
+                    "temporary tables, LISTEN, WITH HOLD cursors, session advisory locks and what is too long to be \
+                     remembered (pool.statement_bytes_max) cannot move to another server session; pool.pinned_max allows {max} \
+                     clients to have them"
                 )
                 .into(),
             ),

@@ -46,7 +46,7 @@ use super::{
     roster::{Listed, Passed},
     say_goodbye,
     standing::{Dismissal, Standing},
-    statements::{Statements, next_serial},
+    statements::{Held, Statements, next_serial},
     words::CustomNames,
 };
 use crate::auth::{Authenticated, WakeRight};
@@ -104,6 +104,8 @@ pub(super) struct Pooled<'a> {
     statements: Statements,
     /// What its session carries.
     profile: Arc<Profile>,
+    /// The room that this takes.
+    profile_held: Option<Held>,
     /// Custom settings that its session has had.
     names: CustomNames,
     /// Values of its that look like a custom setting's name, and are none.
@@ -192,6 +194,7 @@ impl<'a> Pooled<'a> {
             weight: record.weight,
             local: Local::new(record.id),
             statements: Statements::default(),
+            profile_held: None,
             names: beginning.names.clone(),
             beginning,
             other_names: CustomNames::default(),

@@ -53,7 +53,7 @@ pub(super) struct Statement {
     name: Box<[u8]>,
     /// The PREPARE; `None` where it cannot be said again.
     text: Option<Box<[u8]>>,
-    /// What it was prepared under: literals took their values then.
+    /// What it was prepared under: literals took their values then. Settings alone; equal ones are shared.
     under: Arc<Profile>,
 }
 
@@ -278,15 +278,21 @@ impl Profile {
 
     /// How much memory it takes, about.
     pub(super) fn bytes(&self) -> usize {
-        let settings = self
-            .settings
-            .iter()
-            .map(|setting| setting.name.len() + setting.value.len());
-        let statements = self
-            .statements
-            .iter()
-            .map(|statement| statement.name.len() + statement.text.as_deref().map_or(0, <[u8]>::len));
-        settings.chain(statements).sum()
+        let mut seen = Vec::new();
+        let mut bytes = self.settings_bytes();
+        for Statement { name, text, under } in &self.statements {
+            bytes += name.len() + text.as_deref().map_or(0, <[u8]>::len);
+            if !seen.contains(&under.fingerprint) {
+                seen.push(under.fingerprint);
+                bytes += under.settings_bytes();
+            }
+        }
+        bytes
+    }
+
+    fn settings_bytes(&self) -> usize {
+        let bytes = |setting: &Setting| setting.name.len() + setting.value.len();
+        self.settings.iter().map(bytes).sum()
     }
 }
 

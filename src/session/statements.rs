@@ -22,6 +22,7 @@ use super::words::{CustomNames, Words};
 
 use aliases::Aliases;
 pub(super) use effect::{Effect, Subject};
+pub(super) use room::Held;
 pub(super) use shape::Shape;
 pub(super) use texts::{OWN_NAMES, ServerName, Statement, Texts, next_serial};
 use unnamed::Unnamed;

@@ -192,7 +192,7 @@ impl Pooled<'_> {
             prepared: (facts.unsettled.sql(), &reported),
             lifts_limit: false,
         };
-        let captured = match self.ask_within_limit(turn, &mut question).await {
+        let mut captured = match self.ask_within_limit(turn, &mut question).await {
             Ok(answer) => question.read(&answer.rows).map_err(TalkError::Wire)?,
             Err(BringError::Talk(error)) if error.is_of_question() => {
                 tracing::debug!(%error, "a session does not tell its state");
@@ -207,6 +207,11 @@ impl Pooled<'_> {
             Err(error) => return Err(error),
         };
         self.profile = captured.profile;
+        self.profile_held = None;
+        self.profile_held = self.pooling.texts.hold_profile(&self.profile);
+        if self.profile_held.is_none() {
+            captured.carried.pins |= Pins::TOO_LARGE;
+        }
         self.names.extend(&captured.names);
         let others = facts.values.iter().filter(|name| !captured.names.contains(name));
         others.for_each(|name| self.other_names.insert(name));

@@ -288,11 +288,13 @@ impl Question<'_> {
             SqlPrepared::Then(then) => Some(now.as_reported(then, reported)),
             SqlPrepared::Unknown => None,
         };
-        let statements: Vec<_> = found
-            .statements
-            .into_iter()
-            .map(|(name, text)| self.statement(name, text.as_deref(), under.as_ref()))
-            .collect();
+        let is_known = under.is_some();
+        let under = self.shared(under.unwrap_or_else(|| Arc::new(self.before.settings_only())));
+        let statement = |(name, text): (Box<[u8]>, Option<Box<[u8]>>)| {
+            let text = text.and_then(|text| prepare_in(&text, &name).map(Box::from));
+            self.statement(name, text, (&under, is_known))
+        };
+        let statements: Vec<_> = found.statements.into_iter().map(statement).collect();
         if statements.iter().any(|statement| statement.text.is_none()) {
             found.pins |= Pins::STATEMENT;
         }
@@ -331,20 +333,27 @@ impl Question<'_> {
     }
 
     /// A statement that was there before keeps the settings that it was prepared under. Of another one they are
-    /// `under`; `None`: nobody knows them, and it cannot be moved.
-    fn statement(&self, name: Box<[u8]>, text: Option<&[u8]>, under: Option<&Arc<Profile>>) -> Statement {
-        let text: Option<Box<[u8]>> = text.and_then(|text| prepare_in(text, &name)).map(Into::into);
-        let known = self.before.statements.iter().find(|known| known.name == name);
-        let known = known.filter(|known| known.text == text);
+    /// `under`, if they are known; else it cannot be moved where they matter.
+    fn statement(
+        &self,
+        name: Box<[u8]>,
+        text: Option<Box<[u8]>>,
+        (under, is_known): (&Arc<Profile>, bool),
+    ) -> Statement {
+        let is_same = |known: &&Statement| known.name == name && known.text == text;
+        let known = self.before.statements.iter().find(is_same);
         Statement {
-            under: known
-                .map(|known| &known.under)
-                .or(under)
-                .unwrap_or(self.before)
-                .clone(),
-            text: text.filter(|text| known.is_some() || under.is_some() || !has_literals(text)),
+            under: known.map_or(under, |known| &known.under).clone(),
+            text: text.filter(|text| known.is_some() || is_known || !has_literals(text)),
             name,
         }
+    }
+
+    /// The same settings as those that another statement has, where it has the same: they may be long, and many.
+    fn shared(&self, settings: Arc<Profile>) -> Arc<Profile> {
+        let mut others = self.before.statements.iter().map(|statement| &statement.under);
+        let is_same = |other: &&Arc<Profile>| other.is_same(&settings);
+        others.find(is_same).cloned().unwrap_or(settings)
     }
 }
 

@@ -807,6 +807,27 @@ async fn what_is_too_large_pins(server: &Server) {
     assert_eq!(client.carried.pins, Pins::TOO_LARGE);
     client.next_turn(&mut lent, "DEALLOCATE ALL").await;
     assert!(client.carried.pins.is_empty());
+    // A statement keeps what it was prepared under.
+    for letter in ["x", "y"] {
+        let set = format!("SELECT set_config('app.large', repeat('{letter}', 100000), false)");
+        client.next_turn(&mut lent, &set).await;
+        client
+            .next_turn(&mut lent, &format!("PREPARE {letter} AS SELECT 1"))
+            .await;
+    }
+    assert_eq!(client.carried.pins, Pins::TOO_LARGE);
+    client.next_turn(&mut lent, "DEALLOCATE y; RESET app.large").await;
+    assert!(client.carried.pins.is_empty());
+    // What is the same for many is there once.
+    let set = "SELECT set_config('app.large', repeat('x', 100000), false)";
+    client.next_turn(&mut lent, set).await;
+    for number in 0..3 {
+        client
+            .next_turn(&mut lent, &format!("PREPARE p{number} AS SELECT 1"))
+            .await;
+    }
+    assert!(client.carried.pins.is_empty());
+    client.next_turn(&mut lent, "DEALLOCATE ALL").await;
     for number in 0..70 {
         client
             .next_turn(&mut lent, &format!("SET app.n{number} = 1"))

@@ -1,4 +1,4 @@
-//! How many bytes of texts clients may have remembered: those of an endpoint, and all of them together.
+//! How many bytes of texts and settings clients may have remembered: those of an endpoint, and all of them together.
 //!
 //! An endpoint that has little always has room for it, whatever others have: its own limit and the common one are for what
 //! is more.
@@ -73,7 +73,7 @@ impl Room {
 
 /// Bytes that count for as long as this is there.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::session) struct Held {
     room: Arc<Room>,
     bytes: usize,
 }

@@ -21,8 +21,8 @@ const PREFIX: &[u8] = b"pgwake_";
 /// The longest such name: the prefix and a number.
 const NAME_BYTES: usize = PREFIX.len() + 20;
 
-/// What takes no more is not counted where a client has one of it: settings, which most share between their statements, and
-/// the text of its unnamed statement.
+/// What takes no more is not counted where a client has one of it: its settings, which its statements share, and the text
+/// of its unnamed statement.
 pub(super) const UNCOUNTED_BYTES: usize = 4 * 1024;
 
 /// Numbers for statements; unnamed ones have them, too.
@@ -208,6 +208,14 @@ impl Texts {
     /// The same for a client's unnamed statement, of which it has but one.
     pub(in crate::session) fn has_room_unnamed(&self, behind_name: &[u8]) -> bool {
         behind_name.len() <= UNCOUNTED_BYTES || self.room.has(behind_name.len())
+    }
+
+    /// The same for what a client's session carries. `None`: there is no room.
+    pub(in crate::session) fn hold_profile(&self, profile: &Profile) -> Option<Held> {
+        match profile.bytes() {
+            ..=UNCOUNTED_BYTES => Some(self.room.hold(0)),
+            bytes => self.room.has(bytes).then(|| self.room.hold(bytes)),
+        }
     }
 
     /// A client's unnamed statement has such a text; `None`: it does not count.

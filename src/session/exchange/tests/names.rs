@@ -284,15 +284,18 @@ fn a_text_that_is_known_takes_no_room_unless_it_would_be_a_copy() {
 
 /// A thousand short texts, each under settings of its own, kept a thousand times 256 KiB.
 #[test]
-fn large_settings_count_with_the_texts_that_were_prepared_under_them() {
+fn large_settings_count_and_with_each_text_that_was_prepared_under_them() {
     let texts = Arc::new(Texts::within(25_000));
     let under = |bytes| Profile::of_startup("x".repeat(bytes).as_bytes());
     let text = b"select 1\0\0\0";
     let kept = [1, 2].map(|_| texts.own_statement(text.as_slice().into(), &under(10_000), Seen::default()));
     assert!(!texts.has_room(text, &under(10_000)));
     assert!(texts.has_room(text, &under(10)));
+    assert!(texts.hold_profile(&under(10_000)).is_none() && texts.hold_profile(&under(10)).is_some());
     drop(kept);
     assert!(texts.has_room(text, &under(10_000)));
+    let _other = texts.hold_profile(&under(20_000)).expect("room");
+    assert!(!texts.has_room(text, &under(10_000)));
 }
 
 #[test]
