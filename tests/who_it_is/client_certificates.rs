@@ -16,23 +16,22 @@ use crate::harness::{
     certificates::{Authority, ServerCertificate},
     gateway::{DOMAIN, Gateway, Setup},
     postgres::{PASSWORD, Postgres, SUPERUSER, Version},
-    psql::psql,
     raw::{Message, Raw},
     wait::until,
 };
 
 /// Writes the authority of a tenant's clients.
-fn clients_ca(setup: &Setup, name: &str, authority: &Authority) -> PathBuf {
+pub(super) fn clients_ca(setup: &Setup, name: &str, authority: &Authority) -> PathBuf {
     let folder = setup.path().join(name);
     fs::create_dir(&folder).unwrap();
     authority.write(&folder)
 }
 
-fn plain(authority: &Authority, common_name: &str) -> ServerCertificate {
+pub(super) fn plain(authority: &Authority, common_name: &str) -> ServerCertificate {
     authority.certify_client(common_name, Vec::new(), |_| ())
 }
 
-async fn with_app() -> Postgres {
+pub(super) async fn with_app() -> Postgres {
     let postgres = Postgres::start(Version::Debian).await;
     let sql = "create role app login password 'for pgwake alone'";
     postgres.connect().await.batch_execute(sql).await.unwrap();
@@ -40,7 +39,7 @@ async fn with_app() -> Postgres {
 }
 
 /// An endpoint of tenant `acme` with the role `app`.
-fn fixed(setup: Setup, endpoint: &str, postgres: &Postgres, keys: &str) -> Setup {
+pub(super) fn fixed(setup: Setup, endpoint: &str, postgres: &Postgres, keys: &str) -> Setup {
     setup.tenants(&format!(
         "[tenants.acme.endpoints.{endpoint}]\n\
          roles.app.server_password = \"for pgwake alone\"\n\
@@ -103,35 +102,6 @@ async fn a_certificate_alone_logs_in_as_whom_it_names() {
             assert_eq!(found.as_deref(), expected, "{name} {other}");
         }
         gateway.server.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn psql_comes_in_with_its_certificate_and_no_password() {
-    let postgres = with_app().await;
-    let clients = Authority::new();
-    let setup = Setup::new();
-    let ca = clients_ca(&setup, "clients", &clients);
-    let keys = format!(
-        "login = \"certificate\"\nclient_certificates.ca = \"{}\"",
-        ca.display()
-    );
-    let gateway = fixed(setup, "crt-psql", &postgres, &keys).start().await;
-    let paths = plain(&clients, "app").write(gateway.path(), "client");
-    let connection = format!(
-        "{} sslcert={} sslkey={}",
-        gateway
-            .connection_string("crt-psql")
-            .replace("user=postgres", "user=app"),
-        paths.certificate.display(),
-        paths.key.display()
-    );
-    for pooling in ["session", "transaction"] {
-        let output = psql(&format!("{connection} options='-c pgwake.pool={pooling}'"))
-            .arguments(&["-c", "select session_user"])
-            .run()
-            .await;
-        assert_eq!(output.succeeded().trim(), "app");
     }
 }
 
