@@ -1,12 +1,13 @@
 //! Client certificates as libpq shows them: from files, to every server that asks.
 
-use rcgen::date_time_ymd;
+use rcgen::{CustomExtension, date_time_ymd};
 
 use super::client_certificates::{clients_ca, fixed, plain, with_app};
 use crate::harness::{
     certificates::{Authority, ServerCertificate},
     gateway::{Gateway, Setup},
     logs,
+    postgres::PASSWORD,
     psql::psql,
     wait::until,
 };
@@ -74,4 +75,44 @@ async fn the_log_says_what_is_wrong_with_a_certificate_also_where_no_password_co
         lines.iter().any(told)
     })
     .await;
+}
+
+/// Who has such a one in libpq's folder shows it to every server that asks, and could not come in anywhere as soon as
+/// one endpoint wanted certificates.
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_keeps_nobody_out_where_none_is_wanted() {
+    let postgres = with_app().await;
+    let clients = Authority::new();
+    let setup = Setup::new();
+    let ca = clients_ca(&setup, "clients", &clients);
+    let wanted = format!(
+        "login = \"certificate\"\nclient_certificates.ca = \"{}\"",
+        ca.display()
+    );
+    let verifier = super::verifier(PASSWORD);
+    let setup = fixed(
+        setup,
+        "crt-odd",
+        &postgres,
+        &format!("roles.app.verifier = \"{verifier}\""),
+    );
+    let gateway = fixed(setup, "crt-odd-wanted", &postgres, &wanted).start().await;
+    let odd = clients.certify_client("app", Vec::new(), |params| {
+        let mut unknown = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+        unknown.set_criticality(true);
+        params.custom_extensions.push(unknown);
+    });
+    let of = |endpoint: &str| {
+        psql(&shown_by_libpq(&gateway, endpoint, &odd))
+            .arguments(&["-c", "select session_user"])
+            .run()
+    };
+
+    assert_eq!(of("crt-odd").await.succeeded().trim(), "app");
+    assert!(
+        of("crt-odd-wanted")
+            .await
+            .failed()
+            .contains("password authentication failed")
+    );
 }
