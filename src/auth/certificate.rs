@@ -218,11 +218,16 @@ fn what_is_wrong(error: &Error, leaf: &CertificateDer<'_>) -> CertificateError {
     }
 }
 
-/// The names of one kind.
+/// The names of one kind, of a certificate whose key may sign.
 fn names(leaf: &CertificateDer<'_>, kind: CertificateName) -> Result<Vec<String>, CertificateError> {
     let parsed = parse_x509_certificate(leaf)
         .map_err(|_| CertificateError::Unusable)?
         .1;
+    // It has signed the handshake (RFC 8446, section 4.4.2.2), and `client_verifier` does not look. As OpenSSL has it.
+    let usage = parsed.key_usage().map_err(|_| CertificateError::Unusable)?;
+    if usage.is_some_and(|usage| !usage.value.digital_signature() && !usage.value.key_agreement()) {
+        return Err(CertificateError::Unusable);
+    }
     if kind == CertificateName::Cn {
         let mut all = parsed.subject().iter_common_name();
         // With two of them, one that is not read here among them, it would depend on the reader who it is.

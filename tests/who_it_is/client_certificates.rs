@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rcgen::{DnType, DnValue, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{DnType, DnValue, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType, date_time_ymd};
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use tokio_postgres::error::DbError;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -133,6 +133,9 @@ async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing()
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
     // A second common name, which not every reader can read.
+    let encrypts = ours.certify_client("app", Vec::new(), |params| {
+        params.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
+    });
     let two_names = ours.certify_client("app", Vec::new(), |params| {
         let again = DnType::CustomDnType(vec![2, 5, 4, 3]);
         let other = DnValue::BmpString("somebody".try_into().unwrap());
@@ -148,6 +151,7 @@ async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing()
         ("not valid yet", young),
         ("a server's", servers),
     ] {
+        ("one whose key may not sign", encrypts),
         let error = show(&gateway, "crt-wrong", "app", &shown).await.unwrap_err();
         assert_eq!(error.code().code(), "28P01", "{what}");
         assert_eq!(
