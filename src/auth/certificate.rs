@@ -63,7 +63,8 @@ struct Authority {
 
 struct Kept {
     verifier: Arc<dyn ClientCertVerifier>,
-    state: FileState,
+    /// `None`: it could not be looked at.
+    state: Option<FileState>,
     looked_at: Instant,
 }
 
@@ -139,7 +140,7 @@ impl Authority {
         let state = file_state(file).map_err(|error| TlsError::file(file, error.to_string()))?;
         let kept = Mutex::new(Kept {
             verifier: verifier(file)?,
-            state,
+            state: Some(state),
             looked_at: Instant::now(),
         });
         Ok(Self {
@@ -165,9 +166,8 @@ impl Authority {
     }
 
     fn look(&self) {
-        let state = file_state(&self.file);
+        let state = file_state(&self.file).ok();
         let known = self.kept.lock().unwrap_or_else(PoisonError::into_inner).state;
-        let Ok(state) = state else { return };
         if state == known {
             return;
         }

@@ -15,6 +15,7 @@ use super::{conversation, log_in, startup};
 use crate::harness::{
     certificates::{Authority, ServerCertificate},
     gateway::{DOMAIN, Gateway, Setup},
+    logs,
     postgres::{PASSWORD, Postgres, SUPERUSER, Version},
     raw::{Message, Raw},
     wait::until,
@@ -132,10 +133,10 @@ async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing()
     let servers = ours.certify_client("app", Vec::new(), |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
-    // A second common name, which not every reader can read.
     let encrypts = ours.certify_client("app", Vec::new(), |params| {
         params.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
     });
+    // A second common name, which not every reader can read.
     let two_names = ours.certify_client("app", Vec::new(), |params| {
         let again = DnType::CustomDnType(vec![2, 5, 4, 3]);
         let other = DnValue::BmpString("somebody".try_into().unwrap());
@@ -150,8 +151,8 @@ async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing()
         ("expired", old),
         ("not valid yet", young),
         ("a server's", servers),
-    ] {
         ("one whose key may not sign", encrypts),
+    ] {
         let error = show(&gateway, "crt-wrong", "app", &shown).await.unwrap_err();
         assert_eq!(error.code().code(), "28P01", "{what}");
         assert_eq!(
@@ -314,4 +315,12 @@ async fn another_authority_counts_as_soon_as_its_file_is_there() {
     .await;
     let found = code(&gateway, "crt-new", "app", &by_old).await;
     assert_eq!(found.as_deref(), Some("28P01"));
+    // Nobody was told of one that is gone.
+    fs::remove_file(&ca).unwrap();
+    until("it is told", async || {
+        show(&gateway, "crt-new", "app", &by_new).await.unwrap();
+        let told = |line: &logs::Line| line.field("error").contains("No such file");
+        logs::with_text(&ca.display().to_string()).iter().any(told)
+    })
+    .await;
 }
