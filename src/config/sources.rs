@@ -21,6 +21,9 @@ use super::{
 /// Most bytes of one file: about 30,000 endpoints. More is a mistake (a device, a dump), not a configuration.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Secrets may stand in it.
+type Text = Zeroizing<Vec<u8>>;
+
 /// Everything that was read.
 pub(crate) struct Sources {
     /// All files as one table.
@@ -49,7 +52,7 @@ impl Sources {
             includes_unmatched: Vec::new(),
             complete: true,
         };
-        let Some(mut table) = read_file(&file, report) else {
+        let Some(mut table) = read_file(&file, read_text(&file), report) else {
             sources.complete = false;
             return sources;
         };
@@ -62,7 +65,7 @@ impl Sources {
 
     fn include(&mut self, path: &Path, into: &mut Table, report: &mut Report) {
         let file: Arc<Path> = path.into();
-        let Some(mut table) = read_file(&file, report) else {
+        let Some(mut table) = read_file(&file, read_included(&file), report) else {
             self.complete = false;
             return;
         };
@@ -191,8 +194,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|b| *b == b'*')
 }
 
-fn read_file(file: &Arc<Path>, report: &mut Report) -> Option<Table> {
-    let text = match read_text(file) {
+/// What was read of a file as a table.
+fn read_file(file: &Arc<Path>, text: Result<Text, Wrong>, report: &mut Report) -> Option<Table> {
+    let text = match text {
         Ok(text) => text,
         Err(wrong) => {
             report.add(&Spot::of_file(file), wrong);
@@ -213,7 +217,18 @@ fn read_file(file: &Arc<Path>, report: &mut Report) -> Option<Table> {
     }
 }
 
-fn read_text(file: &Path) -> Result<Zeroizing<Vec<u8>>, Wrong> {
+/// One without anything in it is no file that says nothing: it is about to be written, or a full disk has lost it, and its
+/// tenants would be gone.
+fn read_included(file: &Path) -> Result<Text, Wrong> {
+    let text = read_text(file)?;
+    if text.is_empty() {
+        let fix = "remove it, or write what belongs there; a comment will do";
+        return Err(Wrong::new("is empty", fix));
+    }
+    Ok(text)
+}
+
+fn read_text(file: &Path) -> Result<Text, Wrong> {
     let unreadable = |error| {
         let fix = "name a file that the user who runs pgwake can read";
         Wrong::new(format!("cannot be read: {error}"), fix)
@@ -278,9 +293,10 @@ mod tests {
         assert!(expand(folder.path(), "**/*.toml").is_err());
     }
 
-    /// All of a tenant's endpoints were gone, and its sessions ended, with a disk that was not mounted.
+    /// All of a tenant's endpoints were gone, and its sessions ended, with a disk that was not mounted, and while its file was
+    /// being written.
     #[test]
-    fn what_a_pattern_matches_and_cannot_be_read_is_not_left_out() {
+    fn what_a_pattern_matches_and_cannot_be_read_or_is_empty_is_not_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let lost = folder.path().join("lost.toml");
         symlink("no-such-disk/lost.toml", &lost).unwrap();
@@ -291,6 +307,13 @@ mod tests {
         let sources = Sources::read(&main, &mut report);
 
         assert!(sources.files.contains(&lost) && !sources.complete && !report.is_empty());
+        fs::remove_file(&lost).unwrap();
+        fs::write(&lost, "").unwrap();
+        let mut report = Report::default();
+        assert!(!Sources::read(&main, &mut report).complete && !report.is_empty());
+        fs::write(&lost, "# nobody").unwrap();
+        let mut report = Report::default();
+        assert!(Sources::read(&main, &mut report).complete && report.is_empty());
         symlink("around", folder.path().join("around")).unwrap();
         let error = expand(folder.path(), "around/*.toml").unwrap_err();
         assert!(error.message.contains("around cannot be read"), "{error:?}");
