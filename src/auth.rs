@@ -162,7 +162,12 @@ where
         Some(Ok(credential)) => Ok(Proof::by(credential, conversation::welcome())),
         Some(Err(refusal)) => {
             attempt.pretend(refusal);
-            log_in(stream, pretended, attempt).await
+            log_in(stream, pretended, attempt)
+                .await
+                .map_err(|error| match error {
+                    AuthError::Left(_) => AuthError::LeftRefused(refusal),
+                    other => other,
+                })
         }
         None => log_in(stream, login, attempt).await,
     };

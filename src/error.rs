@@ -4,7 +4,7 @@
 //! implemented for boxed or foreign errors, so that nothing internal reaches a client by accident. Writing the
 //! ErrorResponse is `wire`'s work.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error, iter::successors};
 
 /// A five-character SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,7 +78,7 @@ pub enum Fault {
 }
 
 /// An error as the client reads it.
-pub trait ClientError: std::error::Error {
+pub trait ClientError: Error {
     /// The code that makes drivers do the right thing.
     fn sqlstate(&self) -> SqlState;
     /// One sentence, lowercase, no full stop.
@@ -98,6 +98,12 @@ pub trait ClientError: std::error::Error {
     fn examples() -> Vec<Self>
     where
         Self: Sized;
+}
+
+/// An error and what lies behind it, for a log: those of other libraries often do not say it themselves.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let all = successors(Some(error), |&error| error.source()).map(ToString::to_string);
+    all.collect::<Vec<_>>().join(": ")
 }
 
 /// The examples of a [`ClientError`], in lines of `pattern => examples`. A variant without a line does not compile, and

@@ -42,7 +42,8 @@ pub enum StoreError {
     },
     /// Others than the owner may enter the folder.
     #[error(
-        "state_dir {} can be entered by others (mode {mode:04o}), and holds secrets: run `chmod 700 {}`",
+        "state_dir {} can be entered by others (mode {mode:04o}), and holds secrets: if it is for pgwake alone, run \
+         `chmod 700 {}`; otherwise name another folder",
         path.display(),
         path.display()
     )]

@@ -5,6 +5,7 @@ mod audit;
 mod client_certificates;
 mod hostile_servers;
 mod learning;
+mod libpq_certificates;
 mod one_conversation;
 mod other_server;
 mod passwords;

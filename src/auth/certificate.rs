@@ -14,7 +14,9 @@ use std::{
 use rustls::{CertificateError as Tls, Error, RootCertStore, server::danger::ClientCertVerifier};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::{task::spawn_blocking, time::Instant};
-use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate, x509::X509Version,
+};
 
 use crate::config::{CertificateName, ClientCertificates, Config};
 use crate::tls::{TlsError, client_verifier, read_certificates};
@@ -37,6 +39,11 @@ pub(crate) enum CertificateError {
     /// `notBefore`
     #[error("the client's certificate is not valid yet")]
     NotYet,
+    /// Before X.509 version 3: it cannot say what it is for.
+    #[error(
+        "the client's certificate is of an older version of X.509 than 3; OpenSSL makes such ones without -extfile"
+    )]
+    OldVersion,
     /// Not for clients, or not readable.
     #[error("the client's certificate cannot be used")]
     Unusable,
@@ -56,7 +63,8 @@ struct Authority {
 
 struct Kept {
     verifier: Arc<dyn ClientCertVerifier>,
-    state: FileState,
+    /// `None`: it could not be looked at.
+    state: Option<FileState>,
     looked_at: Instant,
 }
 
@@ -115,7 +123,7 @@ impl AuthorityBook {
         let authority = self.0.get(&rules.ca).ok_or(CertificateError::OtherAuthority)?;
         let verifier = Arc::clone(authority).current().await;
         let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
-        verified.map_err(|error| what_is_wrong(&error))?;
+        verified.map_err(|error| what_is_wrong(&error, leaf))?;
         if names(leaf, rules.name)?
             .iter()
             .any(|name| wanted.contains(&name.as_str()))
@@ -132,7 +140,7 @@ impl Authority {
         let state = file_state(file).map_err(|error| TlsError::file(file, error.to_string()))?;
         let kept = Mutex::new(Kept {
             verifier: verifier(file)?,
-            state,
+            state: Some(state),
             looked_at: Instant::now(),
         });
         Ok(Self {
@@ -158,9 +166,8 @@ impl Authority {
     }
 
     fn look(&self) {
-        let state = file_state(&self.file);
+        let state = file_state(&self.file).ok();
         let known = self.kept.lock().unwrap_or_else(PoisonError::into_inner).state;
-        let Ok(state) = state else { return };
         if state == known {
             return;
         }
@@ -198,22 +205,29 @@ fn verifier(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     client_verifier(file, roots)
 }
 
-fn what_is_wrong(error: &Error) -> CertificateError {
+fn what_is_wrong(error: &Error, leaf: &CertificateDer<'_>) -> CertificateError {
+    let is_old = |(_, leaf): (_, X509Certificate<'_>)| leaf.version() != X509Version::V3;
     match error {
         Error::InvalidCertificate(Tls::Expired | Tls::ExpiredContext { .. }) => CertificateError::Expired,
         Error::InvalidCertificate(Tls::NotValidYet | Tls::NotValidYetContext { .. }) => {
             CertificateError::NotYet
         }
         Error::InvalidCertificate(Tls::UnknownIssuer | Tls::BadSignature) => CertificateError::OtherAuthority,
+        _ if parse_x509_certificate(leaf).is_ok_and(is_old) => CertificateError::OldVersion,
         _ => CertificateError::Unusable,
     }
 }
 
-/// The names of one kind.
+/// The names of one kind, of a certificate whose key may sign.
 fn names(leaf: &CertificateDer<'_>, kind: CertificateName) -> Result<Vec<String>, CertificateError> {
     let parsed = parse_x509_certificate(leaf)
         .map_err(|_| CertificateError::Unusable)?
         .1;
+    // It has signed the handshake (RFC 8446, section 4.4.2.2), and `client_verifier` does not look. As OpenSSL has it.
+    let usage = parsed.key_usage().map_err(|_| CertificateError::Unusable)?;
+    if usage.is_some_and(|usage| !usage.value.digital_signature() && !usage.value.key_agreement()) {
+        return Err(CertificateError::Unusable);
+    }
     if kind == CertificateName::Cn {
         let mut all = parsed.subject().iter_common_name();
         // With two of them, one that is not read here among them, it would depend on the reader who it is.

@@ -58,6 +58,12 @@ pub(crate) enum AuthError {
     /// The client has left: there is nobody to tell.
     #[error("the client left before it had proved who it is: {0}")]
     Left(#[source] io::Error),
+    /// The same, where it was asked for a password because its certificate is not right: those who count on certificates have
+    /// none to send.
+    #[error(
+        "the client left where it was asked for a password, since it does not come in by a certificate: {0}"
+    )]
+    LeftRefused(#[source] Refusal),
     /// Endpoint, role or password is wrong: one text for all of them.
     #[error("password authentication failed for user {role:?}: {refusal}")]
     Refused {
@@ -95,6 +101,11 @@ pub(crate) enum AuthError {
 }
 
 impl AuthError {
+    /// Whether there is nobody to tell.
+    pub(crate) fn has_left(&self) -> bool {
+        matches!(self, Self::Left(_) | Self::LeftRefused(_))
+    }
+
     /// Whether somebody has guessed: the password is wrong, or there is nothing that it could be right for. Not where there
     /// was nothing to check a token with: those who come with a right one would be locked out for their issuer's trouble.
     pub(crate) fn is_wrong_password(&self) -> bool {
@@ -112,7 +123,7 @@ impl AuthError {
 impl ClientError for AuthError {
     fn sqlstate(&self) -> SqlState {
         match self {
-            Self::Left(_) => SqlState::SERVER_LOST,
+            Self::Left(_) | Self::LeftRefused(_) => SqlState::SERVER_LOST,
             Self::Refused { .. } | Self::Scram(ScramError::WrongProof) => SqlState::INVALID_PASSWORD,
             Self::Scram(ScramError::BindingRemoved | ScramError::BindingOther) => {
                 SqlState::INVALID_AUTHORIZATION
@@ -128,7 +139,7 @@ impl ClientError for AuthError {
 
     fn message(&self) -> Cow<'static, str> {
         match self {
-            Self::Left(_) => "the connection was lost".into(),
+            Self::Left(_) | Self::LeftRefused(_) => "the connection was lost".into(),
             Self::Refused { role, .. } => {
                 format!("password authentication failed for user \"{role}\"").into()
             }
@@ -186,6 +197,7 @@ impl ClientError for AuthError {
         };
         crate::error::examples! {
             Self::Left(_) => [Self::Left(io::ErrorKind::UnexpectedEof.into())],
+            Self::LeftRefused(_) => [Self::LeftRefused(Refusal::Certificate(CertificateError::Expired))],
             Self::Refused { .. } => [refused(Refusal::WrongPassword), refused(Refusal::Token(TokenError::Expired))],
             Self::Wire(_) => WireError::examples().into_iter().map(Self::Wire),
             Self::Unexpected { .. } => ["SASL", "password"].map(|expected| Self::Unexpected { expected, found: 88 }),

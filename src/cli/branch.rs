@@ -99,6 +99,9 @@ pub(super) enum CommandError {
     /// No branch has such a name.
     #[error("{0:?}: {1}")]
     Name(String, NameError),
+    /// The name is an endpoint's.
+    #[error("{0:?} names no branch: write PARENT--NAME, or PARENT NAME")]
+    NoBranch(String),
     /// Nothing could be said.
     #[error(transparent)]
     Unreached(#[from] Unreached),
@@ -203,11 +206,11 @@ fn request(what: &What) -> Result<(Method, String), CommandError> {
 /// `PARENT--NAME`, or both apart.
 fn named(words: &[String]) -> Result<EndpointName, CommandError> {
     let text = words.join("--");
-    let name = EndpointName::parse_any(&text).and_then(|name| match name.branch() {
-        Some(_) => Ok(name),
-        None => Err(NameError::BranchLength(0)),
-    });
-    name.map_err(|error| CommandError::Name(text, error))
+    match EndpointName::parse_any(&text) {
+        Ok(name) if name.branch().is_some() => Ok(name),
+        Ok(_) => Err(CommandError::NoBranch(text)),
+        Err(error) => Err(CommandError::Name(text, error)),
+    }
 }
 
 async fn ask(state_dir: &Path, method: Method, path: &str) -> Result<Value, CommandError> {
@@ -340,6 +343,11 @@ mod tests {
         ] {
             asked(wrong).unwrap_err();
         }
+        let told = asked("delete demo-main").unwrap_err();
+        assert_eq!(
+            told,
+            "\"demo-main\" names no branch: write PARENT--NAME, or PARENT NAME"
+        );
     }
 
     #[test]

@@ -259,9 +259,9 @@ async fn encrypt(mut stream: TcpStream, asked: &Asked, report: &mut Report<'_>) 
     let connection = secured.get_ref().1;
     report.right(spoken(connection));
     if let (Some(showing), Some(shown)) = (showing, &asked.shown) {
-        let (file, subject) = (shown.certificate.display(), showing.subject);
+        let (file, subject, doubt) = (shown.certificate.display(), showing.subject, showing.doubt);
         report.aside(format_args!(
-            "{file} ({subject}) is shown to a server that asks for a certificate"
+            "{file} ({subject}) is shown to a server that asks for a certificate{doubt}"
         ));
     }
     let chain = connection.peer_certificates().unwrap_or_default().to_vec();

@@ -84,10 +84,22 @@ impl Read for HttpsUrl {
             Ok(url) if url.scheme_str() != Some("https") => Err(wrong("is not an https URL")),
             Ok(_) if text.contains(['@', '#']) => Err(wrong("has a user or a fragment")),
             Ok(url) if url.host().is_none_or(str::is_empty) => Err(wrong("names no host")),
+            Ok(url) if has_wrong_port(&url) => Err(wrong(WRONG_PORT)),
             Ok(_) => Ok(Self(text.to_owned())),
         };
         report.note(spot, parsed)
     }
+}
+
+/// What is wrong with such a one.
+pub(super) const WRONG_PORT: &str = "has a port that is none of 1 to 65535";
+
+/// Whether a port is named that is none: the usual one would be taken in its place.
+pub(super) fn has_wrong_port(url: &hyper::Uri) -> bool {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let port = authority.strip_prefix(url.host().unwrap_or_default());
+    let named = port.and_then(|port| port.strip_prefix(':'));
+    named.is_some_and(|port| !matches!(port.parse::<u16>(), Ok(1..)))
 }
 
 /// An address to listen on.
@@ -291,6 +303,27 @@ mod tests {
             &long,
         ] {
             assert_eq!(printed(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_not_taken_for_the_usual_one() {
+        let wrong = |text: &str| has_wrong_port(&text.parse().unwrap());
+        for text in [
+            "https://a/b:0",
+            "https://a:1/",
+            "https://[::1]/b",
+            "https://[::1]:65535/b",
+        ] {
+            assert!(!wrong(text), "{text}");
+        }
+        for text in [
+            "https://a:65536/b",
+            "https://a:0",
+            "https://a:/b",
+            "https://[::1]:99999/b",
+        ] {
+            assert!(wrong(text), "{text}");
         }
     }
 

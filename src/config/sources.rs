@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{self, ErrorKind},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -19,6 +20,9 @@ use super::{
 
 /// Most bytes of one file: about 30,000 endpoints. More is a mistake (a device, a dump), not a configuration.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Secrets may stand in it.
+type Text = Zeroizing<Vec<u8>>;
 
 /// Everything that was read.
 pub(crate) struct Sources {
@@ -48,7 +52,7 @@ impl Sources {
             includes_unmatched: Vec::new(),
             complete: true,
         };
-        let Some(mut table) = read_file(&file, report) else {
+        let Some(mut table) = read_file(&file, read_text(&file), report) else {
             sources.complete = false;
             return sources;
         };
@@ -61,7 +65,7 @@ impl Sources {
 
     fn include(&mut self, path: &Path, into: &mut Table, report: &mut Report) {
         let file: Arc<Path> = path.into();
-        let Some(mut table) = read_file(&file, report) else {
+        let Some(mut table) = read_file(&file, read_included(&file), report) else {
             self.complete = false;
             return;
         };
@@ -114,36 +118,53 @@ fn expand(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Wrong> {
         }
         let is_pattern = matches!(component, Component::Normal(_)) && name.contains(['*', '?']);
         found = match is_pattern {
-            true => found
-                .iter()
-                .flat_map(|folder| matching_entries(folder, name))
-                .collect(),
+            true => {
+                let entries = found.iter().map(|folder| matching_entries(folder, name));
+                entries.collect::<Result<Vec<_>, _>>()?.concat()
+            }
             false => found.iter().map(|folder| folder.join(component)).collect(),
         };
     }
     // A folder that matches is no file of ours; but a name without `*` means this file and no other.
     match pattern.contains(['*', '?']) {
-        true => found.retain(|path| path.is_file()),
+        true => found.retain(|path| is_meant(path)),
         false => found.iter().try_for_each(|path| secret::check_readable(path))?,
     }
     found.sort();
     Ok(found)
 }
 
+/// Whether what matches is to be read. A file that is there and cannot be looked at, or a link that leads nowhere, is missed
+/// where it is read: without it its tenants would be gone.
+fn is_meant(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(data) => data.is_file(),
+        Err(error) => error.kind() != ErrorKind::NotFound || path.is_symlink(),
+    }
+}
+
 /// A folder's entries whose name matches; hidden ones only where the pattern says so. No folder, no entries.
-fn matching_entries(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+fn matching_entries(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Wrong> {
     let shown = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {
         folder
     };
-    let entries = fs::read_dir(shown).into_iter().flatten().flatten();
-    let matching = entries.filter(|entry| {
+    let entries = fs::read_dir(shown).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = match entries {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Vec::new(),
+        Err(error) if error.kind() == ErrorKind::NotFound && !shown.is_symlink() => Vec::new(),
+        entries => entries.map_err(|error| {
+            let message = format!("{} cannot be read: {error}", shown.display());
+            Wrong::new(message, "name a folder that the user who runs pgwake can read")
+        })?,
+    };
+    let matching = entries.iter().filter(|entry| {
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
         (pattern.starts_with('.') || !name.starts_with(b".")) && matches(pattern.as_bytes(), name)
     });
-    matching.map(|entry| folder.join(entry.file_name())).collect()
+    Ok(matching.map(|entry| folder.join(entry.file_name())).collect())
 }
 
 /// Whether a name matches; goes back to the last `*` only, so that the time is bounded by pattern × name.
@@ -173,8 +194,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|b| *b == b'*')
 }
 
-fn read_file(file: &Arc<Path>, report: &mut Report) -> Option<Table> {
-    let text = match read_text(file) {
+/// What was read of a file as a table.
+fn read_file(file: &Arc<Path>, text: Result<Text, Wrong>, report: &mut Report) -> Option<Table> {
+    let text = match text {
         Ok(text) => text,
         Err(wrong) => {
             report.add(&Spot::of_file(file), wrong);
@@ -195,7 +217,18 @@ fn read_file(file: &Arc<Path>, report: &mut Report) -> Option<Table> {
     }
 }
 
-fn read_text(file: &Path) -> Result<Zeroizing<Vec<u8>>, Wrong> {
+/// One without anything in it is no file that says nothing: it is about to be written, or a full disk has lost it, and its
+/// tenants would be gone.
+fn read_included(file: &Path) -> Result<Text, Wrong> {
+    let text = read_text(file)?;
+    if text.is_empty() {
+        let fix = "remove it, or write what belongs there; a comment will do";
+        return Err(Wrong::new("is empty", fix));
+    }
+    Ok(text)
+}
+
+fn read_text(file: &Path) -> Result<Text, Wrong> {
     let unreadable = |error| {
         let fix = "name a file that the user who runs pgwake can read";
         Wrong::new(format!("cannot be read: {error}"), fix)
@@ -213,6 +246,8 @@ fn read_text(file: &Path) -> Result<Zeroizing<Vec<u8>>, Wrong> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -256,5 +291,33 @@ mod tests {
         assert_eq!(names, ["d/a.toml", "d/b.toml", "e/c.toml"].map(Path::new));
         assert_eq!(expand(folder.path(), "nothing.d/*.toml"), Ok(Vec::new()));
         assert!(expand(folder.path(), "**/*.toml").is_err());
+    }
+
+    /// All of a tenant's endpoints were gone, and its sessions ended, with a disk that was not mounted, and while its file was
+    /// being written.
+    #[test]
+    fn what_a_pattern_matches_and_cannot_be_read_or_is_empty_is_not_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let lost = folder.path().join("lost.toml");
+        symlink("no-such-disk/lost.toml", &lost).unwrap();
+        let mut report = Report::default();
+        let main = folder.path().join("main");
+        fs::write(&main, "include = [\"*.toml\"]").unwrap();
+
+        let sources = Sources::read(&main, &mut report);
+
+        assert!(sources.files.contains(&lost) && !sources.complete && !report.is_empty());
+        fs::remove_file(&lost).unwrap();
+        fs::write(&lost, "").unwrap();
+        let mut report = Report::default();
+        assert!(!Sources::read(&main, &mut report).complete && !report.is_empty());
+        fs::write(&lost, "# nobody").unwrap();
+        let mut report = Report::default();
+        assert!(Sources::read(&main, &mut report).complete && report.is_empty());
+        symlink("around", folder.path().join("around")).unwrap();
+        let error = expand(folder.path(), "around/*.toml").unwrap_err();
+        assert!(error.message.contains("around cannot be read"), "{error:?}");
+        symlink("no-such-disk", folder.path().join("disk")).unwrap();
+        expand(folder.path(), "disk/*.toml").unwrap_err();
     }
 }

@@ -8,7 +8,10 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, StatusCode, Uri,
     client::conn::http1,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_NONE_MATCH,
+        USER_AGENT,
+    },
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -17,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::config::ControlPlane;
+use crate::error::with_causes;
 use crate::metrics::Asked;
 use crate::tls::{TlsError, reach, web_client};
 
@@ -115,6 +119,8 @@ impl Http {
             .uri(format!("{}{}", self.prefix, question.path))
             .header(HOST, &self.authority)
             .header(ACCEPT, "application/json")
+            // Without a word of it any would do (RFC 9110, section 12.5.3).
+            .header(ACCEPT_ENCODING, "identity")
             .header(USER_AGENT, concat!("pgwake/", env!("CARGO_PKG_VERSION")))
             .header(AUTHORIZATION, self.token.clone());
         if let Some(version) = question.version {
@@ -134,7 +140,7 @@ async fn talk<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply, NoAn
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let cut = |error: hyper::Error| NoAnswer::Cut(error.to_string());
+    let cut = |error: hyper::Error| NoAnswer::Cut(with_causes(&error));
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
@@ -148,7 +154,7 @@ where
         let body = Limited::new(body, BYTES_MAX).collect().await;
         let body = body.map_err(|error| match error.is::<LengthLimitError>() {
             true => NoAnswer::TooLong,
-            false => NoAnswer::Cut(error.to_string()),
+            false => NoAnswer::Cut(with_causes(&*error)),
         })?;
         Ok(Reply {
             status: head.status,

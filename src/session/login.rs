@@ -140,7 +140,7 @@ pub(super) async fn log_in(
             Ok(()) => who,
             Err(turned_away) => return Err(refuse(&mut stream, &turned_away, record).await),
         },
-        Ok(Err(error @ AuthError::Left(_))) => return Err(Outcome::left(&error)),
+        Ok(Err(error)) if error.has_left() => return Err(Outcome::left(&error)),
         Ok(Err(error)) => return Err(not_proved(&mut stream, error, knocked, (house, record)).await),
         Err(error) => {
             say_goodbye(&mut stream, &error, record.id).await;

@@ -58,7 +58,7 @@ fn a_folder_open_to_others_is_refused_with_the_command_that_closes_it() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
     let text = Store::open(dir.path()).unwrap_err().to_string();
     assert!(
-        text.contains("mode 0750") && text.contains("chmod 700 /"),
+        text.contains("mode 0750") && text.contains("if it is for pgwake alone, run `chmod 700 /"),
         "{text}"
     );
 }

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use rcgen::date_time_ymd;
+
 use super::doctoring::{assert_says, program, stopped_at};
 use crate::harness::{
     certificates::Authority,
@@ -106,6 +108,21 @@ async fn a_client_certificate_is_shown_where_one_is_wanted() {
     assert_says(&right, &["client.pem (CN=app) is shown", "everything is right"]);
     stopped_at("login", &format!("{connection} sslcertmode=disable")).await;
     stopped_at("login", &plain).await;
+    let old = clients.certify_client("app", Vec::new(), |params| {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    let old = old.write(gateway.path(), "old");
+    let (certificate, key) = (old.certificate.display(), old.key.display());
+    let shown = format!("{plain} password='' sslcert={certificate} sslkey={key}");
+    let refused = stopped_at("login", &shown).await;
+    assert_says(
+        &refused,
+        &[
+            "old.pem (CN=app) is shown",
+            "it has expired",
+            "show one that does",
+        ],
+    );
     fs::set_permissions(&paths.key, Permissions::from_mode(0o644)).unwrap();
     let open = stopped_at("tls", &connection).await;
     assert_says(&open, &["others can read ", "chmod 600 "]);

@@ -23,6 +23,8 @@ use super::certificates::Authority;
 pub(crate) enum Answer {
     /// 200 and this body.
     Body(String),
+    /// These lines of a head, and this body behind them.
+    Said(String, String),
     /// Another status, with a Location to follow.
     Redirect(String),
     /// Never.
@@ -99,6 +101,10 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, answer: Answer) -> Opti
     match answer {
         Answer::Body(body) => {
             let whole = length(body.len()) + &body;
+            stream.write_all(whole.as_bytes()).await.ok()?;
+        }
+        Answer::Said(head, body) => {
+            let whole = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             stream.write_all(whole.as_bytes()).await.ok()?;
         }
         Answer::Redirect(to) => {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rcgen::{DnType, DnValue, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{DnType, DnValue, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType, date_time_ymd};
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use tokio_postgres::error::DbError;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -15,24 +15,24 @@ use super::{conversation, log_in, startup};
 use crate::harness::{
     certificates::{Authority, ServerCertificate},
     gateway::{DOMAIN, Gateway, Setup},
+    logs,
     postgres::{PASSWORD, Postgres, SUPERUSER, Version},
-    psql::psql,
     raw::{Message, Raw},
     wait::until,
 };
 
 /// Writes the authority of a tenant's clients.
-fn clients_ca(setup: &Setup, name: &str, authority: &Authority) -> PathBuf {
+pub(super) fn clients_ca(setup: &Setup, name: &str, authority: &Authority) -> PathBuf {
     let folder = setup.path().join(name);
     fs::create_dir(&folder).unwrap();
     authority.write(&folder)
 }
 
-fn plain(authority: &Authority, common_name: &str) -> ServerCertificate {
+pub(super) fn plain(authority: &Authority, common_name: &str) -> ServerCertificate {
     authority.certify_client(common_name, Vec::new(), |_| ())
 }
 
-async fn with_app() -> Postgres {
+pub(super) async fn with_app() -> Postgres {
     let postgres = Postgres::start(Version::Debian).await;
     let sql = "create role app login password 'for pgwake alone'";
     postgres.connect().await.batch_execute(sql).await.unwrap();
@@ -40,7 +40,7 @@ async fn with_app() -> Postgres {
 }
 
 /// An endpoint of tenant `acme` with the role `app`.
-fn fixed(setup: Setup, endpoint: &str, postgres: &Postgres, keys: &str) -> Setup {
+pub(super) fn fixed(setup: Setup, endpoint: &str, postgres: &Postgres, keys: &str) -> Setup {
     setup.tenants(&format!(
         "[tenants.acme.endpoints.{endpoint}]\n\
          roles.app.server_password = \"for pgwake alone\"\n\
@@ -107,35 +107,6 @@ async fn a_certificate_alone_logs_in_as_whom_it_names() {
 }
 
 #[tokio::test]
-async fn psql_comes_in_with_its_certificate_and_no_password() {
-    let postgres = with_app().await;
-    let clients = Authority::new();
-    let setup = Setup::new();
-    let ca = clients_ca(&setup, "clients", &clients);
-    let keys = format!(
-        "login = \"certificate\"\nclient_certificates.ca = \"{}\"",
-        ca.display()
-    );
-    let gateway = fixed(setup, "crt-psql", &postgres, &keys).start().await;
-    let paths = plain(&clients, "app").write(gateway.path(), "client");
-    let connection = format!(
-        "{} sslcert={} sslkey={}",
-        gateway
-            .connection_string("crt-psql")
-            .replace("user=postgres", "user=app"),
-        paths.certificate.display(),
-        paths.key.display()
-    );
-    for pooling in ["session", "transaction"] {
-        let output = psql(&format!("{connection} options='-c pgwake.pool={pooling}'"))
-            .arguments(&["-c", "select session_user"])
-            .run()
-            .await;
-        assert_eq!(output.succeeded().trim(), "app");
-    }
-}
-
-#[tokio::test]
 async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let setup = Setup::new();
@@ -162,6 +133,9 @@ async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing()
     let servers = ours.certify_client("app", Vec::new(), |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
+    let encrypts = ours.certify_client("app", Vec::new(), |params| {
+        params.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
+    });
     // A second common name, which not every reader can read.
     let two_names = ours.certify_client("app", Vec::new(), |params| {
         let again = DnType::CustomDnType(vec![2, 5, 4, 3]);
@@ -177,6 +151,7 @@ async fn a_certificate_that_is_not_right_is_a_wrong_password_and_wakes_nothing()
         ("expired", old),
         ("not valid yet", young),
         ("a server's", servers),
+        ("one whose key may not sign", encrypts),
     ] {
         let error = show(&gateway, "crt-wrong", "app", &shown).await.unwrap_err();
         assert_eq!(error.code().code(), "28P01", "{what}");
@@ -340,4 +315,12 @@ async fn another_authority_counts_as_soon_as_its_file_is_there() {
     .await;
     let found = code(&gateway, "crt-new", "app", &by_old).await;
     assert_eq!(found.as_deref(), Some("28P01"));
+    // Nobody was told of one that is gone.
+    fs::remove_file(&ca).unwrap();
+    until("it is told", async || {
+        show(&gateway, "crt-new", "app", &by_new).await.unwrap();
+        let told = |line: &logs::Line| line.field("error").contains("No such file");
+        logs::with_text(&ca.display().to_string()).iter().any(told)
+    })
+    .await;
 }

@@ -12,6 +12,7 @@ use crate::harness::{
     certificates::Authority,
     gateway::{Gateway, Setup},
     issuer::By,
+    logs,
     postgres::Postgres,
     wait::until,
     web::{Answer, Web},
@@ -81,6 +82,49 @@ async fn an_issuer_that_is_slow_or_hostile_keeps_nobody_waiting_for_long() {
         assert_eq!(found.as_deref(), Some("28P01"), "{answer:?}");
         assert!(begun.elapsed() < Duration::from_secs(8), "{answer:?}");
         assert_eq!(web.requests(), 1, "{answer:?}");
+        gateway.server.stop().await;
+    }
+}
+
+/// It said "it is not JSON", "length limit exceeded" and "302 Found", and the operator was none the wiser.
+#[tokio::test]
+async fn the_log_says_what_an_issuer_answers_instead_of_keys() {
+    let keys = ISSUER.key_set().to_string();
+    for (answer, expected) in [
+        (
+            Answer::Said(
+                "200 OK\r\ncontent-encoding: gzip".to_owned(),
+                "\u{1f}packed".to_owned(),
+            ),
+            "compressed (gzip)",
+        ),
+        (
+            Answer::Redirect("https://elsewhere.example/login?state=1".to_owned()),
+            "no redirect is followed: it leads to https://elsewhere.example/login",
+        ),
+        (
+            Answer::Body(keys + &" ".repeat(256 * 1024)),
+            "longer than 256 KiB",
+        ),
+        (
+            Answer::Said("200 OK\r\ntransfer-encoding: chunked".to_owned(), "{}".to_owned()),
+            "chunk size",
+        ),
+    ] {
+        let authority = Authority::new();
+        let web = Web::start(&authority, answer).await;
+        let setup = Setup::new().signed_by(authority);
+        let tokens = format!(
+            "[defaults]\nlogin = \"token\"\n\
+             tokens = {{ keys = {{ url = \"{}\", ca = \"ca.pem\" }}, issuer = \"x\", audiences = [\"x\"] }}\n",
+            web.url("/told")
+        );
+        let gateway = setup.tenants(&tokens).start().await;
+        until("it is told", async || {
+            let told = logs::with_text(&web.url("/told"));
+            told.iter().any(|line| line.field("problem").contains(expected))
+        })
+        .await;
         gateway.server.stop().await;
     }
 }

@@ -6,11 +6,11 @@
 use std::{fs, io::Read, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
-    Request, StatusCode, Uri,
+    Request, Response, StatusCode, Uri,
     client::conn::http1,
-    header::{ACCEPT, HOST, USER_AGENT},
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderName, LOCATION, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -19,6 +19,7 @@ use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::config::TokenKeys;
+use crate::error::with_causes;
 use crate::tls::{reach, web_client};
 
 /// Longest key set.
@@ -74,6 +75,8 @@ async fn get(url: &Uri, config: Arc<ClientConfig>) -> Result<Vec<u8>, String> {
     let request = Request::get(path)
         .header(HOST, authority.as_str())
         .header(ACCEPT, "application/json")
+        // Without a word of it any would do (RFC 9110, section 12.5.3).
+        .header(ACCEPT_ENCODING, "identity")
         .header(USER_AGENT, concat!("pgwake/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
@@ -82,15 +85,16 @@ async fn get(url: &Uri, config: Arc<ClientConfig>) -> Result<Vec<u8>, String> {
         .max_headers(HEADERS_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| with_causes(&error))?;
     let answer = async {
         let sent = sender.send_request(request).await;
-        let response = sent.map_err(|error| error.to_string())?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("the server answered {}", response.status()));
-        }
-        let body = Limited::new(response.into_body(), BYTES_MAX);
-        let body = body.collect().await.map_err(|error| error.to_string())?;
+        let response = sent.map_err(|error| with_causes(&error))?;
+        check_head(&response)?;
+        let body = Limited::new(response.into_body(), BYTES_MAX).collect().await;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => "the answer is longer than 256 KiB".to_owned(),
+            false => with_causes(&*error),
+        })?;
         Ok(body.to_bytes().to_vec())
     };
     tokio::pin!(answer);
@@ -98,6 +102,31 @@ async fn get(url: &Uri, config: Arc<ClientConfig>) -> Result<Vec<u8>, String> {
         answer = &mut answer => answer,
         // The connection is read by whoever polls it; where it ends first, the answer knows why.
         _ = connection => answer.await,
+    }
+}
+
+/// Whether what follows is what was asked for; `Err`: what it is instead.
+fn check_head<B>(response: &Response<B>) -> Result<(), String> {
+    let said = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let status = response.status();
+    if status.is_redirection()
+        && let Some(location) = said(LOCATION)
+    {
+        // What follows a `?` may be another each time, and would be told each time.
+        let location = location.split('?').next().unwrap_or_default();
+        return Err(format!(
+            "the server answered {status}, and no redirect is followed: it leads to {location}"
+        ));
+    }
+    if status != StatusCode::OK {
+        return Err(format!("the server answered {status}"));
+    }
+    match said(CONTENT_ENCODING) {
+        None | Some("identity") => Ok(()),
+        Some(encoding) => Err(format!(
+            "the server sent it compressed ({encoding}), which it was not asked for and is not read: have it \
+             answer `Accept-Encoding: identity` as it is"
+        )),
     }
 }
 

@@ -4,13 +4,13 @@
 //!   none ──first login, or start──▶ reading ──▶ fresh ──time──▶ old: used, and read again beside the logins
 //!                                      ▲                        ├─ time without a login ──▶ read again before the next
 //!                                      │                        └─ reading fails for a day ──▶ none
-//!                                      └── a token names a key that is not there
+//!                                      └── a token names a key that is not there, or that has not signed it
 //! ```
 //!
 //! Nothing is read while nobody comes: where the last look is long past, an issuer may have taken a key back since.
 //!
-//! Strangers can name any key, so that cause a reading at most once in a while; whoever names an unknown key waits
-//! for the reading under way, nobody else waits. Called by `token`.
+//! Strangers can name any key, so that cause a reading at most once in a while; whoever names an unknown key, or one that
+//! has not signed his token, waits for the reading under way, nobody else waits. Called by `token`.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -46,7 +46,7 @@ const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
 struct Pace {
     /// What was read this short a time ago is not read again for its age.
     fresh_for: Duration,
-    /// For unknown keys, and after a failure, at most once in this time.
+    /// For unknown keys, for wrong signatures, and after a failure, at most once in this time.
     again_after: Duration,
 }
 
@@ -125,17 +125,25 @@ impl KeySource {
                 return Ok(found);
             }
         }
-        if let Some(number) = self.begin() {
-            let mut ended = self.ended.subscribe();
-            // It ends by itself; what has come by then counts.
-            let _ = timeout(READING_TIMEOUT, ended.wait_for(|last| *last >= number)).await;
-        }
+        self.is_read_again().await;
         let kept = self.usable().ok_or(TokenError::NoKeys)?;
         let found = kept.keys.find(kid, algorithm);
         if found.is_empty() {
             return Err(TokenError::UnknownKey);
         }
         Ok(found)
+    }
+
+    /// Waits for the reading under way, or for one that begins now. `false`: neither, the last one began a moment ago.
+    /// Cancel safe: a reading goes on.
+    pub(super) async fn is_read_again(self: &Arc<Self>) -> bool {
+        let Some(number) = self.begin() else {
+            return false;
+        };
+        let mut ended = self.ended.subscribe();
+        // It ends by itself; what has come by then counts.
+        let _ = timeout(READING_TIMEOUT, ended.wait_for(|last| *last >= number)).await;
+        true
     }
 
     /// Begins a reading, unless the last one began a moment ago. The number of the one under way, if any is.

@@ -68,6 +68,28 @@ fn with(claim: &str, value: Value) -> Value {
 
 const SIGNED: [By; 3] = [By::Rsa, By::P256, By::Ed25519];
 
+/// Whoever put another key under a name that was known was refused until the set was old, 5 minutes for a URL.
+#[tokio::test(start_paused = true)]
+async fn another_key_under_a_known_name_is_read_for_a_token_that_it_has_signed() {
+    let (before, after) = (&ISSUER, Issuer::new());
+    let stage = Stage::new();
+    let (old, new) = (
+        before.token(By::P256, &claims()),
+        after.token(By::P256, &claims()),
+    );
+    stage.check(&old).await.unwrap();
+    let TokenKeys::File(file) = &stage.tokens.keys else {
+        panic!("the keys are in a file")
+    };
+    fs::write(file, after.key_set().to_string()).unwrap();
+    // Strangers cannot have it read again and again.
+    assert_eq!(stage.check(&new).await.unwrap_err(), TokenError::Signature);
+    stage.check(&old).await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    stage.check(&new).await.unwrap();
+    assert_eq!(stage.check(&old).await.unwrap_err(), TokenError::Signature);
+}
+
 #[tokio::test]
 async fn each_kind_of_key_signs_tokens_that_are_taken() {
     let stage = Stage::new();

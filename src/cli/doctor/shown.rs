@@ -7,7 +7,7 @@ use std::{os::unix::fs::MetadataExt, path::PathBuf, sync::Arc};
 
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
-use x509_parser::parse_x509_certificate;
+use x509_parser::{certificate::Validity, parse_x509_certificate, time::ASN1Time, x509::X509Version};
 
 use super::report::Trouble;
 use crate::tls::{provider, read_certificates};
@@ -24,6 +24,8 @@ pub(super) struct Shown {
 pub(super) struct Showing {
     pub(super) key: Arc<SingleCertAndKey>,
     pub(super) subject: String,
+    /// Behind that: why no server takes it now, or nothing.
+    pub(super) doubt: &'static str,
 }
 
 impl Shown {
@@ -36,8 +38,14 @@ impl Shown {
         }
         let chain = read_certificates(&self.certificate)
             .map_err(|error| Trouble::new(format!("sslcert: {error}"), "name a certificate as PEM"))?;
-        let subject = match parse_x509_certificate(&chain[0]) {
-            Ok((_, parsed)) => parsed.subject().to_string(),
+        let (subject, doubt) = match parse_x509_certificate(&chain[0]) {
+            Ok((_, parsed)) if parsed.version() != X509Version::V3 => {
+                return Err(Trouble::new(
+                    format!("sslcert: {certificate} is of an older version of X.509 than 3"),
+                    "renew it (openssl x509 -req makes one of version 3 with -extfile); or say sslcertmode=disable",
+                ));
+            }
+            Ok((_, parsed)) => (parsed.subject().to_string(), doubt(parsed.validity())),
             Err(_) => {
                 return Err(Trouble::new(
                     format!("sslcert: {certificate} cannot be read"),
@@ -61,6 +69,7 @@ impl Shown {
         Ok(Some(Showing {
             key: Arc::new(SingleCertAndKey::from(certified)),
             subject,
+            doubt,
         }))
     }
 
@@ -81,6 +90,14 @@ impl Shown {
             ));
         }
         Ok(())
+    }
+}
+
+fn doubt(validity: &Validity) -> &'static str {
+    match ASN1Time::now() {
+        now if now > validity.not_after => "; it has expired",
+        now if now < validity.not_before => "; it is not valid yet",
+        _ => "",
     }
 }
 

@@ -270,10 +270,19 @@ impl<'a> Talk<'a> {
 
     fn cannot_log_in(&self, error: &LoginError) -> Ended {
         let trouble = match error {
-            LoginError::Method(_) if self.asked.password.is_none() => Trouble::new(
-                "the server asks for a password",
-                "add password=…, set PGPASSWORD, or write it in ~/.pgpass",
-            ),
+            LoginError::Method(_) if self.asked.password.is_none() => {
+                let mut trouble = Trouble::new(
+                    "the server asks for a password",
+                    "add password=…, set PGPASSWORD, or write it in ~/.pgpass",
+                );
+                let shown = self.asked.shown.as_ref();
+                if shown.is_some_and(|shown| shown.certificate.exists()) {
+                    let other = "or, where a certificate is to let in alone: show one that does; the operator's access line says \
+                                 what is wrong with what was shown";
+                    trouble.advice.push(other.to_owned());
+                }
+                trouble
+            }
             LoginError::Insecure(_) => Trouble::new(
                 "the server asks for the password in clear, and nothing encrypts the connection",
                 "connect with sslmode=require or stricter",

@@ -1,5 +1,7 @@
 //! Where clients come in.
 
+use std::net::SocketAddr;
+
 use crate::config::{
     Listen, ListenAddress, ListenTls,
     address::check_socket_path,
@@ -34,15 +36,15 @@ pub(super) fn check(
             return Vec::new();
         }
     };
-    let mut seen = Once::new("address");
+    let (mut sockets, mut addresses) = (Once::new("address"), Taken::default());
     let mut checked = Vec::new();
     for at in listeners {
         let Some(listen) = check_listener(&at.value.0, &at.spot, report) else {
             continue;
         };
-        let any_port = matches!(listen.address, ListenAddress::Tcp(address) if address.port() == 0);
-        if !any_port {
-            seen.claim(format!("{:?}", listen.address), "listened on", &at.spot, report);
+        match &listen.address {
+            ListenAddress::Tcp(address) => addresses.claim(*address, &at.spot, report),
+            ListenAddress::Unix(path) => _ = sockets.claim(path.clone(), "listened on", &at.spot, report),
         }
         if let Some(default) = at.value.0.default_endpoint.given() {
             check_exists(root, default, report);
@@ -52,7 +54,33 @@ pub(super) fn check(
         }
         checked.push(listen);
     }
+    if let Some(admin) = root.listen.key(|listen| &listen.admin).given() {
+        addresses.claim(admin.value.0, &admin.spot, report);
+    }
     checked
+}
+
+/// The addresses so far.
+#[derive(Default)]
+struct Taken<'s>(Vec<(SocketAddr, &'s Spot)>);
+
+impl<'s> Taken<'s> {
+    fn claim(&mut self, address: SocketAddr, spot: &'s Spot, report: &mut Report) {
+        let first = self.0.iter().find(|(taken, _)| overlap(*taken, address));
+        if let Some((_, first)) = first {
+            let message = format!("this address is already listened on ({})", first.place);
+            let fix = "give each its own address, or remove one of the two";
+            report.add(spot, Wrong::new(message, fix));
+        }
+        self.0.push((address, spot));
+    }
+}
+
+/// Whether the system gives only one of them: an address for all of the machine's own is each of them.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let for_all = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let is_one = one.is_ipv4() == other.is_ipv4() && (for_all || one.ip() == other.ip());
+    is_one && one.port() == other.port() && one.port() != 0
 }
 
 fn check_listener(listener: &Listener, spot: &Spot, report: &mut Report) -> Option<Listen> {

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::config::{
+    address::{WRONG_PORT, has_wrong_port},
     problem::{Report, Spot, Wrong},
     read::{Read, table},
     tree::Node,
@@ -73,6 +74,9 @@ fn parse(text: &str) -> Result<String, Wrong> {
     if host.is_empty() {
         return Err(wrong("names no host"));
     }
+    if has_wrong_port(&url) {
+        return Err(wrong(WRONG_PORT));
+    }
     Ok(text.trim_end_matches('/').to_owned())
 }
 
@@ -99,6 +103,7 @@ mod tests {
             "ftp://localhost",
             "https://a@b",
             "https://a/?b",
+            "https://a:65536",
             "localhost:80",
             "/a",
         ] {
