@@ -18,6 +18,7 @@ use std::{mem, sync::Arc};
 
 use foldhash::{HashMap, HashSet};
 
+use super::profile::Profile;
 use super::words::{CustomNames, Words};
 
 use aliases::Aliases;
@@ -127,6 +128,19 @@ impl Statements {
             name: name.clone(),
             told: meaning.told,
         })
+    }
+
+    /// Postgres reads a text anew where it is used under another search_path, and keeps to that: where nothing else has been
+    /// set since, it is as if it had been prepared there.
+    pub(super) fn read_anew(&mut self, used: &mut Used, profile: &Arc<Profile>) {
+        let statement = &used.statement;
+        if statement.suits(profile) || !statement.under.differs_by_path(profile) {
+            return;
+        }
+        used.statement = statement.settled(profile.clone());
+        if let Some(meaning) = self.named.get_mut(&used.name) {
+            meaning.statement = used.statement.clone();
+        }
     }
 
     /// The client has been told this of the statement that it calls so, the first time.
