@@ -126,7 +126,7 @@ pub(super) struct Facts {
     pub(super) names: CustomNames,
     /// Values that may have been such names.
     pub(super) values: CustomNames,
-    /// A statement that was too long to be remembered, or one too many: it stays on this session.
+    /// What cannot be moved, and is not known to be gone before the session is.
     pub(super) unmovable: bool,
     /// After a reset the client was told its own application_name, which the session does not have.
     pub(super) is_told_own_application: bool,
@@ -238,6 +238,8 @@ enum Scanned {
     Query,
     /// The unnamed statement with this serial.
     Unnamed(u64),
+    /// The statement with a name that was sent last.
+    Named,
 }
 
 /// What a lost server means for the client's last request.

@@ -40,6 +40,9 @@ pub(super) struct Profile {
     parser_fingerprint: u64,
 }
 
+/// Where Postgres looks for what names mean.
+const SEARCH_PATH: &[u8] = b"search_path";
+
 /// A setting and its value, as Postgres tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Setting {
@@ -189,6 +192,15 @@ impl Profile {
         self.parser_fingerprint
     }
 
+    /// Whether the search_path alone makes a difference to what a statement means.
+    pub(super) fn differs_by_path(&self, other: &Self) -> bool {
+        let matters = |setting: &&Setting| setting.matters() && *setting.name != *SEARCH_PATH;
+        let (own, others) = (self.settings.iter(), other.settings.iter());
+        own.filter(matters).eq(others.filter(matters))
+            && (&self.session_authorization, &self.role) == (&other.session_authorization, &other.role)
+            && self.setting(SEARCH_PATH) != other.setting(SEARCH_PATH)
+    }
+
     /// The same without custom settings of other names than these: whoever else has prepared a statement has had some that are
     /// none of its client's.
     pub(super) fn with_names_of(self: &Arc<Self>, names: &CustomNames) -> Arc<Self> {
@@ -271,7 +283,7 @@ impl Profile {
 
     /// To be added to the words of every statement: with this search_path, `CREATE TABLE` may make a temporary one.
     pub(super) fn standing_words(&self) -> Words {
-        let path = self.setting(b"search_path").unwrap_or_default();
+        let path = self.setting(SEARCH_PATH).unwrap_or_default();
         let names_temp = path.windows(7).any(|part| part.eq_ignore_ascii_case(b"pg_temp"));
         if names_temp { Words::PG_TEMP } else { Words::NONE }
     }

@@ -52,7 +52,10 @@ impl Known<'_> {
     }
 
     fn is_empty(&self) -> bool {
-        self.is_decided && self.statements.len() == 0 && self.lacking.is_empty()
+        self.is_decided
+            && self.statements.len() == 0
+            && !self.statements.has_long_named()
+            && self.lacking.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod aliases;
 mod effect;
+mod long;
 mod room;
 mod shape;
 mod texts;
@@ -18,10 +19,12 @@ use std::{mem, sync::Arc};
 
 use foldhash::{HashMap, HashSet};
 
+use super::profile::Profile;
 use super::words::{CustomNames, Words};
 
 use aliases::Aliases;
 pub(super) use effect::{Effect, Subject};
+use long::Long;
 pub(super) use room::Held;
 pub(super) use shape::Shape;
 pub(super) use texts::{OWN_NAMES, ServerName, Statement, Texts, next_serial};
@@ -41,6 +44,8 @@ pub(super) struct Statements {
     unnamed: Option<Box<Unnamed>>,
     /// A small unnamed statement's memory, to be used again.
     spare: Option<Box<Unnamed>>,
+    /// Those that are on one session alone, which they keep.
+    long: Long,
 }
 
 /// What a name stands for.
@@ -127,6 +132,19 @@ impl Statements {
         })
     }
 
+    /// Postgres reads a text anew where it is used under another search_path, and keeps to that: where nothing else has been
+    /// set since, it is as if it had been prepared there.
+    pub(super) fn read_anew(&mut self, used: &mut Used, profile: &Arc<Profile>) {
+        let statement = &used.statement;
+        if statement.suits(profile) || !statement.under.differs_by_path(profile) {
+            return;
+        }
+        used.statement = statement.settled(profile.clone());
+        if let Some(meaning) = self.named.get_mut(&used.name) {
+            meaning.statement = used.statement.clone();
+        }
+    }
+
     /// The client has been told this of the statement that it calls so, the first time.
     pub(super) fn tell(&mut self, name: &[u8], statement: &Statement, shape: Shape) {
         if let Some(meaning) = self.named.get_mut(name)
@@ -173,6 +191,32 @@ impl Statements {
         self.named.get(name).is_some_and(|meaning| meaning.is_aliased)
     }
 
+    /// A name will stand for what only the session has. `None`: there are too many of these to know when they are gone.
+    pub(super) fn prepare_long(&mut self, name: &Name) -> Option<Effect> {
+        let is_known = self.long.prepares(name.clone());
+        is_known.then(|| Effect::LongPrepared(name.clone()))
+    }
+
+    /// All of the one has been looked at that was sent last.
+    pub(super) fn see_long(&mut self, seen: Seen) {
+        self.long.see_last(seen);
+    }
+
+    /// Whether a name stands for one of these.
+    pub(super) fn is_long(&self, name: &[u8]) -> bool {
+        self.long.has(name)
+    }
+
+    /// Whether there are any.
+    pub(super) fn has_long_named(&self) -> bool {
+        !self.long.is_empty()
+    }
+
+    /// What one of them shows; without a name: what all of them do.
+    pub(super) fn seen_of_long(&self, name: Option<&[u8]>) -> Seen {
+        self.long.seen(name)
+    }
+
     /// A name stands for nothing any more.
     pub(super) fn unname(&mut self, name: &[u8]) -> Effect {
         match self.named.remove_entry(name) {
@@ -192,6 +236,7 @@ impl Statements {
     /// DISCARD ALL or DEALLOCATE ALL.
     pub(super) fn forget_named(&mut self) {
         self.named = HashMap::default();
+        self.long.all_gone();
     }
 }
 

@@ -62,6 +62,11 @@ pub fn parse(body: &[u8]) -> Option<ParseBody<'_>> {
     })
 }
 
+/// The name in a Parse of which no more may have come; `None` where its end has not.
+pub fn parse_name(body: &[u8]) -> Option<&[u8]> {
+    Cursor::new(body).text().ok().map(known_by)
+}
+
 /// As much of an identifier in SQL as Postgres keeps: no letter is cut in two.
 pub fn identifier(name: &[u8]) -> &[u8] {
     let is_inside = |at: &usize| name.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);

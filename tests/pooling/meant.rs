@@ -94,3 +94,31 @@ async fn a_query_is_answered_whatever_a_function_has_prepared_under_its_name() {
     line.query("rollback").await;
     assert_eq!(errors(&line.query("execute s").await), ["26000"]);
 }
+
+/// Postgres reads a text anew where it is used under another search_path, and keeps to that. A session that lacked the
+/// statement had it as it was prepared first, and read it anew under whatever was set by then.
+#[tokio::test]
+async fn a_statement_means_what_it_meant_where_it_was_used_first_under_a_search_path() {
+    let mut script = Script::new("meant-path", 1).say(0, prepare("s", "select '01/02/2024'::date"));
+    for sql in [
+        "select 'first'",
+        "set search_path = pg_catalog",
+        "set datestyle = 'SQL, DMY'",
+        "set timezone = 'UTC'",
+        "set search_path = public",
+    ] {
+        // The session lacks all statements.
+        script = script.query(0, sql).query(1, "deallocate all");
+        script = script.say(0, execute("s", &[])).query(1, "deallocate all");
+    }
+    let told = values(&script.play().await.told(0));
+    let read: Vec<_> = told.iter().filter(|value| *value != "first").collect();
+    let expected = [
+        "2024-01-02",
+        "2024-01-02",
+        "02/01/2024",
+        "02/01/2024",
+        "01/02/2024",
+    ];
+    assert_eq!(read, expected);
+}

@@ -116,7 +116,7 @@ impl Exchange<'_> {
             let moved = self.moved_unnamed();
             return moved.map_or(Use::Unnamed, |used| Use::Known(names.bytes, used));
         }
-        match self.pooled().statements.use_of(names.statement) {
+        match self.use_of(names.statement) {
             Some(mut used) => {
                 if names.statement_whole.len() > names.statement.len() {
                     // Postgres speaks of it as its client does.

@@ -198,7 +198,8 @@ impl Exchange<'_> {
         } else if tags.has(Tags::DEALLOCATE)
             && let Some(name) = self.expected.take_deallocated()
         {
-            pooled.statements.unname(&name);
+            let gone = pooled.statements.unname(&name);
+            pooled.statements.commit(gone);
             pooled.facts.lacking.retain(|lacking| *lacking != name);
             pooled.carried.prepared.aliases.remove(&name);
         }

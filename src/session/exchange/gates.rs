@@ -10,7 +10,7 @@ use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
 use crate::session::profile::Pins;
 use crate::session::sql_names::{Called, Does, Named};
-use crate::session::statements::{Effect, Name, Statement, UNKNOWN};
+use crate::session::statements::{Effect, Name, Statement, UNKNOWN, Used};
 use crate::session::words::Words;
 use crate::wire::frame::{Front, HEADER_BYTES};
 use crate::wire::refuse;
@@ -198,6 +198,17 @@ impl Exchange<'_> {
             self.facts().gate = Some(Gate::Application);
         }
         !self.expected.is_answered() || self.expected.status() == b'I' || (is_within && is_told)
+    }
+
+    /// The statement that a name stands for, as Postgres would read its text now.
+    pub(super) fn use_of(&mut self, name: &[u8]) -> Option<Used> {
+        let is_read = !self.has_unknown_settings() && !self.expected.ignores() && !self.expected.has_failed();
+        let pooled = self.pooled();
+        let mut used = pooled.statements.use_of(name)?;
+        if is_read {
+            pooled.statements.read_anew(&mut used, pooled.profile);
+        }
+        Some(used)
     }
 
     /// A statement that is not on the session, and was prepared under other settings than the client has now. In the

@@ -31,14 +31,14 @@ impl Exchange<'_> {
         scan.feed(parse.query, self.pooled().functions.as_deref());
         let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
-        let is_too_many = self.is_too_many(parse.name, parse.behind_name);
+        let is_unmovable = self.is_unmovable(parse.name, parse.behind_name);
         let named = self.named(parse.query, seen.words);
         if !is_unnamed {
             self.wait_for_profile()?;
         }
         self.wait_at_gate(lane, seen.words)?;
         self.put_aliases(lane, &named)?;
-        if is_too_many {
+        if is_unmovable {
             return self.parse_unmovable(lane, front);
         }
         let commits = seen.words.has(Words::MAY_COMMIT);
@@ -66,8 +66,9 @@ impl Exchange<'_> {
         Some(())
     }
 
-    /// Whether a name would be one more than the client may have, or its text more than all clients together.
-    fn is_too_many(&mut self, name: &[u8], behind_name: &[u8]) -> bool {
+    /// Whether a name would be one more than the client may have, or its text more than all clients together; or the name may
+    /// stand for such a one already, as Postgres knows.
+    fn is_unmovable(&mut self, name: &[u8], behind_name: &[u8]) -> bool {
         if name.is_empty() {
             return !self.pooled().texts.has_room_unnamed(behind_name);
         }
@@ -77,7 +78,7 @@ impl Exchange<'_> {
         let may_be_kept =
             || texts.has_room(behind_name, profile) || is_shared && texts.knows(behind_name, profile);
         let has_room = pooled.statements.len() < pooled.limits.statements_max && may_be_kept();
-        !has_room && pooled.statements.get(name).is_none()
+        pooled.statements.is_long(name) || !has_room && pooled.statements.get(name).is_none()
     }
 
     fn parse_named(&mut self, lane: &mut Lane, front: Front, seen: Seen) {

@@ -233,7 +233,8 @@ impl<'a> Exchange<'a> {
             }
             Object::Statement(name) if self.expected.is_undecided(name) => return self.hold(lane),
             Object::Statement(name) => {
-                let (name, used) = (name.to_vec(), self.pooled().statements.use_of(name));
+                let name = name.to_vec();
+                let used = self.use_of(&name);
                 match used {
                     Some(_) => self.put_aliases_of(lane, &name)?,
                     None => self.close_stand_in(lane, &name),

@@ -11,6 +11,7 @@ use crate::session::lane::Lane;
 use crate::session::sql_names::{Does, Named};
 use crate::session::statements::{Effect, Name, OWN_NAMES, Place, Seen, ServerName, Statement, Used};
 use crate::session::words::{FunctionWords, Scan, Words};
+use crate::wire::extended;
 use crate::wire::frame::Front;
 
 impl<'a> Exchange<'a> {
@@ -247,9 +248,22 @@ impl<'a> Exchange<'a> {
         self.send(Kind::Sync, Asker::Pgwake, Effect::Nothing);
     }
 
-    /// It keeps the client's own name, and the session stays with this client, which may be one too many: for good, or until
-    /// the unnamed one is another. `None`: not now.
+    /// It keeps the client's own name, and the session stays with this client, which may be one too many, until the statement is
+    /// gone. `None`: not now.
     pub(super) fn parse_unmovable(&mut self, lane: &mut Lane, front: Front) -> Option<()> {
+        let name = extended::parse_name(lane.body(front)).map(Name::from);
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+            if self.expected.is_undecided(name) {
+                return self.hold(lane);
+            }
+            if self.pooled().statements.get(name).is_some() {
+                self.put_begin(lane);
+                // Postgres says so itself once it has that name on the session, too.
+                self.put_stand_in(lane, name);
+                self.pass_as(lane, front, Kind::Parse, Effect::Nothing);
+                return Some(());
+            }
+        }
         self.wait_for_pin()?;
         if !self.has_pin() {
             self.refuse_pin(lane, front, Kind::Parse);
@@ -258,22 +272,23 @@ impl<'a> Exchange<'a> {
         // What it says is not known before all of it has come.
         (self.commit_possible, self.commit_prepared) = (true, true);
         self.put_begin(lane);
-        let effect = match lane.body(front).split_first() {
-            Some((0, begins)) => {
-                let mut scan = Scan::default();
-                scan.feed(begins, self.pooled().functions.as_deref());
-                let pooled = self.pooled();
-                let prepared = &mut pooled.carried.prepared;
+        let mut scan = Scan::default();
+        let mut parts = lane.body(front).splitn(2, |byte| *byte == 0);
+        let begins = parts.nth(1).unwrap_or_default();
+        scan.feed(begins, self.pooled().functions.as_deref());
+        let pooled = self.pooled();
+        let prepared = &mut pooled.carried.prepared;
+        let (effect, of) = match name {
+            Some(name) if name.is_empty() => {
                 let effect = pooled.statements.replace_unnamed_by_long(prepared);
-                pooled.facts.scan = Some((Box::new(scan), Scanned::Unnamed(prepared.unnamed)));
-                effect
+                (Some(effect), Scanned::Unnamed(prepared.unnamed))
             }
-            _ => {
-                self.facts().unmovable = true;
-                Effect::Nothing
-            }
+            Some(name) => (pooled.statements.prepare_long(&name), Scanned::Named),
+            None => (None, Scanned::Named),
         };
-        self.pass_as(lane, front, Kind::Parse, effect);
+        pooled.facts.unmovable |= effect.is_none();
+        pooled.facts.scan = effect.is_some().then(|| (Box::new(scan), of));
+        self.pass_as(lane, front, Kind::Parse, effect.unwrap_or_default());
         Some(())
     }
 
@@ -350,6 +365,7 @@ impl<'a> Exchange<'a> {
         let seen = self.finish_scan(&mut scan);
         match of {
             Scanned::Unnamed(serial) => self.pooled().statements.see_long_unnamed(serial, seen),
+            Scanned::Named => self.pooled().statements.see_long(seen),
             Scanned::Query => {
                 self.note(&seen);
                 if seen.words.has(Words::DISCARD | Words::DEALLOCATE) {

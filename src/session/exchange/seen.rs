@@ -39,7 +39,7 @@ impl Exchange<'_> {
             (b"", None) => return Seen::default(),
             (name, _) => match pooled.statements.get(name) {
                 Some(statement) => (&statement.seen, &*statement.behind_name),
-                None => return Seen::default(),
+                None => return pooled.statements.seen_of_long(Some(name)),
             },
         };
         // Of a long one nothing else is known.

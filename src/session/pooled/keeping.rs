@@ -42,6 +42,12 @@ impl Pooled<'_> {
             return Ok(false);
         }
         let mut facts = std::mem::take(&mut turn.facts);
+        if facts.words.has(Words::EXECUTE) {
+            // It may have run any of them.
+            let seen = self.statements.seen_of_long(None);
+            facts.words |= seen.words;
+            facts.names.extend(&seen.names);
+        }
         turn.facts.is_lost = facts.is_lost;
         turn.facts.lacking.clone_from(&facts.lacking);
         if facts.words.has(Words::SEQUENCE_READ) {
@@ -255,13 +261,11 @@ impl Pooled<'_> {
 
     /// Whether the client keeps its session; if so, it is counted.
     fn pin(&mut self, turn: &mut Turn, facts: Facts) -> Result<bool, BringError> {
-        let pins = turn
-            .loan
-            .session
-            .carried
-            .state
-            .as_ref()
-            .map_or(Pins::UNKNOWN, |state| state.pins);
+        let state = turn.loan.session.carried.state.as_ref();
+        let mut pins = state.map_or(Pins::UNKNOWN, |state| state.pins);
+        if self.statements.has_long_named() {
+            pins |= Pins::STATEMENT;
+        }
         if !facts.unmovable && pins.is_empty() {
             if turn.pinned.take().is_some() {
                 self.listed.set_pins(Pins::NONE);
@@ -310,7 +314,8 @@ impl Pooled<'_> {
         let state = turn.loan.session.carried.state.as_ref();
         let must_close = state.is_none_or(|state| state.pins.must_close());
         let is_left_pinned = turn.is_over && state.is_some_and(|state| !state.pins.is_empty());
-        if must_close || turn.facts.unmovable || turn.facts.is_lost || !self.is_settled(&turn).await {
+        let is_unmovable = turn.facts.unmovable || self.statements.has_long_named();
+        if must_close || is_unmovable || turn.facts.is_lost || !self.is_settled(&turn).await {
             return self.pooling.pool.close(turn.loan.session);
         }
         if is_left_pinned && !self.let_go(&mut turn).await {

@@ -43,6 +43,7 @@ impl Pooled<'_> {
             && !turn.owed.iter().any(|(_, kind)| *kind == Kind::CopyEnd)
             && !turn.was_copying
             && !turn.facts.unmovable
+            && !self.statements.has_long_named()
             && !may_hide(&turn)
             && !turn
                 .loan

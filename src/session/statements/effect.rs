@@ -21,6 +21,8 @@ pub(in crate::session) enum Effect {
     Closed(Name, Option<Meaning>),
     /// The same of a name that was on the session for SQL, too: there it is no longer.
     ClosedWithAlias(Alias, Option<Meaning>),
+    /// It is to have one that only the session knows.
+    LongPrepared(Name),
     /// The statement is on the session; where a client's own Parse put it there, with the name that it gave.
     Put(u64, Option<Name>),
     /// It is not any more.
@@ -84,6 +86,7 @@ impl Effect {
     pub(in crate::session) fn subjects<'e>(&'e self, mut each: impl FnMut(Subject<'e>)) {
         match self {
             Self::Named(name)
+            | Self::LongPrepared(name)
             | Self::Aliased(name)
             | Self::StandInClosed(name)
             | Self::Closed(name, _)
@@ -128,6 +131,8 @@ impl Statements {
         match effect {
             Effect::UnnamedReplaced(before @ Some(_), _) => self.keep_spare(before),
             Effect::Deallocates(_, at_once) => self.commit(*at_once),
+            Effect::LongPrepared(name) => self.long.prepared(&name),
+            Effect::Closed(name, _) | Effect::ClosedWithAlias(Alias { name, .. }, _) => self.long.gone(&name),
             _ => (),
         }
     }
@@ -199,6 +204,7 @@ impl Statements {
                 (before.own, before.on_session) = (Some(own), Some(on_session));
             }
             Effect::UnnamedPut(on_session) => before.on_session = Some(on_session),
+            Effect::LongPrepared(name) => self.long.not_prepared(&name),
             Effect::Aliased(name) => _ = session.aliases.remove(&name),
             Effect::StandInClosed(name) => session.aliases.put_stand_in(name),
             Effect::Deallocates(_, at_once) => self.undo_one(*at_once, session, before),

@@ -256,7 +256,7 @@ fn texts_beyond_what_all_clients_may_have_together_keep_their_session() {
         assert_eq!(sent, [format!("P c|{long}"), "S".to_owned()]);
         assert_eq!(talk.says(&["1", "Z I"]), ["1", "Z I"]);
         drop(talk);
-        assert!(other.facts.unmovable);
+        assert!(other.statements.has_long_named());
         // What nobody has any more makes room.
         drop((std::mem::take(&mut other), std::mem::take(&mut stage.client)));
         let mut talk = stage.turn(&mut session);

@@ -288,6 +288,11 @@ fn a_name_that_is_too_long_or_one_too_many_keeps_its_session() {
             ["1", "2", "C SELECT 1", "Z I"]
         );
         drop(talk);
-        assert!(stage.client.facts.unmovable);
+        assert!(stage.client.statements.has_long_named());
+        let mut talk = stage.turn(&mut session);
+        assert_eq!(talk.client(&[close("Sb"), bare('S')]), ["C Sb", "S"]);
+        assert_eq!(talk.says(&["3", "Z I"]), ["3", "Z I"]);
+        drop(talk);
+        assert!(!stage.client.statements.has_long_named());
     });
 }
