@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Exchange, PREFIX_BYTES};
+use super::{Exchange, PREFIX_BYTES, Pooled};
 use crate::session::expected::{Asker, Kind, Passing};
 use crate::session::lane::{Editing, Lane};
 use crate::session::statements::{Effect, Shape, Statement};
@@ -22,6 +22,20 @@ const SENDER_BYTES: usize = 4;
 
 /// What a ParameterStatus of it begins with.
 const APPLICATION: &[u8] = b"application_name\0";
+
+impl Pooled<'_> {
+    /// The server has answered: the effect stays.
+    fn commit(&mut self, effect: Effect) {
+        match &effect {
+            Effect::DiscardsSequences => self.carried.sequences_discarded(),
+            Effect::Closed(_, Some(gone)) | Effect::ClosedWithAlias(_, Some(gone)) => {
+                self.facts.unsettled.gone(gone.statement.id);
+            }
+            _ => (),
+        }
+        self.statements.commit(effect);
+    }
+}
 
 impl Exchange<'_> {
     pub(super) fn edit_down(&mut self, lane: &mut Lane) -> Editing {
@@ -120,10 +134,7 @@ impl Exchange<'_> {
 
     fn commit(&mut self, effect: Effect) {
         if let Some(pooled) = &mut self.pooled {
-            if matches!(effect, Effect::DiscardsSequences) {
-                pooled.carried.sequences_discarded();
-            }
-            pooled.statements.commit(effect);
+            pooled.commit(effect);
         }
     }
 
@@ -192,6 +203,7 @@ impl Exchange<'_> {
         }
         if tags.has(Tags::DISCARD_ALL | Tags::DEALLOCATE_ALL) {
             pooled.statements.forget_named();
+            pooled.facts.unsettled.forget_named();
             pooled.carried.prepared.forget_named();
             pooled.facts.lacking.clear();
             self.expected.take_deallocated();
@@ -199,7 +211,7 @@ impl Exchange<'_> {
             && let Some(name) = self.expected.take_deallocated()
         {
             let gone = pooled.statements.unname(&name);
-            pooled.statements.commit(gone);
+            pooled.commit(gone);
             pooled.facts.lacking.retain(|lacking| *lacking != name);
             pooled.carried.prepared.aliases.remove(&name);
         }

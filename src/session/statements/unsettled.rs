@@ -97,6 +97,16 @@ impl Unsettled {
         self.statements.push(One { name, id, then, or });
     }
 
+    /// No name stands for this statement any more. There may be many such in one long transaction.
+    pub(in crate::session) fn gone(&mut self, id: u64) {
+        self.statements.retain(|one| one.id != id);
+    }
+
+    /// No name stands for anything any more.
+    pub(in crate::session) fn forget_named(&mut self) {
+        self.statements.retain(|one| one.name.is_empty());
+    }
+
     /// The server has answered a PREPARE of SQL.
     pub(in crate::session) fn prepared(&mut self) {
         self.has_prepared = true;
