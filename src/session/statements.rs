@@ -135,11 +135,11 @@ impl Statements {
         })
     }
 
-    /// Postgres reads a text anew where it is used under another search_path, and keeps to that: where nothing else has been
-    /// set since, it is as if it had been prepared there.
+    /// For a statement that does not suit these settings. Postgres reads a text anew where it is used under another search_path,
+    /// and keeps to that: where nothing else has been set since, it is as if it had been prepared there.
     pub(super) fn read_anew(&mut self, used: &mut Used, profile: &Arc<Profile>) {
         let statement = &used.statement;
-        if statement.suits(profile) || !statement.under.differs_by_path(profile) {
+        if !statement.under.differs_by_path(profile) {
             return;
         }
         used.statement = statement.settled(profile.clone());

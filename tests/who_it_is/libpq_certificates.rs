@@ -25,16 +25,19 @@ fn shown_by_libpq(gateway: &Gateway, endpoint: &str, shown: &ServerCertificate) 
     )
 }
 
+/// The keys of an endpoint where a certificate of these authorities lets in.
+fn by_certificate(setup: &Setup, clients: &Authority) -> String {
+    let ca = clients_ca(setup, "clients", clients);
+    let ca = ca.display();
+    format!("login = \"certificate\"\nclient_certificates.ca = \"{ca}\"")
+}
+
 #[tokio::test]
 async fn psql_comes_in_with_its_certificate_and_no_password() {
     let postgres = with_app().await;
     let clients = Authority::new();
     let setup = Setup::new();
-    let ca = clients_ca(&setup, "clients", &clients);
-    let keys = format!(
-        "login = \"certificate\"\nclient_certificates.ca = \"{}\"",
-        ca.display()
-    );
+    let keys = by_certificate(&setup, &clients);
     let gateway = fixed(setup, "crt-psql", &postgres, &keys).start().await;
     let connection = shown_by_libpq(&gateway, "crt-psql", &plain(&clients, "app"));
     for pooling in ["session", "transaction"] {
@@ -52,11 +55,7 @@ async fn the_log_says_what_is_wrong_with_a_certificate_also_where_no_password_co
     const ENDPOINT: &str = "crt-told";
     let clients = Authority::new();
     let setup = Setup::new();
-    let ca = clients_ca(&setup, "clients", &clients);
-    let keys = format!(
-        "login = \"certificate\"\nclient_certificates.ca = \"{}\"\nroles.app = {{}}",
-        ca.display()
-    );
+    let keys = by_certificate(&setup, &clients) + "\nroles.app = {}";
     let gateway = setup.listed(ENDPOINT, &keys).start().await;
     let old = clients.certify_client("app", Vec::new(), |params| {
         params.not_after = date_time_ymd(2020, 1, 1);
@@ -84,11 +83,7 @@ async fn a_certificate_that_cannot_be_read_keeps_nobody_out_where_none_is_wanted
     let postgres = with_app().await;
     let clients = Authority::new();
     let setup = Setup::new();
-    let ca = clients_ca(&setup, "clients", &clients);
-    let wanted = format!(
-        "login = \"certificate\"\nclient_certificates.ca = \"{}\"",
-        ca.display()
-    );
+    let wanted = by_certificate(&setup, &clients);
     let verifier = super::verifier(PASSWORD);
     let setup = fixed(
         setup,

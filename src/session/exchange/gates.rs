@@ -202,10 +202,13 @@ impl Exchange<'_> {
 
     /// The statement that a name stands for, as Postgres would read its text now.
     pub(super) fn use_of(&mut self, name: &[u8]) -> Option<Used> {
-        let is_read = !self.has_unknown_settings() && !self.expected.ignores() && !self.expected.has_failed();
         let pooled = self.pooled();
         let mut used = pooled.statements.use_of(name)?;
-        if is_read {
+        if used.statement.suits(pooled.profile) {
+            return Some(used);
+        }
+        if !self.has_unknown_settings() && !self.expected.ignores() && !self.expected.has_failed() {
+            let pooled = self.pooled();
             pooled.statements.read_anew(&mut used, pooled.profile);
         }
         Some(used)
