@@ -60,6 +60,7 @@ await reads(page, "#endpoints tr", "awake");
 expect(true, "a wake is seen as it happens");
 await page.waitForFunction(() => document.querySelectorAll("#timeline svg line").length > 1);
 expect(true, "the timeline has it");
+expect(await page.locator('#timeline line[stroke="var(--failed)"]').count() === 0, "a wake that goes on is not one that failed");
 await reads(page, "#tenants", "shops.*(clients_max 0 of 50|wakes 0 of 9 in)");
 expect(true, "tenants stand beside their limits");
 await page.click('tr[data-endpoint="demo-main"]');
