@@ -4,6 +4,8 @@
 //! no more of them (`pids.max`, `TasksMax`): a reload ended pgwake. So the first is taken while pgwake begins, and it stays;
 //! while no further ones can be had, work waits for it. Who calls: whoever begins a runtime that serves others.
 
+pub mod threads;
+
 use std::{io, ops::Deref, thread, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};

@@ -173,22 +173,85 @@ pub struct House {
     pub shutdown: ShutdownWatch,
 }
 
-/// Serves one client. Errors end here: told to the client, written to its access line.
-pub async fn serve(arrived: Box<Arrived>, house: Arc<House>) {
+/// Serves one client until it has been let in. Errors end here: told to the client, written to its access line.
+pub async fn serve(arrived: Box<Arrived>, house: Arc<House>) -> Option<Staying> {
     // Boxed, as all that a client needs for a moment only, or that is handed from one to the other: thousands of them
     // wait for their next statement.
-    let Some((mut record, come)) = Box::pin(come_in(arrived, &house)).await else {
-        return;
-    };
-    let outcome = match come {
-        Ok(stay) => stay.serve(&house, &mut record).await,
-        Err(outcome) => outcome,
-    };
-    house.note_ended(&record, &outcome);
-    if record.pooling.is_some() {
-        house.tell(|| record.closed(&outcome)).await;
+    let (record, come) = Box::pin(come_in(arrived, &house)).await?;
+    match come {
+        Ok(stay) => Some(Staying {
+            thread: None,
+            stay,
+            record,
+            house,
+        }),
+        Err(outcome) => {
+            house.ended(record, &outcome).await;
+            None
+        }
     }
-    record.close(&outcome, &house.storms);
+}
+
+/// A client that has been let in and waits for nothing. It is served in a task of its own, which has room for no more than
+/// that.
+pub struct Staying {
+    thread: Option<usize>,
+    stay: Box<Stay>,
+    record: Box<SessionRecord>,
+    house: Arc<House>,
+}
+
+impl Staying {
+    /// The index of the thread that is to serve it; `None`: the one that has.
+    pub fn thread(&self) -> Option<usize> {
+        self.thread
+    }
+
+    /// Serves it on the thread that this runs on, until it has left or goes on elsewhere.
+    pub async fn go_on(mut self) -> Option<Self> {
+        if self.thread.take().is_some() {
+            match (*self.stay).moved_here() {
+                Ok(stay) => *self.stay = stay,
+                Err(error) => {
+                    tracing::warn!(session = %self.record.id, %error, "client's socket could not be taken over");
+                    let gone = Outcome::of(&error::SessionError::ClientGone);
+                    self.house.ended(self.record, &gone).await;
+                    return None;
+                }
+            }
+        }
+        match self.stay.serve(&self.house, &mut self.record).await {
+            Departure::To(thread) => {
+                self.thread = Some(thread);
+                Some(self)
+            }
+            Departure::Over(outcome) => {
+                // Closed before it is told.
+                drop(self.stay);
+                self.house.ended(self.record, &outcome).await;
+                None
+            }
+        }
+    }
+}
+
+/// Why a client is not served any more, here.
+enum Departure {
+    /// Its stay is over.
+    Over(Outcome),
+    /// It is at rest, and better served by the thread with this index.
+    To(usize),
+}
+
+impl House {
+    /// A client's stay is over.
+    async fn ended(&self, record: Box<SessionRecord>, outcome: &Outcome) {
+        self.note_ended(&record, outcome);
+        if record.pooling.is_some() {
+            self.tell(|| record.closed(outcome)).await;
+        }
+        record.close(outcome, &self.storms);
+    }
 }
 
 /// Why clients may keep a server session of their own, as [`roster::Listed::pins`] says it.
@@ -197,26 +260,35 @@ pub fn pin_reasons() -> impl Iterator<Item = &'static str> {
 }
 
 /// A client that has been let in.
-struct Stay<'h> {
+struct Stay {
     stream: Stream,
-    served: Served<'h>,
-    _using: Using<'h>,
+    served: Served,
+    _using: Using,
 }
 
 /// How it has server sessions.
-enum Served<'h> {
+enum Served {
     /// For each transaction the one that is there.
-    Pooled(Box<Pooled<'h>>),
+    Pooled(Box<Pooled>),
     /// One of its own.
-    Alone(Box<Guest>),
+    Alone(Option<Box<Guest>>),
 }
 
-impl Stay<'_> {
-    /// Until it has left.
-    async fn serve(mut self: Box<Self>, house: &Arc<House>, record: &mut SessionRecord) -> Outcome {
-        match self.served {
+impl Stay {
+    /// Has the present runtime poll the client's socket.
+    fn moved_here(self) -> io::Result<Self> {
+        let stream = self.stream.moved_here()?;
+        Ok(Self { stream, ..self })
+    }
+
+    /// Until it has left, or should be served by another thread.
+    async fn serve(&mut self, house: &Arc<House>, record: &mut SessionRecord) -> Departure {
+        match &mut self.served {
             Served::Pooled(pooled) => pooled.serve(&mut self.stream, record).await,
-            Served::Alone(guest) => Box::pin(guest.take_turn(&mut self.stream, house, record)).await,
+            Served::Alone(guest) => {
+                let guest = guest.take().expect("it is served once, by one thread");
+                Departure::Over(Box::pin(guest.take_turn(&mut self.stream, house, record)).await)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod benches;
 mod child;
 mod copying;
 mod drivers;
+mod gathering;
 mod leaving;
 mod pipelines;
 mod programs;

@@ -1,18 +1,21 @@
 //! The threads that clients run on: one current-thread runtime each.
 //!
 //! Few threads batch system calls better, more give throughput: the first runtime is filled to
-//! [`BUSY_ENOUGH`] before the next gets clients. A client stays on its thread, its server session with it.
+//! [`BUSY_ENOUGH`] before the next gets clients. Where a burst of them has spread over more threads than their work
+//! needs, or their work has become too much for one, they go elsewhere later (`runtime::threads`).
 
 use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
@@ -20,9 +23,14 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::runtime::Own;
-use crate::session::{Arrived, Door, House, Socket, serve};
+use crate::runtime::{
+    Own,
+    threads::{self, Threads},
+};
+use crate::session::{Arrived, Door, House, Socket, Staying, serve};
 
+/// The thread that accepts.
+const ACCEPTING: usize = 0;
 /// A runtime that is busy for more than this share of the time, in percent, gets no more clients while another has room.
 const BUSY_ENOUGH: u32 = 70;
 /// One that has got this many clients since it was measured gets no more either: each costs a TLS handshake.
@@ -34,13 +42,12 @@ const MEASURE_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Workers {
     workers: Vec<Worker>,
+    threads: Arc<Threads>,
     sessions: TaskTracker,
 }
 
 #[derive(Debug)]
 struct Worker {
-    runtime: Handle,
-    clients: Arc<AtomicUsize>,
     load: Mutex<Load>,
     /// Dropping it ends the thread.
     _stay: oneshot::Sender<()>,
@@ -52,9 +59,22 @@ impl Workers {
     /// # Errors
     /// What the system says where a thread cannot be made.
     pub fn start(count: usize) -> io::Result<Self> {
-        let workers = (0..count.max(1)).map(Worker::start).collect::<io::Result<_>>()?;
+        let begun: Vec<_> = (0..count.max(1))
+            .map(Beginning::start)
+            .collect::<io::Result<_>>()?;
+        let thread = |begun: &Beginning| (begun.runtime.clone(), Arc::default(), begun.number);
+        let threads = Threads::new(begun.iter().map(thread));
+        let workers = begun.into_iter().map(|begun| {
+            // One that has ended already has no use for it.
+            let _ = begun.threads.send(threads.clone());
+            Worker {
+                load: Mutex::new(Load::new(Instant::now())),
+                _stay: begun.stay,
+            }
+        });
         Ok(Self {
-            workers,
+            workers: workers.collect(),
+            threads,
             sessions: TaskTracker::new(),
         })
     }
@@ -66,23 +86,22 @@ impl Workers {
 
     /// What the threads run on, for whoever wants to know whether they still do.
     pub fn runtimes(&self) -> Vec<Handle> {
-        self.workers.iter().map(|worker| worker.runtime.clone()).collect()
+        let runtime = |index| self.threads.runtime(index).clone();
+        (0..self.workers.len()).map(runtime).collect()
     }
 
     /// The thread that accepts.
     pub(super) fn accepting(&self) -> &Handle {
-        &self.workers[0].runtime
+        self.threads.runtime(ACCEPTING)
     }
 
     /// Serves a client, which was accepted on the thread that does, in a task of its own.
     pub(super) fn serve(&self, socket: Socket, door: Arc<Door>, house: Arc<House>) {
         let at = Instant::now();
-        let worker = self.roomiest();
-        worker.load().newcomers += 1;
-        let count = Counted::new(&worker.clients);
-        let is_elsewhere = worker.runtime.id() != self.accepting().id();
+        let index = self.roomiest();
+        self.workers[index].load().newcomers += 1;
+        let is_elsewhere = index != ACCEPTING;
         let session = async move {
-            let _count = count;
             let socket = match is_elsewhere {
                 true => socket.moved_here(),
                 false => Ok(socket),
@@ -90,10 +109,13 @@ impl Workers {
             match socket {
                 // Boxed: this task has a place for whatever it was once given.
                 Ok(socket) => serve(Box::new(Arrived { socket, at, door }), house).await,
-                Err(error) => tracing::warn!(%error, "client's socket could not be taken over"),
+                Err(error) => {
+                    tracing::warn!(%error, "client's socket could not be taken over");
+                    None
+                }
             }
         };
-        self.sessions.spawn_on(session, &worker.runtime);
+        spawn(session, index, self.threads.clone(), &self.sessions);
     }
 
     /// Waits until no client is served any more. Cancel safe.
@@ -102,51 +124,97 @@ impl Workers {
         self.sessions.wait().await;
     }
 
-    fn roomiest(&self) -> &Worker {
-        let has_room = |worker: &&Worker| worker.measured().has_room();
-        let rank = |worker: &&Worker| {
-            let Load { newcomers, busy, .. } = *worker.load();
-            (newcomers, busy, worker.clients.load(Ordering::Relaxed))
+    fn roomiest(&self) -> usize {
+        let has_room = |index: &usize| self.measured(*index).has_room();
+        let rank = |index: &usize| {
+            let Load { newcomers, busy, .. } = *self.workers[*index].load();
+            (
+                newcomers,
+                busy,
+                self.threads.clients(*index).load(Ordering::Relaxed),
+            )
         };
-        let workers = self.workers.iter();
-        let with_room = workers.clone().find(has_room);
+        let indexes = 0..self.workers.len();
+        let with_room = indexes.clone().find(has_room);
         with_room
-            .or_else(|| workers.min_by_key(rank))
+            .or_else(|| indexes.min_by_key(rank))
             .expect("there is at least one worker")
+    }
+
+    /// A worker's load as of now. Nothing ticks for it: a thread that nobody needs never wakes.
+    fn measured(&self, index: usize) -> MutexGuard<'_, Load> {
+        let mut load = self.workers[index].load();
+        load.measure(Instant::now(), || {
+            self.threads
+                .runtime(index)
+                .metrics()
+                .worker_total_busy_duration(0)
+        });
+        load
     }
 }
 
+/// Serves a client on the thread with this index, and goes on in a task of its own, there or where it is served better.
+fn spawn(
+    session: impl Future<Output = Option<Staying>> + Send + 'static,
+    index: usize,
+    threads: Arc<Threads>,
+    sessions: &TaskTracker,
+) {
+    let count = Counted::new(threads.clients(index));
+    let (runtime, tracker) = (threads.runtime(index).clone(), sessions.clone());
+    // No block around it: that would have a second place for all that a client needs.
+    let session = session.map(move |staying| {
+        drop(count);
+        if let Some(staying) = staying {
+            let index = staying.thread().unwrap_or(index);
+            spawn(staying.go_on(), index, threads, &tracker);
+        }
+    });
+    sessions.spawn_on(session, &runtime);
+}
+
 impl Worker {
+    fn load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that begins: its runtime, its number, and where it hears of the others.
+struct Beginning {
+    runtime: Handle,
+    number: u32,
+    threads: oneshot::Sender<Arc<Threads>>,
+    stay: oneshot::Sender<()>,
+}
+
+impl Beginning {
     fn start(index: usize) -> io::Result<Self> {
         let runtime = Own::build(Builder::new_current_thread().thread_name(format!("clients-{index}")))?;
         let handle = runtime.handle().clone();
         let (stay, ended) = oneshot::channel();
+        let (threads, all) = oneshot::channel::<Arc<Threads>>();
+        let (number, said) = mpsc::channel();
         thread::Builder::new()
             .name(format!("clients-{index}"))
             .spawn(move || {
+                let _ = number.send(threads::number_here());
                 seed_random_source();
-                // An error means that the sender was dropped, which is the signal.
-                let _ = runtime.block_on(ended);
+                // Errors mean that the senders were dropped, which is the signal.
+                runtime.block_on(async {
+                    if let Ok(all) = all.await {
+                        all.are_seen_here(index);
+                    }
+                    let _ = ended.await;
+                });
             })?;
+        let number = said.recv().map_err(io::Error::other)?;
         Ok(Self {
             runtime: handle,
-            clients: Arc::default(),
-            load: Mutex::new(Load::new(Instant::now())),
-            _stay: stay,
+            number,
+            threads,
+            stay,
         })
-    }
-
-    fn load(&self) -> MutexGuard<'_, Load> {
-        self.load.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Its load as of now. Nothing ticks for it: a thread that nobody needs never wakes.
-    fn measured(&self) -> MutexGuard<'_, Load> {
-        let mut load = self.load();
-        load.measure(Instant::now(), || {
-            self.runtime.metrics().worker_total_busy_duration(0)
-        });
-        load
     }
 }
 

@@ -128,14 +128,14 @@ async fn refuse(stream: &mut Stream, error: &(impl ClientError + Sync), record: 
 }
 
 /// A branch is in use as long as this lives; any other endpoint is left alone.
-pub(super) struct Using<'a> {
-    house: &'a House,
+pub(super) struct Using {
+    house: Arc<House>,
     branch: Option<Arc<Endpoint>>,
 }
 
-impl<'a> Using<'a> {
+impl Using {
     /// By a client that is there.
-    pub(super) fn begin(house: &'a House, endpoint: &Arc<Endpoint>) -> Self {
+    pub(super) fn begin(house: Arc<House>, endpoint: &Arc<Endpoint>) -> Self {
         let branch = endpoint.name.branch().map(|_| endpoint.clone());
         let using = Self { house, branch };
         using.note();
@@ -149,7 +149,7 @@ impl<'a> Using<'a> {
     }
 }
 
-impl Drop for Using<'_> {
+impl Drop for Using {
     fn drop(&mut self) {
         self.note();
     }

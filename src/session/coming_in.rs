@@ -31,7 +31,7 @@ use crate::wire::startup::CancelKey;
 pub(super) async fn come_in(
     arrived: Box<Arrived>,
     house: &Arc<House>,
-) -> Option<(Box<SessionRecord>, Result<Box<Stay<'_>>, Outcome>)> {
+) -> Option<(Box<SessionRecord>, Result<Box<Stay>, Outcome>)> {
     let mut id = [0; 8];
     aws_lc_rs::rand::fill(&mut id).expect("the system's random source does not fail once it is seeded");
     let Arrived { mut socket, at, door } = *arrived;
@@ -79,12 +79,12 @@ pub(super) async fn come_in(
 }
 
 /// A client at the door, until it may stay. The error is how its stay ended, of which it has been told.
-async fn admit<'h>(
+async fn admit(
     at_door: AtDoor<'_>,
     patience: &Patience,
-    house: &'h Arc<House>,
+    house: &Arc<House>,
     record: &mut SessionRecord,
-) -> Result<Box<Stay<'h>>, Outcome> {
+) -> Result<Box<Stay>, Outcome> {
     record.step_ended(Step::Tls);
     let logging_in = login::log_in(at_door, patience, house, record);
     let LoggedIn {
@@ -117,7 +117,7 @@ async fn admit<'h>(
         record.step_ended(Step::Hold);
     }
     record.pooling = Some(pool_mode);
-    let using = Using::begin(house, &who.endpoint);
+    let using = Using::begin(house.clone(), &who.endpoint);
     house.note_began(record, &who.endpoint);
     house.tell(|| record.event("auth_ok")).await;
     if let Some(console) = house.console.as_ref().filter(|console| console.is(&who.endpoint)) {
@@ -144,7 +144,7 @@ async fn admit<'h>(
             let pooled = Pooled::new(guest, pooling, house, record).expect("it is listed since its login");
             Served::Pooled(Box::new(pooled))
         }
-        None => Served::Alone(Box::new(guest)),
+        None => Served::Alone(Some(Box::new(guest))),
     };
     Ok(Box::new(Stay {
         stream,

@@ -33,7 +33,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
 use super::{
-    House,
+    Departure, House,
     beginning::Beginning,
     error::SessionError,
     exchange::TransactionRate,
@@ -53,6 +53,7 @@ use crate::auth::{Authenticated, WakeRight};
 use crate::cancel::{PooledRegistration, SecretLength};
 use crate::config::Endpoint;
 use crate::pool::Ticket;
+use crate::runtime::threads;
 use crate::shutdown::{Phase, SessionWatch};
 use crate::tenant::quota::{ClientPermit, OverLimit, Paced};
 use crate::tls::Stream;
@@ -74,8 +75,8 @@ pub(super) struct Guest {
 }
 
 /// A client of transaction pooling.
-pub(super) struct Pooled<'a> {
-    house: &'a House,
+pub(super) struct Pooled {
+    house: Arc<House>,
     endpoint: Arc<Endpoint>,
     beginning: Arc<Beginning>,
     right: WakeRight,
@@ -154,12 +155,12 @@ enum Wants {
     Leave,
 }
 
-impl<'a> Pooled<'a> {
+impl Pooled {
     /// A client that has proved who it is, of an endpoint that pools.
     pub(super) fn new(
         guest: Guest,
         pooling: Arc<Pooling>,
-        house: &'a House,
+        house: &Arc<House>,
         record: &SessionRecord,
     ) -> Option<Self> {
         let listed = record.present.as_ref()?.shared();
@@ -177,7 +178,7 @@ impl<'a> Pooled<'a> {
         let cancel = Arc::new(house.cancels.register_pooled(secret_length));
         listed.set_key(cancel.key());
         Some(Self {
-            house,
+            house: house.clone(),
             endpoint: who.endpoint,
             right: who.right,
             ends_at: Ending::of(who.ends_at, permit.times()),
@@ -214,21 +215,18 @@ impl<'a> Pooled<'a> {
         })
     }
 
-    /// Serves the client until its stay is over. Not cancel safe: the stream is given up with it.
-    pub(super) async fn serve(
-        mut self: Box<Self>,
-        client: &mut Stream,
-        record: &mut SessionRecord,
-    ) -> Outcome {
+    /// Serves the client until its stay is over, or another thread should. Not cancel safe: the stream is given up with it.
+    pub(super) async fn serve(&mut self, client: &mut Stream, record: &mut SessionRecord) -> Departure {
         let outcome = match self.stay(client, record).await {
-            Ok(()) => Outcome::ended(),
+            Ok(Some(thread)) => return Departure::To(thread),
+            Ok(None) => Outcome::ended(),
             Err(outcome) => outcome,
         };
         record.passed = self.passed();
         if let Some(ticket) = self.kept.take() {
             self.pooling.pool.rest_kept(ticket);
         }
-        outcome
+        Departure::Over(outcome)
     }
 
     fn passed(&self) -> Passed {
@@ -239,19 +237,37 @@ impl<'a> Pooled<'a> {
         }
     }
 
-    async fn stay(&mut self, client: &mut Stream, record: &mut SessionRecord) -> Result<(), Outcome> {
-        Box::pin(self.greet(client, record)).await?;
+    /// `Some`: the thread that should serve it from now on.
+    async fn stay(
+        &mut self,
+        client: &mut Stream,
+        record: &mut SessionRecord,
+    ) -> Result<Option<usize>, Outcome> {
+        if !self.is_greeted {
+            Box::pin(self.greet(client, record)).await?;
+        }
         loop {
             match self.park(client, record).await? {
-                Wants::Leave => return Ok(()),
+                Wants::Leave => return Ok(None),
                 // Boxed: thousands of clients are parked, few have a turn.
                 Wants::Session => {
                     if Box::pin(self.turn(client, record)).await? == Wants::Leave {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
             }
+            if let Some(thread) = self.better_thread() {
+                return Ok(Some(thread));
+            }
         }
+    }
+
+    /// Nothing of the client is on its way: it may go to another thread, if that is better.
+    fn better_thread(&mut self) -> Option<usize> {
+        let thread = threads::better().filter(|_| self.up.is_empty())?;
+        // It would ring on the thread that it was set on.
+        (self.alarm, self.patience) = (Alarm::default(), Patience::default());
+        Some(thread)
     }
 
     /// Waits until the client wants something that pgwake cannot answer itself.

@@ -2,7 +2,8 @@
 //! thread may poll it from now on.
 //!
 //! To read is to ask the socket itself: a runtime hears of bytes only when it has looked at its sockets again, and of a
-//! socket that was moved to it not before that. Who calls: `pool`, before it lends an idle server session.
+//! socket that was moved to it not before that. Who calls: `pool`, before it lends an idle server session, and `session`,
+//! as a client goes to another thread.
 
 use std::{
     io::{self, Read},
@@ -51,8 +52,9 @@ impl Stream {
         }
     }
 
-    /// Registers a plain socket with the present runtime, which is to poll it from now on. A TLS stream stays
-    /// where it is: it works from every thread, at the cost of being woken from another one.
+    /// Registers the socket with the present runtime, which is to poll it from now on. A TLS stream to a server
+    /// stays where it is, as one from a client does where there are no more descriptors: it works from every thread, at the
+    /// cost of being woken from another one.
     ///
     /// # Errors
     /// What the system says; the socket is closed.
@@ -63,7 +65,16 @@ impl Stream {
         Ok(match self {
             Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
             Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
-            tls @ (Self::TlsFromClient(_) | Self::TlsToServer(_)) => tls,
+            Self::TlsFromClient(mut stream) => {
+                // What TLS reads and writes cannot be taken out of it: another descriptor of the same socket takes its place.
+                let socket = stream.get_mut().0;
+                let another = socket.as_fd().try_clone_to_owned();
+                if let Ok(moved) = another.and_then(|another| TcpStream::from_std(another.into())) {
+                    *socket = moved;
+                }
+                Self::TlsFromClient(stream)
+            }
+            tls @ Self::TlsToServer(_) => tls,
         })
     }
 }
@@ -202,6 +213,52 @@ mod tests {
         assert_found(client, server).await;
         let (client, server) = tls_pair().await;
         assert_found(server, client).await;
+    }
+
+    /// Has a stream say and hear something where it was moved to, while the runtime that polled it before polls nothing.
+    fn assert_goes_on_elsewhere(runtime: &tokio::runtime::Runtime, ours: Stream, mut theirs: Stream) {
+        let elsewhere = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        elsewhere.block_on(async move {
+            let mut ours = ours.moved_here().unwrap();
+            ours.write_all(b"here").await.unwrap();
+            ours.flush().await.unwrap();
+            let mut bytes = [0; 5];
+            ours.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"there");
+        });
+        let mut bytes = [0; 4];
+        runtime.block_on(theirs.read_exact(&mut bytes)).unwrap();
+        assert_eq!(&bytes, b"here");
+    }
+
+    #[test]
+    fn a_client_is_polled_by_the_runtime_that_it_was_moved_to() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let tls = runtime.block_on(async {
+            let (client, server) = tls_pair().await;
+            (server, client)
+        });
+        let tcp = runtime.block_on(tcp_pair());
+        let unix = runtime.block_on(async { UnixStream::pair().unwrap() });
+        for (mut ours, mut theirs) in [
+            tls,
+            (Stream::Tcp(tcp.0), Stream::Tcp(tcp.1)),
+            (Stream::Unix(unix.0), Stream::Unix(unix.1)),
+        ] {
+            runtime.block_on(async {
+                // Both have waited for it where they were.
+                assert!(ours.read(&mut [0; 1]).now_or_never().is_none());
+                theirs.write_all(b"there").await.unwrap();
+                theirs.flush().await.unwrap();
+            });
+            assert_goes_on_elsewhere(&runtime, ours, theirs);
+        }
     }
 
     #[tokio::test]

@@ -46,7 +46,7 @@ pub(super) struct Answer {
     pub(super) refused: Option<bytes::Bytes>,
 }
 
-impl Pooled<'_> {
+impl Pooled {
     /// The session is this client's from now on. Not cancel safe: it is closed with it.
     pub(super) async fn bring(&mut self, turn: &mut Turn) -> Result<(), BringError> {
         let mut flight = Flight::default();

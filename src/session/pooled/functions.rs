@@ -41,7 +41,7 @@ impl Known {
     }
 }
 
-impl Pooled<'_> {
+impl Pooled {
     /// What a turn in this generation begins with: what the last one knew, unless anything has changed.
     pub(super) fn known(&mut self, generation: Generation) -> Known {
         let epoch = self.pooling.functions_epoch();

@@ -50,7 +50,7 @@ struct Enders<'a> {
     lease: watch::Receiver<LeaseSignal>,
 }
 
-impl Pooled<'_> {
+impl Pooled {
     /// Does what the message at the front waits for. Not cancel safe: the session is closed with it.
     pub(super) async fn pass_gate(&mut self, client: &Stream, turn: &mut Turn) -> Result<(), BringError> {
         let passed = match turn.facts.take_gate() {

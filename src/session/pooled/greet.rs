@@ -21,7 +21,7 @@ use crate::session::{
 use crate::tls::Stream;
 use crate::wire::say;
 
-impl Pooled<'_> {
+impl Pooled {
     /// Greets the client, or tells it why it cannot be served. Not cancel safe.
     pub(super) async fn greet(
         &mut self,

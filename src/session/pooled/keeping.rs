@@ -27,7 +27,7 @@ const CANCELED: &str = "57014";
 /// How often a question is asked again without that limit.
 const LIFTS_MAX: usize = 10;
 
-impl Pooled<'_> {
+impl Pooled {
     /// After the last answer of a transaction: what the turn did to the session. Says whether the client keeps it.
     pub(super) async fn look_after(&mut self, turn: &mut Turn) -> Result<bool, BringError> {
         self.cancel.park();

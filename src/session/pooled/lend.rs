@@ -48,7 +48,7 @@ pub(super) struct Loan {
     pub(super) status: u8,
 }
 
-impl Pooled<'_> {
+impl Pooled {
     /// Borrows a session. Not cancel safe: a notice may be half written.
     pub(super) async fn lend(
         &mut self,
@@ -71,7 +71,7 @@ impl Pooled<'_> {
             return Ok(lent);
         }
         let mut early = BytesMut::new();
-        let held = Held::new(client, &mut early, record, self.house, &self.endpoint.name).since(place.since);
+        let held = Held::new(client, &mut early, record, &self.house, &self.endpoint.name).since(place.since);
         // Who has no lease stands in line once it has one.
         let place = lease.is_some().then_some(place);
         // Within one box: a turn has no place for what few of them need.

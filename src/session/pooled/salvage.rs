@@ -32,7 +32,7 @@ const LET_GO: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT pg_
 /// Which of the statements on their way got there, nobody knows.
 const DEALLOCATE_ALL: &[u8] = b"Q\0\0\0\x13DEALLOCATE ALL\0";
 
-impl Pooled<'_> {
+impl Pooled {
     /// Gives back the session of a client that is gone. Not cancel safe: the session is closed with it.
     pub(super) async fn salvage(&mut self, mut turn: Box<Turn>) {
         self.cancel.park();

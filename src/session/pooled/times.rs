@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Pooled;
 use crate::session::{error::SessionError, idling::Ending};
 
-impl Pooled<'_> {
+impl Pooled {
     /// Why a client ends whose alarm rings: it has been idle until `deadline`, or its stay is over.
     pub(super) fn lateness(&self, deadline: Option<Instant>) -> SessionError {
         match self.ends_at {

@@ -65,7 +65,7 @@ pub(super) struct Turn {
     pub(super) is_over: bool,
 }
 
-impl Pooled<'_> {
+impl Pooled {
     /// Serves requests until the session may be given back. Not cancel safe.
     pub(super) async fn turn(
         &mut self,

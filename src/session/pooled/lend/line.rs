@@ -27,7 +27,7 @@ impl<F: Future<Output = Permit>> Place<'_, F> {
     }
 }
 
-impl Pooled<'_> {
+impl Pooled {
     /// A session that others have used, once it is this client's turn. `None`, and the lease and the place stay as they are,
     /// where there is none, or where the client is to be held first: it is not a matter of a moment, or something else has
     /// happened to it.
