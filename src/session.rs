@@ -192,8 +192,7 @@ pub async fn serve(arrived: Box<Arrived>, house: Arc<House>) -> Option<Staying> 
     }
 }
 
-/// A client that has been let in and waits for nothing. It is served in a task of its own, which has room for no more than
-/// that.
+/// A client that has been let in. It is served in a task of its own, which has no room for what a login needs.
 pub struct Staying {
     thread: Option<usize>,
     stay: Box<Stay>,

@@ -110,11 +110,14 @@ impl Read for Arrived<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt;
     use tempfile::tempdir;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+        time::timeout,
     };
 
     use super::*;
@@ -172,7 +175,7 @@ mod tests {
     /// Has the runtime look at its sockets until it has heard of `stream`.
     async fn heard_of(stream: &Stream) {
         while !stream.may_have_news() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -221,14 +224,16 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        elsewhere.block_on(async move {
+        let going_on = async move {
             let mut ours = ours.moved_here().unwrap();
             ours.write_all(b"here").await.unwrap();
             ours.flush().await.unwrap();
             let mut bytes = [0; 5];
             ours.read_exact(&mut bytes).await.unwrap();
             assert_eq!(&bytes, b"there");
-        });
+        };
+        // Where it is polled by nobody it would be waited for in vain.
+        elsewhere.block_on(async { timeout(Duration::from_secs(10), going_on).await.unwrap() });
         let mut bytes = [0; 4];
         runtime.block_on(theirs.read_exact(&mut bytes)).unwrap();
         assert_eq!(&bytes, b"here");
