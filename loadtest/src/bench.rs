@@ -20,6 +20,8 @@ pub(crate) use suite::{Size, run};
 pub(crate) struct Order {
     pub(crate) size: Size,
     pub(crate) pgwake: PathBuf,
+    /// A PgBouncer that keeps prepared statements, where the system's does not.
+    pub(crate) newer_pgbouncer: Option<PathBuf>,
     /// Scenarios; all where there is none.
     pub(crate) only: Vec<String>,
 }

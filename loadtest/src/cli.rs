@@ -43,6 +43,9 @@ enum Command {
         /// The pgwake to be measured. [default: beside this program]
         #[arg(long, value_name = "PROGRAM")]
         pgwake: Option<PathBuf>,
+        /// A PgBouncer of 1.21 or later, for prepared statements where the system's is older.
+        #[arg(long, value_name = "PROGRAM")]
+        newer_pgbouncer: Option<PathBuf>,
         /// Where results and report go.
         #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
         out: PathBuf,
@@ -93,14 +96,16 @@ fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Bench {
             size,
             pgwake,
+            newer_pgbouncer,
             out,
             only,
         } => {
-            let pgwake = pgwake.map_or_else(beside, Ok)?;
-            let pgwake = pgwake
-                .canonicalize()
-                .map_err(|error| format!("{}: {error}", pgwake.display()))?;
-            let order = Order { size, pgwake, only };
+            let order = Order {
+                size,
+                pgwake: found(&pgwake.map_or_else(beside, Ok)?)?,
+                newer_pgbouncer: newer_pgbouncer.as_deref().map(found).transpose()?,
+                only,
+            };
             let results = block_on(bench::run(&order))?;
             finish(&results, &out)
         }
@@ -133,6 +138,12 @@ fn execute(command: Command) -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// A program, from wherever it is run.
+fn found(program: &Path) -> Result<PathBuf, String> {
+    let found = program.canonicalize();
+    found.map_err(|error| format!("{}: {error}", program.display()))
 }
 
 /// Writes everything; fails where a target did.

@@ -1,8 +1,9 @@
-//! Debian's PgBouncer, with the same pool, certificate and logins.
+//! PgBouncer, with the same pool, certificate and logins: Debian's own, and where that is older a newer one for prepared
+//! statements.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::process::Signal;
@@ -15,7 +16,11 @@ use super::{
 use crate::target::{Part, Target};
 
 /// Where Debian has it.
-const PROGRAM: &str = "/usr/sbin/pgbouncer";
+pub(super) const PROGRAM: &str = "/usr/sbin/pgbouncer";
+/// The version since which it keeps prepared statements in transaction pooling
+/// (<https://www.pgbouncer.org/changelog.html>), and how it is told to: on by default since 1.24.
+const KEEPS_PREPARED: (u32, u32) = (1, 21);
+const KEEP_PREPARED: &str = "max_prepared_statements = 200\n";
 /// A second name of the database, with a session per client: where prepared statements work in every version.
 const WITH_SESSIONS: &str = "app_sessions";
 
@@ -25,20 +30,37 @@ pub(super) struct PgBouncer {
     running: Running,
     port: u16,
     configuration: String,
+    version: String,
+}
+
+/// What it serves.
+#[derive(Debug)]
+pub(super) struct Bounced<'a> {
+    pub(super) program: &'a Path,
+    /// Where the server listens.
+    pub(super) server: u16,
+    pub(super) verifier: &'a str,
+    pub(super) certificate: &'a Certificate,
+    pub(super) pool: usize,
 }
 
 impl PgBouncer {
-    pub(super) async fn start(
-        work: &Work,
-        certificate: &Certificate,
-        server: u16,
-        verifier: &str,
-        pool: usize,
-    ) -> Result<Self, String> {
-        let program = PathBuf::from(PROGRAM);
+    pub(super) async fn start(work: &Work, bounced: &Bounced<'_>) -> Result<Self, String> {
+        let Bounced {
+            program,
+            server,
+            verifier,
+            certificate,
+            pool,
+        } = *bounced;
         if !program.exists() {
-            return Err(format!("no {PROGRAM}: run `make setup`"));
+            return Err(format!("no {}: run `make setup`", program.display()));
         }
+        let version = version(program);
+        let prepared = match keeps_prepared(&version) {
+            true => KEEP_PREPARED,
+            false => "",
+        };
         let port = free_port()?;
         let users = work.file(
             &format!("pgbouncer-{port}.users"),
@@ -51,7 +73,7 @@ impl PgBouncer {
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = scram-sha-256\nauth_file = {}\n\
-             pool_mode = transaction\ndefault_pool_size = {pool}\nmax_client_conn = 20000\n\
+             pool_mode = transaction\ndefault_pool_size = {pool}\nmax_client_conn = 20000\n{prepared}\
              client_tls_sslmode = allow\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n\
              server_tls_sslmode = disable\n",
             users.display(),
@@ -59,7 +81,7 @@ impl PgBouncer {
             certificate.key.display(),
         );
         let file = work.file(&format!("pgbouncer-{port}.ini"), &configuration)?;
-        let mut command = work.as_servers(&program, "INT");
+        let mut command = work.as_servers(program, "INT");
         command.arg(file);
         let log = work.path(&format!("pgbouncer-{port}.log"));
         let mut running = Running::start(command, log, Signal::TERM)?;
@@ -68,7 +90,13 @@ impl PgBouncer {
             running,
             port,
             configuration,
+            version,
         })
+    }
+
+    /// Whether it keeps prepared statements in transaction pooling.
+    pub(super) fn keeps_prepared(&self) -> bool {
+        keeps_prepared(&self.version)
     }
 
     pub(super) fn target(&self, ca: &Path, password: &str) -> Target {
@@ -83,10 +111,22 @@ impl PgBouncer {
             database: DATABASE.into(),
             password: password.into(),
             pid: Some(self.running.pid()),
-            version: version(Path::new(PROGRAM)),
+            version: self.version.clone(),
             configuration: self.configuration.clone(),
             sleeper: None,
         }
+    }
+}
+
+/// By what it says of its version: `PgBouncer 1.24.1`.
+fn keeps_prepared(version: &str) -> bool {
+    let mut numbers = version
+        .trim_start_matches("PgBouncer ")
+        .split('.')
+        .map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= KEEPS_PREPARED,
+        _ => false,
     }
 }
 
@@ -95,5 +135,25 @@ pub(super) fn with_sessions(target: &Target) -> Target {
     Target {
         database: WITH_SESSIONS.into(),
         ..target.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart() {
+        for (version, keeps) in [
+            ("PgBouncer 1.18.0", false),
+            ("PgBouncer 1.20.1", false),
+            ("PgBouncer 1.21.0", true),
+            ("PgBouncer 1.24.1", true),
+            ("PgBouncer 2.0.0", true),
+            ("", false),
+            ("PgBouncer devel", false),
+        ] {
+            assert_eq!(keeps_prepared(version), keeps, "{version}");
+        }
     }
 }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
+    Order,
     certificates::Certificates,
     gateway::{Gateway, Served},
-    pgbouncer::PgBouncer,
+    pgbouncer::{self, Bounced, PgBouncer},
     postgres::{DATABASE, Postgres, ROLE, programs},
     work::Work,
 };
@@ -31,6 +32,8 @@ pub(super) const POOL: usize = 16;
 pub(super) struct Stage {
     gateway: Gateway,
     bouncer: PgBouncer,
+    /// For prepared statements, where the other does not keep them.
+    newer_bouncer: Option<PgBouncer>,
     postgres: Postgres,
     verifier: String,
     certificates: Certificates,
@@ -41,13 +44,28 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts all of it. `sleepers` are the endpoints with computes that sleep; the first is made by pgwake, the
     /// others are copies of it.
-    pub(super) async fn set(pgwake: &Path, sleepers: &[String]) -> Result<Self, String> {
+    pub(super) async fn set(order: &Order, sleepers: &[String]) -> Result<Self, String> {
+        let pgwake = &*order.pgwake;
         let work = Work::new()?;
         let certificates = Certificates::make(&work)?;
         let theirs = &certificates.theirs;
         let verifier = scram::verifier(PASSWORD);
         let postgres = Postgres::start(&work, theirs, &verifier).await?;
-        let bouncer = PgBouncer::start(&work, theirs, postgres.port, &verifier, POOL).await?;
+        let bounced = Bounced {
+            program: Path::new(pgbouncer::PROGRAM),
+            server: postgres.port,
+            verifier: &verifier,
+            certificate: theirs,
+            pool: POOL,
+        };
+        let bouncer = PgBouncer::start(&work, &bounced).await?;
+        let newer_bouncer = match &order.newer_pgbouncer {
+            Some(program) if !bouncer.keeps_prepared() => {
+                let program = &work.program(program, "newer-pgbouncer")?;
+                Some(PgBouncer::start(&work, &Bounced { program, ..bounced }).await?)
+            }
+            _ => None,
+        };
         let served = Served {
             program: pgwake,
             server: postgres.port,
@@ -60,10 +78,11 @@ impl Stage {
         let stage = Self {
             gateway,
             bouncer,
+            newer_bouncer,
             postgres,
             verifier,
             certificates,
-            pgwake: pgwake.to_owned(),
+            pgwake: order.pgwake.clone(),
             work,
         };
         stage.make_computes(sleepers).await?;
@@ -98,6 +117,24 @@ impl Stage {
             self.bouncer.target(self.ca(), PASSWORD),
             self.postgres.target(self.ca(), PASSWORD)?,
         ])
+    }
+
+    /// The PgBouncer that prepared statements are measured beside, and what is to be known of it.
+    pub(super) fn prepared_baseline(&self) -> (Target, String) {
+        let keeping = self.newer_bouncer.as_ref().unwrap_or(&self.bouncer);
+        let target = keeping.target(self.ca(), PASSWORD);
+        let version = target.version.clone();
+        if keeping.keeps_prepared() {
+            let text = format!(
+                "Prepared statements are measured beside {version}, which keeps them in transaction pooling."
+            );
+            return (target, text);
+        }
+        let text = format!(
+            "Prepared statements through PgBouncer run in its session pooling with a session for each client, because {version} \
+             cannot keep them in transaction pooling: that is the easier task."
+        );
+        (pgbouncer::with_sessions(&target), text)
     }
 
     /// The endpoint of the tenant that is loud.
@@ -148,14 +185,14 @@ impl Stage {
             sleepers: &[],
         };
         let gateway = Gateway::start(&self.work, name, &served).await?;
-        let bouncer = PgBouncer::start(
-            &self.work,
-            &self.certificates.theirs,
-            self.postgres.port,
-            &self.verifier,
-            POOL,
-        )
-        .await?;
+        let bounced = Bounced {
+            program: Path::new(pgbouncer::PROGRAM),
+            server: self.postgres.port,
+            verifier: &self.verifier,
+            certificate: &self.certificates.theirs,
+            pool: POOL,
+        };
+        let bouncer = PgBouncer::start(&self.work, &bounced).await?;
         let targets = [
             gateway.target("bench-main", self.ca(), PASSWORD),
             bouncer.target(self.ca(), PASSWORD),

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use rustix::process::Signal;
 
 use super::{
-    Order, pgbouncer,
+    Order,
     stage::{POOL, Stage},
 };
 use crate::{
@@ -165,10 +165,10 @@ pub(crate) async fn run(order: &Order) -> Result<Results, String> {
     let names = sleepers(scale);
     let progress = Progress::begin(0);
     progress.step("starting Postgres, PgBouncer and pgwake");
-    let stage = Stage::set(&order.pgwake, &names).await?;
+    let stage = Stage::set(order, &names).await?;
     let targets = stage.targets()?;
     let mut results = Results::new(&targets, machine);
-    results.notes = notes();
+    results.notes = vec![note(), stage.prepared_baseline().1];
     let mut suite = Suite {
         stage,
         targets,
@@ -205,17 +205,12 @@ fn sleepers(scale: &Scale) -> Vec<String> {
     names
 }
 
-fn notes() -> Vec<String> {
-    vec![
-        format!(
-            "Clients, proxies and servers share this machine's cores. {POOL} server sessions for each proxy, \
-             transaction pooling; no client pins a session; no test aids are built in. pgwake ran with TLS, SNI \
-             routing, access log and all checks on, PgBouncer with its log."
-        ),
-        "Prepared statements through PgBouncer run in its session pooling with a session for each client, because \
-         the version that Debian 12 has (1.18) cannot keep them in transaction pooling: that is the easier task."
-            .into(),
-    ]
+fn note() -> String {
+    format!(
+        "Clients, proxies and servers share this machine's cores. {POOL} server sessions for each proxy, \
+         transaction pooling; no client pins a session; no test aids are built in. pgwake ran with TLS, SNI \
+         routing, access log and all checks on, PgBouncer with its log."
+    )
 }
 
 impl Suite {
@@ -267,7 +262,7 @@ impl Suite {
             .targets
             .iter()
             .map(|target| match target.part {
-                Part::Baseline => pgbouncer::with_sessions(target).plain(),
+                Part::Baseline => self.stage.prepared_baseline().0.plain(),
                 _ => target.plain(),
             })
             .collect();

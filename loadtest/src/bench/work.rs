@@ -61,6 +61,15 @@ impl Work {
         Ok(path)
     }
 
+    /// A copy of a program that may lie where the servers' user cannot reach it.
+    pub(super) fn program(&self, program: &Path, name: &str) -> Result<PathBuf, String> {
+        let path = self.path(name);
+        let copied =
+            fs::copy(program, &path).and_then(|_| fs::set_permissions(&path, Permissions::from_mode(0o755)));
+        copied.map_err(|error| format!("{}: {error}", program.display()))?;
+        Ok(path)
+    }
+
     /// A file of the user who runs this, which nobody else can read.
     pub(super) fn own_file(&self, name: &str, text: &str) -> Result<PathBuf, String> {
         let path = self.path(name);
