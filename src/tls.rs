@@ -12,6 +12,7 @@ mod end_point;
 mod idle;
 mod reach;
 mod server_check;
+mod socket;
 mod sockets;
 mod store;
 mod stream;
@@ -31,6 +32,7 @@ use rustls::{
 
 pub use accept::{Opening, Secured, accept};
 pub use dial::{DialError, Dialed, dial};
+pub use socket::Socket;
 pub use sockets::{SocketSettings, has_pending_bytes, settle};
 pub use store::{AskClients, CertificateStore, Prepared, Reloaded, Served};
 pub use stream::Stream;

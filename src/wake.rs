@@ -120,6 +120,10 @@ pub trait WakeWatcher: Send + Sync + 'static {
         Box::pin(std::future::ready(None))
     }
 
+    /// Leases of this endpoint say something else than before ([`AwakeLease::signal`]): whoever holds one should look. Must
+    /// not block.
+    fn signalled(&self, _endpoint: &EndpointName) {}
+
     /// Something happened that is worth telling; must not block.
     fn happened(&self, _endpoint: &EndpointName, _event: WakeEvent) {}
 }

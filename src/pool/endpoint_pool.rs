@@ -93,19 +93,21 @@ impl<C: Send + 'static> EndpointPool<C> {
         }))
     }
 
-    /// Waits for the right to use one session: first come, first served. The caller bounds it. Cancel safe.
-    pub async fn permit(&self) -> Permit {
+    /// Waits for the right to use one session, since a moment ago: first come, first served. The caller bounds it. Cancel
+    /// safe.
+    pub async fn permit(&self, since: Instant) -> Permit {
         if let Some(permit) = self.try_permit() {
             return permit;
         }
-        let since = Instant::now();
         let _waiting = self.0.waits.begin();
         loop {
             self.0.pause.over().await;
             let right = self.0.permits.acquire().await;
             if !self.0.pause.is_on() {
-                self.0.waits.succeeded(since.elapsed());
-                return Permit(right);
+                let now = Instant::now();
+                self.0.waits.succeeded(now.saturating_duration_since(since));
+                let had_at = Some(now);
+                return Permit { right, had_at };
             }
         }
     }
@@ -115,7 +117,8 @@ impl<C: Send + 'static> EndpointPool<C> {
         if self.0.pause.is_on() {
             return None;
         }
-        self.0.permits.try_acquire().map(Permit)
+        let right = self.0.permits.try_acquire()?;
+        Some(Permit { right, had_at: None })
     }
 
     /// How many wait for a permit.
@@ -187,14 +190,14 @@ impl<C: Send + 'static> EndpointPool<C> {
     /// Keeps a session for the client that used it, as it is, until somebody else needs one. The session is to be
     /// between messages, outside a transaction. There may be nothing behind the ticket: a session whose time is over
     /// is closed instead.
-    pub fn keep(&self, lent: Lent<C>) -> Ticket {
-        self.give_back(lent, Stay::Kept)
+    pub fn keep(&self, lent: Lent<C>, now: Instant) -> Ticket {
+        self.give_back(lent, Stay::Kept, now)
     }
 
     /// Puts a session, as it is, where anybody finds it: for a client that leaves. The session is to be between
     /// messages, outside a transaction. One whose time is over is closed instead.
     pub fn rest(&self, lent: Lent<C>) {
-        self.give_back(lent, Stay::Resting);
+        self.give_back(lent, Stay::Resting, Instant::now());
     }
 
     /// Puts a kept session, if it is still there, where anybody finds it: for a client that leaves.
@@ -208,11 +211,10 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.close_for(lent, CloseReason::Asked, Goodbye::Said);
     }
 
-    fn give_back(&self, lent: Lent<C>, stay: Stay) -> Ticket {
+    fn give_back(&self, lent: Lent<C>, stay: Stay, now: Instant) -> Ticket {
         let Some(pooled) = lent.into_pooled() else {
             return Ticket::NOTHING;
         };
-        let now = Instant::now();
         let back = self.0.lock().give_back(pooled, stay, now);
         self.0.bury(back.doomed);
         self.0.follow(back.plan);

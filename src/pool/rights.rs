@@ -9,7 +9,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// How many rights of one kind there are.
 #[derive(Debug)]
@@ -92,7 +95,18 @@ impl Drop for Right {
 /// The right to use one server session of an endpoint. Dropping it lets the next client in.
 #[derive(Debug)]
 #[must_use = "dropping it gives the right back"]
-pub struct Permit(#[expect(dead_code, reason = "it is held, and dropped")] pub(super) Right);
+pub struct Permit {
+    #[expect(dead_code, reason = "it is held, and dropped")]
+    pub(super) right: Right,
+    pub(super) had_at: Option<Instant>,
+}
+
+impl Permit {
+    /// When it was had, where somebody had to wait for it.
+    pub fn had_at(&self) -> Option<Instant> {
+        self.had_at
+    }
+}
 
 /// The right for one more server session to exist. [`adopt`](super::EndpointPool::adopt) takes it; the session
 /// then holds it until its socket is closed.

@@ -17,7 +17,7 @@ use crate::ids::{EndpointName, Generation};
 use crate::journal::{Event, Journal, WakeState};
 use crate::metrics::{Metrics, WakeResult, Whose};
 use crate::pool::{Doubts, OwnLogin, read_roles};
-use crate::session::{House, Poolings};
+use crate::session::{House, Poolings, roster::Roster};
 use crate::tls::SocketSettings;
 use crate::wake::{Veto, WakeEvent, WakeId, WakeWatcher, Wakes};
 
@@ -27,6 +27,7 @@ struct Ends {
     wakes: Wakes,
     pooling: Arc<Poolings>,
     changes: watch::Sender<u64>,
+    roster: Roster,
 }
 
 /// Who counts, and who remembers.
@@ -62,6 +63,7 @@ impl Wiring {
             wakes: house.wakes.clone(),
             pooling: house.pooling.clone(),
             changes: house.changes.clone(),
+            roster: house.roster.clone(),
         })));
         Connected(self)
     }
@@ -112,6 +114,12 @@ impl WakeWatcher for Wiring {
     fn ready(&self, endpoint: &EndpointName, _: &Address, _: Generation) {
         if let (Some(ends), Some(endpoint)) = (self.ends.load_full(), self.endpoint(endpoint)) {
             ends.roles.changed(&endpoint);
+        }
+    }
+
+    fn signalled(&self, endpoint: &EndpointName) {
+        if let Some(ends) = self.ends.load_full() {
+            ends.roster.ring_at(endpoint);
         }
     }
 

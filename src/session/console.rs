@@ -10,6 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::UnixStream,
     sync::mpsc,
+    time::Instant,
 };
 
 use super::{
@@ -104,7 +105,7 @@ impl Console {
         };
         record.came_in(&house.metrics);
         if let Some(listed) = record.listed() {
-            listed.does(Doing::Idle);
+            listed.does(Doing::Idle, Instant::now());
         }
         let mut shutdown = record.shutdown(house);
         let copied = tokio::select! { biased;

@@ -272,7 +272,9 @@ impl Pooled {
 
     /// Waits until the client wants something that pgwake cannot answer itself.
     async fn park(&mut self, client: &mut Stream, record: &SessionRecord) -> Result<Wants, Outcome> {
-        self.listed.parks(self.passed());
+        if !self.listed.is_parked() {
+            self.listed.parks(self.passed(), Instant::now());
+        }
         loop {
             let mut out = BytesMut::new();
             let mut known = Known {

@@ -8,7 +8,7 @@ mod reports;
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -157,7 +157,6 @@ impl<'a, 'e> Relay<'a, 'e> {
                 Phase::Stopping
             };
             expiry.set(expires_at);
-            let mut signalled = pin!(signal.changed());
             // By hand instead of `select!`: all of it is asked several times in each turn.
             let end = poll_fn(|cx| {
                 // Traffic first: a statement that has already come makes the session active.
@@ -171,8 +170,9 @@ impl<'a, 'e> Relay<'a, 'e> {
                     dismissal = Some(found);
                     return Poll::Ready(None);
                 }
-                let is_news = signalled.as_mut().poll(cx).is_ready()
-                    || shutdown.poll_reached(cx, next_phase).is_ready()
+                // The session's bell rings for a signal, too: it is listened to before that is looked at.
+                let is_news = shutdown.poll_reached(cx, next_phase).is_ready()
+                    || signal.has_changed().unwrap_or_default()
                     || expiry.poll(cx).is_ready();
                 if is_news { Poll::Ready(None) } else { Poll::Pending }
             });

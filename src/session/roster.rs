@@ -184,8 +184,9 @@ impl Listed {
     }
 
     /// What it does from now on.
-    pub(super) fn does(&self, doing: Doing) {
-        let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    pub(super) fn does(&self, doing: Doing, now: Instant) {
+        let now = now.saturating_duration_since(self.began).as_micros();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
         let (before, since) = (self.doing.load(Relaxed), self.doing_since.load(Relaxed));
         let spent = now.saturating_sub(since);
         // Only its own task writes: what stands here has not changed since it was read.
@@ -205,10 +206,15 @@ impl Listed {
     }
 
     /// It has no server session from now on.
-    pub(super) fn parks(&self, passed: Passed) {
-        self.does(Doing::Parked);
+    pub(super) fn parks(&self, passed: Passed, now: Instant) {
+        self.does(Doing::Parked, now);
         self.set_pins(Pins::NONE);
         self.set_passed(passed);
+    }
+
+    /// Whether it has none.
+    pub(super) fn is_parked(&self) -> bool {
+        self.doing.load(Relaxed) == Doing::Parked as u8
     }
 
     /// Why it keeps its server session from now on.
@@ -297,6 +303,12 @@ impl Roster {
                 return;
             }
         }
+    }
+
+    /// Has the sessions of an endpoint look.
+    pub fn ring_at(&self, endpoint: &EndpointName) {
+        let there = self.here.iter().filter(|listed| listed.who.endpoint == *endpoint);
+        there.for_each(|listed| listed.bell.ring());
     }
 
     /// Everybody who is here now.

@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::{ALPN_POSTGRESQL, CertificateStore, Stream, TlsError};
+use super::{ALPN_POSTGRESQL, CertificateStore, Stream, TlsError, socket::Socket};
 
 /// How the client came to TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub async fn accept(
     store: &CertificateStore,
     opening: Opening,
 ) -> Result<Secured, TlsError> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+    let start = LazyConfigAcceptor::new(Acceptor::default(), Socket(stream))
         .await
         .map_err(TlsError::Handshake)?;
     let hello = start.client_hello();
@@ -103,7 +103,7 @@ pub async fn accept(
 }
 
 /// Ends the connection with a fatal alert in the clear, as both TLS versions allow before the ServerHello.
-async fn refuse(mut stream: TcpStream, alert: Alert) {
+async fn refuse(mut stream: Socket, alert: Alert) {
     let record = [0x15, 3, 3, 0, 2, 2, alert as u8];
     // The client may be gone; there is nobody left to tell.
     if stream.write_all(&record).await.is_ok() {

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     SocketSettings, Stream, TlsError, end_point::end_point, has_pending_bytes, reach,
-    server_check::client_config, sockets::settle,
+    server_check::client_config, socket::Socket, sockets::settle,
 };
 use crate::config::{ServerAddress, ServerTls};
 
@@ -232,7 +232,7 @@ async fn handshake(
     config: Arc<ClientConfig>,
     server: String,
 ) -> Result<Dialed, DialError> {
-    let stream = match TlsConnector::from(config).connect(name, stream).await {
+    let stream = match TlsConnector::from(config).connect(name, Socket(stream)).await {
         Ok(stream) => stream,
         Err(source) => match source.downcast::<rustls::Error>() {
             Ok(source) => return Err(DialError::Tls { server, source }),

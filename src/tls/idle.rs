@@ -43,11 +43,11 @@ impl Stream {
             Self::Unix(stream) => receive(stream.as_fd(), bytes),
             Self::TlsFromClient(stream) => {
                 let (socket, connection) = stream.get_mut();
-                decrypt(connection, socket.as_fd(), bytes)
+                decrypt(connection, socket.0.as_fd(), bytes)
             }
             Self::TlsToServer(stream) => {
                 let (socket, connection) = stream.get_mut();
-                decrypt(connection, socket.as_fd(), bytes)
+                decrypt(connection, socket.0.as_fd(), bytes)
             }
         }
     }
@@ -67,7 +67,7 @@ impl Stream {
             Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
             Self::TlsFromClient(mut stream) => {
                 // What TLS reads and writes cannot be taken out of it: another descriptor of the same socket takes its place.
-                let socket = stream.get_mut().0;
+                let socket = &mut stream.get_mut().0.0;
                 let another = socket.as_fd().try_clone_to_owned();
                 if let Ok(moved) = another.and_then(|another| TcpStream::from_std(another.into())) {
                     *socket = moved;

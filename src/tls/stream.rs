@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice},
     os::fd::AsFd,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
+use super::socket::{Socket, poll_arrived, poll_receive, poll_send};
+
 /// A byte stream of a client or towards a server.
 #[derive(Debug)]
 pub enum Stream {
@@ -26,9 +28,9 @@ pub enum Stream {
     /// A Unix socket.
     Unix(UnixStream),
     /// TLS, pgwake being the server.
-    TlsFromClient(Box<server::TlsStream<TcpStream>>),
+    TlsFromClient(Box<server::TlsStream<Socket>>),
     /// TLS, pgwake being the client.
-    TlsToServer(Box<client::TlsStream<TcpStream>>),
+    TlsToServer(Box<client::TlsStream<Socket>>),
 }
 
 /// Calls the same method on whichever stream it is.
@@ -71,10 +73,26 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
-            Self::TlsFromClient(stream) => stream.get_ref().0.poll_read_ready(cx),
-            Self::TlsToServer(stream) => stream.get_ref().0.poll_read_ready(cx),
+            Self::TlsFromClient(stream) => stream.get_ref().0.0.poll_read_ready(cx),
+            Self::TlsToServer(stream) => stream.get_ref().0.0.poll_read_ready(cx),
         }
         .map(drop)
+    }
+
+    /// Reads, where [`poll_news`](Self::poll_news) has just said `Ready`. `Ready(Ok(0))` is the end of the stream.
+    ///
+    /// # Errors
+    /// What the system or TLS says.
+    pub fn poll_read_news(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => poll_arrived(stream, cx, bytes),
+            Self::Unix(stream) => poll_arrived(stream, cx, bytes),
+            Self::TlsFromClient(_) | Self::TlsToServer(_) => {
+                let mut read = ReadBuf::new(bytes);
+                ready!(Pin::new(self).poll_read(cx, &mut read))?;
+                Poll::Ready(Ok(read.filled().len()))
+            }
+        }
     }
 
     /// Whether the peer has closed its side, asked of the socket itself: it shows also behind bytes that nobody
@@ -83,8 +101,8 @@ impl Stream {
         let socket = match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
-            Self::TlsFromClient(stream) => stream.get_ref().0.as_fd(),
-            Self::TlsToServer(stream) => stream.get_ref().0.as_fd(),
+            Self::TlsFromClient(stream) => stream.get_ref().0.0.as_fd(),
+            Self::TlsToServer(stream) => stream.get_ref().0.0.as_fd(),
         };
         let mut sockets = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
         // HUP and ERR are told unasked. An error of poll itself says nothing about the peer.
@@ -94,13 +112,23 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), inner => Pin::new(inner).poll_read(cx, buf))
+        match self.get_mut() {
+            Self::Tcp(stream) => poll_receive(stream, cx, buf),
+            Self::Unix(stream) => poll_receive(stream, cx, buf),
+            Self::TlsFromClient(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::TlsToServer(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), inner => Pin::new(inner).poll_write(cx, buf))
+        match self.get_mut() {
+            Self::Tcp(stream) => poll_send(stream, cx, buf),
+            Self::Unix(stream) => poll_send(stream, cx, buf),
+            Self::TlsFromClient(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::TlsToServer(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(

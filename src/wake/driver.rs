@@ -282,9 +282,12 @@ impl Driver {
             Work::Settle(round, awake, asks) => self.settle(round, awake, asks),
             Work::Announce(awake, arrival) => self.announce(&awake, arrival),
             Work::Signal(awake, signal) => {
-                awake
+                let is_news = awake
                     .signal
                     .send_if_modified(|present| mem::replace(present, signal.clone()) != signal);
+                if is_news && awake.signal.receiver_count() > 0 {
+                    self.wiring.watcher.signalled(&self.name);
+                }
             }
             Work::TakeRoom => self.take_room(),
             Work::GiveRoom(room) => drop(room),

@@ -18,7 +18,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, parse_x
 
 use super::conninfo::{Roots, SslMode};
 use crate::config::ServerTls;
-use crate::tls::{client_config, provider, read_certificates};
+use crate::tls::{Socket, client_config, provider, read_certificates};
 
 /// A name with a certificate that lasts less than this deserves a word.
 pub(super) const DAYS_FEW: i64 = 14;
@@ -72,12 +72,14 @@ pub(super) async fn handshake(
     stream: TcpStream,
     name: ServerName<'static>,
     shown: Option<Arc<SingleCertAndKey>>,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> io::Result<TlsStream<Socket>> {
     let mut config = client_config(&ServerTls::Require).map_err(io::Error::other)?;
     if let Some(shown) = shown {
         Arc::make_mut(&mut config).client_auth_cert_resolver = shown;
     }
-    TlsConnector::from(config).connect(name, stream).await
+    TlsConnector::from(config)
+        .connect(name, Socket::from(stream))
+        .await
 }
 
 /// What is to be said about a chain, the server's own certificate first. `Err`: it cannot be read.

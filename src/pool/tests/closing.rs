@@ -83,7 +83,7 @@ async fn before_a_suspend_all_idle_sessions_are_gone() {
     let (lent, _lent_server) = house.open(&key("shop"), 1);
     let (kept, kept_server) = house.open(&key("shop"), 2);
     let (evicted, evicted_server) = house.open(&key("mail"), 3);
-    let ticket = house.pool.keep(kept);
+    let ticket = house.pool.keep(kept, Instant::now());
     house.open_resting(&key("mail"), 4);
     // One that is on its way out already is waited for, too.
     house.pool.close(evicted);
@@ -102,7 +102,7 @@ async fn before_a_suspend_all_idle_sessions_are_gone() {
     assert_eq!(house.pool.figures().closing, 0);
     assert_eq!(house.closed(CloseReason::Suspended), 2);
     // It goes on being used, and comes back as any other.
-    let _ticket = house.pool.keep(lent);
+    let _ticket = house.pool.keep(lent, Instant::now());
     assert_eq!(house.places(), (0, 1, 0));
 }
 
@@ -111,10 +111,10 @@ async fn before_a_suspend_all_idle_sessions_are_gone() {
 async fn a_database_that_is_to_be_dropped_has_no_idle_session() {
     let house = House::new(4);
     let (kept, kept_server) = house.open(&key("shop"), 1);
-    let _ticket = house.pool.keep(kept);
+    let _ticket = house.pool.keep(kept, Instant::now());
     house.open_resting(&key_with("shop", "-c geqo=off"), 2);
     let (other, _other_server) = house.open(&key("mail"), 3);
-    let other = house.pool.keep(other);
+    let other = house.pool.keep(other, Instant::now());
     let (leaving, _leaving_server) = house.open(&key("mail"), 4);
     house.pool.close(leaving);
     let database = key("shop").database().clone();
@@ -140,7 +140,7 @@ async fn retired_sessions_are_closed_now_or_when_they_come_back() {
     let house = House::new(4);
     house.open_resting(&key("shop"), 1);
     let (kept, _kept_server) = house.open(&key("shop"), 2);
-    let ticket = house.pool.keep(kept);
+    let ticket = house.pool.keep(kept, Instant::now());
     let (lent, _server) = house.open(&key("shop"), 3);
     // Its login may be from before the change.
     let early_slot = house.pool.try_slot().unwrap();
@@ -151,13 +151,13 @@ async fn retired_sessions_are_closed_now_or_when_they_come_back() {
     assert!(house.take_any(&key("shop")).is_none());
     house.pool.rest(lent);
     let (early, _early_server) = house.open_in(early_slot, &key("shop"), 4);
-    let _nothing = house.pool.keep(early);
+    let _nothing = house.pool.keep(early, Instant::now());
     assert_eq!(house.pool.live(), 0);
     assert_eq!(house.closed(CloseReason::Retired), 4);
 
     let slot = house.pool.slot().await;
     let (new, _new_server) = house.open_in(slot, &key("shop"), 5);
-    let ticket = house.pool.keep(new);
+    let ticket = house.pool.keep(new, Instant::now());
     assert!(house.pool.take_kept(&ticket, FIRST).is_some());
 }
 
@@ -166,9 +166,9 @@ async fn outdated_sessions_go_on_for_their_own_clients_alone() {
     let house = House::new(4);
     house.open_resting(&key("shop"), 1);
     let (kept, _kept_server) = house.open(&key("shop"), 2);
-    let own = house.pool.keep(kept);
+    let own = house.pool.keep(kept, Instant::now());
     let (leaving, _leaving_server) = house.open(&key("shop"), 3);
-    let leaving = house.pool.keep(leaving);
+    let leaving = house.pool.keep(leaving, Instant::now());
     let (lent, _server) = house.open(&key("shop"), 4);
 
     house.pool.outdate();
@@ -176,8 +176,8 @@ async fn outdated_sessions_go_on_for_their_own_clients_alone() {
     assert_eq!(house.closed(CloseReason::Retired), 1, "the one that rests");
     assert!(house.pool.steal(&key("shop"), FIRST, |_| true).is_none());
     let own = house.pool.take_kept(&own, FIRST).expect("its client goes on");
-    let own = house.pool.keep(own);
-    let lent = house.pool.keep(lent);
+    let own = house.pool.keep(own, Instant::now());
+    let lent = house.pool.keep(lent, Instant::now());
     let lent = house.pool.take_kept(&lent, FIRST).expect("so does this one");
     house.pool.rest(lent);
     house.pool.rest_kept(leaving);
@@ -206,8 +206,8 @@ async fn sessions_of_the_youngest_startup_settings_are_closed_after_use() {
     let (third, _three) = house.open(&key_with("shop", "3"), 3);
     let (same, _four) = house.open(&key_with("mail", "1"), 4);
 
-    let nothing = house.pool.keep(third);
-    let tickets = [first, second, same].map(|lent| house.pool.keep(lent));
+    let nothing = house.pool.keep(third, Instant::now());
+    let tickets = [first, second, same].map(|lent| house.pool.keep(lent, Instant::now()));
 
     assert!(house.pool.take_kept(&nothing, FIRST).is_none());
     assert_eq!(house.closed(CloseReason::Variants), 1);
@@ -215,6 +215,6 @@ async fn sessions_of_the_youngest_startup_settings_are_closed_after_use() {
     // Once the second setting has no session any more, there is room for another one.
     drop(kept.remove(1));
     let (third, _five) = house.open(&key_with("shop", "3"), 5);
-    let ticket = house.pool.keep(third);
+    let ticket = house.pool.keep(third, Instant::now());
     assert!(house.pool.take_kept(&ticket, FIRST).is_some());
 }

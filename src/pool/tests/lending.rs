@@ -1,5 +1,7 @@
 //! Which session is lent, and which is not.
 
+use tokio::time::Instant;
+
 use super::scripted::*;
 use crate::ids::Generation;
 use crate::pool::CloseReason;
@@ -10,7 +12,7 @@ async fn a_kept_session_is_lent_again_as_it_is() {
     let (mut lent, _server) = house.open(&key("shop"), 1);
     lent.carried = 11;
 
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
     assert_eq!(house.places(), (0, 1, 0));
 
     let lent = house.pool.take_kept(&ticket, FIRST).unwrap();
@@ -24,8 +26,8 @@ async fn a_ticket_finds_its_own_session_only() {
     let house = House::new(2);
     let (first, _one) = house.open(&key("shop"), 1);
     let (second, _two) = house.open(&key("shop"), 2);
-    let first = house.pool.keep(first);
-    let second = house.pool.keep(second);
+    let first = house.pool.keep(first, Instant::now());
+    let second = house.pool.keep(second, Instant::now());
 
     assert_eq!(house.pool.take_kept(&second, FIRST).unwrap().carried, 2);
     assert!(house.pool.take_kept(&second, FIRST).is_none());
@@ -77,7 +79,7 @@ async fn the_session_that_was_kept_longest_and_suits_is_stolen() {
     let mut servers = Vec::new();
     for (database, carried) in [("other", 0), ("shop", 1), ("shop", 2), ("shop", 3)] {
         let (lent, server) = house.open(&key(database), carried);
-        tickets.push(house.pool.keep(lent));
+        tickets.push(house.pool.keep(lent, Instant::now()));
         servers.push(server);
     }
 
@@ -100,7 +102,7 @@ async fn the_session_that_was_kept_longest_and_suits_is_stolen() {
 async fn a_client_that_leaves_lets_its_kept_session_rest() {
     let house = House::new(2);
     let (lent, _server) = house.open(&key("shop"), 1);
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
 
     house.pool.rest_kept(ticket);
 
@@ -114,7 +116,7 @@ async fn sessions_never_cross_keys() {
     let keys = [key("shop"), key("mail"), key_with("shop", "-c geqo=off")];
     house.open_resting(&keys[0], 1);
     let (lent, _server) = house.open(&keys[0], 2);
-    let _ticket = house.pool.keep(lent);
+    let _ticket = house.pool.keep(lent, Instant::now());
 
     for other in &keys[1..] {
         assert!(house.take_any(other).is_none());
@@ -131,8 +133,8 @@ async fn sessions_of_another_generation_are_dropped() {
     house.open_resting(&key("shop"), 1);
     let (kept, _one) = house.open(&key("shop"), 2);
     let (stolen, _two) = house.open(&key("shop"), 3);
-    let ticket = house.pool.keep(kept);
-    let _ticket = house.pool.keep(stolen);
+    let ticket = house.pool.keep(kept, Instant::now());
+    let _ticket = house.pool.keep(stolen, Instant::now());
     assert!(!house.pool.has_live(&key("shop"), second));
 
     assert!(house.pool.take_kept(&ticket, second).is_none());
@@ -167,7 +169,7 @@ async fn a_session_that_died_is_passed_over() {
 async fn a_kept_session_that_died_is_not_lent() {
     let house = House::new(1);
     let (lent, server) = house.open(&key("shop"), 1);
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
     drop(server);
     heard().await;
 
@@ -179,7 +181,7 @@ async fn a_kept_session_that_died_is_not_lent() {
 async fn what_an_idle_server_told_of_its_parameters_is_passed_on_once() {
     let house = House::new(1);
     let (lent, mut server) = house.open(&key("shop"), 1);
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
     server.says(STATUS).await;
     server.says(b"N\0\0\0\x0eSNOTICE\0\0\0").await;
     heard().await;
@@ -187,7 +189,7 @@ async fn what_an_idle_server_told_of_its_parameters_is_passed_on_once() {
     let lent = house.pool.take_kept(&ticket, FIRST).unwrap();
     assert_eq!(lent.pending, STATUS);
 
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
     assert!(house.pool.take_kept(&ticket, FIRST).unwrap().pending.is_empty());
 }
 
@@ -208,9 +210,9 @@ async fn the_register_forgets_a_key_without_sessions() {
 async fn loans_are_counted_by_their_kind() {
     let house = House::new(2);
     let (lent, _server) = house.open(&key("shop"), 1);
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
     let lent = house.pool.take_kept(&ticket, FIRST).unwrap();
-    let _ticket = house.pool.keep(lent);
+    let _ticket = house.pool.keep(lent, Instant::now());
     let lent = house.pool.steal(&key("shop"), FIRST, |_| true).unwrap();
     house.pool.rest(lent);
     let lent = house.take_any(&key("shop")).unwrap();

@@ -20,7 +20,7 @@ async fn two_thousand_who_wait_for_ten_sessions_are_served_in_order() {
     for client in 0..2000 {
         let (house, served, in_use) = (house.clone(), served.clone(), in_use.clone());
         clients.spawn_local(async move {
-            let _permit = house.pool.permit().await;
+            let _permit = house.pool.permit(Instant::now()).await;
             served.borrow_mut().push(client);
             *in_use.borrow_mut() += 1;
             assert!(*in_use.borrow() <= 10);
@@ -44,9 +44,9 @@ async fn two_thousand_who_wait_for_ten_sessions_are_served_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_gave_up_gets_nothing() {
     let house = House::new(1);
-    let held = house.pool.permit().await;
-    let mut gives_up = Box::pin(house.pool.permit());
-    let mut next = Box::pin(house.pool.permit());
+    let held = house.pool.permit(Instant::now()).await;
+    let mut gives_up = Box::pin(house.pool.permit(Instant::now()));
+    let mut next = Box::pin(house.pool.permit(Instant::now()));
     assert!(gives_up.as_mut().now_or_never().is_none());
     assert!(next.as_mut().now_or_never().is_none());
     assert_eq!(house.pool.waiting(), 2);
@@ -65,7 +65,7 @@ async fn who_needs_a_slot_gets_that_of_the_session_that_was_used_least_recently(
     house.open_resting(&key("shop"), 1);
     let (kept, server) = house.open(&key("mail"), 2);
     server.leave_when_told();
-    let ticket = house.pool.keep(kept);
+    let ticket = house.pool.keep(kept, Instant::now());
     house.open_resting(&key("shop"), 3);
     let (_lent, _server) = house.open(&key("shop"), 4);
 
@@ -93,8 +93,8 @@ async fn where_none_is_idle_the_next_session_that_comes_back_makes_room() {
     let mut slot = Box::pin(house.pool.slot());
     assert!(slot.as_mut().now_or_never().is_none());
 
-    let ticket = house.pool.keep(first);
-    let kept = house.pool.keep(second);
+    let ticket = house.pool.keep(first, Instant::now());
+    let kept = house.pool.keep(second, Instant::now());
 
     let since = Instant::now();
     let _slot = slot.await;
@@ -108,7 +108,7 @@ async fn where_none_is_idle_the_next_session_that_comes_back_makes_room() {
 async fn a_session_whose_client_left_was_used_then() {
     let house = House::new(2);
     let (kept, _server) = house.open(&key("shop"), 1);
-    let ticket = house.pool.keep(kept);
+    let ticket = house.pool.keep(kept, Instant::now());
     house.open_resting(&key("mail"), 2);
     house.pool.rest_kept(ticket);
 
@@ -133,7 +133,7 @@ async fn a_waiter_is_served_after_the_limit_was_lowered() {
 
     house.pool.set_rules(rules(2));
     drop(first);
-    let kept = house.pool.keep(second);
+    let kept = house.pool.keep(second, Instant::now());
 
     let since = Instant::now();
     let _slot = slot.await;
@@ -151,7 +151,7 @@ async fn nobody_is_closed_for_a_waiter_that_gave_up() {
     assert!(slot.as_mut().now_or_never().is_none());
     drop(slot);
 
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
 
     assert!(house.pool.take_kept(&ticket, FIRST).is_some());
 }
@@ -178,13 +178,13 @@ async fn a_smaller_size_closes_idle_sessions_now_and_others_as_they_come_back() 
     let (first, server) = house.open(&key("shop"), 2);
     server.leave_when_told();
     let (second, _server) = house.open(&key("shop"), 3);
-    let _ticket = house.pool.keep(kept);
+    let _ticket = house.pool.keep(kept, Instant::now());
 
     house.pool.set_rules(rules(1));
     assert_eq!(house.pool.live(), 2);
     house.pool.rest(first);
     assert_eq!(house.pool.live(), 1);
-    let ticket = house.pool.keep(second);
+    let ticket = house.pool.keep(second, Instant::now());
     assert!(house.pool.take_kept(&ticket, FIRST).is_some());
 
     drop(permits);
@@ -200,7 +200,7 @@ async fn a_server_without_room_is_not_asked_for_more_for_a_while() {
     let (_lent, _server) = house.open(&key("shop"), 1);
     let (kept, server) = house.open(&key("shop"), 2);
     server.leave_when_told();
-    let _ticket = house.pool.keep(kept);
+    let _ticket = house.pool.keep(kept, Instant::now());
     let (slot, permit) = (house.pool.try_slot().unwrap(), house.pool.try_permit().unwrap());
 
     house.pool.lower_to_live();
@@ -210,7 +210,7 @@ async fn a_server_without_room_is_not_asked_for_more_for_a_while() {
     assert!(house.pool.try_slot().is_none());
     let permits = [house.pool.try_permit().unwrap(), house.pool.try_permit().unwrap()];
     let since = Instant::now();
-    let third = house.pool.permit().await;
+    let third = house.pool.permit(Instant::now()).await;
     assert_eq!(since.elapsed(), 5 * SECOND);
     assert_eq!(house.pool.figures().ceiling, 5);
     let slots: Vec<_> = std::iter::from_fn(|| house.pool.try_slot()).collect();
@@ -228,7 +228,7 @@ async fn a_login_that_was_under_way_shows_that_there_is_room() {
     drop(fails);
     let (second, _second_server) = house.open_in(succeeds, &key("shop"), 2);
 
-    let ticket = house.pool.keep(second);
+    let ticket = house.pool.keep(second, Instant::now());
     assert!(house.pool.take_kept(&ticket, FIRST).is_some());
     assert_eq!(house.pool.figures().ceiling, 2);
     assert!(house.pool.try_slot().is_none());

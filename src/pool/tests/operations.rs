@@ -7,7 +7,7 @@ use std::sync::{
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::scripted::*;
 use crate::ids::Generation;
@@ -179,11 +179,11 @@ impl World {
         let (lent, permit) = self.turns.remove(turn);
         let pool = &self.house.pool;
         match end {
-            End::Keep => self.tickets.push(pool.keep(lent)),
+            End::Keep => self.tickets.push(pool.keep(lent, Instant::now())),
             End::Rest => pool.rest(lent),
             End::Close => pool.close(lent),
             End::Drop => drop(lent),
-            End::KeepThenRest => pool.rest_kept(pool.keep(lent)),
+            End::KeepThenRest => pool.rest_kept(pool.keep(lent, Instant::now())),
         }
         drop(permit);
     }

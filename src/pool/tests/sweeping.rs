@@ -23,7 +23,7 @@ async fn an_idle_session_is_closed_in_time_and_the_sweeper_ends_with_it() {
     house.open_resting(&key("shop"), 1);
     let (kept, mut server) = house.open(&key("shop"), 2);
     sleep(100 * SECOND).await;
-    let ticket = house.pool.keep(kept);
+    let ticket = house.pool.keep(kept, Instant::now());
     assert_eq!(house.tasks.len(), 1);
 
     sleep(499 * SECOND).await;
@@ -44,7 +44,7 @@ async fn a_session_that_is_used_is_not_idle() {
     let house = House::new(1);
     let (mut lent, _server) = house.open(&key("shop"), 1);
     for _ in 0..5 {
-        let ticket = house.pool.keep(lent);
+        let ticket = house.pool.keep(lent, Instant::now());
         sleep(500 * SECOND).await;
         lent = house.pool.take_kept(&ticket, FIRST).unwrap();
     }
@@ -60,7 +60,7 @@ async fn a_session_that_was_open_for_long_enough_is_closed_when_it_comes_back() 
     // Its share of the lifetime may have been the whole.
     advance(2 * SECOND).await;
 
-    let ticket = house.pool.keep(lent);
+    let ticket = house.pool.keep(lent, Instant::now());
     house.pool.rest(other);
 
     assert!(house.pool.take_kept(&ticket, FIRST).is_none());
@@ -121,7 +121,7 @@ async fn a_session_that_will_end_earlier_than_the_others_wakes_the_sweeper() {
     // The sweeper is to look after this one in ten minutes.
     house.open_resting(&key("shop"), 2);
     settle().await;
-    let _ticket = house.pool.keep(old);
+    let _ticket = house.pool.keep(old, Instant::now());
 
     sleep(111 * SECOND).await;
 
@@ -149,7 +149,7 @@ async fn a_pool_that_is_dropped_closes_its_sessions_and_ends_its_sweeper() {
     let house = House::new(3);
     house.open_resting(&key("shop"), 1);
     let (kept, mut server) = house.open(&key("shop"), 2);
-    let _ticket = house.pool.keep(kept);
+    let _ticket = house.pool.keep(kept, Instant::now());
 
     let House { pool, tasks } = house;
     drop(pool);

@@ -13,7 +13,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::{Builder, Runtime},
     sync::Barrier,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::scripted::*;
@@ -60,7 +60,7 @@ fn a_session_is_polled_by_the_thread_that_borrows_it() {
         let (mut lent, server) = house.open(&key("shop"), 1);
         echo(server.detached(), &Arc::default());
         answers(&mut lent).await;
-        let ticket = house.pool.keep(lent);
+        let ticket = house.pool.keep(lent, Instant::now());
         (Arc::new(house), ticket)
     });
 
@@ -70,7 +70,7 @@ fn a_session_is_polled_by_the_thread_that_borrows_it() {
             // Nobody runs the first runtime any more: only if the socket has moved, it is heard.
             let mut lent = elsewhere.pool.take_kept(&ticket, FIRST).unwrap();
             answers(&mut lent).await;
-            elsewhere.pool.keep(lent)
+            elsewhere.pool.keep(lent, Instant::now())
         })
     })
     .join()
@@ -118,7 +118,7 @@ fn many_threads_share_few_sessions() {
 /// As a client does it.
 async fn turn(house: &House, ticket: Option<Ticket>, number: usize, living: &Arc<AtomicUsize>) -> Ticket {
     let key = key(if number.is_multiple_of(2) { "shop" } else { "mail" });
-    let _permit = house.pool.permit().await;
+    let _permit = house.pool.permit(Instant::now()).await;
     let pool = &house.pool;
     let kept = ticket.and_then(|ticket| pool.take_kept(&ticket, FIRST));
     let found = kept.or_else(|| pool.steal(&key, FIRST, |_| true));
@@ -133,5 +133,5 @@ async fn turn(house: &House, ticket: Option<Ticket>, number: usize, living: &Arc
     assert_eq!(lent.key(), &key);
     answers(&mut lent).await;
     assert_eq!(std::mem::take(&mut lent.pending), Bytes::new());
-    pool.keep(lent)
+    pool.keep(lent, Instant::now())
 }

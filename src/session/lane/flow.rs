@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::{Editing, Editor, Lane, LaneEnd};
 use crate::session::buffers::{self, Size};
@@ -97,17 +97,16 @@ impl Lane {
         let Some(inbox) = &mut self.inbox else {
             return Poll::Ready(false);
         };
-        let mut read = ReadBuf::new(&mut inbox[end..]);
-        let result = Pin::new(from).poll_read(cx, &mut read);
-        let count = read.filled().len();
-        let filled = read.remaining() == 0;
-        self.end += count;
-        if let Some(pacing) = &mut self.pacing {
-            pacing.charge(count);
-        }
-        match result {
-            Poll::Ready(Ok(())) if count > 0 => {
-                self.size = if filled { Size::Large } else { Size::Small };
+        match from.poll_read_news(cx, &mut inbox[end..]) {
+            Poll::Ready(Ok(count @ 1..)) => {
+                self.end += count;
+                self.size = match inbox.len() - self.end {
+                    0 => Size::Large,
+                    _ => Size::Small,
+                };
+                if let Some(pacing) = &mut self.pacing {
+                    pacing.charge(count);
+                }
                 Poll::Ready(true)
             }
             Poll::Ready(_) => {

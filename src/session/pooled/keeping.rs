@@ -3,6 +3,8 @@
 //!
 //! What to ask and what the answers mean is `profile`'s work. The turn calls.
 
+use tokio::time::Instant;
+
 use super::{
     Pooled,
     bring::{Answer, BringError},
@@ -324,7 +326,9 @@ impl Pooled {
         let mut session = turn.loan.session;
         let grace = session.carried.grace_until();
         session.spare_until(grace);
-        self.kept = Some(self.pooling.pool.keep(session));
+        let now = Instant::now();
+        self.listed.parks(self.passed(), now);
+        self.kept = Some(self.pooling.pool.keep(session, now));
     }
 }
 

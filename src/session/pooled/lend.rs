@@ -39,6 +39,8 @@ const TRIES_MAX: usize = 20;
 /// What a turn holds.
 pub(super) struct Loan {
     pub(super) session: Lent<Carried>,
+    /// When it began.
+    pub(super) since: Instant,
     // Given back in this order: whoever gets the permit next finds the session, and the compute awake.
     pub(super) _permit: Permit,
     pub(super) lease: AwakeLease,
@@ -61,11 +63,12 @@ impl Pooled {
             Ok(loan) => return Ok(loan),
             Err(lease) => lease,
         };
-        self.listed.does(Doing::Waiting);
+        let since = Instant::now();
+        self.listed.does(Doing::Waiting, since);
         let pooling = self.pooling.clone();
         let mut place = Place {
-            since: Instant::now(),
-            permit: pin!(maybe_done(pooling.pool.permit())),
+            since,
+            permit: pin!(maybe_done(pooling.pool.permit(since))),
         };
         if let Some(lent) = self.lend_soon(client, &mut lease, &mut place).await {
             return Ok(lent);
@@ -112,12 +115,18 @@ impl Pooled {
             return Err(Some(lease));
         };
         match self.idle_session(&lease) {
-            Some(session) => Ok(self.loan(session, lease, permit)),
+            Some(session) => Ok(self.loan(session, Instant::now(), lease, permit)),
             None => Err(Some(lease)),
         }
     }
 
-    fn loan(&mut self, mut session: Lent<Carried>, lease: AwakeLease, permit: Permit) -> Loan {
+    fn loan(
+        &mut self,
+        mut session: Lent<Carried>,
+        since: Instant,
+        lease: AwakeLease,
+        permit: Permit,
+    ) -> Loan {
         let pending = std::mem::take(&mut session.pending);
         let carried = &mut session.carried;
         let changed_hands = carried.owner != self.serial;
@@ -125,6 +134,7 @@ impl Pooled {
         carried.reported.note_all(&pending);
         Loan {
             session,
+            since,
             lease,
             _permit: permit,
             changed_hands,
@@ -206,7 +216,7 @@ impl Pooled {
             };
             match kept {
                 Some(permit) => permit,
-                None => pooling.pool.permit().await,
+                None => pooling.pool.permit(since).await,
             }
         };
         let permit = match held.wait_until(deadline, permit, what).await {
@@ -215,7 +225,7 @@ impl Pooled {
             Err(end) => return Err((end.into(), lease)),
         };
         match self.session(&lease, held, deadline).await {
-            Ok(session) => Ok(self.loan(session, lease, permit)),
+            Ok(session) => Ok(self.loan(session, Instant::now(), lease, permit)),
             Err(error) => Err((error, lease)),
         }
     }
@@ -238,7 +248,7 @@ impl Pooled {
         let what = || "waiting for a server session";
         let pooling = self.pooling.clone();
         loop {
-            let slot = match self.session_at_once(lease) {
+            let slot = match self.session_at_once(lease, Instant::now()) {
                 Ok(session) => return Ok(session),
                 Err(Some(slot)) => slot,
                 Err(None) => {

@@ -85,7 +85,7 @@ impl Pooled {
                 return Err(Box::pin(self.end_for(client, error, record)).await);
             }
         };
-        self.listed.does(Doing::Active);
+        self.listed.does(Doing::Active, turn.loan.since);
         self.tell_changes(&mut turn);
         if let Err(error) = self.run_at(&turn) {
             self.keep(turn).await;

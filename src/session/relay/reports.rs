@@ -1,5 +1,7 @@
 //! What a relay tells others of its session. Whether the lease has to hear when it is idle, turns ask for.
 
+use tokio::time::Instant;
+
 use super::Relay;
 use crate::config::Endpoint;
 use crate::session::roster::{Doing, Passed};
@@ -43,7 +45,8 @@ impl Relay<'_, '_> {
             && self.told_idle != Some(idle)
         {
             self.told_idle = Some(idle);
-            listed.does(if idle { Doing::Idle } else { Doing::Active });
+            let doing = if idle { Doing::Idle } else { Doing::Active };
+            listed.does(doing, Instant::now());
             listed.set_passed(Passed {
                 bytes_in: self.up.bytes(),
                 bytes_out: self.down.bytes(),

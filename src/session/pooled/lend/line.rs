@@ -56,20 +56,26 @@ impl Pooled {
         if !is_its_turn.await {
             return None;
         }
-        let session = self.session_at_once(awake).ok()?;
+        let had_at = place.permit.as_mut().output_mut()?.had_at();
+        let now = had_at.unwrap_or_else(Instant::now);
+        let session = self.session_at_once(awake, now).ok()?;
         let (lease, permit) = (lease.take()?, place.permit.as_mut().take_output()?);
-        Some(self.loan(session, lease, permit))
+        Some(self.loan(session, now, lease, permit))
     }
 
     /// One that is idle, or that another client keeps. Else the right to open one, if there are not too many.
-    pub(super) fn session_at_once(&mut self, lease: &AwakeLease) -> Result<Lent<Carried>, Option<Slot>> {
+    pub(super) fn session_at_once(
+        &mut self,
+        lease: &AwakeLease,
+        now: Instant,
+    ) -> Result<Lent<Carried>, Option<Slot>> {
         if let Some(session) = self.idle_session(lease) {
             return Ok(session);
         }
         if let Some(slot) = self.pooling.pool.try_slot() {
             return Err(Some(slot));
         }
-        let (names, now) = (&self.names, Instant::now());
+        let names = &self.names;
         let suits = |carried: &Carried| names.has_all(&carried.names) && carried.may_be_taken(now);
         let pool = &self.pooling.pool;
         pool.steal(&self.beginning.key, lease.generation(), suits)
