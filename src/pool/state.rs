@@ -18,7 +18,7 @@ use super::{
     key::{KeyHasher, Startup},
     register::{Idle, Pooled, Register},
     rights::Slot,
-    session::{Fresh, PooledSession},
+    session::{Fresh, PooledSession, later},
     sweep::SweepPlan,
 };
 use crate::ids::Generation;
@@ -118,11 +118,12 @@ impl<C: Send + 'static> State<C> {
     /// Takes a lent session back, unless its time is over.
     pub(super) fn give_back(&mut self, pooled: Pooled<C>, stay: Stay, now: Instant) -> Back<C> {
         let number = self.number();
+        let ends = pooled.session().facts.age.end(self.rules.lifetime);
         let reason = match stay {
             Stay::Kept => None,
             Stay::Resting => self.is_outdated(pooled.session()).then_some(CloseReason::Retired),
         };
-        if let Some(reason) = reason.or_else(|| self.must_go(pooled.session(), now)) {
+        if let Some(reason) = reason.or_else(|| self.must_go(pooled.session(), now, ends)) {
             return Back {
                 ticket: Ticket::NOTHING,
                 doomed: self.doom(pooled, reason, Goodbye::Said).into_iter().collect(),
@@ -142,7 +143,7 @@ impl<C: Send + 'static> State<C> {
                 Ticket::NOTHING
             }
         };
-        let due = self.due(&idle);
+        let due = later(now, self.rules.idle_time).min(ends);
         Back {
             ticket,
             doomed: self.make_room(),
@@ -355,12 +356,12 @@ impl<C: Send + 'static> State<C> {
         session.facts.slot.epoch != self.epoch
     }
 
-    /// Why a lent session is not to stay.
-    fn must_go(&self, session: &PooledSession<C>, now: Instant) -> Option<CloseReason> {
+    /// Why a lent session, whose time ends then, is not to stay.
+    fn must_go(&self, session: &PooledSession<C>, now: Instant, ends: Instant) -> Option<CloseReason> {
         if session.facts.slot.epoch < self.retired_in {
             return Some(CloseReason::Retired);
         }
-        if now >= session.facts.age.end(self.rules.lifetime) {
+        if now >= ends {
             return Some(CloseReason::Lifetime);
         }
         self.is_variant_too_many(session.key())

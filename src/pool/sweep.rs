@@ -39,7 +39,7 @@ impl<C: Send + 'static> State<C> {
     }
 
     /// When an idle session has been idle or open for long enough.
-    pub(super) fn due(&self, idle: &Idle) -> Instant {
+    fn due(&self, idle: &Idle) -> Instant {
         let tired_of_waiting = later(idle.since, self.rules.idle_time);
         tired_of_waiting.min(idle.age.end(self.rules.lifetime))
     }

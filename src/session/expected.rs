@@ -375,8 +375,7 @@ impl Expected {
 
     /// Everything that is owed, in order: the relay is over.
     pub(super) fn take_owed(&mut self) -> Vec<(Asker, Kind)> {
-        let entries = self.entries.take_all();
-        entries.map(|entry| (entry.asker, entry.kind)).collect()
+        self.entries.take_owed()
     }
 
     /// A transaction was open when the last relay ended.

@@ -335,7 +335,7 @@ impl Pooled {
         if self.shutdown.poll_reached(cx, ends_with).is_ready() {
             return Poll::Ready(Next::Over);
         }
-        if let Poll::Ready(dismissal) = self.standing.poll_lost_at_rest(cx) {
+        if let Some(dismissal) = self.standing.lost_at_rest() {
             return Poll::Ready(Next::Dismissed(dismissal));
         }
         self.alarm.poll(cx).map(|()| Next::Late)

@@ -163,17 +163,18 @@ impl<'a, 'e> Relay<'a, 'e> {
                 if let Poll::Ready(end) = self.poll(cx, lease, ending.is_some()) {
                     return Poll::Ready(Some(end));
                 }
+                // The session's bell rings for all of it: it is listened to before anything is looked at.
+                let is_over = shutdown.poll_reached(cx, next_phase).is_ready();
                 if dismissal.is_none()
                     && let Some(standing) = &mut standing
-                    && let Poll::Ready(found) = standing.poll_lost(cx)
                 {
-                    dismissal = Some(found);
-                    return Poll::Ready(None);
+                    dismissal = standing.lost();
+                    if dismissal.is_some() {
+                        return Poll::Ready(None);
+                    }
                 }
-                // The session's bell rings for a signal, too: it is listened to before that is looked at.
-                let is_news = shutdown.poll_reached(cx, next_phase).is_ready()
-                    || signal.has_changed().unwrap_or_default()
-                    || expiry.poll(cx).is_ready();
+                let is_news =
+                    is_over || signal.has_changed().unwrap_or_default() || expiry.poll(cx).is_ready();
                 if is_news { Poll::Ready(None) } else { Poll::Pending }
             });
             if let Some(end) = end.await {

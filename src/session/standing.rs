@@ -1,20 +1,16 @@
 //! Whether a client may still be where it is, asked again whenever the configuration has changed.
 //!
 //! What it was promised when it came in stays as it was, but not the right to be here: its address may have been taken
-//! off its endpoint's list, or the endpoint may be gone.
+//! off its endpoint's list, or the endpoint may be gone. The session's bell rings for it: whoever waits has listened to that
+//! ([`SessionWatch::poll_reached`](crate::shutdown::SessionWatch::poll_reached)) before it looks here.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::watch;
 
 use super::{House, Pooling, error::SessionError, record::SessionRecord};
 use crate::config::Endpoint;
 use crate::ids::EndpointName;
-use crate::shutdown::Bell;
 
 /// One client's right to be here.
 pub(super) struct Standing {
@@ -24,7 +20,6 @@ pub(super) struct Standing {
     pooling: Option<Arc<Pooling>>,
     from: Option<IpAddr>,
     changes: watch::Receiver<u64>,
-    bell: Arc<Bell>,
 }
 
 /// Why it may not go on.
@@ -61,7 +56,6 @@ impl Standing {
             pooling: house.pooling.get(&endpoint.name),
             from: record.peer.ip(),
             changes,
-            bell: record.bell.clone(),
         }
     }
 
@@ -82,33 +76,28 @@ impl Standing {
         (is_same && endpoint.differs_in_rules_alone(&self.endpoint)).then_some(endpoint)
     }
 
-    /// `Ready` when a client that is lent a server session may not go on.
-    pub(super) fn poll_lost(&mut self, cx: &Context<'_>) -> Poll<Dismissal> {
-        self.poll(cx, |standing| {
+    /// Whether a client that is lent a server session may not go on.
+    pub(super) fn lost(&mut self) -> Option<Dismissal> {
+        self.look_again(|standing| {
             let other = standing.house.roles.other_server(&standing.endpoint.name);
             standing.look().or(other.map(|_| Dismissal::Server))
         })
     }
 
-    /// `Ready` when one that is lent none may not stay.
-    pub(super) fn poll_lost_at_rest(&mut self, cx: &Context<'_>) -> Poll<Dismissal> {
-        self.poll(cx, Self::look)
+    /// Whether one that is lent none may not stay.
+    pub(super) fn lost_at_rest(&mut self) -> Option<Dismissal> {
+        self.look_again(Self::look)
     }
 
-    fn poll(&mut self, cx: &Context<'_>, look: impl Fn(&Self) -> Option<Dismissal>) -> Poll<Dismissal> {
-        self.bell.listen(cx);
+    fn look_again(&mut self, look: impl Fn(&Self) -> Option<Dismissal>) -> Option<Dismissal> {
         // An error means that the house is gone, and it says so itself.
         if !self.changes.has_changed().unwrap_or(false) {
-            return Poll::Pending;
+            return None;
         }
         self.changes.mark_unchanged();
-        match look(self) {
-            Some(dismissal) => {
-                // Whoever asks again hears it again.
-                self.changes.mark_changed();
-                Poll::Ready(dismissal)
-            }
-            None => Poll::Pending,
-        }
+        let dismissal = look(self)?;
+        // Whoever asks again hears it again.
+        self.changes.mark_changed();
+        Some(dismissal)
     }
 }

@@ -129,7 +129,7 @@ impl Exchange<'_> {
         }
         let pooled = self.pooled();
         pooled.carried.prepared.put(statement.id);
-        let (id, server_name) = (statement.id, statement.server_name());
+        let (id, server_name) = (statement.id, statement.server_name().clone());
         let effect = Effect::Put(id, Some(pooled.statements.name(name, statement)));
         lane.replace(front, name_bytes, &[server_name.as_bytes(), b"\0"]);
         self.send(Kind::Parse, Asker::Client, effect);

@@ -4,7 +4,7 @@
 
 use super::deciding::{Deciding, Place, Span};
 use super::entries::Entries;
-use super::{Entry, Kind};
+use super::{Asker, Entry, Kind};
 use crate::session::statements::{Effect, Name};
 
 /// The queue.
@@ -129,12 +129,16 @@ impl Queue {
         (taken, sync.is_some())
     }
 
-    /// Takes out everything.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> {
+    /// Takes out everything, and says whose it was.
+    pub(super) fn take_owed(&mut self) -> Vec<(Asker, Kind)> {
+        // As behind most turns.
+        if self.is_empty() {
+            return Vec::new();
+        }
         let pushed = self.pushed;
         let taken = std::mem::take(self).entries.into_iter();
         self.pushed = pushed;
-        taken
+        taken.map(|entry| (entry.asker, entry.kind)).collect()
     }
 
     /// Takes out all that would be changed, the latest first.

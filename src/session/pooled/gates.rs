@@ -312,8 +312,7 @@ impl Enders<'_> {
                 return Poll::Ready(End::ShutDown);
             }
             // One whose endpoint is gone may finish.
-            if let Poll::Ready(lost @ (Dismissal::Address | Dismissal::Server)) = self.standing.poll_lost(cx)
-            {
+            if let Some(lost @ (Dismissal::Address | Dismissal::Server)) = self.standing.lost() {
                 return Poll::Ready(End::Dismissed(lost));
             }
             while check.as_mut().poll(cx).is_ready() {

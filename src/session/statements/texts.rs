@@ -57,6 +57,7 @@ pub(in crate::session) static OWN_NAMES: LazyLock<OwnNames> = LazyLock::new(|| {
 /// that was prepared under other settings is another statement.
 pub(in crate::session) struct Statement {
     pub(in crate::session) id: u64,
+    server_name: ServerName,
     /// The Parse message behind the name.
     pub(in crate::session) behind_name: Arc<[u8]>,
     pub(in crate::session) seen: Seen,
@@ -90,6 +91,7 @@ impl Statement {
         Arc::new(Self {
             held: self.held.also(bytes_of(&self.behind_name, &under)),
             id: self.id,
+            server_name: self.server_name.clone(),
             behind_name: self.behind_name.clone(),
             seen: self.seen.clone(),
             under,
@@ -105,8 +107,8 @@ impl Statement {
     }
 
     /// What a server session calls it.
-    pub(in crate::session) fn server_name(&self) -> ServerName {
-        ServerName::of(self.id)
+    pub(in crate::session) fn server_name(&self) -> &ServerName {
+        &self.server_name
     }
 }
 
@@ -127,6 +129,7 @@ impl fmt::Debug for Statement {
 }
 
 /// A statement's name on server sessions.
+#[derive(Clone)]
 pub(in crate::session) struct ServerName {
     bytes: [u8; NAME_BYTES],
     begin: usize,
@@ -267,9 +270,11 @@ impl Texts {
         seen: Seen,
     ) -> Arc<Statement> {
         let has_literals = has_literals_in(&behind_name);
+        let id = next_id();
         Arc::new(Statement {
             held: self.room.hold(bytes_of(&behind_name, under)),
-            id: next_id(),
+            id,
+            server_name: ServerName::of(id),
             settings: settings_of(has_literals, under),
             has_literals,
             under: under.clone(),
