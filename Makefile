@@ -61,8 +61,9 @@ release: ## Build pgwake for use: by a profile of what it does (PGO), 5 to 10 % 
 bench: release ## Measure that pgwake beside PgBouncer and Postgres itself (under 5 minutes), and write a report
 	@.ci/setup bench
 	cargo build --release --locked --package pgwake-loadtest
+	newer=.tools/pgbouncer/pgbouncer; [ -x $$newer ] || newer=; \
 	"$(target)/release/pgwake-loadtest" bench --pgwake "$(target)/pgo/release/pgwake" --out "$(target)/bench" \
-	  $(addprefix --newer-pgbouncer ,$(wildcard .tools/pgbouncer/pgbouncer)) $(BENCH)
+	  $${newer:+--newer-pgbouncer "$$newer"} $(BENCH)
 
 test-dashboard: ## Look at the dashboard in a real browser (needs Chromium and npm)
 	@CARGO_TARGET_DIR="$(target)" .ci/dashboard

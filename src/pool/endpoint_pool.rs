@@ -93,8 +93,8 @@ impl<C: Send + 'static> EndpointPool<C> {
         }))
     }
 
-    /// Waits for the right to use one session, since a moment ago: first come, first served. The caller bounds it. Cancel
-    /// safe.
+    /// Waits for the right to use one session: first come, first served. The wait counts from `since`. The caller bounds it.
+    /// Cancel safe.
     pub async fn permit(&self, since: Instant) -> Permit {
         if let Some(permit) = self.try_permit() {
             return permit;
