@@ -189,7 +189,7 @@ impl<C: Send + 'static> EndpointPool<C> {
 
     /// Keeps a session for the client that used it, as it is, until somebody else needs one. The session is to be
     /// between messages, outside a transaction. There may be nothing behind the ticket: a session whose time is over
-    /// is closed instead.
+    /// `now` is closed instead.
     pub fn keep(&self, lent: Lent<C>, now: Instant) -> Ticket {
         self.give_back(lent, Stay::Kept, now)
     }

@@ -18,7 +18,7 @@ use super::{
     key::{KeyHasher, Startup},
     register::{Idle, Pooled, Register},
     rights::Slot,
-    session::{Fresh, PooledSession, later},
+    session::{Fresh, PooledSession},
     sweep::SweepPlan,
 };
 use crate::ids::Generation;
@@ -143,7 +143,7 @@ impl<C: Send + 'static> State<C> {
                 Ticket::NOTHING
             }
         };
-        let due = later(now, self.rules.idle_time).min(ends);
+        let due = self.due(now, ends);
         Back {
             ticket,
             doomed: self.make_room(),

@@ -38,14 +38,14 @@ impl<C: Send + 'static> State<C> {
         }
     }
 
-    /// When an idle session has been idle or open for long enough.
-    fn due(&self, idle: &Idle) -> Instant {
-        let tired_of_waiting = later(idle.since, self.rules.idle_time);
-        tired_of_waiting.min(idle.age.end(self.rules.lifetime))
+    /// When a session that is idle since then, and whose time ends then, has been idle or open for long enough.
+    pub(super) fn due(&self, since: Instant, ends: Instant) -> Instant {
+        later(since, self.rules.idle_time).min(ends)
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let first = self.idle().map(|idle| self.due(idle)).min();
+        let due = |idle: &Idle| self.due(idle.since, idle.age.end(self.rules.lifetime));
+        let first = self.idle().map(due).min();
         first.into_iter().chain(self.lowered_until).min()
     }
 }

@@ -305,9 +305,10 @@ impl Roster {
         }
     }
 
-    /// Has the sessions of an endpoint look.
+    /// Has the sessions of an endpoint look that may hold a lease: who is parked holds none.
     pub fn ring_at(&self, endpoint: &EndpointName) {
-        let there = self.here.iter().filter(|listed| listed.who.endpoint == *endpoint);
+        let here = self.here.iter();
+        let there = here.filter(|listed| listed.who.endpoint == *endpoint && !listed.is_parked());
         there.for_each(|listed| listed.bell.ring());
     }
 

@@ -10,14 +10,13 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use rustix::net::{RecvFlags, recv};
 use rustls::ConnectionCommon;
 use tokio::{
     io::Interest,
     net::{TcpStream, UnixStream},
 };
 
-use super::Stream;
+use super::{Stream, socket::receive};
 
 impl Stream {
     /// Whether anything may have arrived since the last read, as far as the runtime that polls it has heard: it looks at
@@ -77,11 +76,6 @@ impl Stream {
             tls @ Self::TlsToServer(_) => tls,
         })
     }
-}
-
-fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    let (_, count) = recv(socket, bytes, RecvFlags::DONTWAIT)?;
-    Ok(count)
 }
 
 fn decrypt<D>(

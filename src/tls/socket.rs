@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -63,6 +63,12 @@ macro_rules! watched {
 
 watched!(TcpStream, UnixStream);
 
+/// Reads what has come, without waiting.
+pub(super) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    let (_, count) = recv(socket, bytes, RecvFlags::DONTWAIT)?;
+    Ok(count)
+}
+
 /// Reads what the runtime has just heard of. `Ready(Ok(0))` is the end of the stream, or no room in `bytes`.
 pub(super) fn poll_arrived(
     socket: &impl Watched,
@@ -72,7 +78,7 @@ pub(super) fn poll_arrived(
     loop {
         let mut count = None;
         let received = socket.try_call(Interest::READABLE, || {
-            let (_, received) = recv(socket, &mut *bytes, RecvFlags::empty())?;
+            let received = receive(socket.as_fd(), bytes)?;
             count = Some(received);
             // It has been emptied: the runtime need not look again before it hears of more.
             match 0 < received && received < bytes.len() {

@@ -285,7 +285,8 @@ impl Driver {
                 let is_news = awake
                     .signal
                     .send_if_modified(|present| mem::replace(present, signal.clone()) != signal);
-                if is_news && awake.signal.receiver_count() > 0 {
+                // Whoever is not counted yet has not looked at the signal either.
+                if is_news && awake.leases.load(Ordering::Relaxed) > 0 {
                     self.wiring.watcher.signalled(&self.name);
                 }
             }

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -56,6 +56,8 @@ pub(super) struct Awake {
     pub(super) generation: Generation,
     pub(super) since: Instant,
     pub(super) signal: watch::Sender<LeaseSignal>,
+    /// How many there are who hold a lease.
+    pub(super) leases: AtomicUsize,
 }
 
 /// A held promise that a compute stays awake. Dropping it gives it back.
@@ -74,6 +76,7 @@ pub struct AwakeLease {
 impl AwakeLease {
     /// For somebody who found it awake.
     pub(super) fn warm(driver: Arc<Driver>, awake: Arc<Awake>, weight: Weight) -> Self {
+        awake.leases.fetch_add(1, Ordering::Relaxed);
         Self {
             driver,
             awake,
@@ -179,6 +182,7 @@ impl AwakeLease {
 
 impl Drop for AwakeLease {
     fn drop(&mut self) {
+        self.awake.leases.fetch_sub(1, Ordering::Relaxed);
         let holding = if *self.resting.get_mut() {
             Holding::Resting
         } else {

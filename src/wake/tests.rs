@@ -352,6 +352,24 @@ async fn death_is_told_to_leaseholders_and_the_next_lease_wakes_anew() {
     assert!(house.runs(), "the lost lease was counted with the new ones");
 }
 
+/// All sessions of an endpoint look then: that is for nobody's sleep.
+#[tokio::test(start_paused = true)]
+async fn whoever_holds_a_lease_is_told_to_look_and_nobody_else() {
+    let house = house();
+    let signalled = || house.notes.signalled.load(SeqCst);
+    drop(house.lease().await);
+    house.asleep().await;
+    assert_eq!(signalled(), 0, "nobody held a lease as it fell asleep");
+    let lease = house.lease().await;
+    house.compute.die("killed by signal 9");
+    sleep(SECOND).await;
+    assert_eq!(signalled(), 1);
+    drop(lease);
+    drop(house.lease().await);
+    house.asleep().await;
+    assert_eq!(signalled(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn unreachable_compute_is_looked_at_and_woken_anew() {
     let house = house();

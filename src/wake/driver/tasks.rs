@@ -6,7 +6,7 @@ use std::{
     future::Future,
     mem,
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::{AtomicUsize, Ordering}},
     time::Duration,
 };
 
@@ -109,6 +109,7 @@ impl Driver {
             generation,
             since: Instant::now(),
             signal: watch::Sender::new(LeaseSignal::Steady),
+            leases: AtomicUsize::new(0),
         }));
         let mut arrival = Some(Arrival {
             died: came.running.died,

@@ -5,7 +5,7 @@ use std::{
     future::pending,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -190,6 +190,8 @@ pub(super) enum Answer {
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) heard: Mutex<Vec<String>>,
+    /// How often whoever holds a lease was told to look.
+    pub(super) signalled: AtomicUsize,
     pub(super) hook_takes: Mutex<Duration>,
     /// What is said to each question, in turn; nothing speaks against it afterwards.
     pub(super) answers: Mutex<VecDeque<Answer>>,
@@ -205,6 +207,10 @@ impl Notes {
 pub(super) struct Watching(pub(super) Arc<Notes>);
 
 impl WakeWatcher for Watching {
+    fn signalled(&self, _: &EndpointName) {
+        self.0.signalled.fetch_add(1, SeqCst);
+    }
+
     fn ready(&self, _: &EndpointName, _: &Address, generation: Generation) {
         self.0.note(format!("ready {generation}"));
     }
