@@ -11,9 +11,11 @@ mod stage;
 mod suite;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use suite::{Size, run};
+
+use certificates::Certificate;
 
 /// What a run is to do.
 #[derive(Debug, Clone)]
@@ -24,4 +26,16 @@ pub(crate) struct Order {
     pub(crate) newer_pgbouncer: Option<PathBuf>,
     /// Scenarios; all where there is none.
     pub(crate) only: Vec<String>,
+}
+
+/// What a proxy stands in front of, and how.
+#[derive(Debug, Clone, Copy)]
+struct Proxied<'a> {
+    program: &'a Path,
+    /// The port of the server that is always there.
+    server: u16,
+    verifier: &'a str,
+    /// Certificate and key, as the proxy's own user has them.
+    certificate: &'a Certificate,
+    pool: usize,
 }

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::{
-    certificates::Certificate,
+    Proxied,
     postgres::{DATABASE, ROLE},
     work::{Running, Work, complete, free_port, version},
 };
@@ -23,20 +23,6 @@ const SUSPEND_AFTER: &str = "150ms";
 
 /// What the loud tenant may have; it asks for far more.
 const LOUD_MAX: &str = "200/s";
-
-/// What a pgwake is to serve.
-#[derive(Debug, Clone)]
-pub(super) struct Served<'a> {
-    pub(super) program: &'a Path,
-    /// The port of the server that is always there.
-    pub(super) server: u16,
-    pub(super) verifier: &'a str,
-    /// Certificate and key, as pgwake's own user has them.
-    pub(super) certificate: &'a Certificate,
-    pub(super) pool: usize,
-    /// Names of endpoints with computes that sleep.
-    pub(super) sleepers: &'a [String],
-}
 
 /// A pgwake that takes clients.
 #[derive(Debug)]
@@ -50,15 +36,20 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one; `name` is that of its folder.
-    pub(super) async fn start(work: &Work, name: &str, served: &Served<'_>) -> Result<Self, String> {
+    /// Starts one; `name` is that of its folder, `sleepers` are endpoints with computes that sleep.
+    pub(super) async fn start(
+        work: &Work,
+        name: &str,
+        proxied: &Proxied<'_>,
+        sleepers: &[String],
+    ) -> Result<Self, String> {
         let folder = work.path(name);
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let port = free_port()?;
-        let configuration = configuration(&folder, port, served);
+        let configuration = configuration(&folder, port, proxied, sleepers);
         let file = folder.join("pgwake.toml");
         std::fs::write(&file, &configuration).map_err(|error| format!("{}: {error}", file.display()))?;
-        let mut command = work.as_ourselves(served.program, "TERM");
+        let mut command = work.as_ourselves(proxied.program, "TERM");
         command
             .args(["--log-format", "json", "serve", "--config"])
             .arg(&file);
@@ -68,8 +59,8 @@ impl Gateway {
         Ok(Self {
             running,
             port,
-            configuration: configuration.replace(served.verifier, "…"),
-            version: version(served.program),
+            configuration: configuration.replace(proxied.verifier, "…"),
+            version: version(proxied.program),
             folder,
             log,
         })
@@ -147,8 +138,8 @@ impl Gateway {
     }
 }
 
-fn configuration(folder: &Path, port: u16, served: &Served) -> String {
-    let (pool, verifier, server) = (served.pool, served.verifier, served.server);
+fn configuration(folder: &Path, port: u16, proxied: &Proxied<'_>, sleepers: &[String]) -> String {
+    let (pool, verifier, server) = (proxied.pool, proxied.verifier, proxied.server);
     let mut text = format!(
         r#"state_dir = "{folder}/state"
 
@@ -187,10 +178,10 @@ suspend_after = "{SUSPEND_AFTER}"
 verifier = "{verifier}"
 "#,
         folder = folder.display(),
-        certificate = served.certificate.certificate.display(),
-        key = served.certificate.key.display(),
+        certificate = proxied.certificate.certificate.display(),
+        key = proxied.certificate.key.display(),
     );
-    for name in served.sleepers {
+    for name in sleepers {
         let _ = write!(
             text,
             "\n[tenants.sleepy.endpoints.{name}]\ncompute = {{ kind = \"process\", data_dir = \"{}/data/{name}\", \

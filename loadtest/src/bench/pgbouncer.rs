@@ -9,7 +9,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    certificates::Certificate,
+    Proxied,
     postgres::{DATABASE, ROLE},
     work::{Running, Work, free_port, version},
 };
@@ -33,26 +33,15 @@ pub(super) struct PgBouncer {
     version: String,
 }
 
-/// What it serves.
-#[derive(Debug)]
-pub(super) struct Bounced<'a> {
-    pub(super) program: &'a Path,
-    /// Where the server listens.
-    pub(super) server: u16,
-    pub(super) verifier: &'a str,
-    pub(super) certificate: &'a Certificate,
-    pub(super) pool: usize,
-}
-
 impl PgBouncer {
-    pub(super) async fn start(work: &Work, bounced: &Bounced<'_>) -> Result<Self, String> {
-        let Bounced {
+    pub(super) async fn start(work: &Work, proxied: &Proxied<'_>) -> Result<Self, String> {
+        let Proxied {
             program,
             server,
             verifier,
             certificate,
             pool,
-        } = *bounced;
+        } = *proxied;
         if !program.exists() {
             return Err(format!("no {}: run `make setup`", program.display()));
         }

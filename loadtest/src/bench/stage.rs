@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    Order,
+    Order, Proxied,
     certificates::Certificates,
-    gateway::{Gateway, Served},
-    pgbouncer::{self, Bounced, PgBouncer},
+    gateway::Gateway,
+    pgbouncer::{self, PgBouncer},
     postgres::{DATABASE, Postgres, ROLE, programs},
     work::Work,
 };
@@ -45,36 +45,31 @@ impl Stage {
     /// Starts all of it. `sleepers` are the endpoints with computes that sleep; the first is made by pgwake, the
     /// others are copies of it.
     pub(super) async fn set(order: &Order, sleepers: &[String]) -> Result<Self, String> {
-        let pgwake = &*order.pgwake;
         let work = Work::new()?;
         let certificates = Certificates::make(&work)?;
-        let theirs = &certificates.theirs;
         let verifier = scram::verifier(PASSWORD);
-        let postgres = Postgres::start(&work, theirs, &verifier).await?;
-        let bounced = Bounced {
+        let postgres = Postgres::start(&work, &certificates.theirs, &verifier).await?;
+        let bounced = Proxied {
             program: Path::new(pgbouncer::PROGRAM),
             server: postgres.port,
             verifier: &verifier,
-            certificate: theirs,
+            certificate: &certificates.theirs,
             pool: POOL,
         };
         let bouncer = PgBouncer::start(&work, &bounced).await?;
         let newer_bouncer = match &order.newer_pgbouncer {
             Some(program) if !bouncer.keeps_prepared() => {
                 let program = &work.program(program, "newer-pgbouncer")?;
-                Some(PgBouncer::start(&work, &Bounced { program, ..bounced }).await?)
+                Some(PgBouncer::start(&work, &Proxied { program, ..bounced }).await?)
             }
             _ => None,
         };
-        let served = Served {
-            program: pgwake,
-            server: postgres.port,
-            verifier: &verifier,
+        let proxied = Proxied {
+            program: &order.pgwake,
             certificate: &certificates.ours,
-            pool: POOL,
-            sleepers,
+            ..bounced
         };
-        let gateway = Gateway::start(&work, "pgwake", &served).await?;
+        let gateway = Gateway::start(&work, "pgwake", &proxied, sleepers).await?;
         let stage = Self {
             gateway,
             bouncer,
@@ -176,22 +171,19 @@ impl Stage {
 
     /// Proxies that nobody has used yet, in front of the same server; they end with the value.
     pub(super) async fn fresh(&self, name: &str) -> Result<Fresh, String> {
-        let served = Served {
-            program: &self.pgwake,
-            server: self.postgres.port,
-            verifier: &self.verifier,
-            certificate: &self.certificates.ours,
-            pool: POOL,
-            sleepers: &[],
-        };
-        let gateway = Gateway::start(&self.work, name, &served).await?;
-        let bounced = Bounced {
+        let bounced = Proxied {
             program: Path::new(pgbouncer::PROGRAM),
             server: self.postgres.port,
             verifier: &self.verifier,
             certificate: &self.certificates.theirs,
             pool: POOL,
         };
+        let proxied = Proxied {
+            program: &self.pgwake,
+            certificate: &self.certificates.ours,
+            ..bounced
+        };
+        let gateway = Gateway::start(&self.work, name, &proxied, &[]).await?;
         let bouncer = PgBouncer::start(&self.work, &bounced).await?;
         let targets = [
             gateway.target("bench-main", self.ca(), PASSWORD),

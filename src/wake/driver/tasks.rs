@@ -6,7 +6,10 @@ use std::{
     future::Future,
     mem,
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
