@@ -10,11 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use tokio::runtime::Handle;
-
 use super::{
     closing::Goodbye, endpoint_pool::Shared, figures::CloseReason, register::Pooled, session::PooledSession,
 };
+use crate::runtime::threads::Mark;
 
 /// A server session that nobody else uses. Dropping it closes the connection; its slot comes free with the socket.
 #[must_use = "dropping it closes the session"]
@@ -39,7 +38,7 @@ impl<C: Send + 'static> Lent<C> {
 
     /// Whether it is the present runtime that polls the socket.
     pub(super) fn is_polled_here(&self) -> bool {
-        self.facts.runtime == Handle::current().id()
+        self.facts.thread == Mark::here()
     }
 
     /// Lets the present runtime poll the socket. `None`: the system refused, and the connection is closed.

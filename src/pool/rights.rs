@@ -9,15 +9,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 
 /// How many rights of one kind there are.
 #[derive(Debug)]
 pub(super) struct Limit {
-    semaphore: Arc<Semaphore>,
+    /// Its permits are forgotten: each is a [`Right`], which knows whether it comes back.
+    semaphore: Semaphore,
     /// Rights that are out and end when they come back. At all times: free + out - debt = the limit.
     debt: AtomicUsize,
 }
@@ -25,21 +23,22 @@ pub(super) struct Limit {
 impl Limit {
     pub(super) fn new(count: usize) -> Arc<Self> {
         Arc::new(Self {
-            semaphore: Arc::new(Semaphore::new(count)),
+            semaphore: Semaphore::new(count),
             debt: AtomicUsize::new(0),
         })
     }
 
     /// Waits for its turn. Cancel safe: a right that was given to somebody who left goes to the next.
     pub(super) async fn acquire(self: &Arc<Self>) -> Right {
-        let permit = self.semaphore.clone().acquire_owned().await;
-        self.right(permit.expect("the semaphore is never closed"))
+        let permit = self.semaphore.acquire().await;
+        permit.expect("the semaphore is never closed").forget();
+        Right(self.clone())
     }
 
     /// `None` where all are out, or somebody waits.
     pub(super) fn try_acquire(self: &Arc<Self>) -> Option<Right> {
-        let permit = self.semaphore.clone().try_acquire_owned().ok()?;
-        Some(self.right(permit))
+        self.semaphore.try_acquire().ok()?.forget();
+        Some(Right(self.clone()))
     }
 
     pub(super) fn grow(&self, count: usize) {
@@ -60,13 +59,6 @@ impl Limit {
         self.debt.fetch_add(count - taken, Ordering::AcqRel);
     }
 
-    fn right(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Right {
-        Right {
-            permit: Some(permit),
-            limit: self.clone(),
-        }
-    }
-
     fn pay(&self) -> bool {
         let pay = |debt: usize| debt.checked_sub(1);
         self.debt
@@ -77,17 +69,12 @@ impl Limit {
 
 /// One of a limited number. Dropping it gives it to the next who waits.
 #[derive(Debug)]
-pub(super) struct Right {
-    permit: Option<OwnedSemaphorePermit>,
-    limit: Arc<Limit>,
-}
+pub(super) struct Right(Arc<Limit>);
 
 impl Drop for Right {
     fn drop(&mut self) {
-        if self.limit.pay()
-            && let Some(permit) = self.permit.take()
-        {
-            permit.forget();
+        if !self.0.pay() {
+            self.0.semaphore.add_permits(1);
         }
     }
 }

@@ -7,13 +7,11 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use tokio::{
-    runtime::{Handle, Id},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{PoolKey, ServerSession, rights::Slot};
 use crate::ids::Generation;
+use crate::runtime::threads::Mark;
 use crate::tls::Stream;
 use crate::wire::startup::CancelKey;
 
@@ -48,7 +46,7 @@ pub struct PooledSession<C> {
     pub(super) facts: Facts,
 }
 
-/// What does not change, but for the runtime.
+/// What does not change, but for the thread.
 #[derive(Debug)]
 pub(super) struct Facts {
     /// Of all sessions of its endpoint, this one.
@@ -57,8 +55,8 @@ pub(super) struct Facts {
     pub(super) server_key: Option<CancelKey>,
     pub(super) generation: Generation,
     pub(super) age: Age,
-    /// Who polls its socket.
-    pub(super) runtime: Id,
+    /// Who polls its socket: the runtime of this thread, which has but one.
+    pub(super) thread: Mark,
     pub(super) slot: Slot,
     pub(super) spared_until: Option<Instant>,
 }
@@ -107,7 +105,7 @@ impl<C> PooledSession<C> {
                 server_key: fresh.server.key,
                 generation: fresh.generation,
                 age: Age::new(Instant::now()),
-                runtime: Handle::current().id(),
+                thread: Mark::here(),
                 slot,
                 spared_until: None,
             },
@@ -149,7 +147,7 @@ impl<C> PooledSession<C> {
     /// # Errors
     /// What the system says; the connection is closed then.
     pub(super) fn moved_here(mut self) -> io::Result<Self> {
-        self.facts.runtime = Handle::current().id();
+        self.facts.thread = Mark::here();
         let stream = self.stream.moved_here()?;
         Ok(Self { stream, ..self })
     }

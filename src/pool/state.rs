@@ -8,7 +8,7 @@ use std::{
     hash::BuildHasherDefault,
 };
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     PoolKey, PoolRules,
@@ -22,6 +22,7 @@ use super::{
     sweep::SweepPlan,
 };
 use crate::ids::Generation;
+use crate::runtime::threads::Mark;
 
 /// How many resting sessions are looked at for one that suits, and how many kept ones that suit for one that is here.
 const LOOKS_MAX: usize = 8;
@@ -201,8 +202,8 @@ impl<C: Send + 'static> State<C> {
             .map(|(ticket, (_, pooled))| (ticket, pooled.session()));
         let mut suitable = kept.filter(|(_, session)| suits(session)).take(LOOKS_MAX);
         let (first, session) = suitable.next()?;
-        let here = Handle::current().id();
-        let is_here = |session: &PooledSession<C>| session.facts.runtime == here;
+        let here = Mark::here();
+        let is_here = |session: &PooledSession<C>| session.facts.thread == here;
         let other = match is_here(session) {
             true => None,
             false => suitable.find(|(_, session)| is_here(session)),
