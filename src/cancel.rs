@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::compute::Impostor;
+use crate::shutdown::Bell;
 use crate::storm::Storms;
 use crate::tls::{DialError, SocketSettings, dial};
 use crate::wire::say;
@@ -92,9 +93,9 @@ impl Cancels {
     }
 
     /// A new key with a random process id and a random secret, for a client that borrows a server session for each
-    /// turn. It begins parked.
-    pub fn register_pooled(&self, length: SecretLength) -> PooledRegistration {
-        let slot = Slot::idle();
+    /// turn. It begins parked. Its session's bell rings when a wait of it is cancelled.
+    pub fn register_pooled(&self, length: SecretLength, bell: Arc<Bell>) -> PooledRegistration {
+        let slot = Slot::idle(bell);
         let key = self.add(&slot, || Key::virtual_one(length));
         PooledRegistration::new(key, slot, self.slots.clone())
     }

@@ -8,9 +8,9 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::task::AtomicWaker;
@@ -41,7 +41,17 @@ pub struct ShutdownWatch(watch::Receiver<Phase>);
 #[derive(Debug, Default)]
 pub struct Bell {
     is_ended: AtomicBool,
+    /// How often it was rung.
+    rings: AtomicUsize,
     task: AtomicWaker,
+}
+
+/// That a task listens to a bell.
+#[derive(Clone, Debug)]
+struct Listening {
+    /// Until it is rung once more.
+    rings: usize,
+    task: Waker,
 }
 
 /// Sees the signal, and the end of one session alone. Cheap to clone; only the session's own task waits.
@@ -51,6 +61,7 @@ pub struct SessionWatch {
     /// What `all` said when it was last asked.
     seen: Phase,
     bell: Arc<Bell>,
+    listening: Option<Listening>,
 }
 
 impl Shutdown {
@@ -84,6 +95,7 @@ impl ShutdownWatch {
             all,
             seen,
             bell: bell.clone(),
+            listening: None,
         }
     }
 
@@ -108,6 +120,8 @@ impl ShutdownWatch {
 impl Bell {
     /// Has the session's task look whether anything concerns it.
     pub fn ring(&self) {
+        // First: who is woken listens again.
+        self.rings.fetch_add(1, Ordering::Release);
         self.task.wake();
     }
 
@@ -121,14 +135,23 @@ impl Bell {
     pub fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)
     }
-
-    /// The session's task is woken by the next ring. To be said before it looks, so that none is missed.
-    pub fn listen(&self, cx: &Context<'_>) {
-        self.task.register(cx.waker());
-    }
 }
 
 impl SessionWatch {
+    /// The session's task is woken by the next ring. To be said before it looks, so that none is missed. In most turns it
+    /// still is: that costs no more than a look.
+    fn listen(&mut self, cx: &Context<'_>) {
+        let rings = self.bell.rings.load(Ordering::Acquire);
+        let is_still =
+            |listening: &Listening| listening.rings == rings && listening.task.will_wake(cx.waker());
+        if self.listening.as_ref().is_some_and(is_still) {
+            return;
+        }
+        self.bell.task.register(cx.waker());
+        let task = cx.waker().clone();
+        self.listening = Some(Listening { rings, task });
+    }
+
     /// The present phase, for this session.
     pub fn phase(&mut self) -> Phase {
         if self.bell.is_ended() {
@@ -151,7 +174,7 @@ impl SessionWatch {
 
     /// `Ready` when `phase` (or a later one) is reached.
     pub fn poll_reached(&mut self, cx: &Context<'_>, phase: Phase) -> Poll<()> {
-        self.bell.listen(cx);
+        self.listen(cx);
         match self.phase() >= phase {
             true => Poll::Ready(()),
             false => Poll::Pending,
@@ -166,6 +189,8 @@ impl SessionWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -205,5 +230,42 @@ mod tests {
         bell.ring();
         tokio::task::yield_now().await;
         assert!(waiting.is_finished());
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn every_ring_wakes_the_task_that_asked_last() {
+        let (_all, watch) = Shutdown::new();
+        let bell = Arc::new(Bell::default());
+        let mut session = watch.of_session(&bell);
+        let (first, second) = (Arc::new(Task::default()), Arc::new(Task::default()));
+        let woken = || [&first, &second].map(|task| task.0.load(Ordering::Relaxed));
+        let mut asks = |task: &Arc<Task>| {
+            let waker = Waker::from(task.clone());
+            let asked = session.poll_reached(&Context::from_waker(&waker), Phase::Draining);
+            assert!(asked.is_pending());
+        };
+        asks(&first);
+        asks(&first);
+        bell.ring();
+        bell.ring();
+        assert_eq!(woken(), [1, 0]);
+        asks(&first);
+        bell.ring();
+        assert_eq!(woken(), [2, 0]);
+        asks(&first);
+        // It goes on as another task.
+        asks(&second);
+        bell.ring();
+        assert_eq!(woken(), [2, 1]);
     }
 }

@@ -210,9 +210,9 @@ impl Wakes {
         self.ask(endpoint, deadline, client.into())
     }
 
-    /// A lease for a client if the compute is awake and nobody stands before it; wakes nothing.
-    pub fn lease_now(&self, client: Client<'_>, endpoint: &EndpointName) -> Option<AwakeLease> {
-        self.driver(endpoint)?.lease_now(client.into())
+    /// For whoever asks for leases again and again. `None`: there is no such endpoint.
+    pub fn door(&self, endpoint: &EndpointName) -> Option<Door> {
+        self.driver(endpoint).map(Door)
     }
 
     /// Has the compute woken, and waits for nothing. Where its turn to be started has not come by `until`, it is not woken.
@@ -339,6 +339,16 @@ impl Wakes {
 
     fn all(&self) -> Vec<Arc<Driver>> {
         self.drivers.iter().map(|entry| entry.value().clone()).collect()
+    }
+}
+
+/// Where an endpoint's leases are given out; once it is gone there are none.
+pub struct Door(Arc<Driver>);
+
+impl Door {
+    /// A lease for a client if the compute is awake and nobody stands before it; wakes nothing.
+    pub fn lease_now(&self, client: Client<'_>) -> Option<AwakeLease> {
+        self.0.lease_now(client.into())
     }
 }
 

@@ -11,19 +11,18 @@
 //! Whoever changes the state and whoever cancels take the same lock, and a cancel is counted under it. So once a
 //! client is parked, no cancel of its own can start towards the session that it has given back.
 
-use std::{
-    future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use dashmap::DashMap;
-use futures_util::task::AtomicWaker;
 
 use super::{
     key::Key,
     target::{InFlight, ServerTarget},
 };
+use crate::shutdown::Bell;
 use crate::wire::startup::CancelKey;
 
 /// All keys given out.
@@ -33,32 +32,35 @@ pub(super) type Slots = DashMap<Key, Arc<Slot>>;
 #[derive(Debug)]
 pub(super) struct Slot {
     state: Mutex<State>,
-    /// The client's task, which alone waits.
-    cancelled: AtomicWaker,
+    /// Its wait was cancelled. Changed only under the lock, and read without it by whoever waits.
+    is_cancelled: AtomicBool,
+    /// Of the client, which alone waits.
+    bell: Arc<Bell>,
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
-    Waiting { is_cancelled: bool },
+    Waiting,
     Running(Arc<ServerTarget>),
 }
 
 impl Slot {
-    /// Nothing runs.
-    pub(super) fn idle() -> Arc<Self> {
-        Self::new(State::Idle)
+    /// Nothing runs. The bell rings when a wait is cancelled.
+    pub(super) fn idle(bell: Arc<Bell>) -> Arc<Self> {
+        Self::new(State::Idle, bell)
     }
 
     /// Whatever the client does, it does there.
     pub(super) fn running(target: Arc<ServerTarget>) -> Arc<Self> {
-        Self::new(State::Running(target))
+        Self::new(State::Running(target), Arc::default())
     }
 
-    fn new(state: State) -> Arc<Self> {
+    fn new(state: State, bell: Arc<Bell>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
-            cancelled: AtomicWaker::new(),
+            is_cancelled: AtomicBool::new(false),
+            bell,
         })
     }
 
@@ -66,9 +68,9 @@ impl Slot {
     pub(super) fn cancel(&self) -> Option<InFlight> {
         match &mut *self.state() {
             State::Idle => None,
-            State::Waiting { is_cancelled } => {
-                *is_cancelled = true;
-                self.cancelled.wake();
+            State::Waiting => {
+                self.is_cancelled.store(true, Ordering::Release);
+                self.bell.ring();
                 None
             }
             State::Running(target) => Some(InFlight::towards(target)),
@@ -78,6 +80,27 @@ impl Slot {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is one assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changes(&self) -> Change<'_> {
+        Change {
+            state: self.state(),
+            is_cancelled: &self.is_cancelled,
+        }
+    }
+}
+
+/// The client is about to say what it does now.
+struct Change<'a> {
+    state: MutexGuard<'a, State>,
+    is_cancelled: &'a AtomicBool,
+}
+
+impl Change<'_> {
+    fn to(mut self, state: State) {
+        // What was cancelled is over.
+        self.is_cancelled.store(false, Ordering::Relaxed);
+        *self.state = state;
     }
 }
 
@@ -93,7 +116,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.slots.remove(&self.key);
         // A cancel that has found the slot already is too late as well.
-        *self.slot.state() = State::Idle;
+        self.slot.changes().to(State::Idle);
     }
 }
 
@@ -105,7 +128,11 @@ pub struct Registration(Registered);
 ///
 /// Changing what it leads to costs an uncontended lock.
 #[derive(Debug)]
-pub struct PooledRegistration(Registered);
+pub struct PooledRegistration {
+    registered: Registered,
+    /// What the client has said last: it leads to nothing. Only the client's own task asks, and says so.
+    is_parked: AtomicBool,
+}
 
 /// The client's wait was cancelled: it gets 57014, and nothing is sent for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -125,31 +152,38 @@ impl Registration {
 
 impl PooledRegistration {
     pub(super) fn new(key: Key, slot: Arc<Slot>, slots: Arc<Slots>) -> Self {
-        Self(Registered { key, slot, slots })
+        Self {
+            registered: Registered { key, slot, slots },
+            is_parked: AtomicBool::new(true),
+        }
     }
 
     /// The key that the client gets.
     pub fn key(&self) -> &CancelKey {
-        &self.0.key.0
+        &self.registered.key.0
     }
 
     #[cfg(test)]
     pub(super) fn slot(&self) -> &Slot {
-        &self.0.slot
+        &self.registered.slot
     }
 
     /// Nothing of the client runs or waits: a cancel does nothing. To be said before a session is looked after or
     /// lent on: from then on, [`ServerTarget::has_in_flight`] tells of all cancels that may still strike it.
     pub fn park(&self) {
-        *self.0.slot.state() = State::Idle;
+        if !self.is_parked.load(Ordering::Relaxed) {
+            self.registered.slot.changes().to(State::Idle);
+            self.is_parked.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The client is held, or waits for a server session: a cancel ends that, see
-    /// [`cancelled`](Self::cancelled). Said again during a wait, it changes nothing.
+    /// [`is_cancelled`](Self::is_cancelled). Said again during a wait, it changes nothing.
     pub fn wait(&self) {
-        let mut state = self.0.slot.state();
-        if !matches!(*state, State::Waiting { .. }) {
-            *state = State::Waiting { is_cancelled: false };
+        self.is_parked.store(false, Ordering::Relaxed);
+        let slot = self.registered.slot.changes();
+        if !matches!(*slot.state, State::Waiting) {
+            slot.to(State::Waiting);
         }
     }
 
@@ -159,30 +193,20 @@ impl PooledRegistration {
     /// # Errors
     /// [`Cancelled`]: the wait was cancelled in its last moment. The client counts as parked.
     pub fn run(&self, target: &Arc<ServerTarget>) -> Result<(), Cancelled> {
-        let mut state = self.0.slot.state();
-        if matches!(*state, State::Waiting { is_cancelled: true }) {
-            *state = State::Idle;
+        self.is_parked.store(false, Ordering::Relaxed);
+        let slot = self.registered.slot.changes();
+        if self.is_cancelled() {
+            slot.to(State::Idle);
             return Err(Cancelled);
         }
-        *state = State::Running(Arc::clone(target));
+        slot.to(State::Running(Arc::clone(target)));
         target.tell(self.key().pid);
         Ok(())
     }
 
-    /// Waits until a wait is cancelled; never ends outside of one. It stays cancelled until the client is parked, or
-    /// is refused to run. Cancel safe.
-    pub async fn cancelled(&self) {
-        poll_fn(|cx| self.poll_cancelled(cx)).await;
-    }
-
-    /// `Ready` where a wait is cancelled.
-    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
-        let slot = &self.0.slot;
-        // Before the look, so that no cancel after it is missed.
-        slot.cancelled.register(cx.waker());
-        match *slot.state() {
-            State::Waiting { is_cancelled: true } => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
+    /// Whether a wait was cancelled; never outside of one. It stays so until the client is parked, or is refused to run. Its
+    /// session's bell rings for it: whoever waits listens to that before it looks here.
+    pub fn is_cancelled(&self) -> bool {
+        self.registered.slot.is_cancelled.load(Ordering::Acquire)
     }
 }

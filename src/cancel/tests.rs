@@ -2,9 +2,11 @@
 
 use std::{
     cell::Cell,
+    future::poll_fn,
     os::unix::fs::MetadataExt,
     pin::pin,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use super::*;
 use crate::compute::Address;
 use crate::config::{Limits, ServerAddress, ServerTls};
 use crate::ids::EndpointName;
+use crate::shutdown::{Phase, Shutdown};
 
 const PID: i32 = 4321;
 const SECRET: &[u8; 4] = b"abcd";
@@ -93,7 +96,7 @@ fn told_in(storms: &Arc<Storms>) -> Cancels {
 }
 
 fn pooled(cancels: &Cancels) -> PooledRegistration {
-    cancels.register_pooled(SecretLength::Four)
+    cancels.register_pooled(SecretLength::Four, Arc::default())
 }
 
 #[tokio::test]
@@ -182,20 +185,28 @@ async fn who_runs_nothing_is_not_cancelled() {
 #[tokio::test]
 async fn a_cancel_ends_a_wait() {
     let cancels = cancels();
-    let client = pooled(&cancels);
-    let is_cancelled = || client.cancelled().now_or_never().is_some();
+    let bell = Arc::new(Bell::default());
+    let client = cancels.register_pooled(SecretLength::Four, bell.clone());
+    let (_all, watch) = Shutdown::new();
+    let mut session = watch.of_session(&bell);
+    let mut rung = pin!(poll_fn(|cx| {
+        let _ = session.poll_reached(cx, Phase::Draining);
+        match client.is_cancelled() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }));
     client.wait();
-    let mut cancelled = pin!(client.cancelled());
-    assert!(poll!(&mut cancelled).is_pending());
+    assert!(poll!(&mut rung).is_pending());
     cancels.cancel(client.key().clone()).await;
-    timeout(LONG, cancelled).await.unwrap();
+    timeout(LONG, rung).await.unwrap();
     // Whoever looks later, or says again that it waits, still learns of it.
     client.wait();
-    assert!(is_cancelled());
+    assert!(client.is_cancelled());
     client.park();
-    assert!(!is_cancelled());
+    assert!(!client.is_cancelled());
     client.wait();
-    assert!(!is_cancelled(), "it was another wait");
+    assert!(!client.is_cancelled(), "it was another wait");
 }
 
 #[tokio::test]
@@ -206,7 +217,7 @@ async fn a_cancel_in_the_last_moment_of_a_wait_is_not_lost() {
     client.wait();
     cancels.cancel(client.key().clone()).await;
     assert_eq!(client.run(&server.target), Err(Cancelled));
-    assert!(client.cancelled().now_or_never().is_none(), "it is told once");
+    assert!(!client.is_cancelled(), "it is told once");
     // It is parked: what comes now does nothing.
     cancels.cancel(client.key().clone()).await;
     client.wait();
@@ -283,7 +294,7 @@ async fn a_key_dies_with_its_client_and_is_nothing_without_its_secret() {
 fn process_ids_of_pooled_clients_are_positive_and_their_own() {
     let cancels = cancels();
     let clients: Vec<_> = (0..1000)
-        .map(|_| cancels.register_pooled(SecretLength::ThirtyTwo))
+        .map(|_| cancels.register_pooled(SecretLength::ThirtyTwo, Arc::default()))
         .collect();
     assert_eq!(cancels.len(), 1000);
     assert!(clients.iter().all(|client| client.key().pid > 0));
@@ -305,7 +316,7 @@ fn a_key_that_exists_is_drawn_again() {
         0..3 => Key(first.key().clone()),
         _ => Key::virtual_one(SecretLength::Four),
     };
-    assert_ne!(cancels.add(&Slot::idle(), draw).0, *first.key());
+    assert_ne!(cancels.add(&Slot::idle(Arc::default()), draw).0, *first.key());
     assert_eq!((cancels.len(), drawn.load(SeqCst)), (2, 4));
 }
 

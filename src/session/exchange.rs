@@ -81,7 +81,7 @@ pub(super) struct Pooled<'a> {
     pub(super) texts: &'a Arc<Texts>,
     pub(super) senders: &'a Senders,
     /// Functions of the database that can change session state.
-    pub(super) functions: Option<Arc<FunctionWords>>,
+    pub(super) functions: Option<&'a FunctionWords>,
     /// The database has triggers and the like that can.
     pub(super) is_careful: bool,
     /// What the client carries at the beginning of the turn.

@@ -146,13 +146,7 @@ impl<'a> Held<'a> {
             () = poll_fn(|cx| poll_leaving(cx, self.client, self.early, &mut self.hang_up_check)) => {
                 Err(HoldEnd::ClientGone)
             }
-            () = cancelled(self.cancel.as_deref()) => Err(HoldEnd::Cancelled),
-            () = self.shutdown.reached(Phase::Draining) => {
-                Err(match self.shutdown.is_alone() {
-                    true => HoldEnd::Terminated,
-                    false => HoldEnd::ShutDown,
-                })
-            }
+            end = poll_fn(|cx| poll_called_off(cx, &mut self.shutdown, self.cancel.as_deref())) => Err(end),
             () = sleep_until(time) => Ok(None),
         }
     }
@@ -176,10 +170,21 @@ impl<'a> Held<'a> {
     }
 }
 
-async fn cancelled(key: Option<&PooledRegistration>) {
-    match key {
-        Some(key) => key.cancelled().await,
-        None => std::future::pending().await,
+/// `Ready` once somebody else than the client has ended the wait, or the client by its key.
+fn poll_called_off(
+    cx: &Context<'_>,
+    shutdown: &mut SessionWatch,
+    cancel: Option<&PooledRegistration>,
+) -> Poll<HoldEnd> {
+    // First, since the bell that is listened to rings for a cancel, too.
+    let is_over = shutdown.poll_reached(cx, Phase::Draining).is_ready();
+    if cancel.is_some_and(PooledRegistration::is_cancelled) {
+        return Poll::Ready(HoldEnd::Cancelled);
+    }
+    match is_over {
+        true if shutdown.is_alone() => Poll::Ready(HoldEnd::Terminated),
+        true => Poll::Ready(HoldEnd::ShutDown),
+        false => Poll::Pending,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -59,22 +59,39 @@ impl Alarm {
 /// Rings at a time that is told each time it is asked, and is a later one each time. The clock is set again only when it rings
 /// too early: whoever waits for a moment again and again sets it seldom.
 #[derive(Debug, Default)]
-pub(super) struct Patience(Option<Pin<Box<Sleep>>>);
+pub(super) struct Patience(Option<Clock>);
+
+#[derive(Debug)]
+struct Clock {
+    sleep: Pin<Box<Sleep>>,
+    /// Is woken when it rings.
+    task: Option<Waker>,
+}
 
 impl Patience {
     /// `Ready` at that time.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()> {
-        let clock = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if clock.deadline() > until {
-            clock.as_mut().reset(until);
+        let clock = self.0.get_or_insert_with(|| Clock {
+            sleep: Box::pin(sleep_until(until)),
+            task: None,
+        });
+        let sleep = &mut clock.sleep;
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
+            clock.task = None;
         }
-        while clock.as_mut().poll(cx).is_ready() {
-            if clock.deadline() >= until {
+        let wakes = clock.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
+        if wakes && !sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= until {
                 self.0 = None;
                 return Poll::Ready(());
             }
-            clock.as_mut().reset(until);
+            sleep.as_mut().reset(until);
         }
+        clock.task = Some(cx.waker().clone());
         Poll::Pending
     }
 }

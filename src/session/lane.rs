@@ -133,6 +133,11 @@ impl Lane {
         }
     }
 
+    /// What slows it down, for another lane.
+    pub(super) fn take_meter(&mut self) -> Option<Meter> {
+        self.pacing.take().map(Pacing::into_meter)
+    }
+
     /// The same, read no faster than `meter` allows.
     pub(super) fn paced(mut self, meter: Meter) -> Self {
         self.pacing = Some(Pacing::new(meter));

@@ -23,6 +23,11 @@ impl Pacing {
         Self { meter, pause: None }
     }
 
+    /// What it is slowed down by.
+    pub(super) fn into_meter(self) -> Meter {
+        self.meter
+    }
+
     /// Whether reading waits.
     pub(super) fn is_paused(&self) -> bool {
         self.pause.is_some()

@@ -26,7 +26,6 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -55,14 +54,11 @@ use crate::config::Endpoint;
 use crate::pool::Ticket;
 use crate::runtime::threads;
 use crate::shutdown::{Phase, SessionWatch};
-use crate::tenant::quota::{ClientPermit, OverLimit, Paced};
+use crate::tenant::quota::{ClientPermit, Meter, Paced};
 use crate::tls::Stream;
-use crate::wake::{Client, Weight};
+use crate::wake::{Client, Door, Weight};
 use crate::wire::frame::{Broken, Sender};
 use local::{Answered, Known, Local};
-
-/// A client that goes on beyond its limits has a line in the audit log so often.
-const OVER_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What a client begins its stay with.
 pub(super) struct Guest {
@@ -93,6 +89,8 @@ pub(super) struct Pooled {
     /// When the audit log last heard that it was refused something.
     told_over_at: Option<Instant>,
     pooling: Arc<Pooling>,
+    /// Where its leases come from. `None`: its endpoint went as it came.
+    door: Option<Door>,
     /// What its server sessions are logged in with.
     proved: Arc<Proved>,
     /// When it last looked for a newer one.
@@ -101,6 +99,8 @@ pub(super) struct Pooled {
     serial: u64,
     /// What it has sent and nobody has dealt with.
     up: Lane,
+    /// Measures what it is answered; with the turn while there is one.
+    answers: Option<Meter>,
     local: Local,
     statements: Statements,
     /// What its session carries.
@@ -175,10 +175,11 @@ impl Pooled {
         let proved = pooling.prove(&who.role, who.credential);
         let beginnings = &pooling.beginnings;
         let beginning = beginnings.shared(&who.role, &parameters, proved.fingerprint);
-        let cancel = Arc::new(house.cancels.register_pooled(secret_length));
+        let cancel = Arc::new(house.cancels.register_pooled(secret_length, record.bell.clone()));
         listed.set_key(cancel.key());
         Some(Self {
             house: house.clone(),
+            door: house.wakes.door(&who.endpoint.name),
             endpoint: who.endpoint,
             right: who.right,
             ends_at: Ending::of(who.ends_at, permit.times()),
@@ -191,6 +192,7 @@ impl Pooled {
             profile: beginning.profile.clone(),
             serial: next_serial(),
             up: Lane::new(Sender::Client).paced(permit.meter(Paced::BytesIn)),
+            answers: None,
             permit,
             weight: record.weight,
             local: Local::new(record.id),
@@ -347,15 +349,6 @@ impl Pooled {
             permit: &self.permit,
             right: &self.right,
             weight: self.weight,
-        }
-    }
-
-    /// Tells the audit log that there is too much of something; not of every statement that is refused for it.
-    async fn tell_over(&mut self, over: &OverLimit, record: &SessionRecord) {
-        let is_told = |at: Instant| at.elapsed() < OVER_TOLD_EVERY;
-        if !self.told_over_at.is_some_and(is_told) {
-            self.told_over_at = Some(Instant::now());
-            self.house.tell_over(over, record).await;
         }
     }
 

@@ -121,7 +121,6 @@ impl<'a, 'e> Relay<'a, 'e> {
 
     /// Relays until the end. Not cancel safe: bytes on their way are lost with it.
     pub(super) async fn run(&mut self, lease: &AwakeLease, shutdown: &mut SessionWatch) -> End {
-        let mut signal = lease.signal();
         let mut standing = self.standing.take();
         let (mut dismissal, mut expiry) = (None, Alarm::default());
         loop {
@@ -135,7 +134,8 @@ impl<'a, 'e> Relay<'a, 'e> {
             }
             let expired = self.ends_at.filter(|(at, _)| *at <= Instant::now());
             let expires_at = self.ends_at.filter(|_| expired.is_none()).map(|(at, _)| at);
-            let ending = match &*signal.borrow_and_update() {
+            let signals = lease.signals();
+            let ending = match lease.told() {
                 // Meant for others where this session is not told to end when idle: what follows calls the suspend off.
                 LeaseSignal::EndIfIdle if self.reported_idle.is_some() => Some(End::IdleEnded),
                 LeaseSignal::Steady | LeaseSignal::EndIfIdle => match dismissal {
@@ -143,7 +143,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                     Some(dismissal) => Some(End::Dismissed(dismissal)),
                     None => expired.map(|(_, ending)| End::Expired(ending)),
                 },
-                LeaseSignal::Lost(reason) => Some(End::ComputeLost(reason.clone())),
+                LeaseSignal::Lost(reason) => Some(End::ComputeLost(reason)),
                 LeaseSignal::Suspended if !lease.weight().counts() => return End::CutOff,
                 LeaseSignal::Suspended => Some(End::ComputeLost("the compute was suspended".into())),
             };
@@ -173,8 +173,7 @@ impl<'a, 'e> Relay<'a, 'e> {
                         return Poll::Ready(None);
                     }
                 }
-                let is_news =
-                    is_over || signal.has_changed().unwrap_or_default() || expiry.poll(cx).is_ready();
+                let is_news = is_over || lease.signals() != signals || expiry.poll(cx).is_ready();
                 if is_news { Poll::Ready(None) } else { Poll::Pending }
             });
             if let Some(end) = end.await {

@@ -36,6 +36,13 @@ impl Reported {
         reported
     }
 
+    /// It tells the same as `other` from now on.
+    pub(super) fn follow(&mut self, other: &Self) {
+        if !Arc::ptr_eq(&self.0, &other.0) {
+            self.clone_from(other);
+        }
+    }
+
     /// Takes in the ParameterStatus messages among whole messages.
     pub(super) fn note_all(&mut self, mut messages: &[u8]) {
         while let Some((header, rest)) = messages.split_first_chunk::<5>() {

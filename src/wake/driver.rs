@@ -282,11 +282,7 @@ impl Driver {
             Work::Settle(round, awake, asks) => self.settle(round, awake, asks),
             Work::Announce(awake, arrival) => self.announce(&awake, arrival),
             Work::Signal(awake, signal) => {
-                let is_news = awake
-                    .signal
-                    .send_if_modified(|present| mem::replace(present, signal.clone()) != signal);
-                // Whoever is not counted yet has not looked at the signal either.
-                if is_news && awake.leases.load(Ordering::Relaxed) > 0 {
+                if awake.tell(signal) {
                     self.wiring.watcher.signalled(&self.name);
                 }
             }

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -55,9 +56,42 @@ pub(super) struct Awake {
     pub(super) address: Address,
     pub(super) generation: Generation,
     pub(super) since: Instant,
-    pub(super) signal: watch::Sender<LeaseSignal>,
+    signal: watch::Sender<LeaseSignal>,
+    /// How often that has changed, as far as bells have been rung for it.
+    told: AtomicUsize,
     /// How many there are who hold a lease.
-    pub(super) leases: AtomicUsize,
+    leases: AtomicUsize,
+}
+
+impl Awake {
+    /// It has just become awake.
+    pub(super) fn new(address: Address, generation: Generation) -> Self {
+        Self {
+            address,
+            generation,
+            since: Instant::now(),
+            signal: watch::Sender::new(LeaseSignal::Steady),
+            told: AtomicUsize::new(0),
+            leases: AtomicUsize::new(0),
+        }
+    }
+
+    /// Tells those who hold leases. Says whether the bells are to be rung: it is news, and somebody holds one.
+    pub(super) fn tell(&self, signal: LeaseSignal) -> bool {
+        let is_news = self
+            .signal
+            .send_if_modified(|present| mem::replace(present, signal.clone()) != signal);
+        // Whoever is not counted yet has not looked either: both do so in one order for all.
+        is_news && {
+            self.told.fetch_add(1, Ordering::SeqCst);
+            self.leases.load(Ordering::SeqCst) > 0
+        }
+    }
+
+    /// What leases are told, for somebody who holds none.
+    pub(super) fn signal(&self) -> watch::Receiver<LeaseSignal> {
+        self.signal.subscribe()
+    }
 }
 
 /// A held promise that a compute stays awake. Dropping it gives it back.
@@ -76,7 +110,7 @@ pub struct AwakeLease {
 impl AwakeLease {
     /// For somebody who found it awake.
     pub(super) fn warm(driver: Arc<Driver>, awake: Arc<Awake>, weight: Weight) -> Self {
-        awake.leases.fetch_add(1, Ordering::Relaxed);
+        awake.leases.fetch_add(1, Ordering::SeqCst);
         Self {
             driver,
             awake,
@@ -147,7 +181,21 @@ impl AwakeLease {
 
     /// What its holder should know; the present value counts as seen.
     pub fn signal(&self) -> watch::Receiver<LeaseSignal> {
-        self.awake.signal.subscribe()
+        self.awake.signal()
+    }
+
+    /// How often there has been something new in [`signal`](Self::signal), as far as the session's bell was rung for it. Asked
+    /// in each turn: it costs a look at one number.
+    pub fn signals(&self) -> usize {
+        self.awake.told.load(Ordering::SeqCst)
+    }
+
+    /// What its holder should know now.
+    pub fn told(&self) -> LeaseSignal {
+        match self.signals() {
+            0 => LeaseSignal::Steady,
+            _ => self.awake.signal.borrow().clone(),
+        }
     }
 
     /// Its holder works at this process of the server from now on. While the lease rests, or does not count, that is nobody

@@ -28,7 +28,7 @@ impl Exchange<'_> {
             return self.hold(lane);
         }
         let mut scan = Scan::default();
-        scan.feed(parse.query, self.pooled().functions.as_deref());
+        scan.feed(parse.query, self.pooled().functions);
         let seen = self.finish_scan(&mut scan);
         let is_unnamed = parse.name.is_empty();
         let is_unmovable = self.is_unmovable(parse.name, parse.behind_name);

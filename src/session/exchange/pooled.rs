@@ -128,7 +128,7 @@ impl<'a> Exchange<'a> {
             return Some(());
         }
         let mut scan = Scan::default();
-        scan.feed(text, self.pooled().functions.as_deref());
+        scan.feed(text, self.pooled().functions);
         if !is_whole && self.may_be_seen_whole(front) && self.must_be_seen_whole(scan.words()) {
             self.facts().seen_min = front.body_bytes;
             return None;

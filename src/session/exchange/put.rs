@@ -275,7 +275,7 @@ impl<'a> Exchange<'a> {
         let mut scan = Scan::default();
         let mut parts = lane.body(front).splitn(2, |byte| *byte == 0);
         let begins = parts.nth(1).unwrap_or_default();
-        scan.feed(begins, self.pooled().functions.as_deref());
+        scan.feed(begins, self.pooled().functions);
         let pooled = self.pooled();
         let prepared = &mut pooled.carried.prepared;
         let (effect, of) = match name {
@@ -335,13 +335,13 @@ impl<'a> Exchange<'a> {
                 .has(Words::SETTINGS | Words::SET_LOCAL_MEANING)
         };
         let pooled = self.pooled();
-        let functions = pooled.functions.as_deref();
+        let functions = pooled.functions;
         let executed = || pooled.facts.words | pooled.profile.statement_words(functions);
         sets(words) || (words.has(Words::EXECUTE) && sets(executed()))
     }
 
     pub(super) fn finish_scan(&mut self, scan: &mut Scan) -> Seen {
-        let functions = self.pooled().functions.as_deref();
+        let functions = self.pooled().functions;
         let words = scan.finish(functions);
         let names = scan.take_names();
         Seen {
@@ -356,7 +356,7 @@ impl<'a> Exchange<'a> {
         let Some((mut scan, of)) = self.facts().scan.take() else {
             return;
         };
-        scan.feed(lane.rest(), self.pooled().functions.as_deref());
+        scan.feed(lane.rest(), self.pooled().functions);
         lane.pass_rest();
         if !lane.is_between_seen_messages() {
             self.facts().scan = Some((scan, of));

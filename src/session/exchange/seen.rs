@@ -33,7 +33,7 @@ impl Exchange<'_> {
     /// What the text of a prepared statement shows.
     pub(super) fn seen_of(&mut self, name: &[u8]) -> Seen {
         let pooled = self.pooled();
-        let functions = pooled.functions.as_deref().map_or(0, FunctionWords::serial);
+        let functions = pooled.functions.map_or(0, FunctionWords::serial);
         let (seen, behind_name) = match (name, pooled.statements.unnamed()) {
             (b"", Some(unnamed)) => (&unnamed.seen, &unnamed.behind_name[..]),
             (b"", None) => return Seen::default(),
@@ -49,7 +49,7 @@ impl Exchange<'_> {
         // Functions have changed since, or it was first prepared in another database.
         let mut scan = Scan::default();
         let text = behind_name.split(|byte| *byte == 0).next().unwrap_or_default();
-        scan.feed(text, pooled.functions.as_deref());
+        scan.feed(text, pooled.functions);
         self.finish_scan(&mut scan)
     }
 

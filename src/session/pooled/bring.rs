@@ -77,6 +77,7 @@ impl Pooled {
             flight.carry((state, whose), &self.profile, names);
         }
         let missing = if flight.readies > 0 {
+            self.cancel.wait();
             Box::pin(self.fly_over(turn, &mut flight, whose)).await?.missing
         } else {
             Vec::new()
@@ -88,6 +89,7 @@ impl Pooled {
             turn.facts.lacking = self.profile.lacking_in(&state.profile);
         }
         if turn.known.database.is_none() {
+            self.cancel.wait();
             Box::pin(self.learn_functions(turn)).await?;
         }
         Ok(())

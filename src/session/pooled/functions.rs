@@ -19,7 +19,6 @@ use crate::session::{
 };
 
 /// What a turn knows of its database.
-#[derive(Clone)]
 pub(super) struct Known {
     /// `None`: nothing was ever told.
     pub(super) database: Option<Arc<Database>>,
@@ -43,16 +42,14 @@ impl Known {
 
 impl Pooled {
     /// What a turn in this generation begins with: what the last one knew, unless anything has changed.
-    pub(super) fn known(&mut self, generation: Generation) -> Known {
+    pub(super) fn take_known(&mut self, generation: Generation) -> Known {
         let epoch = self.pooling.functions_epoch();
-        if let Some(known) = &self.known
-            && (known.generation, known.epoch) == (generation, epoch)
-        {
-            return known.clone();
+        match self.known.take() {
+            Some(known) if known.is_current && (known.generation, known.epoch) == (generation, epoch) => {
+                known
+            }
+            _ => self.looked_up(generation),
         }
-        let known = self.looked_up(generation);
-        self.known = known.is_current.then(|| known.clone());
-        known
     }
 
     fn looked_up(&self, generation: Generation) -> Known {

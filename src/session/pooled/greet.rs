@@ -84,7 +84,7 @@ impl Pooled {
             Err(Unserved::Unlent(error)) => return Err(Box::pin(self.turn_away(client, error, record)).await),
             Err(Unserved::Unbrought(error)) => return Err(self.end_for(client, error, record).await),
         };
-        self.believed = turn.loan.session.carried.reported.clone();
+        self.believed.follow(&turn.loan.session.carried.reported);
         self.keep(turn).await;
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Pooled {
             return self.stay_pinned(turn).map(|()| true);
         }
         if self.has_left_nothing(turn) {
-            self.believed = turn.loan.session.carried.reported.clone();
+            self.believed.follow(&turn.loan.session.carried.reported);
             return Ok(false);
         }
         let mut facts = std::mem::take(&mut turn.facts);
@@ -65,7 +65,7 @@ impl Pooled {
             carried.prepared.outdate();
         }
         // What the server reports from here on, between its answers to pgwake, the client has not read.
-        self.believed = turn.loan.session.carried.reported.clone();
+        self.believed.follow(&turn.loan.session.carried.reported);
         if facts.is_told_own_application {
             self.believed.note_application(&self.beginning.application);
         }
@@ -328,6 +328,7 @@ impl Pooled {
         session.spare_until(grace);
         let now = Instant::now();
         self.listed.parks(self.passed(), now);
+        (self.known, self.answers) = (Some(turn.known), turn.down.take_meter());
         self.kept = Some(self.pooling.pool.keep(session, now));
     }
 }

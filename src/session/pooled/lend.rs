@@ -57,12 +57,12 @@ impl Pooled {
         client: &mut Stream,
         record: &mut SessionRecord,
     ) -> Result<Loan, LendError> {
-        self.cancel.wait();
         self.follow_credential();
         let mut lease = match self.lend_at_once() {
             Ok(loan) => return Ok(loan),
             Err(lease) => lease,
         };
+        self.cancel.wait();
         let since = Instant::now();
         self.listed.does(Doing::Waiting, since);
         let pooling = self.pooling.clone();
@@ -107,10 +107,9 @@ impl Pooled {
     /// What can be had without any wait: an awake compute, a free permit, the client's own session or one that suits. Else
     /// the lease, if that much can be had.
     fn lend_at_once(&mut self) -> Result<Loan, Option<AwakeLease>> {
-        let (wakes, name) = (&self.house.wakes, &self.endpoint.name);
-        let Some(lease) = wakes.lease_now(self.as_client(), name) else {
-            return Err(None);
-        };
+        let door = self.door.as_ref();
+        let lease = door.and_then(|door| door.lease_now(self.as_client()));
+        let lease = lease.ok_or(None)?;
         let Some(permit) = self.pooling.pool.try_permit() else {
             return Err(Some(lease));
         };

@@ -1,5 +1,7 @@
 //! One turn: a session is borrowed, brought to what the client carries, relayed with, looked after and kept.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use tokio::time::Instant;
 
@@ -25,7 +27,7 @@ use crate::session::{
     roster::Doing,
     turn::{Last, finish, said_by_server},
 };
-use crate::tenant::quota::Paced;
+use crate::tenant::quota::{OverLimit, Paced};
 use crate::tls::Stream;
 use crate::wire::frame::Sender;
 use crate::wire::refuse;
@@ -33,6 +35,9 @@ use crate::wire::reply::error_fields;
 
 /// How often a session may be lost before anything of the client's was sent to it.
 const LOST_MAX: usize = 3;
+
+/// A client that goes on beyond its limits has a line in the audit log so often.
+const OVER_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a client has no session for its turn.
 #[derive(Debug, thiserror::Error)]
@@ -125,10 +130,12 @@ impl Pooled {
     }
 
     fn begin(&mut self, loan: Loan) -> Box<Turn> {
+        let answers = self.answers.take();
+        let answers = answers.unwrap_or_else(|| self.permit.meter(Paced::BytesOut));
         Box::new(Turn {
             facts: Facts::default(),
-            down: Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut)),
-            known: self.known(loan.lease.generation()),
+            down: Lane::new(Sender::Server).paced(answers),
+            known: self.take_known(loan.lease.generation()),
             loan,
             begun: None,
             is_fresh: true,
@@ -203,7 +210,7 @@ impl Pooled {
             carried: &mut session.carried,
             texts: &self.pooling.texts,
             senders: &self.pooling.senders,
-            functions: turn.known.functions().cloned(),
+            functions: turn.known.functions().map(|functions| &**functions),
             is_careful: turn.known.is_careful(),
             profile: &self.profile,
             limits: &self.endpoint.pool,
@@ -303,6 +310,15 @@ impl Pooled {
         Ok(Wants::Session)
     }
 
+    /// Tells the audit log that there is too much of something; not of every statement that is refused for it.
+    async fn tell_over(&mut self, over: &OverLimit, record: &SessionRecord) {
+        let is_told = |at: Instant| at.elapsed() < OVER_TOLD_EVERY;
+        if !self.told_over_at.is_some_and(is_told) {
+            self.told_over_at = Some(Instant::now());
+            self.house.tell_over(over, record).await;
+        }
+    }
+
     /// The relay is over, and so is the session's use by this client, or even the stay.
     async fn ended(
         &mut self,
@@ -356,7 +372,7 @@ impl Pooled {
         let reported = &turn.loan.session.carried.reported;
         let mut changes = BytesMut::new();
         reported.tell_changes(&self.believed, &mut changes);
-        self.believed = reported.clone();
+        self.believed.follow(reported);
         if !changes.is_empty() {
             turn.down.put(&[&changes]);
         }

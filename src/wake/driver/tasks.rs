@@ -6,16 +6,12 @@ use std::{
     future::Future,
     mem,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
-    sync::watch,
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
@@ -107,13 +103,7 @@ impl Driver {
     }
 
     fn came_up(self: &Arc<Self>, generation: Generation, came: Came, event: Event) {
-        let mut awake = Some(Arc::new(Awake {
-            address: came.running.address,
-            generation,
-            since: Instant::now(),
-            signal: watch::Sender::new(LeaseSignal::Steady),
-            leases: AtomicUsize::new(0),
-        }));
+        let mut awake = Some(Arc::new(Awake::new(came.running.address, generation)));
         let mut arrival = Some(Arrival {
             died: came.running.died,
             adopted: came.running.adopted,
@@ -155,7 +145,7 @@ impl Driver {
     fn watch_death(self: &Arc<Self>, awake: &Awake, died: BoxFuture<'static, String>) {
         let driver = self.clone();
         let generation = awake.generation;
-        let mut signal = awake.signal.subscribe();
+        let mut signal = awake.signal();
         self.spawn(async move {
             let reason = tokio::select! {
                 // First, because a stop that pgwake ordered is no death.

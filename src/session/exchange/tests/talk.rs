@@ -98,7 +98,7 @@ impl<'a> Talk<'a> {
             carried: session,
             texts: &endpoint.texts,
             senders: &endpoint.senders,
-            functions: endpoint.functions.clone(),
+            functions: endpoint.functions.as_deref(),
             is_careful: false,
             profile: &client.profile,
             limits: &endpoint.limits,

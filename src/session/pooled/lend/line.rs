@@ -43,9 +43,10 @@ impl Pooled {
             if place.permit.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
             }
+            // The bell that is listened to rings for a cancel, too.
             let is_to_be_held = client.poll_socket_news(cx).is_ready()
-                || self.cancel.poll_cancelled(cx).is_ready()
                 || self.shutdown.poll_reached(cx, Phase::Draining).is_ready()
+                || self.cancel.is_cancelled()
                 || self.patience.poll(cx, until).is_ready();
             if is_to_be_held {
                 Poll::Ready(false)
