@@ -66,7 +66,8 @@ struct Queue {
 
 #[derive(Debug)]
 enum Entry {
-    Line(Vec<u8>),
+    /// Whoever waits for it is answered when it is written.
+    Line(Vec<u8>, Option<oneshot::Sender<()>>),
     /// Answered when all before it is written, or left out.
     Flush(oneshot::Sender<()>),
 }
@@ -152,20 +153,38 @@ impl Audit {
         self.0.is_some()
     }
 
-    /// Takes an event; with [`WhenFull::Block`] it waits for room. Cancel safe: the event is left out.
+    /// Takes an event; with [`WhenFull::Block`] it waits until the event is written: what waits in the queue would be lost
+    /// with pgwake. Cancel safe: the event is left out, or written later.
     pub async fn tell(&self, event: Event) {
         let Some(queue) = &self.0 else { return };
-        match queue.lines.try_send(Entry::Line(event.line())) {
-            Ok(()) | Err(TrySendError::Closed(_)) => (),
-            Err(TrySendError::Full(entry)) => match queue.when_full {
-                // The writer lives as long as the queue.
-                WhenFull::Block => drop(queue.lines.send(entry).await),
-                WhenFull::Drop => {
+        match queue.when_full {
+            WhenFull::Block => {
+                let (told, written) = oneshot::channel();
+                if queue
+                    .lines
+                    .send(Entry::Line(event.line(), Some(told)))
+                    .await
+                    .is_ok()
+                {
+                    // The writer goes without an answer only at the end of everything.
+                    let _ = written.await;
+                }
+            }
+            WhenFull::Drop => {
+                let sent = queue.lines.try_send(Entry::Line(event.line(), None));
+                if let Err(TrySendError::Full(_)) = sent {
                     queue.dropped.fetch_add(1, Ordering::Relaxed);
                     queue.dropped_total.fetch_add(1, Ordering::Relaxed);
                 }
-            },
+            }
         }
+    }
+
+    /// How many lines wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.0
+            .as_ref()
+            .map_or(0, |queue| queue.lines.max_capacity() - queue.lines.capacity())
     }
 
     /// Waits until all that was told is written or left out; the caller bounds it. Cancel safe.

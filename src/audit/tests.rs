@@ -116,9 +116,8 @@ async fn on_a_full_disk_lines_are_dropped_and_counted() {
 async fn on_a_full_disk_nobody_goes_on_where_lines_must_be_written() {
     let audit = full(WhenFull::Block);
     let telling = async {
-        for _ in 0..2 * LINES_MAX {
-            audit.tell(Event::new("one")).await;
-        }
+        // One line: thousands used to find room in the queue first.
+        audit.tell(Event::new("one")).await;
     };
     let told = tokio::time::timeout(Duration::from_millis(500), telling).await;
     assert!(told.is_err(), "it went on without its lines");

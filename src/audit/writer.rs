@@ -5,9 +5,9 @@
 //! Called by [`super::Audit`].
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -31,6 +31,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// How often it is tried again once nobody is left who could add lines.
 const LAST_TRIES: u32 = 4;
+
+/// A new file is for its owner, and for a group that may read it.
+const MODE: u32 = 0o640;
 
 /// What is written to.
 pub(super) enum Target {
@@ -114,13 +117,18 @@ impl Target {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let opened = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .append(true)
-        .create(true)
-        .mode(0o640)
+        .mode(MODE)
         // A pipe that nobody reads would be waited for, without a word.
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path);
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let opened = match options.clone().create_new(true).open(path) {
+        // Whatever the umask is: the unit that comes with pgwake has 0077, and who collects logs reads by its group.
+        Ok(file) => file.set_permissions(Permissions::from_mode(MODE)).map(|()| file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.create(true).open(path),
+        Err(error) => Err(error),
+    };
     let file = opened.map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::NXIO) => io::Error::new(error.kind(), "it is a pipe, and nobody reads it"),
         _ => error,
@@ -177,11 +185,13 @@ impl Writer {
         while let Some(entry) = waiting.blocking_recv() {
             self.tell_dropped(&waiting);
             match entry {
-                Entry::Line(line) => {
+                Entry::Line(line, told) => {
                     if !self.put(line, &waiting) {
                         self.dropped_total.fetch_add(1, Ordering::Relaxed);
                         self.leave_out(1);
                     }
+                    // Who has told it may have left.
+                    told.map(|told| told.send(()));
                 }
                 // Nobody may wait for it any more.
                 Entry::Flush(done) => drop(done.send(())),

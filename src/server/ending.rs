@@ -110,6 +110,9 @@ impl Server {
             admin.stop().await;
         }
         // A disk that takes nothing does not keep pgwake from its end.
-        let _ = timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await;
+        if timeout(STOPPING_TIMEOUT, self.house.audit.flush()).await.is_err() {
+            let lines = self.house.audit.waiting();
+            tracing::error!(lines, "audit lines could not be written before the end");
+        }
     }
 }
