@@ -77,12 +77,26 @@ pub(crate) fn unfinished(data_dir: &Path) -> PathBuf {
     beside(data_dir, ".new")
 }
 
-/// Makes a data directory with its roles and database. Not cancel safe: a half-made one stays beside the place,
-/// and the next attempt removes it; its programs end with this future.
+/// Makes a data directory with its roles and database. Where it fails nothing is left: what is half made takes room that
+/// others on its disk need. Not cancel safe: a half-made one stays beside the place, and the next attempt removes it; its
+/// programs end with this future.
 ///
 /// # Errors
 /// Tells which step failed; the program's last words are the detail.
 pub(crate) async fn create(site: &Site, means: &Means) -> Result<(), ComputeError> {
+    end_residents(&unfinished(&site.data_dir)).await?;
+    let made = make_and_move(site, means).await;
+    if made.is_err() {
+        let path = site.data_dir.clone();
+        let removed = blocking(move || Names::of(&path)?.remove()).await;
+        if let Err(error) = removed {
+            tracing::warn!(endpoint = %site.endpoint, %error, "what was half made could not be removed");
+        }
+    }
+    made
+}
+
+async fn make_and_move(site: &Site, means: &Means) -> Result<(), ComputeError> {
     let Site {
         endpoint,
         data_dir,
@@ -100,7 +114,6 @@ pub(crate) async fn create(site: &Site, means: &Means) -> Result<(), ComputeErro
             unfinished.display()
         ))
     };
-    end_residents(&unfinished).await?;
     let (path, owner) = (data_dir.clone(), account.clone());
     let made = blocking(move || {
         let names = Names::of(&path)?;
@@ -240,12 +253,16 @@ impl Names {
 
     /// Makes the folder anew.
     fn make(&self, account: &Account) -> io::Result<Folder> {
-        self.parent.remove_all(&self.unfinished)?;
+        self.remove()?;
         let folder = self.parent.make(&self.unfinished)?;
         if let Some(heir) = account.heir() {
             folder.give_to(heir)?;
         }
         Ok(folder)
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        self.parent.remove_all(&self.unfinished)
     }
 
     /// The files themselves were written to disk by initdb and by the server's last checkpoint.
