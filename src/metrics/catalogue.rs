@@ -60,6 +60,7 @@ catalogue! {
     PARKED = Gauge "pgwake_parked_clients" [WHOSE] "clients between transactions: they hold no server session";
     PINNED = Gauge "pgwake_pinned_clients" ["reason", WHOSE] "clients that keep a server session, by what they did; one client may have several reasons";
     REFUSALS = Counter "pgwake_refusals_total" ["reason", "sqlstate", WHOSE] "clients that were refused, or ended by an error";
+    TURNED_AWAY = Counter "pgwake_turned_away_total" ["reason"] "connections closed before a word of theirs was answered: gate (too many that have not logged in), or proxy_header (none of those that a load balancer has to send)";
     CONNECT_PHASE = Histogram "pgwake_connect_phase_seconds" ["phase", "cold"] "how long clients took to come in: tls, auth, hold, connect, and the total; cold where the compute slept";
     HOLD = Histogram "pgwake_hold_seconds" ["result"] "how long clients were held while their compute woke";
     HELD = Gauge "pgwake_held_clients" [WHOSE] "clients that are held now";

@@ -1,6 +1,6 @@
 //! From a client's first byte until it has been let in: where a stranger's stay ends, and what a client brings to its own.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{io::AsyncWriteExt, time::timeout};
@@ -21,11 +21,27 @@ use crate::auth::Authenticated;
 use crate::config::PoolMode;
 use crate::error::{Fault, SqlState};
 use crate::ids::SessionId;
-use crate::metrics::CancelResult;
+use crate::metrics::{CancelResult, TurnedAway};
 use crate::tenant::quota::OverLimit;
 use crate::tls::Stream;
 use crate::wake::Weight;
-use crate::wire::startup::CancelKey;
+use crate::wire::{proxy_header::ProxyHeaderError, startup::CancelKey};
+
+impl House {
+    /// Closes a connection before a word of its was answered; the log has a line a minute of it.
+    fn turn_away(&self, reason: TurnedAway, about: &dyn fmt::Display) {
+        self.metrics.turned_away(reason);
+        if !self.storms.is_first("", reason.as_str()) {
+            return;
+        }
+        match reason {
+            TurnedAway::Gate => tracing::warn!(peer = %about,
+                "connection closed: too many have not logged in ([gate] unproved_max, unproved_per_network_max)"),
+            TurnedAway::ProxyHeader => tracing::warn!(error = %about,
+                "connection closed: one of the listener's `proxies` sent no PROXY header, which it has to"),
+        }
+    }
+}
 
 /// A client from its first byte until it has been let in, or was told why not. `None`: it was nobody's stay.
 pub(super) async fn come_in(
@@ -40,13 +56,16 @@ pub(super) async fn come_in(
         Ok(Ok(peer)) => peer,
         // Whoever is not introduced as he should be is nobody that could be told anything.
         Ok(Err(error)) => {
-            tracing::debug!(%error, "connection without a PROXY header closed");
+            // Who only connects, and leaves, is a probe.
+            if matches!(error, ProxyHeaderError::Bad(_)) {
+                house.turn_away(TurnedAway::ProxyHeader, &error);
+            }
             return None;
         }
         Err(_) => return None,
     };
     let Some(unproved) = house.gate.enter(peer.ip()) else {
-        tracing::debug!(%peer, "too many connections that have not logged in: one more is closed");
+        house.turn_away(TurnedAway::Gate, &peer);
         return None;
     };
     let id = SessionId::from_random(u64::from_ne_bytes(id));

@@ -47,16 +47,20 @@ pub enum ProxyHeaderError {
 pub async fn read_proxy_header<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Proxied, ProxyHeaderError> {
     // Both versions have more bytes than these.
     let mut start = [0; SIGNATURE.len()];
-    stream.read_exact(&mut start).await?;
+    let neither = ProxyHeaderError::Bad("it begins with neither version's signature");
+    // An SSLRequest is shorter than that: who speaks without a header waits for its answer, and is told at once.
+    stream.read_exact(&mut start[..1]).await?;
+    if ![SIGNATURE[0], WORD[0]].contains(&start[0]) {
+        return Err(neither);
+    }
+    stream.read_exact(&mut start[1..]).await?;
     if start == SIGNATURE {
         return read_binary(stream).await;
     }
     if start.starts_with(WORD) {
         return read_line(stream, &start).await;
     }
-    Err(ProxyHeaderError::Bad(
-        "it begins with neither version's signature",
-    ))
+    Err(neither)
 }
 
 async fn read_binary<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Proxied, ProxyHeaderError> {
@@ -194,6 +198,20 @@ mod tests {
 
     fn address(text: &str) -> Result<Proxied, String> {
         Ok(Proxied::Client(text.parse().unwrap()))
+    }
+
+    /// It was waited for what would come after an SSLRequest, until the login's deadline.
+    #[tokio::test]
+    async fn who_begins_without_a_header_is_told_from_the_first_byte() {
+        let (mut client, mut server) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 8, 4, 210, 22, 47])
+            .await
+            .unwrap();
+        let read = read_proxy_header(&mut server);
+        let error = tokio::time::timeout(std::time::Duration::from_secs(5), read)
+            .await
+            .unwrap();
+        assert!(matches!(error, Err(ProxyHeaderError::Bad(_))));
     }
 
     #[test]

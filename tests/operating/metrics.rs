@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use pgwake::metrics::CATALOGUE;
 
 use super::{READ, admin};
-use crate::harness::{gateway::Gateway, raw::Raw, tls_client, wait::until};
+use crate::harness::{gateway::Gateway, logs::with_text, raw::Raw, tls_client, wait::until};
 
 /// All samples by their series.
 async fn samples(gateway: &Gateway) -> BTreeMap<String, f64> {
@@ -90,6 +90,33 @@ async fn every_metric_of_the_catalogue_is_told_and_no_other() {
         .filter(|name| !CATALOGUE.iter().any(|described| described.name == **name))
         .collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
+#[tokio::test]
+async fn who_is_turned_away_without_a_word_is_counted_and_told() {
+    let gateway = admin()
+        .listen(r#"[{ address = "127.0.0.1:0", tls = "optional", proxies = ["127.0.5.0/24"] }]"#)
+        .tenants("[gate]\nunproved_per_network_max = 1\n")
+        .start()
+        .await;
+    let from = async |address: &str| Raw::tcp_from(address.parse().unwrap(), gateway.address()).await;
+    let counted = async |reason: &str| {
+        samples(&gateway).await[&format!("pgwake_turned_away_total{{reason=\"{reason}\"}}")]
+    };
+    assert_eq!((counted("gate").await, counted("proxy_header").await), (0.0, 0.0));
+
+    let _first = from("127.0.6.1").await;
+    until("the first is counted", async || gateway.server.clients() == 1).await;
+    assert!(!from("127.0.6.2").await.any().await, "something was said");
+    let mut balancer = from("127.0.5.1").await;
+    balancer
+        .send_with(postgres_protocol::message::frontend::ssl_request)
+        .await;
+    assert!(!balancer.any().await, "something was said");
+    // A load balancer that only looks whether anybody listens.
+    drop(from("127.0.5.1").await);
+    assert_eq!((counted("gate").await, counted("proxy_header").await), (1.0, 1.0));
+    assert_eq!(with_text("127.0.6.2").len(), 1);
 }
 
 #[tokio::test]
