@@ -291,6 +291,11 @@ impl Wakes {
         stream::iter(drivers).for_each_concurrent(AT_ONCE_MAX, stop).await;
     }
 
+    /// How many computes could not be stopped, and may run on.
+    pub fn left(&self) -> usize {
+        self.all().iter().filter(|driver| driver.is_left()).count()
+    }
+
     /// How an endpoint's compute stands; `None`: there is no such endpoint.
     pub fn figures(&self, endpoint: &EndpointName) -> Option<WakeFigures> {
         self.drivers.get(endpoint).map(|driver| driver.figures())

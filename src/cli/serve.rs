@@ -176,6 +176,9 @@ async fn end_with_signal(server: &Server, signals: &mut Signals) {
     }
     match server.replaced().now_or_never() {
         Some(pid) => tracing::info!(pid, "ended; another pgwake has taken its place"),
-        None => tracing::info!("ended; no compute is left running"),
+        None => match server.house().wakes.left() {
+            0 => tracing::info!("ended; no compute is left running"),
+            computes => tracing::warn!(computes, "ended; these could not be stopped, and may run on"),
+        },
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Driver {
     inner: Mutex<Inner>,
     /// The endpoint was taken out of the configuration.
     is_removed: AtomicBool,
+    /// Its last stop failed: it may run on.
+    is_left: AtomicBool,
 }
 
 impl Driver {
@@ -89,6 +91,7 @@ impl Driver {
             rearmed: Notify::new(),
             inner: Mutex::new(Inner::new(rules, budget, takes)),
             is_removed: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
         }
     }
 
@@ -207,6 +210,11 @@ impl Driver {
     pub(super) fn remove(self: &Arc<Self>) {
         self.is_removed.store(true, Ordering::Release);
         self.close();
+    }
+
+    /// Whether its last stop failed: it may run on.
+    pub(super) fn is_left(&self) -> bool {
+        self.is_left.load(Ordering::Acquire)
     }
 
     /// Returns once nobody holds a lease: by looking, since leases that come back are no change of state.

@@ -336,6 +336,20 @@ async fn stop_that_fails_is_looked_at_and_tried_again() {
     assert_eq!(house.stops(), 2);
 }
 
+/// Its wake was shown as under way for ever, and counted as nothing.
+#[tokio::test(start_paused = true)]
+async fn start_that_is_late_has_ended_also_where_its_stop_fails() {
+    let house = house();
+    house.compute.script([Start::Hangs]);
+    house.compute.stop_fails.store(true, SeqCst);
+    house.ask(100 * SECOND).await.unwrap_err();
+    sleep(SECOND).await;
+    assert_eq!(
+        (house.stops(), house.heard()),
+        (1, vec!["given up: was not ready in time".into()])
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn death_is_told_to_leaseholders_and_the_next_lease_wakes_anew() {
     let house = house();

@@ -227,6 +227,7 @@ impl Driver {
                 false => Ok(()),
             };
             let took_ms = millis(began.elapsed());
+            driver.is_left.store(stopped.is_err(), Ordering::Release);
             match stopped {
                 Ok(()) => {
                     driver.tell_stopped(&ends, began, took_ms);
@@ -235,6 +236,10 @@ impl Driver {
                 Err(error) => {
                     warn!(endpoint = %driver.name, took_ms, reason = error.reason, detail = error.detail,
                         "could not be stopped");
+                    // Its start has come to its end all the same, and nobody else would tell of it.
+                    if !matches!(ends, Ends::Awake(_)) {
+                        driver.tell_given_up(driver.why_given_up(&ends));
+                    }
                     driver.apply(Event::StopFailed { generation });
                 }
             }
@@ -245,15 +250,12 @@ impl Driver {
         let awake = match ends {
             Ends::Awake(awake) => awake,
             Ends::StartLate => {
-                let reason = "was not ready in time";
+                let reason = self.why_given_up(ends);
                 warn!(endpoint = %self.name, took_ms, "{reason}; stopped");
                 return self.tell_given_up(reason);
             }
             Ends::StartUnneeded => {
-                let reason = match self.is_removed.load(Ordering::Acquire) {
-                    true => "was removed while it was starting",
-                    false => "was starting when pgwake was ended",
-                };
+                let reason = self.why_given_up(ends);
                 info!(endpoint = %self.name, took_ms, "{reason}; stopped");
                 return self.tell_given_up(reason);
             }
@@ -265,6 +267,16 @@ impl Driver {
         });
         let awake_s = (began - awake.since).as_secs();
         info!(endpoint = %self.name, took_ms, awake_s, "suspended");
+    }
+
+    fn why_given_up(&self, ends: &Ends) -> &'static str {
+        match ends {
+            Ends::StartUnneeded if self.is_removed.load(Ordering::Acquire) => {
+                "was removed while it was starting"
+            }
+            Ends::StartUnneeded => "was starting when pgwake was ended",
+            Ends::StartLate | Ends::Awake(_) => "was not ready in time",
+        }
     }
 
     fn tell_given_up(&self, reason: &str) {

@@ -215,6 +215,12 @@ impl WakeWatcher for Watching {
         self.0.note(format!("ready {generation}"));
     }
 
+    fn happened(&self, _: &EndpointName, event: WakeEvent) {
+        if let WakeEvent::GivenUp { reason, .. } = event {
+            self.0.note(format!("given up: {reason}"));
+        }
+    }
+
     fn before_suspend(&self, _: &EndpointName, _: &Address) -> BoxFuture<'static, ()> {
         self.0.note("before suspend".into());
         let takes = *self.0.hook_takes.lock().unwrap();
