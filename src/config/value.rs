@@ -160,6 +160,11 @@ impl Name for RoleName {
 
     fn parse_name(text: &str) -> Result<Self, Wrong> {
         match text.len() {
+            // One such role would keep every data directory of its tenant from being made.
+            1..=63 if text.starts_with("pg_") || ["public", "none"].contains(&text) => Err(Wrong::new(
+                format!("{text:?} cannot be a role: Postgres reserves that name"),
+                "write another name",
+            )),
             1..=63 if !text.contains('\0') => Ok(Self(text.to_owned())),
             _ => Err(Wrong::new(
                 format!("{text:?} cannot be a role of Postgres"),
