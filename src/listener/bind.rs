@@ -48,6 +48,9 @@ pub enum BindError {
     /// Somebody answers on that Unix socket.
     #[error("cannot listen on {}: another program does", .0.display())]
     Taken(PathBuf),
+    /// Something else is in its place.
+    #[error("cannot listen on {}: there is something that is no socket; remove it, or name another path", .0.display())]
+    NoSocket(PathBuf),
 }
 
 /// A listener that accepts.
@@ -161,7 +164,10 @@ fn bind_unix(path: &Path, mode: Option<u32>) -> Result<UnixListener, BindError> 
         path: path.to_owned(),
         error,
     };
-    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(BindError::NoSocket(path.to_owned()));
+        }
         if UnixStream::connect(path).is_ok() {
             return Err(BindError::Taken(path.to_owned()));
         }

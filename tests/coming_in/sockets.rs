@@ -64,3 +64,22 @@ async fn two_do_not_listen_in_one_place() {
     assert!(socket.exists(), "the loser took the socket away");
     first.server.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_no_socket_is_named_and_left_alone() {
+    let place = Setup::new();
+    let (file, link) = (place.path().join("file"), place.path().join("link"));
+    fs::write(&file, "kept").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for path in [&file, &link] {
+        let listen = format!("{{ unix = \"{}\" }}", path.display());
+        let refused = Setup::new().listen(&listen).start_untaught().await;
+        let error = refused.err().unwrap().to_string();
+        let expected = format!(
+            "cannot listen on {}: there is something that is no socket",
+            path.display()
+        );
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(fs::read_to_string(path).unwrap(), "kept");
+    }
+}
