@@ -6,6 +6,10 @@
 /// Tag and length.
 pub const HEADER_BYTES: usize = 5;
 
+/// The greatest length that a server takes from a client, with the length itself: what it can allocate at once. At a greater one
+/// it closes the connection.
+const CLIENT_LENGTH_MAX: i32 = 0x3fff_fffe;
+
 /// The message that stands at the front of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Front {
@@ -20,7 +24,7 @@ pub struct Front {
 pub enum Broken {
     /// A tag that no message has.
     Tag(u8),
-    /// A length below 4.
+    /// A length below 4, or one that no server takes.
     Length,
 }
 
@@ -56,8 +60,11 @@ pub fn front(bytes: &[u8], sender: Sender) -> Result<Option<Front>, Broken> {
     let Some([_, length @ ..]) = bytes.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };
-    let length = i64::from(i32::from_be_bytes(*length));
-    let body_bytes = usize::try_from(length - 4).map_err(|_| Broken::Length)?;
+    let length = i32::from_be_bytes(*length);
+    if sender == Sender::Client && length > CLIENT_LENGTH_MAX {
+        return Err(Broken::Length);
+    }
+    let body_bytes = usize::try_from(i64::from(length) - 4).map_err(|_| Broken::Length)?;
     Ok(Some(Front { tag, body_bytes }))
 }
 
@@ -83,7 +90,7 @@ mod tests {
         assert_eq!(front(b"\x01", Sender::Client), Err(Broken::Tag(1)));
         assert_eq!(front(b"Z", Sender::Client), Err(Broken::Tag(b'Z')));
         assert_eq!(front(b"\x01", Sender::Server), Err(Broken::Tag(1)));
-        for length in [i32::MIN, -1, 0, 3] {
+        for length in [i32::MIN, -1, 0, 3, 0x3fff_ffff, i32::MAX] {
             let bytes = [&b"Q"[..], &length.to_be_bytes()].concat();
             assert_eq!(
                 front(&bytes, Sender::Client),
