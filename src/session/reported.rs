@@ -133,15 +133,24 @@ impl Reported {
         }
     }
 
-    /// Appends a ParameterStatus for what differs from what was `believed`.
-    pub(super) fn tell_changes(&self, believed: &Self, out: &mut BytesMut) {
+    /// Appends a ParameterStatus for what differs from what was `believed`, and has it believed from now on.
+    pub(super) fn tell_changes(&mut self, believed: &mut Self, out: &mut BytesMut) {
         if Arc::ptr_eq(&self.0, &believed.0) {
             return;
         }
+        let mut is_other = self.0.len() != believed.0.len();
         for (name, value) in &*self.0 {
             if believed.0.get(name) != Some(value) {
                 say::parameter_status(name, value, out);
+                is_other = true;
             }
+        }
+        // Of two that are equal the same one stays whoever meets whom. So all that are equal share one in the end, and the
+        // next comparison is over at once.
+        if is_other || Arc::as_ptr(&self.0) < Arc::as_ptr(&believed.0) {
+            believed.clone_from(self);
+        } else {
+            self.clone_from(believed);
         }
     }
 }
@@ -174,14 +183,46 @@ mod tests {
         let mut reported = Reported::from_greeting(&greeting);
         assert_eq!(reported.get(b"TimeZone"), Some(&Bytes::from_static(b"UTC")));
 
-        let believed = reported.clone();
-        reported.note(b"TimeZone\0Asia/Tokyo\0");
-        let mut changes = BytesMut::new();
-        reported.tell_changes(&believed, &mut changes);
-        assert_eq!(&changes[..], b"S\0\0\0\x18TimeZone\0Asia/Tokyo\0");
+        let mut believed = reported.clone();
         let mut all = BytesMut::new();
         believed.tell_all(&mut all);
         assert_eq!(Reported::from_greeting(&all), believed);
+        reported.note(b"TimeZone\0Asia/Tokyo\0");
+        let mut changes = BytesMut::new();
+        reported.tell_changes(&mut believed, &mut changes);
+        assert_eq!(&changes[..], b"S\0\0\0\x18TimeZone\0Asia/Tokyo\0");
+        assert_eq!(believed, reported);
+    }
+
+    #[test]
+    fn all_that_are_equal_share_one_in_the_end() {
+        let greeting = |zone: &[u8]| {
+            let mut greeting = BytesMut::new();
+            say::parameter_status(b"TimeZone", zone, &mut greeting);
+            Reported::from_greeting(&greeting)
+        };
+        let mut sessions = [(); 3].map(|()| greeting(b"UTC"));
+        let mut clients = [(); 4].map(|()| greeting(b"UTC"));
+        let mut out = BytesMut::new();
+        for _ in 0..2 {
+            for session in &mut sessions {
+                for client in &mut clients {
+                    session.tell_changes(client, &mut out);
+                }
+            }
+        }
+        assert!(out.is_empty());
+        let first = &sessions[0].0;
+        let all = sessions.iter().chain(&clients);
+        assert!(all.clone().all(|reported| Arc::ptr_eq(&reported.0, first)));
+        // And none of them changes with another.
+        sessions[0].note(b"TimeZone\0Asia/Tokyo\0");
+        assert_eq!(sessions[1], greeting(b"UTC"));
+        sessions[0].tell_changes(&mut clients[0], &mut out);
+        assert_eq!(
+            (&out[..], &clients[0]),
+            (&b"S\0\0\0\x18TimeZone\0Asia/Tokyo\0"[..], &sessions[0])
+        );
     }
 
     #[test]

@@ -369,10 +369,9 @@ impl Pooled {
 
     /// What ParameterStatus has told the client is true again before the first reply.
     pub(super) fn tell_changes(&mut self, turn: &mut Turn) {
-        let reported = &turn.loan.session.carried.reported;
         let mut changes = BytesMut::new();
-        reported.tell_changes(&self.believed, &mut changes);
-        self.believed.follow(reported);
+        let reported = &mut turn.loan.session.carried.reported;
+        reported.tell_changes(&mut self.believed, &mut changes);
         if !changes.is_empty() {
             turn.down.put(&[&changes]);
         }
