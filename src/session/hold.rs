@@ -50,6 +50,8 @@ pub(super) struct Held<'a> {
     cancel: Option<Arc<PooledRegistration>>,
     /// Asks a client that is no longer read whether it is still there; made when it is first needed.
     hang_up_check: Option<Interval>,
+    /// It has said Terminate and left: nobody is told anything, and nobody's leaving ends the wait.
+    has_left: bool,
 }
 
 /// Why a wait ended without its answer.
@@ -85,7 +87,14 @@ impl<'a> Held<'a> {
             since,
             cancel: None,
             hang_up_check: None,
+            has_left: false,
         }
+    }
+
+    /// What it asked for before it left is done without it.
+    pub(super) fn without_client(mut self) -> Self {
+        self.has_left = true;
+        self
     }
 
     /// It has waited since then.
@@ -140,12 +149,14 @@ impl<'a> Held<'a> {
         answer: Pin<&mut F>,
         time: Instant,
     ) -> Result<Option<F::Output>, HoldEnd> {
+        let leaving = poll_fn(|cx| match self.has_left {
+            true => Poll::Pending,
+            false => poll_leaving(cx, self.client, self.early, &mut self.hang_up_check),
+        });
         // The answer first: one that came in the same instant is not thrown away.
         tokio::select! { biased;
             answer = answer => Ok(Some(answer)),
-            () = poll_fn(|cx| poll_leaving(cx, self.client, self.early, &mut self.hang_up_check)) => {
-                Err(HoldEnd::ClientGone)
-            }
+            () = leaving => Err(HoldEnd::ClientGone),
             end = poll_fn(|cx| poll_called_off(cx, &mut self.shutdown, self.cancel.as_deref())) => Err(end),
             () = sleep_until(time) => Ok(None),
         }
@@ -153,6 +164,9 @@ impl<'a> Held<'a> {
 
     async fn tell(&mut self, what: &str) -> Result<(), HoldEnd> {
         self.notice_at = Instant::now() + NOTICE_EVERY;
+        if self.has_left {
+            return Ok(());
+        }
         let waited = self.since.elapsed().as_secs_f64();
         let text = format!("endpoint \"{}\": {what}, waited {waited:.0} s", self.endpoint);
         let mut notice = BytesMut::new();

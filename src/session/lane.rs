@@ -193,6 +193,19 @@ impl Lane {
         self.cleared == self.end && self.rest_bytes == 0
     }
 
+    /// Whether all that was read and not dealt with are whole messages, a Terminate at the end.
+    pub(super) fn ends_with_terminate(&self) -> bool {
+        let mut rest = self.unseen();
+        let mut last = None;
+        while self.rest_bytes == 0
+            && let Ok(Some(front)) = front(rest, self.sender)
+            && let Some(behind) = rest.get(HEADER_BYTES + front.body_bytes..)
+        {
+            (rest, last) = (behind, Some(front.tag));
+        }
+        rest.is_empty() && last == Some(b'X')
+    }
+
     /// What ended it, where nobody passes anything on.
     pub(super) fn take_end(&mut self) -> Option<LaneEnd> {
         self.last.take()

@@ -31,8 +31,9 @@ pub(super) use reports::IdleReports;
 
 /// How often a client whose bytes the server does not take is looked at: it may have left.
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
-/// How long a statement may go on after its client has said Terminate and left.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement may go on after its client has said Terminate and left: to Postgres that is no reason to end it, but nobody
+/// is there any more who would.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The two streams and what is on its way between them.
 pub(super) struct Relay<'a, 'e> {
@@ -323,7 +324,8 @@ impl<'a, 'e> Relay<'a, 'e> {
             std::task::ready!(check.as_mut().poll(cx));
             self.hang_up_check = None;
             if self.client.has_hung_up() {
-                if !self.exchange.is_terminated() {
+                // Also where it is not its turn yet.
+                if !self.exchange.is_terminated() && !self.up.ends_with_terminate() {
                     return Poll::Ready(End::ClientGone);
                 }
                 self.begin_to_finish();

@@ -3,7 +3,7 @@
 use super::{
     line::{Way, Who},
     pooled::{Pooled, pool},
-    said::{Said, encoded},
+    said::{Said, encoded, execute, prepare},
     told::{errors, tags, values},
 };
 use crate::{
@@ -110,6 +110,32 @@ async fn all_that_was_said_before_terminate_takes_effect() {
     }
     until("all statements to take effect", async || {
         value(&direct, "select count(distinct what) from told").await == "5"
+    })
+    .await;
+    pooled.has_sessions(1).await;
+}
+
+/// A statement that took longer than a second was cancelled where what stood behind it, with the Terminate at its end, could
+/// not be sent before it was answered.
+#[tokio::test]
+async fn what_takes_long_takes_effect_though_its_client_has_said_more_and_terminate() {
+    const ENDPOINT: &str = "leaving-long";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let direct = told_table(&pooled).await;
+    let mut line = pooled.line(ENDPOINT).await;
+    let said = [
+        vec![Said::query("insert into told select 'long' from pg_sleep(1.5)")],
+        prepare("named", "insert into told values ('behind')"),
+        execute("named", &[]),
+    ];
+    let mut bytes = encoded(&said.concat());
+    bytes.extend_from_slice(b"X\0\0\0\x04");
+    line.bytes(&bytes).await;
+    drop(line);
+
+    // What is behind it, Postgres does not do either once it has found out that nobody reads its answers.
+    until("the statement to take effect", async || {
+        value(&direct, "select count(*) from told where what = 'long'").await == "1"
     })
     .await;
     pooled.has_sessions(1).await;

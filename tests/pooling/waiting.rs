@@ -11,13 +11,14 @@ use tokio_postgres::Client;
 use super::{
     line::{Line, Way, Who},
     pooled::{Pooled, pool},
-    said::Said,
+    said::{Said, encoded},
     told::{errors, tags, values},
 };
 use crate::{
     harness::{
         postgres::{Postgres, Version},
         raw::Message,
+        wait::until,
     },
     serving::served::Key,
 };
@@ -193,6 +194,41 @@ async fn a_waiter_that_is_gone_gets_no_session() {
     // Sent whole and never run: nobody was there any more when their turn would have come.
     let count = crate::serving::served::value(&direct, "select count(*) from told").await;
     assert_eq!(count, "0");
+    pooled.has_sessions(1).await;
+}
+
+/// Whoever had said Terminate behind a statement and left before there was a session for it was taken for one that had just
+/// gone: the statement was never run.
+#[tokio::test]
+async fn all_that_was_said_before_terminate_takes_effect_though_it_had_to_wait() {
+    const ENDPOINT: &str = "waiting-terminate";
+    let pooled = with(ENDPOINT, 1, "").await;
+    let direct = pooled.direct().await;
+    direct
+        .batch_execute("create table told (what text)")
+        .await
+        .unwrap();
+    let mut holder = holder(&pooled, ENDPOINT).await;
+    let extended = [
+        Said::run("insert into told values ('extended')", &[]).as_slice(),
+        &[Said::Sync],
+    ]
+    .concat();
+    for said in [vec![Said::query("insert into told values ('simple')")], extended] {
+        let mut line = pooled.line(ENDPOINT).await;
+        let mut bytes = encoded(&said);
+        bytes.extend_from_slice(b"X\0\0\0\x04");
+        line.bytes(&bytes).await;
+        drop(line);
+    }
+    // It has to be noticed that they have left.
+    sleep(A_WHILE).await;
+    holder.query("commit").await;
+
+    until("both statements to take effect", async || {
+        crate::serving::served::value(&direct, "select count(distinct what) from told").await == "2"
+    })
+    .await;
     pooled.has_sessions(1).await;
 }
 

@@ -44,7 +44,8 @@ struct Put<'a> {
 
 /// Who ends a wait before its answer.
 struct Enders<'a> {
-    client: &'a Stream,
+    /// `None`: it has said all that it wanted, up to its Terminate, and may have left.
+    client: Option<&'a Stream>,
     shutdown: SessionWatch,
     standing: &'a mut Standing,
     lease: watch::Receiver<LeaseSignal>,
@@ -250,7 +251,7 @@ impl Pooled {
             flight.switch(under, &self.profile);
         }
         let enders = Enders {
-            client,
+            client: (!self.up.ends_with_terminate()).then_some(client),
             shutdown: self.shutdown.clone(),
             standing: &mut self.standing,
             lease: turn.loan.lease.signal(),
@@ -316,7 +317,7 @@ impl Enders<'_> {
                 return Poll::Ready(End::Dismissed(lost));
             }
             while check.as_mut().poll(cx).is_ready() {
-                if self.client.has_hung_up() {
+                if self.client.is_some_and(Stream::has_hung_up) {
                     return Poll::Ready(End::ClientGone);
                 }
                 check.as_mut().reset(Instant::now() + HANG_UP_CHECK);

@@ -5,6 +5,7 @@
 //! watched for leaving, and released by a cancel.
 
 mod error;
+mod left;
 mod line;
 
 use std::{pin::pin, time::Duration};
@@ -51,12 +52,8 @@ pub(super) struct Loan {
 }
 
 impl Pooled {
-    /// Borrows a session. Not cancel safe: a notice may be half written.
-    pub(super) async fn lend(
-        &mut self,
-        client: &mut Stream,
-        record: &mut SessionRecord,
-    ) -> Result<Loan, LendError> {
+    /// Borrows a session for a client that is here.
+    async fn lend_to(&mut self, client: &mut Stream, record: &mut SessionRecord) -> Result<Loan, LendError> {
         self.follow_credential();
         let mut lease = match self.lend_at_once() {
             Ok(loan) => return Ok(loan),
