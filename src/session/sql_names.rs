@@ -107,8 +107,13 @@ pub(super) fn named_in_sql(text: &[u8], words: Words, known: &Known<'_>) -> Vec<
     found
 }
 
+/// Whether a text with these words may speak of any.
+pub(super) fn may_name(words: Words) -> bool {
+    words.has(Words::EXECUTE | Words::DEALLOCATE | Words::PREPARE)
+}
+
 fn find(text: &[u8], words: Words, known: &Known<'_>, found: &mut Vec<Named>) {
-    if known.is_empty() || !words.has(Words::EXECUTE | Words::DEALLOCATE | Words::PREPARE) {
+    if known.is_empty() || !may_name(words) {
         return;
     }
     let parts = parts(text);

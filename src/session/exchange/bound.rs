@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Exchange, shapes::Fit};
 use crate::session::expected::{Asker, Kind};
 use crate::session::lane::Lane;
-use crate::session::sql_names::Named;
+use crate::session::sql_names::{Named, may_name};
 use crate::session::statements::{Effect, Name, Statement, Used};
 use crate::session::words::Words;
 use crate::wire::extended::{self, BindNames};
@@ -202,6 +202,10 @@ impl Exchange<'_> {
 
     /// The statements that a statement speaks of by the names that its client gave them.
     fn named_in(&self, name: &[u8], words: Words) -> Vec<Named> {
+        // Few do: the text of the others is not even looked for.
+        if !may_name(words) {
+            return Vec::new();
+        }
         self.text_of(name)
             .map(|text| self.named(text, words))
             .unwrap_or_default()
