@@ -160,13 +160,9 @@ impl Audit {
         match queue.when_full {
             WhenFull::Block => {
                 let (told, written) = oneshot::channel();
-                if queue
-                    .lines
-                    .send(Entry::Line(event.line(), Some(told)))
-                    .await
-                    .is_ok()
-                {
-                    // The writer goes without an answer only at the end of everything.
+                let line = Entry::Line(event.line(), Some(told));
+                // The writer goes without an answer only at the end of everything.
+                if queue.lines.send(line).await.is_ok() {
                     let _ = written.await;
                 }
             }
@@ -180,7 +176,8 @@ impl Audit {
         }
     }
 
-    /// How many lines wait to be written.
+    /// How many lines the writer has not dealt with, where a [`flush`](Self::flush) was given up: that stands in the queue for the
+    /// line at hand.
     pub fn waiting(&self) -> usize {
         self.0
             .as_ref()

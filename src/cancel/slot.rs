@@ -66,7 +66,7 @@ impl Slot {
 
     /// Ends a wait. Where a statement runs, the cancel counts as under way until what is returned is dropped.
     pub(super) fn cancel(&self) -> Option<InFlight> {
-        match &mut *self.state() {
+        match &*self.state() {
             State::Idle => None,
             State::Waiting => {
                 self.is_cancelled.store(true, Ordering::Release);

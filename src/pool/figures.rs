@@ -177,6 +177,7 @@ impl Waits {
     pub(super) fn succeeded(&self, waited: Duration) {
         let microseconds = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.count.fetch_add(1, Ordering::Relaxed);
+        // Seldom: a look is cheaper.
         if microseconds > self.max_microseconds.load(Ordering::Relaxed) {
             self.max_microseconds.fetch_max(microseconds, Ordering::Relaxed);
         }

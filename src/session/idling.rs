@@ -81,6 +81,7 @@ impl Patience {
             clock.task = None;
         }
         let wakes = clock.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
+        // It was asked before, and has not rung: that costs no more than a look.
         if wakes && !sleep.is_elapsed() {
             return Poll::Pending;
         }

@@ -198,10 +198,9 @@ impl Lane {
         let mut rest = self.unseen();
         let mut last = None;
         while self.rest_bytes == 0
-            && let Ok(Some(front)) = front(rest, self.sender)
-            && let Some(behind) = rest.get(HEADER_BYTES + front.body_bytes..)
+            && let Some((tag, behind)) = self.first_whole(rest)
         {
-            (rest, last) = (behind, Some(front.tag));
+            (rest, last) = (behind, Some(tag));
         }
         rest.is_empty() && last == Some(b'X')
     }
@@ -286,9 +285,8 @@ impl Lane {
         }
         let unseen = self.unseen();
         let mut rest = unseen;
-        while let Ok(Some(front)) = front(rest, self.sender)
-            && has_tag(front.tag)
-            && let Some(behind) = rest.get(HEADER_BYTES + front.body_bytes..)
+        while let Some((tag, behind)) = self.first_whole(rest)
+            && has_tag(tag)
         {
             rest = behind;
         }
@@ -331,6 +329,13 @@ impl Lane {
         for part in parts {
             self.outbox.extend_from_slice(part);
         }
+    }
+
+    /// The tag of the message that `bytes` begin with, if it has come whole, and what stands behind it.
+    fn first_whole<'b>(&self, bytes: &'b [u8]) -> Option<(u8, &'b [u8])> {
+        let front = front(bytes, self.sender).ok()??;
+        let behind = bytes.get(HEADER_BYTES + front.body_bytes..)?;
+        Some((front.tag, behind))
     }
 
     fn unseen(&self) -> &[u8] {

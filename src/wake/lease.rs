@@ -58,7 +58,7 @@ pub(super) struct Awake {
     pub(super) since: Instant,
     signal: watch::Sender<LeaseSignal>,
     /// How often that has changed, as far as bells have been rung for it.
-    told: AtomicUsize,
+    signals: AtomicUsize,
     /// How many there are who hold a lease.
     leases: AtomicUsize,
 }
@@ -71,7 +71,7 @@ impl Awake {
             generation,
             since: Instant::now(),
             signal: watch::Sender::new(LeaseSignal::Steady),
-            told: AtomicUsize::new(0),
+            signals: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
         }
     }
@@ -83,7 +83,7 @@ impl Awake {
             .send_if_modified(|present| mem::replace(present, signal.clone()) != signal);
         // Whoever is not counted yet has not looked either: both do so in one order for all.
         is_news && {
-            self.told.fetch_add(1, Ordering::SeqCst);
+            self.signals.fetch_add(1, Ordering::SeqCst);
             self.leases.load(Ordering::SeqCst) > 0
         }
     }
@@ -187,7 +187,7 @@ impl AwakeLease {
     /// How often there has been something new in [`signal`](Self::signal), as far as the session's bell was rung for it. Asked
     /// in each turn: it costs a look at one number.
     pub fn signals(&self) -> usize {
-        self.awake.told.load(Ordering::SeqCst)
+        self.awake.signals.load(Ordering::SeqCst)
     }
 
     /// What its holder should know now.

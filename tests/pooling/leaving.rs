@@ -16,21 +16,14 @@ use crate::{
 
 const PID: &str = "select pg_backend_pid()";
 
-async fn told_table(pooled: &Pooled) -> tokio_postgres::Client {
-    let direct = pooled.direct().await;
-    direct
-        .batch_execute("create table told (what text)")
-        .await
-        .unwrap();
-    direct
-}
+const TOLD: &str = "told (what text)";
 
 /// What it was doing is cancelled, its transaction rolled back, and the next one finds neither.
 #[tokio::test]
 async fn a_client_that_is_gone_in_a_transaction_leaves_nothing_of_it() {
     const ENDPOINT: &str = "leaving-transaction";
     let pooled = Pooled::start(ENDPOINT, 1).await;
-    let direct = told_table(&pooled).await;
+    let direct = pooled.direct_with(TOLD).await;
     let middles: [(&str, &str); 6] = [
         ("begin; insert into told values ('open')", ""),
         ("begin; insert into told values ('failed'); select 1 / 0", ""),
@@ -83,7 +76,7 @@ async fn a_client_that_is_gone_in_a_transaction_leaves_nothing_of_it() {
 async fn all_that_was_said_before_terminate_takes_effect() {
     const ENDPOINT: &str = "leaving-terminate";
     let pooled = Pooled::start(ENDPOINT, 1).await;
-    let direct = told_table(&pooled).await;
+    let direct = pooled.direct_with(TOLD).await;
     let insert = |what: &str| format!("insert into told select '{what}' from pg_sleep(0.1)");
     let pipelines = [
         vec![Said::query(insert("simple"))],
@@ -121,7 +114,7 @@ async fn all_that_was_said_before_terminate_takes_effect() {
 async fn what_takes_long_takes_effect_though_its_client_has_said_more_and_terminate() {
     const ENDPOINT: &str = "leaving-long";
     let pooled = Pooled::start(ENDPOINT, 1).await;
-    let direct = told_table(&pooled).await;
+    let direct = pooled.direct_with(TOLD).await;
     let mut line = pooled.line(ENDPOINT).await;
     let said = [
         vec![Said::query("insert into told select 'long' from pg_sleep(1.5)")],
@@ -147,7 +140,7 @@ async fn what_takes_long_takes_effect_though_its_client_has_said_more_and_termin
 async fn a_client_that_is_gone_in_the_middle_of_a_message_harms_nobody() {
     const ENDPOINT: &str = "leaving-half";
     let pooled = Pooled::start(ENDPOINT, 1).await;
-    let direct = told_table(&pooled).await;
+    let direct = pooled.direct_with(TOLD).await;
     let delete = encoded(&[Said::query("insert into told values ('never') -- X")]);
     let bind = encoded(&[Said::bind("", "", &[&"v".repeat(300)])]);
     for before in ["begin; select 1", "select 1"] {
@@ -349,7 +342,7 @@ async fn who_kept_its_session_leaves_no_statements_behind() {
 async fn what_a_client_has_not_ended_with_a_sync_is_rolled_back_when_it_leaves() {
     const ENDPOINT: &str = "leaving-unsynced";
     let pooled = Pooled::start(ENDPOINT, 1).await;
-    let direct = told_table(&pooled).await;
+    let direct = pooled.direct_with(TOLD).await;
     let run = Said::run("insert into told values ('unsynced')", &[]);
     let flushed = [&run[..], &[Said::Flush]].concat();
     let failed = [&run[..], &Said::run("select 1 / 0", &[]), &[Said::Flush]].concat();

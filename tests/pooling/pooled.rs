@@ -121,6 +121,14 @@ impl Pooled {
         direct
     }
 
+    /// The same with a new table: its name and columns.
+    pub(crate) async fn direct_with(&self, table: &str) -> Client {
+        let direct = self.direct().await;
+        let create = format!("create table {table}");
+        direct.batch_execute(&create).await.unwrap();
+        direct
+    }
+
     /// Ends all sessions that clients have; says how many there were.
     pub(crate) async fn end_sessions(&self) -> String {
         let end = format!("select count(pg_terminate_backend(pid)) from pg_stat_activity where {OURS}");

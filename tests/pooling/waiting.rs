@@ -6,7 +6,6 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Client;
 
 use super::{
     line::{Line, Way, Who},
@@ -37,22 +36,15 @@ async fn holder(pooled: &Pooled, endpoint: &str) -> Line {
     line
 }
 
-/// Postgres itself, with a table that tells who was served when.
-async fn arrivals(pooled: &Pooled) -> Client {
-    let direct = pooled.direct().await;
-    direct
-        .batch_execute("create table arrived (at serial, number int)")
-        .await
-        .unwrap();
-    direct
-}
+/// What tells who was served when.
+const ARRIVED: &str = "arrived (at serial, number int)";
 
 #[tokio::test]
 async fn who_came_first_is_served_first() {
     const ENDPOINT: &str = "waiting-order";
     let pooled = with(ENDPOINT, 1, "").await;
     let mut holder = holder(&pooled, ENDPOINT).await;
-    let direct = arrivals(&pooled).await;
+    let direct = pooled.direct_with(ARRIVED).await;
     let mut waiting = Vec::new();
     for number in 0..12 {
         let mut line = pooled.line(ENDPOINT).await;
@@ -79,7 +71,7 @@ async fn who_says_more_or_is_told_why_it_waits_keeps_its_place() {
     const ENDPOINT: &str = "waiting-told";
     let pooled = with(ENDPOINT, 1, "").await;
     let mut holder = holder(&pooled, ENDPOINT).await;
-    let direct = arrivals(&pooled).await;
+    let direct = pooled.direct_with(ARRIVED).await;
     let insert = |number: u8| Said::query(format!("insert into arrived (number) values ({number})"));
     let mut waiting = Vec::new();
     for number in 0..3 {
@@ -163,11 +155,7 @@ async fn a_wait_that_is_too_long_is_an_error_of_that_request_alone() {
 async fn a_waiter_that_is_gone_gets_no_session() {
     const ENDPOINT: &str = "waiting-gone";
     let pooled = with(ENDPOINT, 1, "").await;
-    let direct = pooled.direct().await;
-    direct
-        .batch_execute("create table told (what text)")
-        .await
-        .unwrap();
+    let direct = pooled.direct_with("told (what text)").await;
     for _ in 0..5 {
         let mut holder = holder(&pooled, ENDPOINT).await;
         let mut gone = Vec::new();
@@ -203,11 +191,7 @@ async fn a_waiter_that_is_gone_gets_no_session() {
 async fn all_that_was_said_before_terminate_takes_effect_though_it_had_to_wait() {
     const ENDPOINT: &str = "waiting-terminate";
     let pooled = with(ENDPOINT, 1, "").await;
-    let direct = pooled.direct().await;
-    direct
-        .batch_execute("create table told (what text)")
-        .await
-        .unwrap();
+    let direct = pooled.direct_with("told (what text)").await;
     let mut holder = holder(&pooled, ENDPOINT).await;
     let extended = [
         Said::run("insert into told values ('extended')", &[]).as_slice(),

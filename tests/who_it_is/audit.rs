@@ -1,11 +1,15 @@
 //! The audit log: every event with who it was, and nothing that is secret.
 
-use std::fs;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+};
 
 use serde_json::Value;
 
 use super::{conversation, log_in, startup};
 use crate::harness::{
+    child::{Pgwake, program_with},
     gateway::{Gateway, Setup},
     postgres::{PASSWORD, SUPERUSER},
     raw::{self, Raw},
@@ -199,4 +203,23 @@ async fn what_was_told_before_the_end_is_written() {
     gateway.server.stop().await;
     let text = fs::read_to_string(gateway.path().join("audit.json")).unwrap();
     assert!(text.contains("\"auth_failed\"") && text.ends_with('\n'), "{text}");
+}
+
+#[tokio::test]
+async fn a_new_file_may_be_read_by_its_group_whatever_the_umask_is_and_another_stays_as_it_is() {
+    let mode = async |before: Option<u32>| {
+        let setup = Setup::new().tenants(TO_FILE);
+        let file = setup.path().join("audit.json");
+        if let Some(mode) = before {
+            fs::write(&file, "").unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        }
+        let program = program_with(&setup, &["sh", "-c", "umask 077; exec \"$@\"", "sh"]);
+        let pgwake = Pgwake::start_as(program, &setup).await;
+        let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        drop(pgwake);
+        mode
+    };
+    assert_eq!(mode(None).await, 0o640);
+    assert_eq!(mode(Some(0o600)).await, 0o600);
 }
