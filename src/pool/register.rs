@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::session::{Age, PooledSession};
 use crate::ids::Generation;
+use crate::runtime::threads::Mark;
 
 /// A session's place in the register, wherever the session is.
 pub(super) type Pooled<C> = PooledConnection<'static, HandedIn<C>>;
@@ -82,6 +83,8 @@ pub(super) struct Idle {
     pub(super) age: Age,
     /// Its client has a claim on it until then.
     pub(super) spared_until: Option<Instant>,
+    /// Who polled its socket last.
+    pub(super) thread: Mark,
 }
 
 /// All sessions of one key.
@@ -141,8 +144,39 @@ impl<C: Send + 'static> Register<C> {
         self.resting.push_front(idle);
     }
 
+    /// Lends one that suits, of this many that were put to rest last: rather a better one, then the latest.
+    pub(super) fn take_latest_of(
+        &mut self,
+        most: usize,
+        suits: impl Fn(&C) -> bool,
+        is_better: impl Fn(&Idle) -> bool,
+    ) -> Option<Pooled<C>> {
+        let has_better = self.resting.iter().take(most).any(&is_better);
+        let (mut found, mut suitable) = (None, None);
+        let mut others = Vec::new();
+        while found.is_none() && others.len() < most {
+            let Some((idle, pooled)) = self.take_latest() else {
+                break;
+            };
+            match suits(&pooled.session().carried) {
+                true if is_better(&idle) || !has_better => found = Some(pooled),
+                does_suit => {
+                    suitable = suitable.or(does_suit.then_some(others.len()));
+                    others.push((idle, pooled));
+                }
+            }
+        }
+        if found.is_none() {
+            found = suitable.map(|at| others.remove(at).1);
+        }
+        for (idle, pooled) in others.into_iter().rev() {
+            self.put_to_rest(pooled, idle);
+        }
+        found
+    }
+
     /// Lends the session that was put to rest last.
-    pub(super) fn take_latest(&mut self) -> Option<(Idle, Pooled<C>)> {
+    fn take_latest(&mut self) -> Option<(Idle, Pooled<C>)> {
         let idle = self.resting.pop_front()?;
         Some((idle, self.get()?))
     }

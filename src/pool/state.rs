@@ -136,6 +136,7 @@ impl<C: Send + 'static> State<C> {
             since: now,
             age: pooled.session().facts.age,
             spared_until: pooled.session().facts.spared_until,
+            thread: pooled.session().facts.thread,
         };
         let ticket = match stay {
             Stay::Kept => self.kept.push(number, (idle, pooled)),
@@ -171,21 +172,12 @@ impl<C: Send + 'static> State<C> {
         Some(pooled)
     }
 
-    /// Lends the resting session of this key that was used last and suits.
+    /// Lends the resting session of this key that was used last and suits; of the last few rather one that was polled on this
+    /// thread.
     pub(super) fn take_resting(&mut self, key: &PoolKey, suits: &impl Fn(&C) -> bool) -> Option<Pooled<C>> {
         let register = self.registers.get_mut(key)?;
-        let mut unsuitable = Vec::new();
-        let mut found = None;
-        while found.is_none() && unsuitable.len() < LOOKS_MAX {
-            match register.take_latest() {
-                Some((_, pooled)) if suits(&pooled.session().carried) => found = Some(pooled),
-                Some(other) => unsuitable.push(other),
-                None => break,
-            }
-        }
-        for (idle, pooled) in unsuitable.into_iter().rev() {
-            register.put_to_rest(pooled, idle);
-        }
+        let here = Mark::here();
+        let found = register.take_latest_of(LOOKS_MAX, suits, |idle| idle.thread == here);
         self.counts.resting_taken += u64::from(found.is_some());
         found
     }

@@ -5,6 +5,7 @@
 //! next. What the state *is* only Postgres says (`profile`). The turn calls, for every Query and Parse.
 
 mod arguments;
+mod classes;
 mod functions;
 mod keyword;
 mod names;

@@ -82,6 +82,57 @@ fn a_session_is_polled_by_the_thread_that_borrows_it() {
     });
 }
 
+/// Sessions 1 and 2, polled by the thread that asks, then 3 and 4, by another one.
+fn of_two_threads(house: &House, here: &Runtime, elsewhere: &Runtime) -> Vec<(Lent<u32>, Server)> {
+    let open = |carried| house.open(&key("shop"), carried);
+    let ours = here.block_on(async { [1, 2].map(open) });
+    let theirs = thread::scope(|scope| {
+        let opened = scope.spawn(|| elsewhere.block_on(async { [3, 4].map(open) }));
+        opened.join().unwrap()
+    });
+    ours.into_iter().chain(theirs).collect()
+}
+
+fn carried(lent: &[Lent<u32>]) -> Vec<u32> {
+    lent.iter().map(|lent| lent.carried).collect()
+}
+
+#[test]
+fn a_resting_session_of_the_own_thread_comes_before_what_was_used_later() {
+    let (here, elsewhere) = (runtime(), runtime());
+    let house = House::new(4);
+    let (lent, _servers): (Vec<_>, Vec<_>) = of_two_threads(&house, &here, &elsewhere).into_iter().unzip();
+    let _here = here.enter();
+    lent.into_iter().for_each(|lent| house.pool.rest(lent));
+    let suiting = |number: u32| {
+        house
+            .pool
+            .take_resting(&key("shop"), FIRST, |carried| *carried != number)
+    };
+    let lent: Vec<_> = (0..2).filter_map(|_| suiting(1)).collect();
+    assert_eq!(
+        carried(&lent),
+        [2, 4],
+        "the own one that suits, then the last of others"
+    );
+    assert_eq!(house.places(), (2, 0, 2));
+}
+
+#[test]
+fn a_session_that_another_client_keeps_on_the_own_thread_comes_before_what_was_kept_longer() {
+    let (here, elsewhere) = (runtime(), runtime());
+    let house = House::new(4);
+    let (lent, _servers): (Vec<_>, Vec<_>) = of_two_threads(&house, &here, &elsewhere).into_iter().unzip();
+    let _here = here.enter();
+    let now = Instant::now();
+    for lent in lent.into_iter().rev() {
+        house.pool.keep(lent, now);
+    }
+    let stolen = |_| house.pool.steal(&key("shop"), FIRST, |_| true);
+    let lent: Vec<_> = (0..4).filter_map(stolen).collect();
+    assert_eq!(carried(&lent), [2, 1, 4, 3]);
+}
+
 #[test]
 fn many_threads_share_few_sessions() {
     const THREADS: usize = 4;

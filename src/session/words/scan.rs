@@ -5,41 +5,18 @@
 //! followed, because they cannot be without knowing the session's settings: words in them count, but for those of
 //! a comment that the statement begins with.
 
+mod meaning;
+
 use super::Words;
 use super::arguments::Arguments;
+use super::classes::{Block, Class};
 use super::functions::FunctionWords;
-use super::keyword::{After, Found, KEYWORD_BYTES_MAX, Key, look_up, may_mean, place};
+use super::keyword::{Key, may_mean, place};
 use super::names::CustomNames;
-use super::naming::{Kind, Naming, Short};
+use super::naming::{Naming, Short};
 
 /// Longest part of a word that is kept from one piece to the next: longer than any name in Postgres.
 const WORD_BYTES_MAX: usize = 64;
-
-/// What a byte is: of a word where this bit is set.
-const INSIDE: u8 = 1;
-/// It ends a gap, or may mean something in it.
-const STOPS: u8 = 2;
-const PLAIN: u8 = 0;
-const DIGIT: u8 = INSIDE;
-const SPECIAL: u8 = STOPS;
-const LETTER: u8 = INSIDE | STOPS;
-
-const CLASSES: [u8; 256] = {
-    let mut classes = [PLAIN; 256];
-    let mut byte = 0_u8;
-    loop {
-        classes[byte as usize] = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => LETTER,
-            b'0'..=b'9' => DIGIT,
-            b';' | b'-' | b'/' | b'*' | b'\n' | b'\r' | b'&' => SPECIAL,
-            _ => PLAIN,
-        };
-        if byte == u8::MAX {
-            break classes;
-        }
-        byte += 1;
-    }
-};
 
 /// What is looked at byte by byte.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +94,9 @@ impl Scan {
             self.end_cut(bytes[at], functions);
         }
         loop {
+            if !self.is_watching {
+                at = self.whole_words(bytes, at, functions);
+            }
             at = self.word_start(bytes, at);
             if at == bytes.len() {
                 return;
@@ -166,14 +146,54 @@ impl Scan {
         self.word(cut.beginning(), next, functions);
     }
 
+    /// Sees the words that have come as a whole, with the gaps before them, until something is watched. Says how far it
+    /// came: a word or a gap begins there.
+    #[inline]
+    fn whole_words(&mut self, bytes: &[u8], mut at: usize, functions: Option<&FunctionWords>) -> usize {
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let block = Block::of(rest);
+            let mut seen = 0;
+            loop {
+                let start = block.next_stop(seen);
+                if start == block.len() {
+                    at += start;
+                    break;
+                }
+                if Class::of(rest[start]).is_letter() {
+                    seen = block.word_end(start);
+                    if seen == block.len() {
+                        // It may go on behind the block: the next one begins with it.
+                        if start == 0 || seen == rest.len() {
+                            return at + start;
+                        }
+                        at += start;
+                        break;
+                    }
+                    self.word(&rest[start..seen], rest[seen], functions);
+                } else {
+                    seen = start + 1;
+                    self.special(rest[start]);
+                    if self.is_watching {
+                        self.watched(rest[start]);
+                    }
+                }
+                if self.is_watching {
+                    return at + seen;
+                }
+            }
+        }
+        at
+    }
+
     /// Where the next word begins; sees the gap before it.
     #[inline]
     fn word_start(&mut self, bytes: &[u8], mut at: usize) -> usize {
         while at < bytes.len() {
             let byte = bytes[at];
-            let class = CLASSES[usize::from(byte)];
-            if class & STOPS != 0 {
-                if class == LETTER {
+            let class = Class::of(byte);
+            if class.stops() {
+                if class.is_letter() {
                     break;
                 }
                 self.special(byte);
@@ -189,7 +209,7 @@ impl Scan {
     /// Where the word ends that goes on at `at`.
     #[inline]
     fn word_end(&mut self, bytes: &[u8], at: usize) -> usize {
-        let outside = |byte: &u8| CLASSES[usize::from(*byte)] & INSIDE == 0;
+        let outside = |byte: &u8| !Class::of(*byte).is_inside();
         let rest = bytes.get(at..).unwrap_or_default();
         let end = at + rest.iter().position(outside).unwrap_or(rest.len());
         if self.is_watching {
@@ -261,89 +281,6 @@ impl Scan {
         if !in_comment {
             self.at_start = false;
             self.untouched = false;
-        }
-    }
-
-    /// Whether a statement begins here, as far as one can see.
-    fn begins(&self) -> bool {
-        self.at_start && self.comment == Comment::None
-    }
-
-    fn keyword(&mut self, word: &[u8]) {
-        let mut lower = [0; KEYWORD_BYTES_MAX];
-        let lower = &mut lower[..word.len()];
-        lower.copy_from_slice(word);
-        lower.make_ascii_lowercase();
-        let found = look_up(lower);
-        let before = std::mem::take(&mut self.before);
-        if before == Key::Set {
-            match found {
-                Some(Found::Local) => {
-                    self.words |= Words::SET_LOCAL;
-                    // One statement sets once: the word in its value is no other SET.
-                    self.updates = true;
-                }
-                Some(Found::Exempt) => self.updates = true,
-                _ => self.words |= Words::SET_SESSION,
-            }
-        }
-        let opens = self.begins() || before == Key::Opener;
-        match found {
-            None | Some(Found::Exempt) => (),
-            Some(Found::Local) => self.before = Key::Scope,
-            Some(Found::Word(words)) => self.words |= words,
-            Some(Found::First(words)) if opens => self.words |= words,
-            Some(Found::First(_)) => (),
-            Some(Found::Key(key)) => self.key(key, before),
-            Some(Found::Both(words, key)) => {
-                self.words |= words;
-                self.key(key, before);
-            }
-            Some(Found::After(after)) => self.after(after, before),
-            Some(Found::Updates) => self.updates = true,
-            Some(Found::SettingsView) if self.updates => self.words |= Words::SET_CONFIG,
-            Some(Found::SettingsView) => self.words |= Words::SETTINGS_VIEW,
-        }
-    }
-
-    fn key(&mut self, key: Key, before: Key) {
-        match key {
-            // Where a statement begins it is one, whatever stands in a comment before it.
-            Key::Set if self.updates && !self.at_start => return,
-            Key::Set => self.begin_watch(Watch::Name(Naming::new(Kind::Set, self.begins()))),
-            Key::Reset => self.begin_watch(Watch::Name(Naming::new(Kind::Reset, self.begins()))),
-            Key::SetConfig if matches!(self.watch, Watch::Call(_)) => {
-                self.words |= Words::SET_CONFIG | Words::NAME_UNSEEN
-            }
-            Key::SetConfig => self.begin_watch(Watch::Call(Arguments::START)),
-            // What comes is another statement than the UPDATE before.
-            Key::Opener => self.updates = false,
-            Key::Change if before == Key::Commit => self.words |= Words::ON_COMMIT_DROP,
-            Key::Change => self.updates = true,
-            _ => (),
-        }
-        self.before = key;
-    }
-
-    fn after(&mut self, after: After, before: Key) {
-        let is_behind = |keys: &[Key]| keys.contains(&before) || keys.contains(&self.before_comment);
-        let defines = is_behind(&[Key::Create, Key::Change]);
-        self.words |= match after {
-            After::Temp if is_behind(&[Key::Create, Key::Into, Key::Scope]) => Words::TEMP,
-            After::Hold if is_behind(&[Key::With]) => Words::HOLD,
-            After::Database if defines => Words::DATABASE,
-            After::Function if defines || is_behind(&[Key::TriggerKind]) => Words::FUNCTION_DDL,
-            After::Role if defines => Words::ROLE_DDL,
-            After::System if is_behind(&[Key::Change]) => Words::ALTER_SYSTEM,
-            _ => Words::NONE,
-        };
-    }
-
-    /// `set` was the last word of a statement.
-    fn resolve_set(&mut self) {
-        if self.before == Key::Set {
-            self.words |= Words::SET_SESSION;
-            self.before = Key::Other;
         }
     }
 
