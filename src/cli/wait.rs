@@ -166,10 +166,9 @@ async fn wait((host, port): (&str, u16), arguments: &WaitArguments) -> Result<()
             Err(_) => seen,
         };
         if deadline.saturating_duration_since(Instant::now()) <= PAUSE {
-            let place = format!("{host}:{port}");
             let wanted = wanted.to_string();
             return Err(WaitError::TimedOut {
-                place,
+                place: place(host, port),
                 wanted,
                 max,
                 seen,
@@ -186,7 +185,7 @@ async fn ask(host: &str, port: u16, path: &str) -> Result<(StatusCode, String), 
         .await
         .map_err(|error| text(&error))?;
     let request = Request::get(path)
-        .header(HOST, format!("{host}:{port}"))
+        .header(HOST, place(host, port))
         .body(Empty::<Bytes>::new())
         .map_err(|error| text(&error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -204,6 +203,14 @@ async fn ask(host: &str, port: u16, path: &str) -> Result<(StatusCode, String), 
     tokio::select! { biased;
         answer = &mut answer => answer,
         _ = connection => answer.await,
+    }
+}
+
+/// As it is written: an IPv6 address in brackets.
+fn place(host: &str, port: u16) -> String {
+    match host.parse() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
     }
 }
 
@@ -259,6 +266,7 @@ mod tests {
             ("[::1]:9090", "::1", 9090),
         ] {
             assert_eq!(parse(said).unwrap(), (host.to_owned(), port), "{said}");
+            assert!(said.trim_end_matches('/').ends_with(&place(host, port)), "{said}");
         }
     }
 

@@ -295,7 +295,7 @@ table! {
         /// The operating system's user.
         run_as: String,
         /// Made on first use.
-        database: String,
+        database: DatabaseName,
         /// Owner of that database.
         owner: String,
         /// Run once by the superuser of a new data directory.

@@ -221,12 +221,24 @@ impl Name for DatabaseName {
 
     fn parse_name(text: &str) -> Result<Self, Wrong> {
         match text.len() {
+            // https://www.postgresql.org/docs/current/manage-ag-templatedbs.html
+            9 if text == "template0" => Err(Wrong::new(
+                "nobody can connect to \"template0\"",
+                "write another name",
+            )),
             1..=63 if !text.contains('\0') => Ok(Self(text.to_owned())),
             _ => Err(Wrong::new(
                 format!("{text:?} cannot be a database of Postgres"),
                 "write a name of 1 to 63 bytes",
             )),
         }
+    }
+}
+
+impl Read for DatabaseName {
+    fn read(node: &Node, spot: &Spot, report: &mut Report) -> Option<Self> {
+        let text = read_text(node, spot, "the name of a database in quotes", report)?;
+        report.note(spot, Self::parse_name(text))
     }
 }
 

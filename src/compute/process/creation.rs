@@ -163,8 +163,10 @@ impl Contents {
         }
         if let Some(database) = &self.database {
             let line = match database.as_str() {
-                // initdb makes this one.
-                "postgres" => format!("ALTER DATABASE postgres OWNER TO {};\n", name(owner)?),
+                // initdb makes these.
+                "postgres" | "template1" => {
+                    format!("ALTER DATABASE {database} OWNER TO {};\n", name(owner)?)
+                }
                 database => format!("CREATE DATABASE {} OWNER {};\n", name(database)?, name(owner)?),
             };
             sql.push_str(&line);
@@ -245,6 +247,10 @@ mod tests {
             "ALTER ROLE \"postgres\" LOGIN PASSWORD '{MD5}';\nALTER DATABASE postgres OWNER TO \"postgres\";\n"
         );
         assert_eq!(*contents.sql().unwrap(), expected);
+        assert_eq!(
+            *self::contents(&[], Some("template1"), None).sql().unwrap(),
+            "ALTER DATABASE template1 OWNER TO \"postgres\";\n"
+        );
         assert_eq!(
             *self::contents(&[], Some("app"), None).sql().unwrap(),
             "CREATE DATABASE \"app\" OWNER \"postgres\";\n"

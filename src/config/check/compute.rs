@@ -95,7 +95,7 @@ fn check_process(
         data_dir: data_dir.value.clone(),
         programs: table.programs.given().map(|at| at.value.clone()),
         run_as: text(&table.run_as),
-        database: text(&table.database),
+        database: table.database.given().map(|at| at.value.0.clone()),
         owner: text(&table.owner),
         bootstrap: table.bootstrap.given().map(|at| at.value.clone()),
         settings: table
