@@ -32,6 +32,46 @@ const DASHBOARD_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; 
                                 img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
                                 frame-ancestors 'none'";
 
+/// What is looked at below `/api/v1/`.
+enum Look<'a> {
+    Version,
+    Config,
+    Events,
+    Endpoints,
+    Endpoint(&'a str),
+    Branches,
+    BranchesOf(&'a str),
+    Branch(&'a str),
+    Tenants,
+    Quotas,
+    Pools,
+    Sessions,
+    Wakes,
+    Refusals,
+}
+
+impl<'a> Look<'a> {
+    fn of_path(path: &[&'a str]) -> Option<Self> {
+        Some(match *path {
+            ["version"] => Self::Version,
+            ["config"] => Self::Config,
+            ["events"] => Self::Events,
+            ["endpoints"] => Self::Endpoints,
+            ["endpoints", name] => Self::Endpoint(name),
+            ["endpoints", parent, "branches"] => Self::BranchesOf(parent),
+            ["branches"] => Self::Branches,
+            ["branches", name] => Self::Branch(name),
+            ["tenants"] => Self::Tenants,
+            ["quotas"] => Self::Quotas,
+            ["pools"] => Self::Pools,
+            ["sessions"] => Self::Sessions,
+            ["wakes"] => Self::Wakes,
+            ["refusals"] => Self::Refusals,
+            _ => return None,
+        })
+    }
+}
+
 /// Answers requests.
 pub(super) struct Routes {
     view: Arc<View>,
@@ -83,35 +123,34 @@ impl Routes {
                 _ => Err(unknown(parts)),
             };
         };
-        let listing = match rest {
-            ["version"] => return Ok(json_of(&view.version())),
-            ["config"] => return Ok(json_of(&view.configured())),
-            ["events"] => return self.watch(),
-            ["endpoints", name] => {
+        let listing = match Look::of_path(rest).ok_or_else(|| unknown(parts))? {
+            Look::Version => return Ok(json_of(&view.version())),
+            Look::Config => return Ok(json_of(&view.configured())),
+            Look::Events => return self.watch(),
+            Look::Endpoint(name) => {
                 let name = EndpointName::parse_any(name).ok();
                 let endpoint = name.and_then(|name| view.endpoint(&name));
                 let endpoint = endpoint.ok_or_else(|| Refused::not_found("endpoint"))?;
                 return Ok(json_of(&endpoint));
             }
-            ["branches", name] => {
+            Look::Branch(name) => {
                 let name = EndpointName::parse_any(name).ok();
                 let branch = name.and_then(|name| view.branch(&name));
                 return Ok(json_of(&branch.ok_or_else(|| Refused::not_found("branch"))?));
             }
-            ["endpoints", parent, "branches"] => {
+            Look::BranchesOf(parent) => {
                 let parent = EndpointName::parse(parent).ok();
                 let parent = parent.filter(|parent| view.house.directory.endpoint(parent).is_some());
                 view.branches(Some(&parent.ok_or_else(|| Refused::not_found("endpoint"))?))
             }
-            ["branches"] => view.branches(None),
-            ["tenants"] => view.tenants(),
-            ["quotas"] => view.quotas(),
-            ["endpoints"] => view.endpoints(),
-            ["pools"] => view.pools(),
-            ["sessions"] => view.sessions(),
-            ["wakes"] => view.wakes(),
-            ["refusals"] => view.refusals(),
-            _ => return Err(unknown(parts)),
+            Look::Branches => view.branches(None),
+            Look::Tenants => view.tenants(),
+            Look::Quotas => view.quotas(),
+            Look::Endpoints => view.endpoints(),
+            Look::Pools => view.pools(),
+            Look::Sessions => view.sessions(),
+            Look::Wakes => view.wakes(),
+            Look::Refusals => view.refusals(),
         };
         Ok(json_of(&listing.page(&query)?))
     }
@@ -126,10 +165,8 @@ impl Routes {
         if let Some(order) = BranchOrder::of(request.method(), rest, &query) {
             return Ok(json_of(&self.view.carry_out_branch(&order?, peer).await?));
         }
-        if request.method() == Method::DELETE {
-            return Err(not_allowed(parts));
-        }
-        let Some(order) = Order::of_path(rest) else {
+        let order = Order::of_path(rest).filter(|_| request.method() == Method::POST);
+        let Some(order) = order else {
             return Err(unknown(parts));
         };
         let done = self.view.carry_out(&order, peer).await;
@@ -225,24 +262,28 @@ impl FromRefusal for Answer {
 }
 
 fn unknown(parts: &[&str]) -> Refusal {
-    match parts {
-        ["api", "v1", rest @ ..] if Order::of_path(rest).is_some() || allowed(rest).is_some() => {
-            not_allowed(parts)
-        }
-        _ => Refused::not_found("path").into(),
+    match methods(parts) {
+        Some(_) => not_allowed(parts),
+        None => Refused::not_found("path").into(),
     }
 }
 
 fn not_allowed(parts: &[&str]) -> Refusal {
-    let allow = match parts {
-        ["api", "v1", rest @ ..] if Order::of_path(rest).is_some() => "POST",
-        ["api", "v1", rest @ ..] => allowed(rest).unwrap_or("GET, HEAD"),
-        _ => "GET, HEAD",
-    };
+    let allow = methods(parts).unwrap_or("GET, HEAD");
     Refusal {
         refused: Refused::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed here: {allow}")),
         allow: Some(allow),
     }
+}
+
+/// The methods of a path of the API.
+fn methods(parts: &[&str]) -> Option<&'static str> {
+    let ["api", "v1", path @ ..] = parts else {
+        return None;
+    };
+    let looked_at = || Look::of_path(path).map(|_| "GET, HEAD");
+    let ordered = || Order::of_path(path).map(|_| "POST");
+    allowed(path).or_else(looked_at).or_else(ordered)
 }
 
 fn dashboard() -> Answer {

@@ -63,13 +63,17 @@ async fn wrong_paths_and_methods_are_told_what_is_right() {
     let order_looked_at = http.get("/api/v1/endpoints/ops-paths/wake").await;
     let list_ordered = http.post("/api/v1/endpoints").await;
     let deleted = http.ask("DELETE", "/api/v1/endpoints/ops-paths").await;
+    let nothing_deleted = http.ask("DELETE", "/api/v1/nothing").await;
     let unknown = http.get("/api/v1/endpoints/ops-nobody").await;
     let slip = http.get("/api/v1/endpoints?sate=awake").await;
 
     assert_eq!(order_looked_at.status, 405);
     assert_eq!(order_looked_at.headers["allow"], "POST");
-    assert_eq!(list_ordered.status, 404);
+    assert_eq!(list_ordered.status, 405);
+    assert_eq!(list_ordered.headers["allow"], "GET, HEAD");
+    assert_eq!(deleted.status, 405);
     assert_eq!(deleted.headers["allow"], "GET, HEAD");
+    assert_eq!(nothing_deleted.status, 404);
     assert_eq!(unknown.error(), (404, "there is no such endpoint".to_owned()));
     assert_eq!(slip.status, 400);
     assert_eq!(gateway.wakes("ops-paths"), 0);
