@@ -72,7 +72,7 @@ pub trait Serving: Send + Sync + 'static {
     /// Ends its sessions; others may come.
     fn end_sessions(&self, branch: &EndpointName);
 
-    /// Whether anybody is there.
+    /// Whether anybody uses it: here, or by way of the pgwake whose place this one took.
     fn has_sessions(&self, branch: &EndpointName) -> bool;
 
     /// What was known of its roles is old: the store has others. Blocking.

@@ -173,7 +173,11 @@ impl Serving for Reloader {
 
     fn has_sessions(&self, branch: &EndpointName) -> bool {
         let mut here = self.house.roster.all().into_iter();
-        here.any(|listed| listed.who.endpoint == *branch)
+        let is_kept_awake = || {
+            let figures = self.house.wakes.figures(branch);
+            figures.is_some_and(|figures| figures.active + figures.resting > 0)
+        };
+        here.any(|listed| listed.who.endpoint == *branch) || is_kept_awake()
     }
 
     fn forget_roles(&self, branch: &EndpointName) {

@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, pending};
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,6 +30,7 @@ use crate::listener::{BindError, Bound, bind_or_inherit};
 use crate::session::House;
 use crate::store::{Store, StoreError};
 use crate::succession::{Channel, PROTOCOL, Peer, Place, Word};
+use crate::wake::LeaseSignal;
 use crate::wire::startup::CancelKey;
 
 /// How long it may take until the predecessor has come to a stillness and handed over what it has: longer than it gives
@@ -47,6 +48,9 @@ const CEDING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a compute that is in use may take to be found.
 const FINDING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How soon a compute that is in use and could not be kept awake is asked for again.
+const KEEPING_RETRY: Duration = Duration::from_millis(200);
 
 /// How long a cancel may take on its way: the predecessor gives it as long as this.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -292,7 +296,8 @@ impl Kept {
     }
 }
 
-/// Holds a lease as long as what is returned lives. It is asked for before this returns.
+/// Holds a lease as long as what is returned lives. It is asked for before this returns, and again wherever it cannot be had
+/// or is lost: who uses the compute cannot say so here.
 fn keep_awake(name: EndpointName, house: Arc<House>) -> AbortOnDropHandle<()> {
     let right = WakeRight::for_predecessor();
     let ask = {
@@ -304,26 +309,38 @@ fn keep_awake(name: EndpointName, house: Arc<House>) -> AbortOnDropHandle<()> {
         }
     };
     let is_known = house.directory.endpoint(&name).is_some();
-    let at_once = is_known.then(&ask);
+    let mut asked = is_known.then(&ask);
+    let mut is_told = false;
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let waiting = match (at_once, &house.control_plane) {
-            (Some(waiting), _) => waiting,
-            (None, Some(book)) => {
-                // Nobody here has named it yet.
-                book.ask(&name).await;
-                ask()
+        loop {
+            let waiting = match (asked.take(), &house.control_plane) {
+                (Some(waiting), _) => waiting,
+                (None, Some(book)) if house.directory.endpoint(&name).is_none() => {
+                    // Nobody here has named it yet.
+                    book.ask(&name).await;
+                    ask()
+                }
+                (None, _) => ask(),
+            };
+            match waiting.await {
+                Ok(lease) => {
+                    lease.arrived();
+                    let mut signal = lease.signal();
+                    // An error is the end of it, too.
+                    let _ = signal.wait_for(LeaseSignal::is_over).await;
+                    if lease.told() == LeaseSignal::Suspended {
+                        // By order: whoever used it knows.
+                        return;
+                    }
+                }
+                Err(error) if !is_told => {
+                    is_told = true;
+                    tracing::warn!(endpoint = %name, %error,
+                        "in use by the pgwake that was replaced, and cannot be kept awake; trying again");
+                }
+                Err(_) => (),
             }
-            (None, None) => ask(),
-        };
-        match waiting.await {
-            Ok(lease) => {
-                lease.arrived();
-                pending::<()>().await;
-                drop(lease);
-            }
-            Err(error) => {
-                tracing::warn!(endpoint = %name, %error, "in use by the pgwake that was replaced, and cannot be kept awake");
-            }
+            sleep(KEEPING_RETRY).await;
         }
     }))
 }

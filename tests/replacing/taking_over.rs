@@ -104,6 +104,60 @@ async fn branches_go_over_and_nobody_speaks_of_errors() {
     younger.ends_cleanly().await;
 }
 
+/// The successor knows of nobody who uses it.
+#[tokio::test]
+async fn a_branch_that_the_predecessors_clients_use_outlives_its_ttl() {
+    const ENDPOINT: &str = "replacing-ttl";
+    let setup = Setup::new()
+        .limit("disk_free_min = 0")
+        .listed(ENDPOINT, "branches = { on_connect = true, ttl = \"2s\" }");
+    let elder = Pgwake::start(&setup).await;
+    let branch = format!("{ENDPOINT}--one");
+    let mut working = served(&elder, &branch).await;
+    does(
+        &mut working,
+        "create table kept (n int); begin; insert into kept values (1)",
+    )
+    .await;
+
+    let younger = successor(&setup).await;
+
+    // By its ttl it would be gone twice over.
+    does(&mut working, "select pg_sleep(5)").await;
+    does(&mut working, "commit").await;
+    is_ended(&mut working, "57P01").await;
+    let mut again = served(&younger, &branch).await;
+    does(&mut again, "insert into kept values (2)").await;
+    drop(again);
+    elder.end().await.succeeded();
+    younger.ends_cleanly().await;
+}
+
+/// Who has been let in stays, also where nobody else is let in any more.
+#[tokio::test]
+async fn a_transaction_on_a_disabled_endpoint_keeps_its_compute() {
+    const ENDPOINT: &str = "replacing-disabled";
+    let setup = Setup::new()
+        .admin("operate_tokens = [\"an-operators-token-of-some-length\"]")
+        .listed(ENDPOINT, "suspend_after = \"50ms\"");
+    let elder = Pgwake::start(&setup).await;
+    let mut working = served(&elder, ENDPOINT).await;
+    does(&mut working, "begin").await;
+    let disable = format!("/api/v1/endpoints/{ENDPOINT}/disable");
+    let operator = Http::new(elder.admin().unwrap(), Some("an-operators-token-of-some-length"));
+    operator.post(&disable).await.json();
+
+    let younger = successor(&setup).await;
+
+    does(&mut working, "select pg_sleep(1)").await;
+    does(&mut working, "commit").await;
+    is_ended(&mut working, "57P01").await;
+    elder.end().await.succeeded();
+    // Nobody uses it any more, and it is not for ever.
+    processes::none_in(&setup.data_dir(ENDPOINT)).await;
+    younger.ends_cleanly().await;
+}
+
 #[tokio::test]
 async fn a_wake_that_is_under_way_is_finished_first() {
     const ENDPOINT: &str = "replacing-waking";

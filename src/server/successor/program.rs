@@ -3,7 +3,11 @@
 
 use std::{ffi::OsString, fs, path::PathBuf, process::Stdio, time::Duration};
 
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    process::{Child, Command},
+    sync::watch,
+    time::timeout,
+};
 
 use super::{Progress, Succession, locked, refuse};
 use crate::succession::{Channel, Peer, Word};
@@ -41,32 +45,13 @@ impl Succession {
         let mut progress = self.progress.subscribe();
         progress.mark_unchanged();
         // The watchdog is for whichever process is the service's main one: without a number it is for the successor.
-        let mut child = Command::new(&program.path)
+        let child = Command::new(&program.path)
             .args(&program.arguments)
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null())
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", program.path.display()))?;
-        let deciding = async {
-            loop {
-                tokio::select! { biased;
-                    changed = progress.changed() => {
-                        changed.map_err(|_| "it ends".to_owned())?;
-                        match &*progress.borrow_and_update() {
-                            Progress::Replaced(pid) => return Ok(*pid),
-                            Progress::Failed(reason) => return Err(reason.clone()),
-                            Progress::Serving => (),
-                        }
-                    }
-                    ended = child.wait() => return Err(match ended {
-                        Ok(status) => format!("its successor did not begin ({status}); the log says why"),
-                        Err(error) => error.to_string(),
-                    }),
-                }
-            }
-        };
-        let decided = timeout(SUCCEEDING_TIMEOUT, deciding).await;
-        decided.unwrap_or_else(|_| Err("its successor did not take over in time".to_owned()))
+        outcome(child, progress, SUCCEEDING_TIMEOUT).await
     }
 
     /// A supervisor looks after processes of its own service alone: it would take the change for the end of the service.
@@ -84,10 +69,65 @@ impl Succession {
     }
 }
 
+/// What comes of it within this time. One that has not taken over by then is ended: what was told to have failed does not
+/// happen later.
+async fn outcome(
+    mut child: Child,
+    mut progress: watch::Receiver<Progress>,
+    patience: Duration,
+) -> Result<u32, String> {
+    let deciding = async {
+        loop {
+            tokio::select! { biased;
+                changed = progress.changed() => {
+                    changed.map_err(|_| "it ends".to_owned())?;
+                    match &*progress.borrow_and_update() {
+                        Progress::Replaced(pid) => return Ok(*pid),
+                        Progress::Failed(reason) => return Err(reason.clone()),
+                        Progress::Serving => (),
+                    }
+                }
+                ended = child.wait() => return Err(match ended {
+                    Ok(status) => format!("its successor did not begin ({status}); the log says why"),
+                    Err(error) => error.to_string(),
+                }),
+            }
+        }
+    };
+    if let Ok(decided) = timeout(patience, deciding).await {
+        return decided;
+    }
+    let why = "its successor did not take over in time";
+    match child.kill().await {
+        Ok(()) => Err(format!("{why}, and was ended")),
+        Err(error) => Err(format!("{why}, and cannot be ended: {error}")),
+    }
+}
+
 /// The process that has started another (proc_pid_stat(5), field 4).
 fn parent_of(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in parentheses, and may contain anything.
     let (_, rest) = text.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, test_kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_successor_that_is_not_waited_for_any_more_does_not_come_later() {
+        let (_tell, progress) = watch::channel(Progress::Serving);
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+        let failed = outcome(child, progress, Duration::from_millis(50)).await;
+        assert_eq!(
+            failed.unwrap_err(),
+            "its successor did not take over in time, and was ended"
+        );
+        assert!(test_kill_process(pid).is_err(), "it is there still");
+    }
 }

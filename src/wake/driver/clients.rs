@@ -14,7 +14,7 @@ use super::{
         error::WakeError,
         idle::{Holding, Weight},
         lease::{Awake, AwakeLease, Waiting},
-        state::Event,
+        state::{Event, Refusal},
         waiting::Ticket,
     },
     Driver,
@@ -48,6 +48,12 @@ impl Driver {
     ) -> Waiting {
         let now = Instant::now();
         let weight = client.weight;
+        if inner.admission == Admission::Disabled && client.permit.is_some() {
+            let (wake, others) = (inner.wake, inner.held.len());
+            drop(inner);
+            let error = self.error(Refusal::Disabled, Duration::ZERO, wake, others);
+            return Waiting::answered(self.clone(), Err(error));
+        }
         let place = match inner.charge(client, now) {
             Ok(place) => place,
             Err(over) => {

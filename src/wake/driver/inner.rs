@@ -177,9 +177,6 @@ impl Inner {
 
     /// Somebody is about to ask: see [`Budget::asked`].
     pub(super) fn charge(&mut self, client: Client<'_>, now: Instant) -> Result<Option<Permit>, OverLimit> {
-        if self.admission == Admission::Disabled {
-            return Ok(None);
-        }
         self.budget.asked(&self.machine, client, now)
     }
 
@@ -189,9 +186,6 @@ impl Inner {
         deadline: Instant,
         now: Instant,
     ) -> Verdict {
-        if self.admission == Admission::Disabled {
-            return Verdict::Refused(Refusal::Disabled);
-        }
         let before = mem::discriminant(self.machine.state());
         let was_waking = matches!(self.machine.state(), State::InLine | State::Waking { .. });
         let mut verdict = Verdict::Held;
