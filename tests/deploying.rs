@@ -123,6 +123,10 @@ async fn kubernetes_takes_the_manifests_and_pgwake_the_configurations_in_them() 
         let folder = directory.path().join(manifest).join(name);
         let config = fs::read_to_string(folder.join("pgwake.toml")).unwrap();
         let text = read(&format!("kubernetes/{manifest}"));
+        // Else the second mount would open what pgwake and Postgres want closed.
+        let is_kept = |line: &&str| line.trim() == "fsGroupChangePolicy: OnRootMismatch";
+        let groups = text.lines().filter(|line| line.trim().starts_with("fsGroup:"));
+        assert_eq!(groups.count(), text.lines().filter(is_kept).count(), "{manifest}");
         checked(&config, &folder, &variables(&text)).await.succeeded();
         // A variable that nobody sets is one that is missed.
         let missed = checked(&config, &folder, &BTreeSet::new()).await.failed();

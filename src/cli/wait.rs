@@ -5,7 +5,8 @@
 //! by `cli`.
 
 use std::{
-    fmt,
+    error::Error,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -60,7 +61,7 @@ enum Wanted {
     Live,
     /// It has started; it may be draining.
     Startup,
-    /// Nobody answers any more: it has ended, or has never been there.
+    /// Nobody listens there any more: it has ended, or has never been there.
     Gone,
 }
 
@@ -115,7 +116,7 @@ pub(super) enum WaitError {
     },
     /// The system has no threads or files left.
     #[error("cannot wait: {0}")]
-    Runtime(#[from] std::io::Error),
+    Runtime(#[from] io::Error),
 }
 
 impl WaitError {
@@ -153,14 +154,14 @@ async fn wait((host, port): (&str, u16), arguments: &WaitArguments) -> Result<()
         let answered = timeout_at(deadline, asked).await;
         seen = match answered {
             Ok(Ok(Ok(_))) | Ok(Err(_)) if wanted == Wanted::Gone => "it is still there".to_owned(),
-            Ok(Ok(Err(_))) if wanted == Wanted::Gone => return Ok(()),
+            Ok(Ok(Err(Unasked::NotThere(_)))) if wanted == Wanted::Gone => return Ok(()),
             Ok(Ok(Ok((StatusCode::OK, body)))) if body == right => return Ok(()),
             Ok(Ok(Ok((StatusCode::OK, _)))) => "something else than pgwake answers there".to_owned(),
             Ok(Ok(Ok((status, body)))) => match body.trim() {
                 word if word.chars().all(|c| c.is_ascii_lowercase()) && !word.is_empty() => word.to_owned(),
                 _ => format!("it answers {status}"),
             },
-            Ok(Ok(Err(error))) => error,
+            Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(_)) => "it takes connections, and does not answer".to_owned(),
             // Cut off in the middle of a question: what was seen before says more.
             Err(_) => seen,
@@ -178,21 +179,44 @@ async fn wait((host, port): (&str, u16), arguments: &WaitArguments) -> Result<()
     }
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unasked {
+    /// Nobody listens there.
+    #[error("{0}")]
+    NotThere(io::Error),
+    /// Nobody knows whether somebody does, or it is something else.
+    #[error("{0}")]
+    Unknown(Box<dyn Error + Send + Sync>),
+}
+
+impl Unasked {
+    fn connecting(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::NotThere(error),
+            _ => Self::unknown(error),
+        }
+    }
+
+    fn unknown(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unknown(error.into())
+    }
+}
+
 /// One probe. Cancel safe: it is given up.
-async fn ask(host: &str, port: u16, path: &str) -> Result<(StatusCode, String), String> {
-    let text = |error: &dyn fmt::Display| error.to_string();
+async fn ask(host: &str, port: u16, path: &str) -> Result<(StatusCode, String), Unasked> {
     let stream = TcpStream::connect((host, port))
         .await
-        .map_err(|error| text(&error))?;
+        .map_err(Unasked::connecting)?;
     let request = Request::get(path)
         .header(HOST, place(host, port))
         .body(Empty::<Bytes>::new())
-        .map_err(|error| text(&error))?;
+        .map_err(Unasked::unknown)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| text(&error))?;
+        .map_err(Unasked::unknown)?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| text(&error))?;
+        let response = sender.send_request(request).await.map_err(Unasked::unknown)?;
         let status = response.status();
         let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
         // Pages of other programs are longer.

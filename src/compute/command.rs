@@ -8,6 +8,7 @@
 
 mod address;
 mod output;
+mod places;
 mod record;
 mod run;
 

@@ -155,6 +155,11 @@ impl<C: Send + 'static> EndpointPool<C> {
         self.first_alive(generation, || self.0.lock().steal(key, &suits))
     }
 
+    /// Whether a session is kept for somebody that has this key and `suits`; which is asked under a lock.
+    pub fn keeps(&self, key: &PoolKey, suits: impl Fn(&C) -> bool) -> bool {
+        self.0.lock().keeps(key, &suits)
+    }
+
     /// The right for one more session to exist, if it can be had at once; not while others wait.
     pub fn try_slot(&self) -> Option<Slot> {
         self.0.slots.try_acquire().map(|right| self.slot_of(right))

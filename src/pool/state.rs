@@ -207,6 +207,12 @@ impl<C: Send + 'static> State<C> {
         Some(pooled)
     }
 
+    /// Whether one is kept that has this key and suits.
+    pub(super) fn keeps(&self, key: &PoolKey, suits: &impl Fn(&C) -> bool) -> bool {
+        let mut kept = self.kept.iter().map(|(_, (_, pooled))| pooled.session());
+        kept.any(|session| session.key() == key && suits(&session.carried))
+    }
+
     /// Takes a lent session out of the register, to be buried.
     pub(super) fn doom(
         &mut self,

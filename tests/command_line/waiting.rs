@@ -1,6 +1,6 @@
 //! `pgwake wait`, at a pgwake that starts, drains and ends.
 
-use std::{fs, net::TcpListener};
+use std::{fs, net::TcpListener, thread};
 
 use rustix::process::Signal;
 
@@ -50,6 +50,20 @@ async fn it_returns_once_it_is_so_and_says_what_else_it_saw() {
     serving.signal(Signal::TERM);
     assert!(serving.end().await.status.success());
     gone.end().await.succeeded();
+}
+
+/// What cannot be asked, or is something else, may be there all the same.
+#[tokio::test]
+async fn nobody_is_taken_for_gone_who_only_cannot_be_asked() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = other.local_addr().unwrap().to_string();
+    // For as long as the tests run.
+    thread::spawn(move || other.incoming().for_each(drop));
+    for place in [&place, "pgwake.invalid:9090"] {
+        let not = wait(place, &["--for", "gone", "--max", "250ms"]).await;
+        assert_eq!(not.status.code(), Some(1), "{not:?}");
+        assert!(not.errors.contains("is not gone after 250ms"), "{not:?}");
+    }
 }
 
 #[tokio::test]

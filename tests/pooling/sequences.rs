@@ -1,6 +1,8 @@
 //! `lastval()` and `currval()` while sessions change hands: a client that has just inserted keeps its session for a
 //! while, as long as there is another one to take.
 
+use std::time::Duration;
+
 use super::{
     line::{Line, Way, Who},
     pooled::{Pooled, pool},
@@ -82,6 +84,36 @@ async fn a_client_that_has_just_inserted_keeps_its_session() {
     let mut other = of_another_kind(&pooled).await;
     assert_eq!(values(&other.query("select 1").await), ["1"]);
     assert_eq!(values(&inserts.query("select lastval()").await), ["3"]);
+}
+
+/// Two take turns at the other session.
+#[tokio::test]
+async fn a_client_that_has_just_inserted_keeps_its_session_while_others_work_in_turn() {
+    let (pooled, mut inserts) = asked(2, "60s").await;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut other = pooled.line(ENDPOINT).await;
+        others.push(tokio::spawn(async move {
+            loop {
+                assert_eq!(values(&other.query("select 1 from pg_sleep(0.001)").await), ["1"]);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }));
+    }
+    let mut lost = 0;
+    for number in 3..23 {
+        let insert = "insert into numbered (who) values ('one more')";
+        assert!(errors(&inserts.query(insert).await).is_empty());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let told = inserts.query("select lastval()").await;
+        match errors(&told).is_empty() {
+            true => assert_eq!(values(&told), [number.to_string()]),
+            false => lost += 1,
+        }
+    }
+    // On a machine that is busy a moment is longer.
+    assert!(lost <= 8, "{lost} of 20");
+    others.iter().for_each(|other| other.abort());
 }
 
 #[tokio::test]

@@ -4,12 +4,15 @@
 //! string with quotes doubled. What keys mean is not decided here.
 
 use std::{
-    fs,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 
 /// Files that include files that include files.
 const DEPTH_MAX: usize = 10;
+/// What one file may have; as those of pgwake's own configuration.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// `key = value`, in the order of the file.
 pub(super) type Pairs = Vec<(String, String)>;
@@ -42,7 +45,7 @@ impl Ini {
         if depth > DEPTH_MAX {
             return Err(format!("{shown}: included too deep, or by itself"));
         }
-        let text = fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+        let text = read(file)?;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with([';', '#']) {
@@ -132,13 +135,26 @@ fn quoted_value(text: &str) -> Option<(String, &str)> {
     }
 }
 
+fn read(file: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(file).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => Err(format!(
+            "{}: larger than 16 MiB: that is no file of PgBouncer's",
+            file.display()
+        )),
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("{}: {error}", file.display())),
+    }
+}
+
 /// `"user" "secret"`, a line each; quotes inside are doubled.
 ///
 /// # Errors
 /// The file cannot be read, or a line is something else.
 pub(super) fn read_userlist(file: &Path) -> Result<Pairs, String> {
     let shown = file.display();
-    let text = fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+    let text = read(file)?;
     let mut users = Pairs::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

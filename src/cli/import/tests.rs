@@ -216,6 +216,7 @@ fn files_that_are_none_are_told_with_their_line() {
         ("[pgbouncer]\nlisten_port\n", "", "pgbouncer.ini:2: neither"),
         ("[databases]\nshop = host\n", "", "database shop: a word without"),
         ("[databases]\nshop = host='x\n", "", "database shop: a quote"),
+        ("%include /dev/zero\n", "", "/dev/zero: larger than 16 MiB"),
         ("%include /nonexistent.ini\n", "", "nonexistent.ini"),
         ("", "app secret\n", "userlist.txt:1: not \"user\""),
         ("", "\"app\" \"secret\n", "userlist.txt:1: not \"user\""),

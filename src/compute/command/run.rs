@@ -23,7 +23,7 @@ use rustix::{
 };
 use tokio::{
     join,
-    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedMutexGuard, oneshot},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -37,6 +37,7 @@ use super::{
         },
     },
     output::{Output, tail},
+    places::{Place, Places},
     record::Record,
 };
 use crate::config::{CommandLine, Variable};
@@ -53,9 +54,9 @@ const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 #[derive(Debug, Clone)]
 pub(crate) struct Commands {
     /// Places for those that start and stop; they may take long, and must not keep others from being looked at.
-    changes: Arc<Semaphore>,
+    changes: Places,
     /// Places for those that look.
-    looks: Arc<Semaphore>,
+    looks: Places,
     tasks: TaskTracker,
     /// Where those that run are written down.
     pub(super) folder: PathBuf,
@@ -81,8 +82,8 @@ impl Commands {
     /// None runs yet; `folder` belongs to this pgwake.
     pub(crate) fn new(at_once: usize, tasks: TaskTracker, folder: PathBuf) -> Self {
         Self {
-            changes: Arc::new(Semaphore::new(at_once)),
-            looks: Arc::new(Semaphore::new(at_once)),
+            changes: Places::new(at_once),
+            looks: Places::new(at_once),
             tasks,
             folder,
             claimed: Arc::default(),
@@ -155,8 +156,7 @@ impl Commands {
             Purpose::Start | Purpose::Stop => &self.changes,
             Purpose::Status => &self.looks,
         };
-        let place = places.clone().acquire_owned().await;
-        let place = place.expect("the places are never closed");
+        let place = places.take(&order.whose.tenant).await;
         let (answer, answered) = oneshot::channel();
         let unwanted = CancellationToken::new();
         let held = (turn, place);
@@ -176,7 +176,7 @@ impl Commands {
 async fn attend(
     order: Order,
     unwanted: CancellationToken,
-    held: (OwnedMutexGuard<()>, OwnedSemaphorePermit),
+    held: (OwnedMutexGuard<()>, Place),
     answer: oneshot::Sender<Result<Ended, ComputeError>>,
 ) {
     let order = Arc::new(order);

@@ -244,7 +244,7 @@ impl Pooled {
         let what = || "waiting for a server session";
         let pooling = self.pooling.clone();
         loop {
-            let slot = match self.session_at_once(lease, Instant::now()) {
+            let slot = match self.session_in_a_moment(lease, held).await? {
                 Ok(session) => return Ok(session),
                 Err(Some(slot)) => slot,
                 Err(None) => {

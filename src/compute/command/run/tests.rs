@@ -321,7 +321,7 @@ async fn there_are_no_more_at_once_than_may_be_and_looks_have_places_of_their_ow
     let next = place.order(Purpose::Stop, LONG, "", &[]);
     let mut next = Box::pin(place.commands.run(next, other.clone().lock_owned().await));
     assert!(poll!(&mut next).is_pending());
-    assert_eq!(place.commands.changes.available_permits(), 0);
+    assert_eq!(place.commands.changes.free(), 0);
 
     let third = Arc::new(Mutex::new(())).lock_owned().await;
     let look = place.order(Purpose::Status, LONG, "exit 3", &[]);
@@ -332,7 +332,7 @@ async fn there_are_no_more_at_once_than_may_be_and_looks_have_places_of_their_ow
     fs::write(place.path("go"), "").unwrap();
     slow.await.unwrap();
     next.await.unwrap();
-    assert_eq!(place.commands.changes.available_permits(), 1);
+    assert_eq!(place.commands.changes.free(), 1);
 }
 
 #[test]

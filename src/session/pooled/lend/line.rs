@@ -1,17 +1,26 @@
 //! A place in the line for a server session. Where there are more clients than sessions most turns begin with one, and
 //! are over with it in a moment: until then it costs as little as it can, and the client is not *held*.
 
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use futures_util::future::MaybeDone;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Loan, Pooled};
 use crate::pool::{Lent, Permit, Slot};
-use crate::session::{carried::Carried, hold::NOTICE_AFTER};
+use crate::session::{
+    carried::Carried,
+    hold::{Held, HoldEnd, NOTICE_AFTER},
+};
 use crate::shutdown::Phase;
 use crate::tls::Stream;
 use crate::wake::AwakeLease;
+
+/// How long it is waited for a session that works where others are kept for those who may ask for their `lastval()`: about
+/// what it takes to open one.
+const SPARED_FOR: Duration = Duration::from_millis(5);
+/// How often it is looked for one meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Who stands there gets a permit when it is its turn.
 pub(super) struct Place<'a, F: Future<Output = Permit>> {
@@ -81,6 +90,32 @@ impl Pooled {
         let pool = &self.pooling.pool;
         pool.steal(&self.beginning.key, lease.generation(), suits)
             .ok_or(None)
+    }
+
+    /// The same, for a client that can wait a moment: where those that are idle are kept for others' `lastval()`, one that
+    /// works may be back by then. If none is, the oldest of them goes after all: to close it for a new one would cost its
+    /// client as much.
+    pub(super) async fn session_in_a_moment(
+        &mut self,
+        lease: &AwakeLease,
+        held: &mut Held<'_>,
+    ) -> Result<Result<Lent<Carried>, Option<Slot>>, HoldEnd> {
+        let until = Instant::now() + SPARED_FOR;
+        loop {
+            let now = Instant::now();
+            let found = self.session_at_once(lease, now);
+            if !matches!(found, Err(None)) || !self.pooling.asks_sequences() {
+                return Ok(found);
+            }
+            let names = &self.names;
+            let suits = |carried: &Carried| names.has_all(&carried.names);
+            let (pool, key) = (&self.pooling.pool, &self.beginning.key);
+            if now >= until || !pool.keeps(key, suits) {
+                return Ok(pool.steal(key, lease.generation(), suits).ok_or(None));
+            }
+            held.wait(sleep(LOOK_EVERY), || "waiting for a server session")
+                .await?;
+        }
     }
 
     /// The client's own session, or one that rests and suits.
