@@ -3,6 +3,7 @@
 mod coming_back;
 mod counting;
 mod failing;
+mod flapping;
 mod plane;
 mod reloaded;
 mod serving;

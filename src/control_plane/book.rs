@@ -18,14 +18,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::{
-    sync::{Mutex as Turn, Semaphore, watch},
+    sync::{Mutex as OneAtATime, Notify, Semaphore},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
     client::{Answer, Client, Trouble},
-    kept::{Before, Kept, Verdict},
+    kept::{Awaited, Kept, Turn, Verdict},
     pace::Pace,
 };
 use crate::config::{ControlPlane, Defaults, Endpoint};
@@ -36,6 +36,12 @@ use crate::tls::TlsError;
 
 /// How long the client of a known endpoint waits for a newer answer; then the old one is good enough.
 const NEWER_MAX: Duration = Duration::from_secs(1);
+/// What has changed while it was asked for is asked for again after this time.
+const ASKED_AGAIN: Duration = Duration::from_millis(100);
+/// Where that goes on, the pauses double up to this.
+const ASKED_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// So long after all computes in use have been looked at, they may be again: each costs a question.
+const LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// Puts endpoints in force.
 pub trait Serving: Send + Sync + 'static {
@@ -75,8 +81,10 @@ pub struct Book {
     /// Places for questions about endpoints that are.
     of_known: Semaphore,
     /// Locked while an endpoint is put in force: no two take the same room.
-    placing: Turn<()>,
+    placing: OneAtATime<()>,
     pace: Pace,
+    /// Computes may have moved; told again before anybody has looked, it is one thing still.
+    may_have_moved: Notify,
     tasks: TaskTracker,
 }
 
@@ -97,10 +105,11 @@ impl Book {
             kept: Mutex::default(),
             of_strangers: Semaphore::new(rules.questions_at_once),
             of_known: Semaphore::new(rules.questions_at_once),
-            placing: Turn::default(),
+            placing: OneAtATime::default(),
             rules: rules.clone(),
             serving,
             pace: Pace::default(),
+            may_have_moved: Notify::new(),
             tasks,
         }))
     }
@@ -120,7 +129,7 @@ impl Book {
     /// the question goes on.
     pub async fn ask(self: &Arc<Self>, name: &EndpointName) -> Found {
         let verdict = self.kept().verdict(name, Instant::now(), &self.rules);
-        let mut asked = match verdict {
+        let asked = match verdict {
             Verdict::Known => {
                 self.like_others().await;
                 return Found::Endpoint;
@@ -137,10 +146,9 @@ impl Book {
                 }
             },
         };
-        let answered = async { while asked.changed().await.is_ok() {} };
         match verdict {
-            Verdict::Old => drop(timeout(NEWER_MAX, answered).await),
-            _ => answered.await,
+            Verdict::Old => drop(timeout(NEWER_MAX, asked.answered()).await),
+            _ => asked.answered().await,
         }
         self.kept().found(name, Instant::now(), &self.rules)
     }
@@ -153,7 +161,17 @@ impl Book {
 
     /// Computes may have moved.
     pub(super) fn look_again(&self) {
-        self.tasks.spawn(self.client.clone().look_again());
+        self.may_have_moved.notify_one();
+    }
+
+    /// Looks where computes are whenever they may have moved: one round at a time, and one more where that was told during
+    /// it, however often. Cancel safe.
+    pub(super) async fn look_when_told(&self) {
+        loop {
+            self.may_have_moved.notified().await;
+            self.client.look_again().await;
+            sleep(LOOKS_APART).await;
+        }
     }
 
     /// The control plane is there: what could not be asked for before is.
@@ -175,8 +193,8 @@ impl Book {
 
     /// Something about this name is not as it was.
     pub(super) fn doubt(self: &Arc<Self>, name: &EndpointName) {
-        let is_known = self.kept().doubt(name);
-        if is_known {
+        let is_due = self.kept().doubt(name);
+        if is_due {
             self.question(name);
         }
     }
@@ -189,21 +207,18 @@ impl Book {
         }
     }
 
-    /// Begins a question unless one is under way; its end is when what is returned is closed. `None`: there are too many.
-    fn question(self: &Arc<Self>, name: &EndpointName) -> Option<watch::Receiver<()>> {
-        let (done, asked) = watch::channel(());
-        match self.kept().begin(name, asked.clone())? {
-            Some(under_way) => Some(under_way),
-            None => {
-                let asking = Asking {
-                    book: self.clone(),
-                    name: name.clone(),
-                    done,
-                };
-                self.tasks.spawn(asking.run());
-                Some(asked)
-            }
+    /// Begins a question unless one is under way. `None`: there are too many.
+    fn question(self: &Arc<Self>, name: &EndpointName) -> Option<Awaited> {
+        let (awaited, turn) = self.kept().begin(name)?;
+        if let Some(turn) = turn {
+            let asking = Asking {
+                book: self.clone(),
+                name: name.clone(),
+                turn,
+            };
+            self.tasks.spawn(asking.run());
         }
+        Some(awaited)
     }
 
     async fn take(&self, name: &EndpointName, answered: Result<Answer, Trouble>) {
@@ -281,46 +296,47 @@ impl fmt::Debug for Book {
     }
 }
 
-/// A question under way. Whoever waits for it waits for its drop.
+/// Asks about a name until nothing has changed during the question. Its drop tells all who still wait.
 struct Asking {
     book: Arc<Book>,
     name: EndpointName,
-    done: watch::Sender<()>,
+    turn: Turn,
 }
 
 impl Asking {
-    async fn run(self) {
-        let (book, name) = (&self.book, &self.name);
-        loop {
-            let Some(Before { is_known, .. }) = book.kept().before(name, &self.done) else {
-                return;
-            };
-            let lane = match is_known {
-                true => &book.of_known,
-                false => &book.of_strangers,
-            };
-            let Ok(_place) = lane.acquire().await else {
-                return;
-            };
-            // It may have been a long wait.
-            let Some(before) = book.kept().before(name, &self.done) else {
-                return;
-            };
-            let began = Instant::now();
-            let answered = book.client.resolve(name, before.version.as_deref()).await;
-            if answered.is_ok() {
-                book.pace.note(began.elapsed());
-            }
-            book.take(name, answered).await;
-            if !book.kept().is_outdated(name, &before) {
-                return;
-            }
+    async fn run(mut self) {
+        let mut pause = ASKED_AGAIN;
+        while let Some(number) = self.ask_once().await {
+            // Whoever has come meanwhile needs it now; otherwise it is for those who will, and what changes all the time
+            // is not asked for all the time.
+            let _ = timeout(pause, self.turn.wanted.wait_for(|wanted| *wanted > number)).await;
+            pause = (pause * 2).min(ASKED_AGAIN_MAX);
         }
+    }
+
+    /// The number of the question, where it is to be asked again.
+    async fn ask_once(&self) -> Option<u64> {
+        let (book, name) = (&self.book, &self.name);
+        let lane = match book.kept().awaited(name, &self.turn)? {
+            true => &book.of_known,
+            false => &book.of_strangers,
+        };
+        let _place = lane.acquire().await.ok()?;
+        // It may have been a long wait.
+        let before = book.kept().before(name, &self.turn)?;
+        let began = Instant::now();
+        let answered = book.client.resolve(name, before.version.as_deref()).await;
+        if answered.is_ok() {
+            book.pace.note(began.elapsed());
+        }
+        book.take(name, answered).await;
+        let is_outdated = book.kept().is_outdated(name, &before, &self.turn);
+        is_outdated.then_some(before.number)
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.book.kept().end(&self.name, &self.done);
+        self.book.kept().end(&self.name, &self.turn);
     }
 }

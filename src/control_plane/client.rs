@@ -207,7 +207,7 @@ impl Client {
     }
 
     /// Events may have been missed: looks whether all computes that are in use are still where they were. Cancel safe.
-    pub(super) async fn look_again(self: Arc<Self>) {
+    pub(super) async fn look_again(&self) {
         let seats: Vec<_> = self.seats.iter().filter_map(|seat| seat.upgrade()).collect();
         let look = async |seat: Arc<Seat>| seat.look_again().await;
         stream::iter(seats).for_each_concurrent(LOOKS_AT_ONCE, look).await;

@@ -23,6 +23,7 @@ impl Book {
     pub async fn follow(self: Arc<Self>, mut shutdown: ShutdownWatch) {
         tokio::select! {
             () = self.listen() => (),
+            () = self.look_when_told() => (),
             () = shutdown.reached(Phase::Stopping) => (),
         }
         self.close();

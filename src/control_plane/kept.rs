@@ -53,6 +53,57 @@ impl Entry {
     }
 }
 
+/// Questions about a name, one after the other.
+#[derive(Debug)]
+struct UnderWay {
+    /// The number of the last answer.
+    answered: watch::Receiver<u64>,
+    /// The number of the last question that was asked.
+    begun: u64,
+    /// The number of the last one that somebody waits for.
+    wanted: watch::Sender<u64>,
+}
+
+impl UnderWay {
+    /// Somebody comes: a question that is asked later than now is certainly good enough.
+    fn join(&self) -> Awaited {
+        let number = self.begun + 1;
+        self.wanted.send_if_modified(|wanted| {
+            let is_later = *wanted < number;
+            *wanted = number.max(*wanted);
+            is_later
+        });
+        Awaited {
+            answered: self.answered.clone(),
+            number,
+        }
+    }
+}
+
+/// An answer that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    answered: watch::Receiver<u64>,
+    number: u64,
+}
+
+impl Awaited {
+    /// Waits for an answer that nothing has overtaken, or for one that was asked for after this was made. Cancel safe.
+    pub(super) async fn answered(mut self) {
+        // An error is the end of all questions: the last answer holds.
+        let _ = self.answered.wait_for(|number| *number >= self.number).await;
+    }
+}
+
+/// The right to ask about a name.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// Tells those who wait; its drop does, too.
+    pub(super) answered: watch::Sender<u64>,
+    /// The number of the last question that somebody waits for.
+    pub(super) wanted: watch::Receiver<u64>,
+}
+
 /// What is kept.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -60,7 +111,7 @@ pub(super) struct Kept {
     nobodys: HashMap<EndpointName, Instant>,
     /// The same in the order in which they came; some are there no more.
     nobodys_in_order: VecDeque<EndpointName>,
-    asked: HashMap<EndpointName, watch::Receiver<()>>,
+    asked: HashMap<EndpointName, UnderWay>,
     /// Doubted while they were asked for.
     doubted: HashSet<EndpointName>,
     /// How often `[defaults]` have changed.
@@ -75,6 +126,8 @@ pub(super) struct Before {
     /// The version of what is known.
     pub(super) version: Option<String>,
     defaults: u64,
+    /// How many have been asked in this turn, with this one.
+    pub(super) number: u64,
 }
 
 impl Kept {
@@ -105,53 +158,82 @@ impl Kept {
         entry.map_or(Found::Nobody, |entry| entry.found(now, rules))
     }
 
-    /// A question is about to begin: the one that is under way; `Some(None)` where this is the one. `None`: too many are.
-    pub(super) fn begin(
-        &mut self,
-        name: &EndpointName,
-        asked: watch::Receiver<()>,
-    ) -> Option<Option<watch::Receiver<()>>> {
+    /// A question is to begin unless one is under way: the answer, and the turn to ask where it has to be. `None`: too many
+    /// are asked.
+    pub(super) fn begin(&mut self, name: &EndpointName) -> Option<(Awaited, Option<Turn>)> {
         if let Some(under_way) = self.asked.get(name) {
-            return Some(Some(under_way.clone()));
+            return Some((under_way.join(), None));
         }
         if !self.known.contains_key(name) && self.asked.len() >= self.known.len() + QUESTIONS_MAX {
             return None;
         }
-        self.asked.insert(name.clone(), asked);
-        Some(None)
+        let (answered, heard) = watch::channel(0);
+        let (wanted, seen) = watch::channel(0);
+        let under_way = UnderWay {
+            answered: heard,
+            begun: 0,
+            wanted,
+        };
+        let awaited = under_way.join();
+        self.asked.insert(name.clone(), under_way);
+        let turn = Turn {
+            answered,
+            wanted: seen,
+        };
+        Some((awaited, Some(turn)))
     }
 
     /// It has ended, unless that was known and another has begun.
-    pub(super) fn end(&mut self, name: &EndpointName, waiting: &watch::Sender<()>) {
+    pub(super) fn end(&mut self, name: &EndpointName, turn: &Turn) {
         let asked = self.asked.get(name);
-        if asked.is_some_and(|asked| asked.same_channel(&waiting.subscribe())) {
+        if asked.is_some_and(|asked| asked.answered.same_channel(&turn.answered.subscribe())) {
             self.asked.remove(name);
             self.doubted.remove(name);
         }
     }
 
-    /// It is about to be asked. `None`: nobody waits for it any more, and it has ended.
-    pub(super) fn before(&mut self, name: &EndpointName, waiting: &watch::Sender<()>) -> Option<Before> {
-        let entry = self.known.get(name);
+    /// Whether it is known. `None`: nobody waits for a further answer, and it has ended.
+    pub(super) fn awaited(&mut self, name: &EndpointName, turn: &Turn) -> Option<bool> {
+        let is_known = self.known.contains_key(name);
+        let under_way = self.asked.get(name)?;
         // One is kept here, for those who come later.
-        if entry.is_none() && waiting.receiver_count() <= 1 {
-            self.end(name, waiting);
-            return None;
+        let is_awaited = turn.answered.receiver_count() > 1 && *turn.wanted.borrow() > under_way.begun;
+        if is_known || is_awaited {
+            return Some(is_known);
         }
+        self.end(name, turn);
+        None
+    }
+
+    /// It is asked now: what was told of it before is known to the answer. `None` as in [`Self::awaited`].
+    pub(super) fn before(&mut self, name: &EndpointName, turn: &Turn) -> Option<Before> {
+        let is_known = self.awaited(name, turn)?;
+        self.doubted.remove(name);
+        let under_way = self.asked.get_mut(name)?;
+        under_way.begun += 1;
+        let entry = self.known.get(name);
         Some(Before {
-            is_known: entry.is_some(),
+            is_known,
             version: entry.and_then(|entry| entry.version.clone()),
             defaults: self.defaults,
+            number: under_way.begun,
         })
     }
 
-    /// It was answered: whether that is not good enough, since something has changed meanwhile.
-    pub(super) fn is_outdated(&mut self, name: &EndpointName, before: &Before) -> bool {
+    /// It was answered: whether it is to be asked again, since something has changed meanwhile; otherwise it has ended. Those
+    /// who had come before it was asked have their answer either way.
+    pub(super) fn is_outdated(&mut self, name: &EndpointName, before: &Before, turn: &Turn) -> bool {
         let is_other = self.defaults != before.defaults;
         if let Some(entry) = self.known.get_mut(name).filter(|_| is_other) {
-            entry.version = None;
+            (entry.version, entry.is_doubted) = (None, true);
         }
-        self.doubted.remove(name) || is_other
+        let is_outdated = self.doubted.remove(name) || is_other;
+        match is_outdated {
+            true => _ = turn.answered.send_replace(before.number),
+            // In the same moment, so that whoever doubts it from now on begins another.
+            false => self.end(name, turn),
+        }
+        is_outdated
     }
 
     pub(super) fn note_known(&mut self, name: &EndpointName, version: Option<String>, now: Instant) {
@@ -161,15 +243,16 @@ impl Kept {
             version,
             true_at: now,
             again_at: None,
-            is_doubted: false,
+            is_doubted: self.doubted.contains(name),
             used_at,
         };
         self.known.insert(name.clone(), entry);
     }
 
     pub(super) fn note_unchanged(&mut self, name: &EndpointName, now: Instant) {
+        let is_doubted = self.doubted.contains(name);
         match self.known.get_mut(name) {
-            Some(entry) => (entry.true_at, entry.again_at, entry.is_doubted) = (now, None, false),
+            Some(entry) => (entry.true_at, entry.again_at, entry.is_doubted) = (now, None, is_doubted),
             // It has made room for another meanwhile.
             None => _ = self.doubted.insert(name.clone()),
         }
@@ -177,6 +260,10 @@ impl Kept {
 
     /// Nobody has it; whether it was known.
     pub(super) fn note_unknown(&mut self, name: &EndpointName, until: Instant) -> bool {
+        // What was told meanwhile may be that somebody has it now.
+        if self.doubted.contains(name) {
+            return self.remove(name);
+        }
         if self.nobodys.insert(name.clone(), until).is_none() {
             self.nobodys_in_order.push_back(name.clone());
         }
@@ -197,20 +284,22 @@ impl Kept {
         true
     }
 
-    /// It may be not as it was. Whether it is known.
+    /// It may be not as it was. Whether it is to be asked for at once: it is known, and no question is under way, which would
+    /// be followed by another.
     pub(super) fn doubt(&mut self, name: &EndpointName) -> bool {
         self.nobodys.remove(name);
-        if self.asked.contains_key(name) {
+        let is_asked = self.asked.contains_key(name);
+        if is_asked {
             self.doubted.insert(name.clone());
         }
         let entry = self.known.get_mut(name);
         entry.is_some_and(|entry| {
             (entry.is_doubted, entry.again_at) = (true, None);
-            true
+            !is_asked
         })
     }
 
-    /// All of them; those that are known.
+    /// All of them; those that are to be asked for at once.
     pub(super) fn doubt_all(&mut self) -> Vec<EndpointName> {
         self.nobodys.clear();
         self.nobodys_in_order.clear();
@@ -218,7 +307,8 @@ impl Kept {
         for entry in self.known.values_mut() {
             (entry.is_doubted, entry.again_at) = (true, None);
         }
-        self.known.keys().cloned().collect()
+        let known = self.known.keys().filter(|name| !self.asked.contains_key(*name));
+        known.cloned().collect()
     }
 
     /// `[defaults]` have changed: what is known is asked for in full when it is needed.
@@ -249,6 +339,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::ids::Secret;
 
@@ -271,6 +363,11 @@ mod tests {
 
     fn name(text: &str) -> EndpointName {
         EndpointName::parse(text).unwrap()
+    }
+
+    fn begun(kept: &mut Kept, name: &EndpointName) -> (Awaited, Turn) {
+        let (awaited, turn) = kept.begin(name).unwrap();
+        (awaited, turn.expect("no question is under way"))
     }
 
     #[test]
@@ -314,16 +411,21 @@ mod tests {
     #[test]
     fn a_doubt_that_comes_during_a_question_is_not_lost() {
         let (mut kept, rules, start, shop) = (Kept::default(), rules(), Instant::now(), name("shop"));
-        let (done, asked) = watch::channel(());
-        let _waiting = asked.clone();
-        assert!(matches!(kept.begin(&shop, asked.clone()), Some(None)));
-        assert!(matches!(kept.begin(&shop, asked), Some(Some(_))), "one at a time");
-        let before = kept.before(&shop, &done).unwrap();
+        let (_waiting, turn) = begun(&mut kept, &shop);
+        assert!(matches!(kept.begin(&shop), Some((_, None))), "one at a time");
+        let before = kept.before(&shop, &turn).unwrap();
         assert!(!kept.doubt(&shop));
         kept.note_known(&shop, None, start);
-        assert!(kept.is_outdated(&shop, &before));
-        assert!(!kept.is_outdated(&shop, &before));
-        kept.end(&shop, &done);
+        assert_eq!(kept.verdict(&shop, start, &rules), Verdict::Old);
+        assert!(kept.is_outdated(&shop, &before, &turn));
+        assert!(!kept.doubt(&shop), "it is to be asked again as it is");
+        let before = kept.before(&shop, &turn).unwrap();
+        kept.note_known(&shop, None, start);
+        assert!(
+            !kept.is_outdated(&shop, &before, &turn),
+            "told before it was asked"
+        );
+        assert_eq!(kept.verdict(&shop, start, &rules), Verdict::Known);
         assert!(kept.doubt(&shop));
         assert_eq!(kept.verdict(&shop, start, &rules), Verdict::Old);
     }
@@ -331,52 +433,70 @@ mod tests {
     #[test]
     fn other_defaults_and_a_place_that_was_lost_ask_for_a_whole_answer() {
         let (mut kept, start, shop) = (Kept::default(), Instant::now(), name("shop"));
-        let (done, asked) = watch::channel(());
         kept.note_known(&shop, Some("v1".into()), start);
-        kept.begin(&shop, asked);
-        let before = kept.before(&shop, &done).unwrap();
+        let (_waiting, turn) = begun(&mut kept, &shop);
+        let before = kept.before(&shop, &turn).unwrap();
         assert_eq!(before.version.as_deref(), Some("v1"));
         kept.forget_versions();
         kept.note_known(&shop, Some("v2".into()), start);
-        assert!(kept.is_outdated(&shop, &before));
-        let before = kept.before(&shop, &done).unwrap();
+        assert!(kept.is_outdated(&shop, &before, &turn));
+        let before = kept.before(&shop, &turn).unwrap();
         assert_eq!((before.is_known, before.version.as_deref()), (true, None));
         kept.note_known(&shop, Some("v2".into()), start);
-        assert!(!kept.is_outdated(&shop, &before));
+        assert!(!kept.is_outdated(&shop, &before, &turn));
 
+        let (_waiting, turn) = begun(&mut kept, &shop);
+        let before = kept.before(&shop, &turn).unwrap();
         kept.remove(&shop);
         kept.note_unchanged(&shop, start);
-        assert!(kept.is_outdated(&shop, &before));
+        assert!(kept.is_outdated(&shop, &before, &turn));
     }
 
     #[test]
     fn nobody_is_asked_for_who_has_left() {
         let (mut kept, shop) = (Kept::default(), name("shop"));
-        let (done, asked) = watch::channel(());
-        kept.begin(&shop, asked.clone());
-        assert!(kept.before(&shop, &done).is_some(), "somebody waits");
-        drop(asked);
-        assert_eq!(kept.before(&shop, &done), None);
-        let (_done, asked) = watch::channel(());
+        let (awaited, turn) = begun(&mut kept, &shop);
+        assert!(kept.awaited(&shop, &turn).is_some(), "somebody waits");
+        drop(awaited);
+        assert_eq!(kept.before(&shop, &turn), None);
         assert!(
-            matches!(kept.begin(&shop, asked), Some(None)),
+            matches!(kept.begin(&shop), Some((_, Some(_)))),
             "who comes later asks anew"
         );
+    }
+
+    #[test]
+    fn who_waits_has_the_first_answer_that_was_asked_for_after_they_came_whatever_changes() {
+        let (mut kept, rules, start, shop) = (Kept::default(), rules(), Instant::now(), name("shop"));
+        let is_answered = |awaited: Awaited| awaited.answered().now_or_never().is_some();
+        let (first, turn) = begun(&mut kept, &shop);
+        let before = kept.before(&shop, &turn).unwrap();
+        let (second, none) = kept.begin(&shop).unwrap();
+        assert!(none.is_none());
+        kept.doubt_all();
+        assert!(!kept.note_unknown(&shop, start + 10 * SECOND));
+        assert_eq!(kept.verdict(&shop, start, &rules), Verdict::Ask, "not kept");
+        assert!(kept.is_outdated(&shop, &before, &turn));
+        assert!(is_answered(first), "asked for after they came");
+        assert!(turn.wanted.has_changed().unwrap(), "the second waits still");
+
+        let before = kept.before(&shop, &turn).unwrap();
+        kept.doubt_all();
+        kept.note_unknown(&shop, start + 10 * SECOND);
+        assert!(kept.is_outdated(&shop, &before, &turn));
+        assert_eq!(kept.before(&shop, &turn), None, "nobody waits for a third");
+        assert!(is_answered(second));
     }
 
     #[test]
     fn strangers_questions_are_bounded_and_never_in_the_way_of_known_names() {
         let (mut kept, start) = (Kept::default(), Instant::now());
         kept.note_known(&name("shop"), None, start);
-        let (_done, asked) = watch::channel(());
         let begun = (0..2 * QUESTIONS_MAX)
-            .filter(|number| {
-                kept.begin(&name(&format!("name-{number}")), asked.clone())
-                    .is_some()
-            })
+            .filter(|number| kept.begin(&name(&format!("name-{number}"))).is_some())
             .count();
         assert_eq!(begun, QUESTIONS_MAX + 1);
-        assert!(kept.begin(&name("shop"), asked).is_some());
+        assert!(kept.begin(&name("shop")).is_some());
     }
 
     #[test]

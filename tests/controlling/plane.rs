@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -47,6 +48,10 @@ pub(super) enum Fault {
     Cut,
     /// With this body once it is there.
     Later(watch::Receiver<Option<String>>),
+    /// As it should, after so long.
+    Late(Duration),
+    /// Whoever asks for what came behind a cursor has missed something; a new cursor is to be had.
+    Gaps,
 }
 
 /// It ends with this value, and so do its computes.

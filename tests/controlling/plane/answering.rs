@@ -116,6 +116,14 @@ impl All {
                 let body = body.wait_for(Option::is_some).await.unwrap().clone();
                 Some(answer.body(whole(body.unwrap())).unwrap())
             }
+            Some(Fault::Late(after)) => {
+                sleep(after).await;
+                Some(self.right_answer(head, body).await)
+            }
+            Some(Fault::Gaps) if of_query(head.uri.query().unwrap_or_default(), "after").is_some() => {
+                Some(say(410, &json!({ "reason": "these events are forgotten" })))
+            }
+            Some(Fault::Gaps) => Some(self.right_answer(head, body).await),
             Some(Fault::Cut) => {
                 self.right_answer(head, body).await;
                 None
