@@ -16,6 +16,9 @@ pub(crate) enum Refusal {
     /// No endpoint has the name that the client said.
     #[error("no such endpoint")]
     UnknownEndpoint,
+    /// Nobody could tell whether any has.
+    #[error("the control plane could not be asked for the endpoint, or its answer not be used")]
+    UnaskedEndpoint,
     /// Neither configured nor read from Postgres.
     #[error("no such role is known")]
     UnknownRole,
@@ -104,6 +107,20 @@ impl AuthError {
     /// Whether there is nobody to tell.
     pub(crate) fn has_left(&self) -> bool {
         matches!(self, Self::Left(_) | Self::LeftRefused(_))
+    }
+
+    /// The same, where it could not be asked whether there is such an endpoint.
+    pub(crate) fn of_unasked_endpoint(self) -> Self {
+        match self {
+            Self::Refused {
+                role,
+                refusal: Refusal::UnknownEndpoint,
+            } => Self::Refused {
+                role,
+                refusal: Refusal::UnaskedEndpoint,
+            },
+            other => other,
+        }
     }
 
     /// Whether somebody has guessed: the password is wrong, or there is nothing that it could be right for. Not where there

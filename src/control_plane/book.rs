@@ -36,6 +36,8 @@ use crate::tls::TlsError;
 
 /// How long the client of a known endpoint waits for a newer answer; then the old one is good enough.
 const NEWER_MAX: Duration = Duration::from_secs(1);
+/// One line for so long about all names that are not known.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// What has changed while it was asked for is asked for again after this time.
 const ASKED_AGAIN: Duration = Duration::from_millis(100);
 /// Where that goes on, the pauses double up to this.
@@ -66,8 +68,10 @@ pub trait Serving: Send + Sync + 'static {
 pub enum Found {
     /// It is.
     Endpoint,
-    /// Nobody has the name, as far as can be told.
+    /// Nobody has the name.
     Nobody,
+    /// The control plane has given no answer that could be used. To clients it is as if nobody had the name.
+    Unasked,
 }
 
 /// The book.
@@ -85,6 +89,8 @@ pub struct Book {
     pace: Pace,
     /// Computes may have moved; told again before anybody has looked, it is one thing still.
     may_have_moved: Notify,
+    /// One more name could not be asked for.
+    unasked: Notify,
     tasks: TaskTracker,
 }
 
@@ -110,6 +116,7 @@ impl Book {
             serving,
             pace: Pace::default(),
             may_have_moved: Notify::new(),
+            unasked: Notify::new(),
             tasks,
         }))
     }
@@ -138,11 +145,15 @@ impl Book {
                 self.like_others().await;
                 return Found::Nobody;
             }
+            Verdict::Unasked => {
+                self.like_others().await;
+                return Found::Unasked;
+            }
             Verdict::Old | Verdict::Ask => match self.question(name) {
                 Some(asked) => asked,
                 None => {
                     self.like_others().await;
-                    return Found::Nobody;
+                    return Found::Unasked;
                 }
             },
         };
@@ -171,6 +182,21 @@ impl Book {
             self.may_have_moved.notified().await;
             self.client.look_again().await;
             sleep(LOOKS_APART).await;
+        }
+    }
+
+    /// Tells once a minute how many names that are not known could not be asked for. Cancel safe.
+    pub(super) async fn tell_unasked(&self) {
+        loop {
+            self.unasked.notified().await;
+            sleep(TOLD_EVERY).await;
+            let names = self.kept().take_unasked();
+            if names > 1 {
+                tracing::warn!(
+                    names,
+                    "so many unknown names could not be asked for in the last minute"
+                );
+            }
         }
     }
 
@@ -221,14 +247,25 @@ impl Book {
         Some(awaited)
     }
 
-    async fn take(&self, name: &EndpointName, answered: Result<Answer, Trouble>) {
+    /// Asks, and puts in force what comes of it.
+    async fn resolve(&self, name: &EndpointName, version: Option<&str>) {
         let Some(serving) = self.serving.get().and_then(Weak::upgrade) else {
             return;
         };
+        let (began, defaults) = (Instant::now(), serving.defaults());
+        let read = |answer: &Map<String, Value>| self.rules.endpoint(name, answer, &defaults);
+        let answered = self.client.resolve(name, version, read).await;
+        if answered.is_ok() {
+            self.pace.note(began.elapsed());
+        }
+        self.take(name, answered, serving).await;
+    }
+
+    async fn take(&self, name: &EndpointName, answered: Result<Answer, Trouble>, serving: Arc<dyn Serving>) {
         let trouble = match answered {
-            Ok(Answer::Known { version, answer }) => {
+            Ok(Answer::Known { version, endpoint }) => {
                 let _turn = self.placing.lock().await;
-                match self.place(name, &answer, &serving).await {
+                match self.place(name, *endpoint, &serving).await {
                     Ok(()) => return self.kept().note_known(name, version, Instant::now()),
                     Err(trouble) => trouble,
                 }
@@ -247,6 +284,9 @@ impl Book {
             Err(trouble) => trouble,
         };
         let is_known = self.kept().note_failed(name, Instant::now());
+        if !is_known {
+            self.unasked.notify_one();
+        }
         // Strangers choose names: what is told of those that are not known is told once for all.
         let whose = if is_known { name.as_str() } else { "" };
         if self.client.storms.is_first(whose, "control_plane") {
@@ -257,11 +297,9 @@ impl Book {
     async fn place(
         &self,
         name: &EndpointName,
-        answer: &Map<String, Value>,
+        endpoint: Endpoint,
         serving: &Arc<dyn Serving>,
     ) -> Result<(), Trouble> {
-        let endpoint = self.rules.endpoint(name, answer, &serving.defaults());
-        let endpoint = endpoint.map_err(Trouble::wrong)?;
         self.make_room(name, serving).await?;
         serving.clone().place(endpoint).await.map_err(Trouble::wrong)
     }
@@ -324,12 +362,7 @@ impl Asking {
         let _place = lane.acquire().await.ok()?;
         // It may have been a long wait.
         let before = book.kept().before(name, &self.turn)?;
-        let began = Instant::now();
-        let answered = book.client.resolve(name, before.version.as_deref()).await;
-        if answered.is_ok() {
-            book.pace.note(began.elapsed());
-        }
-        book.take(name, answered).await;
+        book.resolve(name, before.version.as_deref()).await;
         let is_outdated = book.kept().is_outdated(name, &before, &self.turn);
         is_outdated.then_some(before.number)
     }

@@ -19,7 +19,7 @@ use super::{
     said::{self, News},
     seat::Seat,
 };
-use crate::config::ControlPlane;
+use crate::config::{ControlPlane, Endpoint};
 use crate::ids::EndpointName;
 use crate::metrics::{Asked, AskedResult, Metrics};
 use crate::storm::Storms;
@@ -102,7 +102,7 @@ impl fmt::Display for Trouble {
 pub(super) enum Answer {
     Known {
         version: Option<String>,
-        answer: Map<String, Value>,
+        endpoint: Box<Endpoint>,
     },
     /// It is what it was.
     Unchanged,
@@ -150,11 +150,12 @@ impl Client {
         }))
     }
 
-    /// What there is of this name; `version` is what is known of it.
+    /// What there is of this name; `version` is what is known of it, and `read` understands the answer.
     pub(super) async fn resolve(
         &self,
         name: &EndpointName,
         version: Option<&str>,
+        read: impl FnOnce(&Map<String, Value>) -> Result<Endpoint, String>,
     ) -> Result<Answer, Trouble> {
         let question = Question {
             what: Asked::Endpoint,
@@ -163,16 +164,16 @@ impl Client {
             body: None,
             version,
         };
-        let reply = self.ask(question, Duration::ZERO).await?;
-        match reply.status {
+        let read = |reply: Reply| match reply.status {
             StatusCode::OK => Ok(Answer::Known {
-                answer: object(&reply)?,
+                endpoint: Box::new(read(&object(&reply)?).map_err(Trouble::wrong)?),
                 version: reply.version,
             }),
             StatusCode::NOT_MODIFIED if version.is_some() => Ok(Answer::Unchanged),
             StatusCode::NOT_FOUND => Ok(Answer::Unknown),
             _ => Err(trouble(&reply)),
-        }
+        };
+        self.ask(question, Duration::ZERO, read).await
     }
 
     /// What has happened behind the cursor; waits a while where nothing has.
@@ -189,14 +190,14 @@ impl Client {
             body: None,
             version: None,
         };
-        let reply = self.ask(question, EVENTS_WAIT).await?;
-        match reply.status {
+        let read = |reply: Reply| match reply.status {
             StatusCode::OK => said::news(&object(&reply)?)
                 .map(Heard::News)
                 .map_err(Trouble::wrong),
             StatusCode::GONE => Ok(Heard::Gap),
             _ => Err(trouble(&reply)),
-        }
+        };
+        self.ask(question, EVENTS_WAIT, read).await
     }
 
     /// The compute of this endpoint, up to this generation, is gone.
@@ -233,37 +234,54 @@ impl Client {
             body: Some(body.to_string()),
             version: None,
         };
-        let answered = self
-            .ask(question, ORDER_WAIT)
-            .await
-            .and_then(|reply| match reply.status {
-                // What is not there needs no end, and of what runs by now nobody has spoken.
-                StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(()),
-                status if status.is_success() => Ok(()),
-                _ => Err(trouble(&reply)),
-            });
+        let read = |reply: Reply| match reply.status {
+            // What is not there needs no end, and of what runs by now nobody has spoken.
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(trouble(&reply)),
+        };
+        let answered = self.ask(question, ORDER_WAIT, read).await;
         if answered.is_err() {
             self.owed.note(name, suspend);
         }
         answered
     }
 
-    /// One answer to one question, which may take `wait` longer than others. Cancel safe.
-    pub(super) async fn ask(&self, question: Question<'_>, wait: Duration) -> Result<Reply, Trouble> {
+    /// One answer to one question, which may take `wait` longer than others, as `read` understands it. Cancel safe.
+    pub(super) async fn ask<T>(
+        &self,
+        question: Question<'_>,
+        wait: Duration,
+        read: impl FnOnce(Reply) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let (limit, since, what) = (self.timeout + wait, Instant::now(), question.what);
-        let answered = match timeout(limit, self.http.ask(question)).await {
-            Ok(answered) => answered.map_err(Trouble::from),
-            Err(_) => Err(Trouble::new(
-                "the control plane does not answer in time",
-                format!("nothing for {limit:?}"),
-            )),
+        let answered = timeout(limit, self.http.ask(question)).await;
+        let took = since.elapsed();
+        let (result, answered) = match answered {
+            Ok(Ok(reply)) => {
+                let is_expected = is_expected(what, reply.status);
+                let read = read(reply);
+                let result = match is_expected {
+                    true if read.is_ok() => AskedResult::Answered,
+                    true => AskedResult::Wrong,
+                    false => AskedResult::Refused,
+                };
+                (result, read)
+            }
+            Ok(Err(why)) => {
+                let result = match why {
+                    NoAnswer::TooLong => AskedResult::Wrong,
+                    NoAnswer::Unreached(_) | NoAnswer::Cut(_) => AskedResult::Failed,
+                };
+                (result, Err(why.into()))
+            }
+            Err(_) => {
+                let detail = format!("nothing for {limit:?}");
+                let trouble = Trouble::new("the control plane does not answer in time", detail);
+                (AskedResult::Failed, Err(trouble))
+            }
         };
-        let result = match &answered {
-            Ok(reply) if is_expected(what, reply.status) => AskedResult::Answered,
-            Ok(_) => AskedResult::Refused,
-            Err(_) => AskedResult::Failed,
-        };
-        self.metrics.asked(what, result, since.elapsed());
+        self.metrics.asked(what, result, took);
         answered
     }
 }

@@ -24,6 +24,7 @@ impl Book {
         tokio::select! {
             () = self.listen() => (),
             () = self.look_when_told() => (),
+            () = self.tell_unasked() => (),
             () = shutdown.reached(Phase::Stopping) => (),
         }
         self.close();

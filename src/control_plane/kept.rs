@@ -29,6 +29,8 @@ pub(super) enum Verdict {
     Old,
     /// Nobody has it.
     Nobody,
+    /// It could not be asked for a moment ago.
+    Unasked,
     /// It has to be asked for.
     Ask,
 }
@@ -48,7 +50,7 @@ impl Entry {
     fn found(&self, now: Instant, rules: &ControlPlane) -> Found {
         match now.saturating_duration_since(self.true_at) < rules.stale_max {
             true => Found::Endpoint,
-            false => Found::Nobody,
+            false => Found::Unasked,
         }
     }
 }
@@ -104,14 +106,24 @@ pub(super) struct Turn {
     pub(super) wanted: watch::Receiver<u64>,
 }
 
+/// A name that is not known.
+#[derive(Debug)]
+struct Absent {
+    /// Until when it is not asked for.
+    until: Option<Instant>,
+    found: Found,
+}
+
 /// What is kept.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     known: HashMap<EndpointName, Entry>,
-    nobodys: HashMap<EndpointName, Instant>,
+    nobodys: HashMap<EndpointName, Absent>,
     /// The same in the order in which they came; some are there no more.
     nobodys_in_order: VecDeque<EndpointName>,
     asked: HashMap<EndpointName, UnderWay>,
+    /// Those of the last minute that could not be asked for.
+    unasked: HashSet<EndpointName>,
     /// Doubted while they were asked for.
     doubted: HashSet<EndpointName>,
     /// How often `[defaults]` have changed.
@@ -139,23 +151,29 @@ impl Kept {
             if is_fresh && !entry.is_doubted {
                 return Verdict::Known;
             }
-            let is_stale = entry.found(now, rules) == Found::Nobody;
+            let is_stale = entry.found(now, rules) == Found::Unasked;
             return match (entry.again_at.is_some_and(|at| now < at), is_stale) {
                 (true, false) => Verdict::Known,
-                (true, true) => Verdict::Nobody,
+                (true, true) => Verdict::Unasked,
                 (false, _) => Verdict::Old,
             };
         }
         match self.nobodys.get(name) {
-            Some(until) if now < *until => Verdict::Nobody,
+            Some(absent) if absent.until.is_some_and(|until| now < until) => match absent.found {
+                Found::Nobody => Verdict::Nobody,
+                _ => Verdict::Unasked,
+            },
             _ => Verdict::Ask,
         }
     }
 
     /// How it stands after a question, whatever has come of that.
     pub(super) fn found(&self, name: &EndpointName, now: Instant, rules: &ControlPlane) -> Found {
-        let entry = self.known.get(name);
-        entry.map_or(Found::Nobody, |entry| entry.found(now, rules))
+        match (self.known.get(name), self.nobodys.get(name)) {
+            (Some(entry), _) => entry.found(now, rules),
+            (None, Some(absent)) => absent.found,
+            (None, None) => Found::Unasked,
+        }
     }
 
     /// A question is to begin unless one is under way: the answer, and the turn to ask where it has to be. `None`: too many
@@ -260,11 +278,17 @@ impl Kept {
 
     /// Nobody has it; whether it was known.
     pub(super) fn note_unknown(&mut self, name: &EndpointName, until: Instant) -> bool {
+        self.note_absent(name, until, Found::Nobody)
+    }
+
+    fn note_absent(&mut self, name: &EndpointName, until: Instant, found: Found) -> bool {
         // What was told meanwhile may be that somebody has it now.
-        if self.doubted.contains(name) {
-            return self.remove(name);
-        }
-        if self.nobodys.insert(name.clone(), until).is_none() {
+        let until = (!self.doubted.contains(name)).then_some(until);
+        if self
+            .nobodys
+            .insert(name.clone(), Absent { until, found })
+            .is_none()
+        {
             self.nobodys_in_order.push_back(name.clone());
         }
         while self.nobodys_in_order.len() > NOBODYS_MAX {
@@ -279,9 +303,19 @@ impl Kept {
     pub(super) fn note_failed(&mut self, name: &EndpointName, now: Instant) -> bool {
         match self.known.get_mut(name) {
             Some(entry) => entry.again_at = Some(now + KNOWN_AGAIN),
-            None => return self.note_unknown(name, now + OTHERS_AGAIN),
+            None => {
+                if self.unasked.len() < NOBODYS_MAX {
+                    self.unasked.insert(name.clone());
+                }
+                return self.note_absent(name, now + OTHERS_AGAIN, Found::Unasked);
+            }
         }
         true
+    }
+
+    /// How many different names could not be asked for since this was asked last.
+    pub(super) fn take_unasked(&mut self) -> usize {
+        std::mem::take(&mut self.unasked).len()
     }
 
     /// It may be not as it was. Whether it is to be asked for at once: it is known, and no question is under way, which would
@@ -382,8 +416,8 @@ mod tests {
         assert_eq!(at(&mut kept, 35), Verdict::Known, "not asked with every login");
         assert_eq!(at(&mut kept, 37), Verdict::Old);
         kept.note_failed(&shop, start + 3601 * SECOND);
-        assert_eq!(at(&mut kept, 3602), Verdict::Nobody);
-        assert_eq!(kept.found(&shop, start + 3602 * SECOND, &rules), Found::Nobody);
+        assert_eq!(at(&mut kept, 3602), Verdict::Unasked);
+        assert_eq!(kept.found(&shop, start + 3602 * SECOND, &rules), Found::Unasked);
         assert_eq!(kept.known[&shop].version.as_deref(), Some("v1"));
         kept.note_unchanged(&shop, start + 3610 * SECOND);
         assert_eq!(at(&mut kept, 3611), Verdict::Known);
@@ -406,6 +440,20 @@ mod tests {
         assert_eq!(kept.verdict(&name("name-0"), start, &rules), Verdict::Ask);
         kept.note_known(&stranger, None, start);
         assert!(kept.note_unknown(&stranger, start), "it was known");
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_asked_for_is_not_taken_for_nobodys() {
+        let (mut kept, rules, start, shop) = (Kept::default(), rules(), Instant::now(), name("shop"));
+        assert!(!kept.note_failed(&shop, start));
+        kept.note_failed(&shop, start);
+        assert_eq!(kept.verdict(&shop, start, &rules), Verdict::Unasked);
+        assert_eq!(kept.found(&shop, start, &rules), Found::Unasked);
+        kept.note_failed(&name("other"), start);
+        assert_eq!((kept.take_unasked(), kept.take_unasked()), (2, 0));
+        kept.note_unknown(&shop, start + SECOND);
+        assert_eq!(kept.verdict(&shop, start, &rules), Verdict::Nobody);
+        assert_eq!(kept.found(&shop, start, &rules), Found::Nobody);
     }
 
     #[test]

@@ -97,17 +97,10 @@ impl Seat {
         let wait = u64::try_from(ORDER_WAIT.as_millis()).unwrap_or(u64::MAX);
         let body = json!({ "wait_ms": wait, "order": next_order() });
         let asked_at = Instant::now();
-        let answered = self.ask(Asked::Wake, Some(body)).await;
-        // What has been asked for may be under way, whatever came of the answer.
-        if !matches!(&answered, Err(trouble) if trouble.contact == Contact::Unreached) {
-            self.take_over();
-        }
-        let reply = answered?;
-        match reply.status {
+        let read = |reply: Reply| match reply.status {
             StatusCode::OK => {
                 let place = said::place(&object(&reply)?).map_err(Trouble::wrong)?;
-                let believed = self.believed(place, asked_at);
-                Ok(believed.map_or(Woken::Starting(LATE_AGAIN), Woken::Ready))
+                Ok(Woken::Ready(place))
             }
             StatusCode::ACCEPTED | StatusCode::GATEWAY_TIMEOUT => {
                 let answer = said::object(&reply.body).unwrap_or_default();
@@ -115,7 +108,19 @@ impl Seat {
                 Ok(Woken::Starting(again.clamp(AGAIN_MIN, AGAIN_MAX)))
             }
             _ => Err(trouble(&reply)),
+        };
+        let answered = self.ask(Asked::Wake, Some(body), read).await;
+        // What has been asked for may be under way, whatever came of the answer.
+        if !matches!(&answered, Err(trouble) if trouble.contact == Contact::Unreached) {
+            self.take_over();
         }
+        Ok(match answered? {
+            Woken::Ready(place) => {
+                let believed = self.believed(place, asked_at);
+                believed.map_or(Woken::Starting(LATE_AGAIN), Woken::Ready)
+            }
+            starting @ Woken::Starting(_) => starting,
+        })
     }
 
     /// Has the last generation suspended that was heard of, unless somebody else speaks for it by now. Cancel safe: it goes
@@ -143,11 +148,11 @@ impl Seat {
     }
 
     async fn place(&self) -> Result<Option<Place>, Trouble> {
-        let reply = self.ask(Asked::State, None).await?;
-        match reply.status {
+        let read = |reply: Reply| match reply.status {
             StatusCode::OK => said::state(&object(&reply)?).map_err(Trouble::wrong),
             _ => Err(trouble(&reply)),
-        }
+        };
+        self.ask(Asked::State, None, read).await
     }
 
     /// Whether the compute that is in use is still the one that there is: a later one would not hear what is written to it.
@@ -243,7 +248,12 @@ impl Seat {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, what: Asked, body: Option<Value>) -> Result<Reply, Trouble> {
+    async fn ask<T>(
+        &self,
+        what: Asked,
+        body: Option<Value>,
+        read: impl FnOnce(Reply) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let (method, wait) = match body {
             Some(_) => (Method::POST, ORDER_WAIT),
             None => (Method::GET, Duration::ZERO),
@@ -255,7 +265,7 @@ impl Seat {
             body: body.map(|body| body.to_string()),
             version: None,
         };
-        self.client.ask(question, wait).await
+        self.client.ask(question, wait, read).await
     }
 }
 

@@ -81,7 +81,7 @@ catalogue! {
     BYTES = Counter "pgwake_bytes_total" ["direction", WHOSE] "bytes of clients that are logged in: in from them, out to them";
     QUERIES = Counter "pgwake_queries_total" [WHOSE] "what clients asked: each Query, Execute and FunctionCall";
     CANCELS = Counter "pgwake_cancels_total" ["result"] "cancel requests: hit, missed, or limited";
-    ASKED = Histogram "pgwake_control_plane_seconds" ["question", "result"] "questions to the control plane and how long they took: endpoint, wake, suspend, state, events; answered, refused (another status than the question allows), or failed";
+    ASKED = Histogram "pgwake_control_plane_seconds" ["question", "result"] "questions to the control plane and how long they took: endpoint, wake, suspend, state, events; answered, refused (another status than the question allows), wrong (nobody can read it), or failed";
     TLS = Counter "pgwake_tls_handshakes_total" ["kind"] "clients by how they came: sslrequest, direct, failed, or plaintext";
     AUDIT_DROPPED = Counter "pgwake_audit_lines_dropped_total" [] "audit lines that were left out";
     CERTIFICATE = Gauge "pgwake_certificate_expiry_timestamp_seconds" ["certificate"] "when a certificate ends (Unix time)";

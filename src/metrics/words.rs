@@ -114,6 +114,8 @@ words! {
         Answered = "answered",
         /// Another status than the question allows.
         Refused = "refused",
+        /// An answer that cannot be understood, or not be used.
+        Wrong = "wrong",
         /// No answer, or not in time.
         Failed = "failed",
     }

@@ -177,6 +177,10 @@ async fn not_proved(
     (house, record): (&House, &SessionRecord),
 ) -> Outcome {
     let suspected = knocked.endpoint.clone().filter(|_| error.is_wrong_password());
+    let error = match knocked.found {
+        Found::Unasked => error.of_unasked_endpoint(),
+        Found::Endpoint | Found::Nobody => error,
+    };
     // Counted first: the next guess may come before this one has read what came of it.
     let why = match knocked.failed(&error, record, &house.storms) {
         Ok(why) => why,
@@ -216,6 +220,7 @@ struct Knocked<'a> {
     /// The endpoint, where there is one and the client may come from where it is.
     endpoint: Option<Arc<Endpoint>>,
     is_hidden: bool,
+    found: Found,
 }
 
 /// Asks the gate, then the control plane where no file has the name. To those who may not come from where they are, an
@@ -233,11 +238,15 @@ async fn knock<'a>(
         Ok(attempt) => attempt,
         Err(error) => return Err(refuse(stream, &error, record).await),
     };
+    let mut found = Found::Nobody;
     if let Some(book) = &house.control_plane {
         let asking = Box::pin(ask_control_plane(resolved, house, book));
-        if let Err(error) = patience.bound(asking).await {
-            say_goodbye(stream, &error, record.id).await;
-            return Err(Outcome::of(&error));
+        match patience.bound(asking).await {
+            Ok(told) => found = told,
+            Err(error) => {
+                say_goodbye(stream, &error, record.id).await;
+                return Err(Outcome::of(&error));
+            }
         }
         note(resolved, house, record);
     }
@@ -247,6 +256,7 @@ async fn knock<'a>(
         attempt,
         is_hidden: endpoint.is_none() && resolved.endpoint.is_some(),
         endpoint,
+        found,
     })
 }
 
@@ -258,17 +268,22 @@ fn note(resolved: &Resolved, house: &House, record: &mut SessionRecord) {
 }
 
 /// A name that no file has is asked for; all others take as long.
-async fn ask_control_plane(resolved: &mut Resolved, house: &House, book: &Arc<Book>) {
+async fn ask_control_plane(resolved: &mut Resolved, house: &House, book: &Arc<Book>) -> Found {
     let is_asked = |endpoint: &Arc<Endpoint>| matches!(endpoint.compute, Compute::Controlled(_));
     let is_open = resolved.endpoint.as_ref().is_none_or(is_asked) && resolved.branch.is_none();
     match EndpointName::parse(&resolved.said) {
         Ok(name) if is_open => {
-            resolved.endpoint = match book.ask(&name).await {
+            let found = book.ask(&name).await;
+            resolved.endpoint = match found {
                 Found::Endpoint => house.directory.endpoint(&name),
-                Found::Nobody => None,
+                Found::Nobody | Found::Unasked => None,
             };
+            found
         }
-        _ => book.like_others().await,
+        _ => {
+            book.like_others().await;
+            Found::Nobody
+        }
     }
 }
 

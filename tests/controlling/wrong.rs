@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    asking, number,
+    asking, login_of_a_stranger, number,
     plane::{Fault, Plane, TOKEN, role},
     refused,
 };
@@ -162,5 +162,49 @@ async fn a_wake_that_is_answered_wrong_is_told_as_such_and_tried_again() {
         let client = gateway.connect_again(endpoint).await;
         assert_eq!(number(&client, "select 1::bigint").await, 1);
         assert_eq!(plane.generation(endpoint), 1);
+    }
+}
+
+/// Operators read that there was no such endpoint, whatever the control plane had answered.
+#[tokio::test]
+async fn that_nobody_could_ask_for_a_name_is_told_to_operators_and_to_no_stranger() {
+    const LOOK: &str = "a-token-to-look-with";
+    const UNASKED: &str = "the control plane could not be asked";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, "").admin(&format!("read_tokens = [\"{LOOK}\"]"));
+    let gateway = setup.start().await;
+    let misspelt = json!({ "tenant": "acme", "roles": role(PASSWORD), "acess": {} });
+    let faults = [
+        ("cp-told-down", Fault::Answer(503, "{}".to_owned()), UNASKED),
+        ("cp-told-key", Fault::Answer(200, misspelt.to_string()), UNASKED),
+        (
+            "cp-told-none",
+            Fault::Answer(404, String::new()),
+            "no such endpoint",
+        ),
+    ];
+    let nobodys = login_of_a_stranger(&gateway, "cp-told-nobodys").await;
+    for (endpoint, fault, told) in faults {
+        plane.fault(&format!("/v1/endpoints/{endpoint}"), fault);
+        // The second is answered from memory.
+        for _ in 0..2 {
+            assert_eq!(
+                login_of_a_stranger(&gateway, endpoint).await,
+                nobodys,
+                "{endpoint}"
+            );
+        }
+        for line in logs::access_lines(endpoint, 2).await {
+            assert!(line.field("outcome").contains(told), "{line:?}");
+        }
+    }
+    let http = gateway.http(LOOK);
+    let refusals = http.get("/api/v1/refusals").await.json().to_string();
+    assert_eq!(refusals.matches(UNASKED).count(), 4, "{refusals}");
+    let metrics = http.get("/metrics").await.body;
+    for result in ["refused", "wrong", "answered"] {
+        let series =
+            format!("pgwake_control_plane_seconds_count{{question=\"endpoint\",result=\"{result}\"}} ");
+        assert!(metrics.contains(&series), "{series} in {metrics}");
     }
 }
