@@ -152,6 +152,11 @@ pub trait Compute: Send + Sync + 'static {
     /// no settings.
     fn set_settings(&self, _settings: &[ServerSetting]) {}
 
+    /// Whether one that could not be told to run or not is to be looked at again and again: it would run for nobody.
+    fn looks_again(&self) -> bool {
+        false
+    }
+
     /// Looks, without starting anything: `Some` where it already runs (after a crash of pgwake).
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod standing;
 mod successor;
 mod supervision;
 mod wiring;
+mod woken;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, thread, time::Duration};
 
@@ -175,7 +176,7 @@ impl Server {
         let (shutdown, watch_end) = Shutdown::new();
         let (tasks, storms) = (TaskTracker::new(), Arc::<Storms>::default());
         let sockets = SocketSettings::from(&config.limits);
-        let watched = watched(&config);
+        let watched = watched(&config, &store)?;
         let wiring = Arc::new(Wiring::new(&config, sockets, watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let control_plane = controlling::book(&config, &tasks, &watched, &storms)?;
@@ -284,7 +285,11 @@ impl Server {
         self.tasks.spawn(sum_up(self.house.clone()));
         self.tasks.spawn(self.house.branches.clone().keep());
         if let Some(book) = &self.house.control_plane {
-            self.tasks.spawn(book.clone().follow(self.house.shutdown.clone()));
+            let (woken, shutdown) = (self.reloader.wiring.woken(), self.house.shutdown.clone());
+            self.tasks.spawn(book.clone().follow(shutdown.clone()));
+            self.tasks.spawn(woken.clone().keep(shutdown));
+            self.tasks
+                .spawn(woken.clone().look_after(self.house.clone(), book.clone()));
         }
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! What must survive a restart, in `state_dir`: the secret behind mock logins, the roles read
-//! from Postgres and which server that was, what operators have ordered until further notice, which branches there are, and
-//! which data directories have been in use.
+//! from Postgres and which server that was, what operators have ordered until further notice, which branches there are,
+//! which data directories have been in use, and which computes elsewhere are awake.
 //!
 //! One small embedded database (`state.redb`) and one lock file, so that a folder belongs to one pgwake at a
 //! time. It decides nothing: what a role may do is `auth`'s work. It is synchronous and writes to disk: on a
 //! runtime, call it through `spawn_blocking`. Who calls: `server` opens it, `auth` remembers roles in it,
 //! `admin` orders.
 
+mod awake;
 mod branches;
 pub mod control;
 mod data_dirs;
@@ -289,6 +290,22 @@ impl Store {
     /// Where the file cannot be written; what was known before stands.
     pub fn note_branch_uses(&self, uses: &[(EndpointName, SystemTime)]) -> Result<(), StoreError> {
         self.write(|database| branches::note_uses(database, uses))
+    }
+
+    /// Computes elsewhere that were awake when that was last noted. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn awake(&self) -> Result<Vec<EndpointName>, StoreError> {
+        self.read(awake::all)
+    }
+
+    /// Those with `true` are awake from now on, the others are not; on disk when it returns. Blocking.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; what was known before stands.
+    pub fn note_awake(&self, news: &[(EndpointName, bool)]) -> Result<(), StoreError> {
+        self.write(|database| awake::note(database, news))
     }
 
     /// When a pgwake that had this folder ran last, as far as it has said so by [`Store::note_running`]. Blocking.

@@ -7,6 +7,7 @@
 
 mod backoff;
 mod custody;
+mod doubt;
 mod driver;
 mod error;
 mod figures;
@@ -24,7 +25,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use futures_util::{StreamExt, future::BoxFuture, stream};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
@@ -141,6 +142,7 @@ impl Wakes {
     pub fn new(runtime: Handle, tracker: TaskTracker, watcher: Arc<dyn WakeWatcher>) -> Self {
         let wiring = Wiring {
             starts: Starts::new(runtime.clone(), tracker.clone()),
+            doubted: Notify::new(),
             runtime,
             tracker,
             watcher,

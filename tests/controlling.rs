@@ -8,6 +8,7 @@ mod plane;
 mod reloaded;
 mod serving;
 mod strangers;
+mod succeeding;
 mod trusted;
 mod wrong;
 

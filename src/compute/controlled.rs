@@ -144,6 +144,10 @@ impl Compute for ControlledCompute {
         true
     }
 
+    fn looks_again(&self) -> bool {
+        true
+    }
+
     fn inspect(&self) -> BoxFuture<'_, Result<Option<Running>, ComputeError>> {
         self.inspect().boxed()
     }

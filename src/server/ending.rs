@@ -102,6 +102,7 @@ impl Server {
         self.elder.leave();
         self.tasks.close();
         self.tasks.wait().await;
+        self.reloader.wiring.woken().write().await;
         self.house.roles.drain().await;
         self.house.proofs.load_full().drain().await;
         self.house.storms.rest().iter().for_each(Repeated::tell);

@@ -12,14 +12,14 @@ use std::{
 
 use tokio::{runtime::Handle, sync::Notify, time::interval};
 
-use super::{Reloader, StartError, cannot, predecessor::Predecessor, wiring::Watched};
+use super::{Reloader, StartError, cannot, predecessor::Predecessor, wiring::Watched, woken::Woken};
 use crate::admin::{Admin, Averages, Doors, Reload, Reloaded, Standing, View};
 use crate::config::Config;
 use crate::listener::{Bound, BoundAddress, Workers};
 use crate::metrics::{self, Metrics};
 use crate::session::{Console, House};
 use crate::shutdown::Phase;
-use crate::store::{Store, control};
+use crate::store::{Store, StoreError, control};
 use crate::storm::Repeated;
 use crate::succession::Place;
 
@@ -118,11 +118,12 @@ pub(super) async fn sum_up(house: Arc<House>) {
 }
 
 /// Who counts, and who remembers.
-pub(super) fn watched(config: &Config) -> Watched {
-    Watched {
+pub(super) fn watched(config: &Config, store: &Arc<Store>) -> Result<Watched, StoreError> {
+    Ok(Watched {
         metrics: Arc::new(Metrics::new(metrics_labels(config))),
         journal: Arc::default(),
-    }
+        woken: Woken::load(store)?,
+    })
 }
 
 /// Who has series of his own among metrics.

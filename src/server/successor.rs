@@ -286,6 +286,7 @@ impl Succession {
     /// an error says why this pgwake owns them again.
     async fn hand_over(&self, channel: &Channel, peer: &Peer) -> Result<Vec<EndpointName>, String> {
         self.house.wakes.give_up_computes().await;
+        self.reloader.wiring.woken().write().await;
         let store = self.store.clone();
         blocking(move || store.close()).await;
         let owned = timeout(OWNING_TIMEOUT, self.offer_all(channel)).await;

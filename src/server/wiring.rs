@@ -10,9 +10,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use super::woken::Woken;
 use crate::auth::{OtherServer, RoleBook, RoleSource, Told};
 use crate::compute::Address;
-use crate::config::{Config, Endpoint, Endpoints, RolesFrom};
+use crate::config::{Compute, Config, Endpoint, Endpoints, RolesFrom};
 use crate::ids::{EndpointName, Generation};
 use crate::journal::{Event, Journal, WakeState};
 use crate::metrics::{Metrics, WakeResult, Whose};
@@ -35,6 +36,7 @@ struct Ends {
 pub(super) struct Watched {
     pub(super) metrics: Arc<Metrics>,
     pub(super) journal: Arc<Journal>,
+    pub(super) woken: Arc<Woken>,
 }
 
 /// Knows both sides; each side knows only its own trait.
@@ -71,6 +73,19 @@ impl Wiring {
     /// These are the endpoints from now on.
     pub(super) fn replace(&self, endpoints: Endpoints) {
         self.endpoints.store(Arc::new(endpoints));
+    }
+
+    /// Computes elsewhere that were woken.
+    pub(super) fn woken(&self) -> &Arc<Woken> {
+        &self.watched.woken
+    }
+
+    /// It is awake, or about to be. Those on this machine are found by themselves, and so are those that a file names.
+    fn note_awake(&self, name: &EndpointName) {
+        let endpoint = self.endpoint(name);
+        if endpoint.is_some_and(|endpoint| matches!(endpoint.compute, Compute::Controlled(_))) {
+            self.watched.woken.awake(name);
+        }
     }
 
     fn endpoint(&self, name: &EndpointName) -> Option<Arc<Endpoint>> {
@@ -112,6 +127,7 @@ impl Ended {
 
 impl WakeWatcher for Wiring {
     fn ready(&self, endpoint: &EndpointName, _: &Address, _: Generation) {
+        self.note_awake(endpoint);
         if let (Some(ends), Some(endpoint)) = (self.ends.load_full(), self.endpoint(endpoint)) {
             ends.roles.changed(&endpoint);
         }
@@ -124,7 +140,16 @@ impl WakeWatcher for Wiring {
     }
 
     fn happened(&self, name: &EndpointName, event: WakeEvent) {
-        let Watched { metrics, journal } = &self.watched;
+        let Watched {
+            metrics,
+            journal,
+            woken,
+        } = &self.watched;
+        match event {
+            WakeEvent::Woken { .. } => self.note_awake(name),
+            WakeEvent::Suspended { .. } | WakeEvent::Died { .. } => woken.asleep(name),
+            WakeEvent::Ready { .. } | WakeEvent::Failed { .. } | WakeEvent::GivenUp { .. } => (),
+        }
         let tenant = self.endpoint(name).map(|endpoint| endpoint.tenant.to_string());
         let whose = Whose {
             tenant: tenant.as_deref().unwrap_or_default(),

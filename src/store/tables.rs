@@ -11,7 +11,7 @@ use redb::{
 use zeroize::Zeroizing;
 
 use super::{
-    MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, branches::BRANCHES,
+    MockSecret, ReadRole, Remembered, StandingOrders, StoreError, VERSION, awake::AWAKE, branches::BRANCHES,
     data_dirs::DATA_DIRS, folder,
 };
 use crate::ids::{Secret, SystemIdentifier};
@@ -112,6 +112,7 @@ pub(super) fn prepare(database: &Database) -> Result<MockSecret, Failure> {
         change.open_table(ORDERS)?;
         change.open_table(BRANCHES)?;
         change.open_table(DATA_DIRS)?;
+        change.open_table(AWAKE)?;
     }
     change.commit()?;
     Ok(secret)

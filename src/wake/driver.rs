@@ -51,6 +51,8 @@ pub(super) struct Wiring {
     pub(super) tracker: TaskTracker,
     pub(super) watcher: Arc<dyn WakeWatcher>,
     pub(super) starts: Starts,
+    /// Of one more compute nobody knows whether it runs.
+    pub(super) doubted: Notify,
 }
 
 /// One endpoint: its machine, and what carries the machine's decisions out.
@@ -69,6 +71,8 @@ pub(super) struct Driver {
     is_removed: AtomicBool,
     /// Its last stop failed: it may run on.
     is_left: AtomicBool,
+    /// The last look could not tell whether it runs.
+    is_in_doubt: AtomicBool,
 }
 
 impl Driver {
@@ -92,6 +96,7 @@ impl Driver {
             inner: Mutex::new(Inner::new(rules, budget, takes)),
             is_removed: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
+            is_in_doubt: AtomicBool::new(false),
         }
     }
 
@@ -199,6 +204,17 @@ impl Driver {
         self.apply(Event::InspectOrdered);
         self.until(|machine| !matches!(machine.state(), State::Inspecting))
             .await;
+    }
+
+    /// Whether nobody knows if it runs, and it is to be looked at again.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt.load(Ordering::Acquire)
+    }
+
+    /// Looks whether it runs after all, unless something is under way. Cancel safe: looking goes on.
+    pub(super) async fn look_again(self: Arc<Self>) {
+        self.apply(Event::LookAgainOrdered);
+        self.until(|machine| !machine.is_looking()).await;
     }
 
     /// Refuses leases from now on.

@@ -192,6 +192,7 @@ impl Machine {
                 self.returned(generation, (weight, holding), now);
             }
             Event::InspectOrdered => self.inspect_ordered(),
+            Event::LookAgainOrdered => self.look_again_ordered(),
             Event::FoundRunning { generation } => self.found_running(generation, now),
             Event::Started { generation } => self.started(generation, now),
             Event::FoundAsleep { generation } => self.found_asleep(generation),

@@ -55,6 +55,7 @@ impl Driver {
             let found = timeout(driver.compute.inspect_max(), look).await;
             match found.unwrap_or_else(|_| Err(ComputeError::new("looking took too long"))) {
                 Ok(Some(running)) => {
+                    driver.is_in_doubt.store(false, Ordering::Release);
                     let came = Came {
                         running,
                         wake: None,
@@ -62,14 +63,29 @@ impl Driver {
                     };
                     driver.came_up(generation, came, Event::FoundRunning { generation });
                 }
-                Ok(None) => driver.apply(Event::FoundAsleep { generation }),
+                Ok(None) => {
+                    driver.is_in_doubt.store(false, Ordering::Release);
+                    driver.apply(Event::FoundAsleep { generation });
+                }
                 Err(error) => {
-                    warn!(endpoint = %driver.name, reason = error.reason, detail = error.detail,
-                        "cannot tell whether it runs; taken for asleep");
+                    driver.doubt(&error);
                     driver.apply(Event::FoundAsleep { generation });
                 }
             }
         });
+    }
+
+    /// Told once, however often it is looked at again.
+    fn doubt(&self, error: &ComputeError) {
+        let looks_again = self.compute.looks_again();
+        if self.is_in_doubt.swap(looks_again, Ordering::AcqRel) {
+            return;
+        }
+        warn!(endpoint = %self.name, reason = error.reason, detail = error.detail,
+            "cannot tell whether it runs; taken for asleep");
+        if looks_again {
+            self.wiring.doubted.notify_one();
+        }
     }
 
     pub(super) fn start(self: &Arc<Self>, generation: Generation, wake: WakeId, turn: Option<Start>) {
@@ -82,6 +98,7 @@ impl Driver {
             driver.lock().last_start = began.elapsed();
             match started {
                 Ok(running) => {
+                    driver.is_in_doubt.store(false, Ordering::Release);
                     let came = Came { running, wake: Some(wake), took: began.elapsed() };
                     driver.came_up(generation, came, Event::Started { generation });
                 }

@@ -22,6 +22,12 @@ impl Machine {
         }
     }
 
+    pub(super) fn look_again_ordered(&mut self) {
+        if matches!(self.state, State::Unknown | State::Asleep | State::Failed) && self.door == Door::Open {
+            self.inspect();
+        }
+    }
+
     pub(super) fn inspect(&mut self) {
         self.generation = self.generation.next();
         self.state = State::Inspecting;

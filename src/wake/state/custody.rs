@@ -215,7 +215,12 @@ mod tests {
             let jitter = super::super::super::backoff::Jitter::from_bits(0);
             let later: Vec<_> = machine.step(Event::TimePassed { jitter }, now + LATER).collect();
             assert!(later.is_empty(), "{later:?}");
-            for order in [Event::SuspendOrdered, Event::RoomWanted, Event::InspectOrdered] {
+            for order in [
+                Event::SuspendOrdered,
+                Event::RoomWanted,
+                Event::InspectOrdered,
+                Event::LookAgainOrdered,
+            ] {
                 let actions: Vec<_> = machine.step(order, now + LATER).collect();
                 assert!(actions.is_empty(), "{actions:?}");
             }

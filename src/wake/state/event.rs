@@ -45,6 +45,8 @@ pub(in crate::wake) enum Event {
     },
     /// Look whether it already runs.
     InspectOrdered,
+    /// Look whether it runs after all: the last look could not tell.
+    LookAgainOrdered,
     /// Answer to [`Action::Inspect`]: it runs, and is adopted.
     FoundRunning { generation: Generation },
     /// Answer to [`Action::Inspect`]: it does not run, or it cannot be told.

@@ -430,6 +430,7 @@ fn events(case: &Case) -> Vec<(&'static str, Event)> {
         ),
         ("called", Event::Called { generation }),
         ("inspect ordered", Event::InspectOrdered),
+        ("look again ordered", Event::LookAgainOrdered),
         ("found running", Event::FoundRunning { generation }),
         ("found asleep", Event::FoundAsleep { generation }),
         ("started", Event::Started { generation }),
