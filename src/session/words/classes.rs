@@ -94,7 +94,10 @@ impl Block {
 
     #[inline]
     fn tell(&mut self, chunk: &[u8; CHUNK], index: usize) {
-        let classes = chunk.map(|byte| Class::told(byte).0);
+        let mut classes = [0; CHUNK];
+        for (class, byte) in classes.iter_mut().zip(chunk) {
+            *class = Class::told(*byte).0;
+        }
         self.inside |= bits(&classes, 0) << (index * CHUNK);
         self.stops |= bits(&classes, 1) << (index * CHUNK);
     }
@@ -119,8 +122,10 @@ impl Block {
 
     #[inline]
     fn next(&self, among: u64, at: usize) -> usize {
-        let from_here = among & u64::MAX.checked_shl(at as u32).unwrap_or(0);
-        (from_here.trailing_zeros() as usize).min(self.bytes)
+        if at >= self.bytes {
+            return self.bytes;
+        }
+        (at + (among >> at).trailing_zeros() as usize).min(self.bytes)
     }
 }
 
