@@ -55,6 +55,7 @@ impl From<HoldEnd> for CheckoutError {
             HoldEnd::ClientGone => SessionError::ClientGone,
             HoldEnd::Terminated => SessionError::Terminated,
             HoldEnd::ShutDown | HoldEnd::Cancelled => SessionError::ShuttingDownBefore,
+            HoldEnd::Barred => SessionError::AddressBarred,
         })
     }
 }

@@ -18,9 +18,14 @@ use tokio::{
     time::{Instant, Interval, interval, sleep_until},
 };
 
-use super::{House, record::SessionRecord};
+use super::{
+    House,
+    record::SessionRecord,
+    standing::{Dismissal, Standing},
+};
 use crate::cancel::PooledRegistration;
-use crate::ids::{EndpointName, SessionId};
+use crate::config::Endpoint;
+use crate::ids::SessionId;
 use crate::shutdown::{Phase, SessionWatch};
 use crate::tls::Stream;
 use crate::wire::refuse;
@@ -41,7 +46,7 @@ pub(super) struct Held<'a> {
     client: &'a mut Stream,
     early: &'a mut BytesMut,
     session: SessionId,
-    endpoint: EndpointName,
+    standing: Standing,
     shutdown: SessionWatch,
     /// When the client hears next what it waits for.
     notice_at: Instant,
@@ -65,6 +70,8 @@ pub(super) enum HoldEnd {
     Terminated,
     /// The client cancelled it.
     Cancelled,
+    /// The client's address is not allowed any more.
+    Barred,
 }
 
 impl<'a> Held<'a> {
@@ -73,15 +80,15 @@ impl<'a> Held<'a> {
         client: &'a mut Stream,
         early: &'a mut BytesMut,
         record: &SessionRecord,
-        house: &House,
-        endpoint: &EndpointName,
+        house: &Arc<House>,
+        endpoint: &Arc<Endpoint>,
     ) -> Self {
         let since = Instant::now();
         Self {
             client,
             early,
             session: record.id,
-            endpoint: endpoint.clone(),
+            standing: Standing::new(house, endpoint, record),
             shutdown: record.shutdown(house),
             notice_at: since + NOTICE_AFTER,
             since,
@@ -157,7 +164,10 @@ impl<'a> Held<'a> {
         tokio::select! { biased;
             answer = answer => Ok(Some(answer)),
             () = leaving => Err(HoldEnd::ClientGone),
-            end = poll_fn(|cx| poll_called_off(cx, &mut self.shutdown, self.cancel.as_deref())) => Err(end),
+            end = poll_fn(|cx| {
+                let calls = (&mut self.shutdown, &mut self.standing);
+                poll_called_off(cx, calls, self.cancel.as_deref())
+            }) => Err(end),
             () = sleep_until(time) => Ok(None),
         }
     }
@@ -168,7 +178,8 @@ impl<'a> Held<'a> {
             return Ok(());
         }
         let waited = self.since.elapsed().as_secs_f64();
-        let text = format!("endpoint \"{}\": {what}, waited {waited:.0} s", self.endpoint);
+        let endpoint = self.standing.endpoint();
+        let text = format!("endpoint \"{endpoint}\": {what}, waited {waited:.0} s");
         let mut notice = BytesMut::new();
         refuse::notice(&text, self.session, &mut notice);
         let client = &mut *self.client;
@@ -187,10 +198,10 @@ impl<'a> Held<'a> {
 /// `Ready` once somebody else than the client has ended the wait, or the client by its key.
 fn poll_called_off(
     cx: &Context<'_>,
-    shutdown: &mut SessionWatch,
+    (shutdown, standing): (&mut SessionWatch, &mut Standing),
     cancel: Option<&PooledRegistration>,
 ) -> Poll<HoldEnd> {
-    // First, since the bell that is listened to rings for a cancel, too.
+    // First, since the bell that is listened to rings for all of it.
     let is_over = shutdown.poll_reached(cx, Phase::Draining).is_ready();
     if cancel.is_some_and(PooledRegistration::is_cancelled) {
         return Poll::Ready(HoldEnd::Cancelled);
@@ -198,6 +209,8 @@ fn poll_called_off(
     match is_over {
         true if shutdown.is_alone() => Poll::Ready(HoldEnd::Terminated),
         true => Poll::Ready(HoldEnd::ShutDown),
+        // Whoever waits for an endpoint that is gone hears it from there.
+        false if standing.lost_at_rest() == Some(Dismissal::Address) => Poll::Ready(HoldEnd::Barred),
         false => Poll::Pending,
     }
 }

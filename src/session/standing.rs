@@ -59,6 +59,11 @@ impl Standing {
         }
     }
 
+    /// Where it is.
+    pub(super) fn endpoint(&self) -> &EndpointName {
+        &self.endpoint.name
+    }
+
     fn look(&self) -> Option<Dismissal> {
         let Some(endpoint) = self.present() else {
             return Some(Dismissal::Endpoint);

@@ -1,6 +1,8 @@
 //! One turn: a server session is borrowed for a client, relayed with until it may be given back, and given
 //! back. In session pooling there is one turn per stay, and giving back is closing.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{
@@ -34,7 +36,7 @@ use crate::wire::say;
 
 /// A client that may be served.
 pub(super) struct Turn<'a> {
-    pub(super) house: &'a House,
+    pub(super) house: &'a Arc<House>,
     pub(super) who: &'a Authenticated,
     /// How long the secret of its cancel key is.
     pub(super) secret_length: SecretLength,
@@ -51,7 +53,7 @@ impl Turn<'_> {
         (standing, record): (&mut Standing, &mut SessionRecord),
     ) -> Outcome {
         let mut early = BytesMut::new();
-        let mut held = Held::new(client, &mut early, record, self.house, &self.who.endpoint.name);
+        let mut held = Held::new(client, &mut early, record, self.house, &self.who.endpoint);
         let checkout = Checkout {
             house: self.house,
             who: self.who,

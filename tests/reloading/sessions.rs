@@ -6,6 +6,7 @@ use postgres_protocol::message::frontend;
 
 use super::{PLAIN, fixed, rewrite, started, text};
 use crate::harness::{
+    gate::Gate,
     gateway::Setup,
     postgres::{PASSWORD, Postgres, SUPERUSER, Version},
     raw::{self, Raw},
@@ -73,6 +74,52 @@ async fn a_session_whose_address_is_not_allowed_any_more_ends() {
         watcher.query_one(gone, &[]).await.unwrap().get::<_, i64>(0) == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_held_ends_where_its_address_is_not_allowed_any_more() {
+    const ENDPOINT: &str = "rel-held";
+    let setup = Setup::new().listen(PLAIN);
+    let mut gate = Gate::new(setup.path());
+    let setup = setup.gated(ENDPOINT, &gate, "access = { allow = [\"127.0.0.0/8\"] }");
+    let gateway = started(setup).await;
+    gate.close();
+    let mut held = Vec::new();
+    for name in [ENDPOINT, "rel-held-pooler"] {
+        let options = format!("endpoint={name}");
+        let parameters = [
+            ("user", SUPERUSER),
+            ("database", "postgres"),
+            ("options", &options),
+        ];
+        let mut client = Raw::tcp_from("127.0.2.1".parse().unwrap(), gateway.address()).await;
+        client
+            .prove(&raw::startup(raw::PROTOCOL_3_0, &parameters), PASSWORD)
+            .await;
+        client.message().await.authentication(0);
+        held.push(client);
+    }
+
+    let closed = text(&gateway).replace(
+        "allow = [\"127.0.0.0/8\"]",
+        "allow = [\"127.0.0.0/8\"], deny = [\"127.0.2.0/24\"]",
+    );
+    rewrite(gateway.path(), &closed);
+    gateway.server.reload().await.unwrap();
+
+    // The compute does not come up before both have gone.
+    for client in &mut held {
+        let told = loop {
+            let message = client.message().await;
+            if message.tag != b'N' {
+                break message.fields();
+            }
+        };
+        assert_eq!(told[&'M'], "this address is not allowed at the endpoint any more");
+        client.closed().await;
+    }
+    gate.open();
+    gateway.server.stop().await;
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl Pooled {
             return Ok(lent);
         }
         let mut early = BytesMut::new();
-        let held = Held::new(client, &mut early, record, &self.house, &self.endpoint.name).since(place.since);
+        let held = Held::new(client, &mut early, record, &self.house, &self.endpoint).since(place.since);
         // Who has no lease stands in line once it has one.
         let place = lease.is_some().then_some(place);
         // Within one box: a turn has no place for what few of them need.

@@ -35,6 +35,7 @@ impl From<HoldEnd> for LendError {
             HoldEnd::Terminated => SessionError::Terminated,
             HoldEnd::ShutDown => SessionError::ShuttingDown,
             HoldEnd::Cancelled => SessionError::CancelledWhileWaiting,
+            HoldEnd::Barred => SessionError::AddressBarred,
         })
     }
 }

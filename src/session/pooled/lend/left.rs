@@ -32,7 +32,7 @@ impl Pooled {
         record: &mut SessionRecord,
     ) -> Result<Loan, LendError> {
         let mut early = BytesMut::new();
-        let held = Held::new(client, &mut early, record, &self.house, &self.endpoint.name);
+        let held = Held::new(client, &mut early, record, &self.house, &self.endpoint);
         let mut held = held.without_client();
         let place: Option<Place<'_, Pending<Permit>>> = None;
         self.lend_held(&mut held, (None, place), record).await
