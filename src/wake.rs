@@ -80,6 +80,7 @@ impl<'a> From<Client<'a>> for budget::Client<'a> {
         Self {
             permit: Some(client.permit),
             weight: client.weight,
+            entry: budget::Entry::Comes,
         }
     }
 }
@@ -88,6 +89,7 @@ impl<'a> From<Client<'a>> for budget::Client<'a> {
 const OWN: budget::Client<'_> = budget::Client {
     permit: None,
     weight: Weight::Counts,
+    entry: budget::Entry::Comes,
 };
 
 /// Whether an endpoint's clients may have leases.

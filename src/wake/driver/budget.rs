@@ -14,6 +14,16 @@ pub(in crate::wake) struct Client<'a> {
     /// What it counts in; `None`: pgwake itself, which nothing refuses.
     pub(in crate::wake) permit: Option<&'a ClientPermit>,
     pub(in crate::wake) weight: Weight,
+    pub(in crate::wake) entry: Entry,
+}
+
+/// Whether an operator's order to let nobody in is about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::wake) enum Entry {
+    /// It comes.
+    Comes,
+    /// It was let in before, by another pgwake.
+    IsIn,
 }
 
 /// What one endpoint's compute counts in.
@@ -36,7 +46,7 @@ impl Budget {
     pub(in crate::wake) fn asked(
         &mut self,
         machine: &Machine,
-        Client { permit, weight }: Client<'_>,
+        Client { permit, weight, .. }: Client<'_>,
         now: Instant,
     ) -> Result<Option<Permit>, OverLimit> {
         let Some(client) = permit.filter(|_| machine.would_hold(weight, now)) else {

@@ -18,7 +18,7 @@ use super::{
         waiting::Ticket,
     },
     Driver,
-    budget::Client,
+    budget::{Client, Entry},
     inner::{Held, Inner, Verdict},
 };
 use crate::ids::Generation;
@@ -48,7 +48,7 @@ impl Driver {
     ) -> Waiting {
         let now = Instant::now();
         let weight = client.weight;
-        if inner.admission == Admission::Disabled && client.permit.is_some() {
+        if inner.admission == Admission::Disabled && client.entry == Entry::Comes {
             let (wake, others) = (inner.wake, inner.held.len());
             drop(inner);
             let error = self.error(Refusal::Disabled, Duration::ZERO, wake, others);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     super::{idle::Weight, lease::Waiting, state::Event},
     Driver,
-    budget::Client,
+    budget::{Client, Entry},
 };
 
 impl Driver {
@@ -64,6 +64,7 @@ impl Driver {
         let client = Client {
             permit: None,
             weight: Weight::Counts,
+            entry: Entry::IsIn,
         };
         self.ask_under(inner, deadline, client)
     }

@@ -11,7 +11,7 @@ use crate::ids::{EndpointName, TenantName};
 use crate::tenant::quota::{ClientPermit, Permit, Quotas};
 use crate::wake::{
     backoff::Jitter,
-    driver::budget::{Budget, Client},
+    driver::budget::{Budget, Client, Entry},
     idle::Holding,
     line::{COST_MAX, Line, Place, QUANTUM, Takes},
     state::simulation::Chance,
@@ -280,6 +280,7 @@ impl World {
         let asks = Client {
             permit: Some(&client),
             weight,
+            entry: Entry::Comes,
         };
         let place = match house.budget.asked(&house.machine, asks, self.now) {
             Ok(place) => place,
