@@ -19,6 +19,9 @@ pub(crate) enum Refusal {
     /// Nobody could tell whether any has.
     #[error("the control plane could not be asked for the endpoint, or its answer not be used")]
     UnaskedEndpoint,
+    /// It is not configured, and no role was read from Postgres yet.
+    #[error("the endpoint's roles have not been read from its Postgres yet")]
+    UnreadRoles,
     /// Neither configured nor read from Postgres.
     #[error("no such role is known")]
     UnknownRole,

@@ -325,7 +325,11 @@ impl Summary {
     }
 
     fn known_by_reading(&self, role: &str) -> Result<Known, Refusal> {
-        let read = self.read.as_deref().ok_or(Refusal::UnknownRole)?;
+        let unread = match self.endpoint.roles_from {
+            RolesFrom::Config => Refusal::UnknownRole,
+            RolesFrom::Postgres(_) => Refusal::UnreadRoles,
+        };
+        let read = self.read.as_deref().ok_or(unread)?;
         let place = read.binary_search_by(|read| read.name.as_str().cmp(role));
         let place = place.map_err(|_| Refusal::UnknownRole)?;
         let (found, verifier) = (&read[place], &self.verifiers[place]);

@@ -29,7 +29,7 @@ use crate::shutdown::{Phase, ShutdownWatch};
 use crate::storm::Storms;
 use crate::tenant::{
     directory::{ResolveError, Resolved, Said},
-    gate::{Attempt, TurnedAway, Unproved},
+    gate::{Attempt, Failure, TurnedAway, Unproved},
 };
 use crate::tls::Stream;
 use crate::wire::options::{OwnWords, take_own_words};
@@ -250,6 +250,9 @@ async fn knock<'a>(
         }
         note(resolved, house, record);
     }
+    if found != Found::Unasked {
+        attempt.decided();
+    }
     let allows = |endpoint: &&Arc<Endpoint>| from.is_none_or(|ip| endpoint.access.allows(ip));
     let endpoint = resolved.endpoint.as_ref().filter(allows).cloned();
     Ok(Knocked {
@@ -296,11 +299,18 @@ impl Knocked<'_> {
         record: &SessionRecord,
         storms: &Storms,
     ) -> Result<&'static str, TurnedAway> {
-        let is_locked_out = error.is_wrong_password() && self.attempt.failed()?;
+        let (failure, why) = match self.found {
+            Found::Unasked => (
+                Failure::Undecided,
+                "the control plane could not be asked for the endpoint too often",
+            ),
+            Found::Endpoint | Found::Nobody => (Failure::Wrong, "the password was wrong too often"),
+        };
+        let is_locked_out = error.is_wrong_password() && self.attempt.failed(failure)?;
         // A storm of guesses locks out many networks; the audit log has each.
         if is_locked_out && storms.is_first(&record.endpoint, "lockout") {
             tracing::warn!(session = %record.id, peer = %record.peer, endpoint = &*record.endpoint, role = &*record.role,
-                "the password was wrong too often: the role is locked out from that network for a while");
+                "{why}: the role is locked out from that network for a while");
         }
         Ok(match (self.is_hidden, is_locked_out) {
             (true, _) => " (its address is not allowed here)",

@@ -8,6 +8,8 @@
 //! - *Attempts* are limited per network, and per network and endpoint name. An attempt that succeeds is given back.
 //! - *Failures* of a role from one network lock it out from there, for longer each time; a network from which the role
 //!   has logged in before is exempt. That is asked before a login and again behind its proof: many may be under way at once.
+//!   Failures at a name of which nobody could tell whether it exists count no more once somebody can: applications that
+//!   tried again and again while a control plane was down come in when it is back.
 //!
 //! What is remembered is bounded: where there is no room, what is stale goes first, then what is oldest.
 
@@ -52,6 +54,15 @@ pub struct Attempt<'a> {
     gate: &'a Gate,
     /// Its network, that with the endpoint's name, and both with the role.
     keys: Option<[u64; 3]>,
+}
+
+/// Why an attempt counts as a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The password was wrong, or there is nothing that it could be right for.
+    Wrong,
+    /// Nobody could tell whether there is such an endpoint.
+    Undecided,
 }
 
 /// Why a client may not try now. Its text is one for all reasons and all names.
@@ -126,7 +137,9 @@ impl Gate {
         Some(unproved)
     }
 
-    /// Asks whether a client from there may try to log in as `role` at the endpoint that it named so.
+    /// Asks whether a client from there may try to log in as `role` at the endpoint that it named so. Where it was locked out
+    /// while nobody could tell whether that exists, [`Attempt::proved`] and [`Attempt::failed`] say it, unless
+    /// [`Attempt::decided`] was told before.
     ///
     /// # Errors
     /// [`TurnedAway`]; nothing is counted then.
@@ -150,7 +163,7 @@ impl Gate {
             self.key(&network, endpoint, role),
         ];
         let rules = self.rules.load();
-        self.table.with(keys[2], now, |entry| entry.check(now))?;
+        self.table.with(keys[2], now, |entry| entry.check_first(now))?;
         if !self
             .table
             .with(keys[0], now, |entry| entry.attempts.take(&rules.attempts, now))
@@ -197,6 +210,13 @@ impl Gate {
 }
 
 impl Attempt<'_> {
+    /// It is known now whether the endpoint exists, whichever it is: nothing more is told by this.
+    pub fn decided(&self) {
+        if let Some([_, _, role]) = self.keys {
+            self.gate.table.with(role, Instant::now(), table::Entry::decide);
+        }
+    }
+
     /// The client has proved who it is.
     ///
     /// # Errors
@@ -215,16 +235,16 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The password was wrong, or there is nothing that it could be right for. `true`: that locked the role out.
+    /// The client has not proved who it is. `true`: that locked the role out.
     ///
     /// # Errors
     /// As [`Attempt::proved`]: it must not learn that it was wrong. It is not counted.
-    pub fn failed(self) -> Result<bool, TurnedAway> {
+    pub fn failed(self, failure: Failure) -> Result<bool, TurnedAway> {
         let Some([_, _, role]) = self.keys else {
             return Ok(false);
         };
         let (table, rules, now) = (&self.gate.table, self.gate.rules.load(), Instant::now());
-        table.with(role, now, |entry| entry.fail(&rules, now))
+        table.with(role, now, |entry| entry.fail(failure, &rules, now))
     }
 }
 

@@ -60,6 +60,39 @@ async fn while_it_is_killed_what_is_known_is_used_and_wakes_fail_with_the_reason
     assert_eq!(plane.generation(AWAKE), 1);
 }
 
+/// They were locked out for up to `lockout_max` behind the control plane's return, with the right password.
+#[tokio::test]
+async fn who_tried_while_nobody_could_be_asked_is_locked_out_no_longer_than_that() {
+    const GATE: &str = "[gate]\nfailures_max = 2\nlockout_min = \"1h\"\nlockout_max = \"1h\"\n";
+    const OURS: &str = "cp-forgiven";
+    const NOBODYS: &str = "cp-forgiven-nobody";
+    let plane = Plane::start().await;
+    let setup = asking(&plane, &format!("{ALWAYS}\n{GATE}"));
+    plane.own(&setup, OURS, json!({}));
+    let gateway = setup.start().await;
+    plane.kill().await;
+    for endpoint in [OURS, NOBODYS] {
+        for _ in 0..3 {
+            assert_eq!(
+                *refused(&gateway, endpoint).await.code(),
+                SqlState::INVALID_PASSWORD
+            );
+        }
+        assert_eq!(
+            *refused(&gateway, endpoint).await.code(),
+            SqlState::CONFIGURATION_LIMIT_EXCEEDED
+        );
+    }
+    plane.revive().await;
+    drop(gateway.connect_again(OURS).await);
+    // Who is nobody is told nothing else than who is somebody.
+    until(
+        "the lock-out to be forgiven for a name that nobody has",
+        async || *refused(&gateway, NOBODYS).await.code() == SqlState::INVALID_PASSWORD,
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn what_is_known_is_not_used_for_ever() {
     const ENDPOINT: &str = "cp-stale";

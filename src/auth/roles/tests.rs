@@ -154,7 +154,7 @@ async fn let_others_run() {
 #[tokio::test(start_paused = true)]
 async fn an_unknown_role_is_read_behind_its_login_at_most_once_a_second() {
     let s = stage(Script::new([read([]), read([role("new")]), read([])]));
-    assert_eq!(s.log_in("new").await, Some(Refusal::UnknownRole));
+    assert_eq!(s.log_in("new").await, Some(Refusal::UnreadRoles));
     s.book.drain().await;
     assert_eq!(s.log_in("new").await, Some(Refusal::UnknownRole));
     advance(ROLES_FRESH_FOR - Duration::from_millis(1)).await;
@@ -223,7 +223,7 @@ async fn a_login_waits_for_what_was_asked_for_behind_a_strangers_reading() {
 async fn logins_at_the_same_time_share_one_reading() {
     let s = stage(Script::held([read([role("app")])]));
     for _ in 0..50 {
-        assert_eq!(s.log_in("app").await, Some(Refusal::UnknownRole));
+        assert_eq!(s.log_in("app").await, Some(Refusal::UnreadRoles));
     }
     s.script.gate.add_permits(1);
     s.book.drain().await;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::TurnedAway;
+use super::{Failure, TurnedAway};
 use crate::config::{GateRules, Rate};
 
 /// Parts with a lock each.
@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) attempts: Attempts,
     /// Wrong passwords in a row.
     failures: u32,
+    /// How many of them were at a name of which nobody could tell whether it exists.
+    undecided: u32,
     locked_until: Option<Instant>,
     /// From here it has been right before.
     is_trusted: bool,
@@ -83,6 +85,7 @@ impl Entry {
             unproved: 0,
             attempts: Attempts::default(),
             failures: 0,
+            undecided: 0,
             locked_until: None,
             is_trusted: false,
             used: now,
@@ -103,17 +106,41 @@ impl Entry {
         }
     }
 
+    /// The same before it is known whether the name exists: what it was locked out for may be forgiven then.
+    pub(super) fn check_first(&self, now: Instant) -> Result<(), TurnedAway> {
+        if self.undecided > 0 {
+            Ok(())
+        } else {
+            self.check(now)
+        }
+    }
+
+    /// It is known now whether the name exists: what failed while it was not counts no more.
+    pub(super) fn decide(&mut self) {
+        if self.undecided > 0 {
+            self.failures = self.failures.saturating_sub(self.undecided);
+            self.undecided = 0;
+            self.locked_until = None;
+        }
+    }
+
     /// A password was right, if it counts.
     pub(super) fn trust(&mut self, now: Instant) -> Result<(), TurnedAway> {
         self.check(now)?;
         self.is_trusted = true;
         self.failures = 0;
+        self.undecided = 0;
         self.locked_until = None;
         Ok(())
     }
 
     /// A password was wrong, if it counts; `true`: the next one is not looked at for a while.
-    pub(super) fn fail(&mut self, rules: &GateRules, now: Instant) -> Result<bool, TurnedAway> {
+    pub(super) fn fail(
+        &mut self,
+        failure: Failure,
+        rules: &GateRules,
+        now: Instant,
+    ) -> Result<bool, TurnedAway> {
         self.check(now)?;
         if self.is_trusted {
             return Ok(false);
@@ -121,8 +148,9 @@ impl Entry {
         // Nothing was wrong for a long time: a new beginning.
         let forgiven_at = self.locked_until.map(|until| until + rules.lockout_max);
         if forgiven_at.is_some_and(|at| at < now) {
-            self.failures = 0;
+            (self.failures, self.undecided) = (0, 0);
         }
+        self.undecided += u32::from(failure == Failure::Undecided);
         self.failures = self.failures.saturating_add(1);
         let beyond = usize::try_from(self.failures)
             .unwrap_or(usize::MAX)

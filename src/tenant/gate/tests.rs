@@ -88,7 +88,7 @@ async fn wrong_passwords_lock_a_role_out_for_longer_each_time() {
     let gate = Gate::new(rules);
     let fail = || {
         let attempt = gate.attempt(ip("192.0.2.1"), "acme", b"app");
-        attempt.and_then(Attempt::failed)
+        attempt.and_then(|attempt| attempt.failed(Failure::Wrong))
     };
     for _ in 0..3 {
         assert_eq!(fail(), Ok(false));
@@ -121,7 +121,7 @@ async fn guesses_at_once_are_as_many_as_one_after_the_other() {
     let gate = Gate::new(rules);
     let attempt = || gate.attempt(ip("192.0.2.1"), "acme", b"app").unwrap();
     let (begun, right): (Vec<_>, _) = ((0..8).map(|_| attempt()).collect(), attempt());
-    let told: Vec<_> = begun.into_iter().map(Attempt::failed).collect();
+    let told: Vec<_> = begun.into_iter().map(|one| one.failed(Failure::Wrong)).collect();
     let heard = [Ok(false), Ok(false), Ok(false), Ok(true)];
     assert_eq!(told, [&heard[..], &[Err(TurnedAway::LockedOut); 4]].concat());
     assert_eq!(right.proved(), Err(TurnedAway::LockedOut));
@@ -130,6 +130,34 @@ async fn guesses_at_once_are_as_many_as_one_after_the_other() {
     assert_eq!(again(), Err(TurnedAway::LockedOut));
     advance(Duration::from_secs(1)).await;
     assert_eq!(again(), Ok(()));
+}
+
+/// Applications that tried while the control plane was down were locked out for up to `lockout_max` behind its return.
+#[tokio::test(start_paused = true)]
+async fn what_failed_while_nobody_could_tell_whether_the_name_exists_is_forgiven_once_somebody_can() {
+    let mut rules = rules();
+    (rules.attempts.count, rules.attempts_per_endpoint.count) = (100, 100);
+    let gate = Gate::new(rules);
+    let attempt = || gate.attempt(ip("192.0.2.1"), "acme", b"app");
+    let fail = |failure| attempt().and_then(|attempt| attempt.failed(failure));
+    for _ in 0..2 {
+        assert_eq!(fail(Failure::Wrong), Ok(false));
+    }
+    assert_eq!(fail(Failure::Undecided), Ok(false));
+    assert_eq!(fail(Failure::Undecided), Ok(true));
+    assert_eq!(fail(Failure::Undecided), Err(TurnedAway::LockedOut));
+    assert_eq!(attempt().unwrap().proved(), Err(TurnedAway::LockedOut));
+
+    // Those that were wrong count on.
+    attempt().unwrap().decided();
+    assert_eq!(fail(Failure::Wrong), Ok(false));
+    assert_eq!(fail(Failure::Wrong), Ok(true));
+    assert_eq!(attempt().map(drop), Err(TurnedAway::LockedOut));
+    advance(Duration::from_secs(1)).await;
+
+    assert_eq!(fail(Failure::Undecided), Ok(true));
+    attempt().unwrap().decided();
+    attempt().unwrap().proved().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +169,10 @@ async fn a_network_from_which_a_role_has_logged_in_is_not_locked_out() {
         .unwrap();
     for _ in 0..30 {
         let attempt = gate.attempt(ip("192.0.2.99"), "acme", b"app");
-        assert_eq!(attempt.and_then(Attempt::failed), Ok(false));
+        assert_eq!(
+            attempt.and_then(|attempt| attempt.failed(Failure::Wrong)),
+            Ok(false)
+        );
         advance(Duration::from_secs(10)).await;
     }
 }
