@@ -64,6 +64,7 @@ fn check_all(root: &Root, spot: &Spot, origins: &mut Origins, report: &mut Repor
     let listen = listen::check(root, spot, &mut origins.process, report);
     let control_plane = control_plane::check(root, &mut origins.process, report);
     let endpoints = endpoint::check(root, &domains, &mut origins.endpoints, report);
+    listen::check_apart(root, &listen, report);
     tokens::check_apart(root, &endpoints, report);
     certificates::check_apart(root, &endpoints, report);
     Config {

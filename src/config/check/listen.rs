@@ -1,11 +1,11 @@
 //! Where clients come in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::config::{
-    Listen, ListenAddress, ListenTls,
+    Listen, ListenAddress, ListenTls, ServerAddress,
     address::check_socket_path,
-    file::{Listener, Root},
+    file::{ComputeTable, Listener, Root},
     origin::{OriginsByKey, record_own},
     problem::{Report, Spot, Wrong},
     read::{At, Setting},
@@ -58,6 +58,54 @@ pub(super) fn check(
         addresses.claim(admin.value.0, &admin.spot, report);
     }
     checked
+}
+
+/// That no server is pgwake itself: a client that came in there would come in again and again, until no place is left.
+pub(super) fn check_apart(root: &Root, listeners: &[Listen], report: &mut Report) {
+    let tenants = root
+        .tenants
+        .given()
+        .into_iter()
+        .flat_map(|at| at.value.0.values());
+    let endpoints = tenants.flat_map(|tenant| tenant.value.endpoints.given());
+    for endpoint in endpoints.flat_map(|at| at.value.0.values()) {
+        let server = match endpoint.value.compute.given().map(|at| &at.value) {
+            Some(ComputeTable::Fixed(table)) => &table.address,
+            Some(ComputeTable::Command(table)) => &table.server.address,
+            Some(ComputeTable::Process(_)) | None => continue,
+        };
+        if let Some(at) = server.given()
+            && listeners
+                .iter()
+                .any(|listen| listen.address.is_reached_by(&at.value.0))
+        {
+            let fix = "name the address at which Postgres listens, and give one of the two another port";
+            report.add(&at.spot, Wrong::new("this is where pgwake itself listens", fix));
+        }
+    }
+}
+
+impl ListenAddress {
+    /// Whether who connects there comes here; names are not looked up, but for this machine's own.
+    fn is_reached_by(&self, server: &ServerAddress) -> bool {
+        match (self, server) {
+            (Self::Unix(here), ServerAddress::Unix(there)) => here == there,
+            (Self::Tcp(here), ServerAddress::Tcp { host, port }) if here.port() == *port => {
+                let is_here = |ip: IpAddr| {
+                    let is_own = ip.is_loopback() || ip.is_unspecified();
+                    here.ip() == ip
+                        || (here.ip().is_unspecified() && here.is_ipv4() == ip.is_ipv4() && is_own)
+                };
+                match host.as_str() {
+                    "localhost" => [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()]
+                        .into_iter()
+                        .any(is_here),
+                    host => host.parse().is_ok_and(is_here),
+                }
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The addresses so far.
