@@ -111,6 +111,17 @@ pub enum Event {
         /// How long the stop took.
         took: Duration,
     },
+    /// A compute was to be suspended, and could not be stopped.
+    NotSuspended {
+        /// Whose.
+        endpoint: EndpointName,
+        /// When.
+        at: SystemTime,
+        /// How long that was tried.
+        took: Duration,
+        /// Why.
+        reason: String,
+    },
     /// A compute ended by itself.
     Died {
         /// Whose.

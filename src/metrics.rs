@@ -161,6 +161,11 @@ impl Metrics {
         self.count(names::SUSPENDS, self.labelled(whose, []));
     }
 
+    /// A compute was to be suspended, and could not be stopped.
+    pub fn not_suspended(&self, whose: Whose<'_>) {
+        self.count(names::NOT_SUSPENDED, self.labelled(whose, []));
+    }
+
     /// Bytes and queries of a session that have not been counted before.
     pub fn passed(&self, whose: Whose<'_>, (from_client, to_client): (u64, u64), queries: u64) {
         self.within(|| {

@@ -72,6 +72,17 @@ fn shown(event: &Event) -> (&'static str, Value) {
             });
             ("suspend", data)
         }
+        Event::NotSuspended {
+            endpoint,
+            at,
+            took,
+            reason,
+        } => {
+            let data = json!({
+                "endpoint": endpoint.as_str(), "at": rfc3339(*at), "took_ms": milliseconds(*took), "reason": reason,
+            });
+            ("not-suspended", data)
+        }
         Event::Died { endpoint, at, reason } => {
             let data = json!({ "endpoint": endpoint.as_str(), "at": rfc3339(*at), "reason": reason });
             ("died", data)

@@ -206,6 +206,7 @@ impl View {
             "coalesced_wakes": figures.joined,
             "awake_ms": milliseconds(figures.awake),
             "failure": figures.failure.as_deref(),
+            "suspend_failure": figures.left.as_deref(),
             "failures_in_a_row": figures.backoff.map_or(0, |backoff| backoff.in_a_row),
             "retry_in_ms": figures.backoff.map(|backoff| milliseconds(backoff.again_in)),
         }))
@@ -325,9 +326,10 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
                 "idle sessions keep it awake",
             ) + &idle
         }
-        ComputeState::Awake => match &figures.veto {
-            Some(veto) => format!("vetoed: {veto}"),
-            None => "it is suspended soon unless somebody comes".to_owned(),
+        ComputeState::Awake => match (&figures.left, &figures.veto) {
+            (Some(left), _) => format!("it could not be stopped, which is tried again: {left}"),
+            (None, Some(veto)) => format!("vetoed: {veto}"),
+            (None, None) => "it is suspended soon unless somebody comes".to_owned(),
         },
     }
 }

@@ -68,6 +68,7 @@ catalogue! {
     WAKE = Histogram "pgwake_wake_seconds" ["result"] "how long wakes took";
     COALESCED = Counter "pgwake_coalesced_wakes_total" [WHOSE] "clients that joined a wake which was under way";
     SUSPENDS = Counter "pgwake_suspends_total" [WHOSE] "computes that were suspended";
+    NOT_SUSPENDED = Counter "pgwake_failed_suspends_total" [WHOSE] "computes that were to be suspended, and could not be stopped: they may run on";
     VETOES = Counter "pgwake_suspend_vetoes_total" ["reason", WHOSE] "suspends that did not come because of what Postgres said: clients, maintenance, prepared_transactions, slots; or unanswered";
     AWAKE = Counter "pgwake_awake_seconds_total" [WHOSE] "how long computes have been awake";
     ENDPOINTS = Gauge "pgwake_endpoints" ["state"] "endpoints by the state of their compute";

@@ -115,12 +115,13 @@ struct Ended {
 }
 
 impl Ended {
-    fn of(state: WakeState) -> Self {
+    /// Without a server.
+    fn without(state: WakeState, took: Duration, reason: String) -> Self {
         Self {
             state,
-            took: Duration::ZERO,
+            took,
             phases: Vec::new(),
-            reason: String::new(),
+            reason,
         }
     }
 }
@@ -148,7 +149,10 @@ impl WakeWatcher for Wiring {
         match event {
             WakeEvent::Woken { .. } => self.note_awake(name),
             WakeEvent::Suspended { .. } | WakeEvent::Died { .. } => woken.asleep(name),
-            WakeEvent::Ready { .. } | WakeEvent::Failed { .. } | WakeEvent::GivenUp { .. } => (),
+            WakeEvent::Ready { .. }
+            | WakeEvent::Failed { .. }
+            | WakeEvent::GivenUp { .. }
+            | WakeEvent::NotSuspended { .. } => (),
         }
         let tenant = self.endpoint(name).map(|endpoint| endpoint.tenant.to_string());
         let whose = Whose {
@@ -167,26 +171,19 @@ impl WakeWatcher for Wiring {
             WakeEvent::Woken { wake } => journal.wake_began(wake.to_string(), name),
             WakeEvent::Ready { wake, took, phases } => {
                 let line = Ended {
+                    state: WakeState::Ready,
                     took,
                     phases,
-                    ..Ended::of(WakeState::Ready)
+                    reason: String::new(),
                 };
                 ended(wake, WakeResult::Ready, line);
             }
             WakeEvent::Failed { wake, took, reason } => {
-                let line = Ended {
-                    took,
-                    reason,
-                    ..Ended::of(WakeState::Failed)
-                };
+                let line = Ended::without(WakeState::Failed, took, reason);
                 ended(wake, WakeResult::Failed, line);
             }
             WakeEvent::GivenUp { wake, took, reason } => {
-                let line = Ended {
-                    took,
-                    reason,
-                    ..Ended::of(WakeState::GivenUp)
-                };
+                let line = Ended::without(WakeState::GivenUp, took, reason);
                 ended(wake, WakeResult::GivenUp, line);
             }
             WakeEvent::Suspended { took, awake } => {
@@ -197,6 +194,16 @@ impl WakeWatcher for Wiring {
                     at,
                     awake,
                     took,
+                });
+            }
+            WakeEvent::NotSuspended { took, reason } => {
+                metrics.not_suspended(whose);
+                let endpoint = name.clone();
+                journal.tell(Event::NotSuspended {
+                    endpoint,
+                    at,
+                    took,
+                    reason,
                 });
             }
             WakeEvent::Died { reason } => {

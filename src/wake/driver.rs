@@ -69,8 +69,6 @@ pub(super) struct Driver {
     inner: Mutex<Inner>,
     /// The endpoint was taken out of the configuration.
     is_removed: AtomicBool,
-    /// Its last stop failed: it may run on.
-    is_left: AtomicBool,
     /// The last look could not tell whether it runs.
     is_in_doubt: AtomicBool,
 }
@@ -95,7 +93,6 @@ impl Driver {
             rearmed: Notify::new(),
             inner: Mutex::new(Inner::new(rules, budget, takes)),
             is_removed: AtomicBool::new(false),
-            is_left: AtomicBool::new(false),
             is_in_doubt: AtomicBool::new(false),
         }
     }
@@ -230,7 +227,7 @@ impl Driver {
 
     /// Whether its last stop failed: it may run on.
     pub(super) fn is_left(&self) -> bool {
-        self.is_left.load(Ordering::Acquire)
+        self.lock().left.is_some()
     }
 
     /// Returns once nobody holds a lease: by looking, since leases that come back are no change of state.

@@ -99,6 +99,8 @@ pub struct WakeFigures {
     pub wake: Option<WakeId>,
     /// Why the last start failed; nothing once another has succeeded.
     pub failure: Option<Arc<str>>,
+    /// Why it could not be stopped when it was last to be, after which it may run on.
+    pub left: Option<Arc<str>>,
     /// How many starts in a row failed, and when the next one may be tried.
     pub backoff: Option<Backoff>,
 }
@@ -144,6 +146,13 @@ pub enum WakeEvent {
         took: Duration,
         /// How long it had been awake.
         awake: Duration,
+    },
+    /// It was to be suspended, and could not be stopped: it may run on.
+    NotSuspended {
+        /// How long the stop took.
+        took: Duration,
+        /// Why.
+        reason: String,
     },
     /// It ended by itself.
     Died {

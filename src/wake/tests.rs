@@ -332,8 +332,10 @@ async fn stop_that_fails_is_looked_at_and_tried_again() {
     drop(house.lease().await);
     sleep(IDLE + SECOND).await;
     assert_eq!(house.wakes.awake(&house.name), Some((address(), Generation(2))));
+    let left = || house.wakes.figures(&house.name).unwrap().left;
+    assert!(left().is_some_and(|why| house.heard().contains(&format!("not suspended: {why}"))));
     house.asleep().await;
-    assert_eq!(house.stops(), 2);
+    assert_eq!((house.stops(), left()), (2, None));
 }
 
 /// Its wake was shown as under way for ever, and counted as nothing.

@@ -76,7 +76,11 @@ async fn the_end_of_pgwake_ends_a_start_that_hangs() {
 #[tokio::test]
 async fn a_stop_that_hangs_is_killed_and_the_compute_goes_on_serving() {
     const ENDPOINT: &str = "cmd-unstopped";
-    let setup = Setup::new().commands(ENDPOINT, "stop_timeout = \"3s\"", "suspend_after = \"300ms\"");
+    const LOOK: &str = "a-token-to-look-with";
+    const WHY: &str = "its stop command had not ended after 3s and was killed";
+    let setup = Setup::new()
+        .commands(ENDPOINT, "stop_timeout = \"3s\"", "suspend_after = \"300ms\"")
+        .admin(&format!("read_tokens = [\"{LOOK}\"]"));
     obstruct(setup.path(), ENDPOINT, "stop", HANGS);
     let gateway = setup.start().await;
     drop(gateway.connect(ENDPOINT).await);
@@ -85,10 +89,15 @@ async fn a_stop_that_hangs_is_killed_and_the_compute_goes_on_serving() {
     })
     .await;
     let lines = told(ENDPOINT, "could not be stopped");
-    assert_eq!(
-        lines[0].field("reason"),
-        "its stop command had not ended after 3s and was killed"
-    );
+    assert_eq!(lines[0].field("reason"), WHY);
+    let http = gateway.http(LOOK);
+    let shown = http.get(&format!("/api/v1/endpoints/{ENDPOINT}")).await.json();
+    assert_eq!(shown["suspend_failure"], WHY, "{shown}");
+    let metrics = http.get("/metrics").await.body;
+    let failed = metrics
+        .lines()
+        .find(|line| line.starts_with("pgwake_failed_suspends_total"));
+    assert!(failed.is_some_and(|line| !line.ends_with(" 0")), "{failed:?}");
 
     let client = gateway.connect_again(ENDPOINT).await;
     client.query_one("select 1", &[]).await.unwrap();

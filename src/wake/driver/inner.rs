@@ -65,6 +65,8 @@ pub(super) struct Inner {
     /// Whether it takes room on this machine, and what it has.
     takes: Takes,
     pub(super) room: Option<Room>,
+    /// Why its last stop failed, after which it may run on.
+    pub(super) left: Option<Arc<str>>,
     /// How long the last start took.
     pub(super) last_start: Duration,
     /// The task of the last start.
@@ -157,6 +159,7 @@ impl Inner {
             turn: None,
             takes,
             room: None,
+            left: None,
             last_start: Duration::ZERO,
             starting: None,
             timer: None,
@@ -305,6 +308,7 @@ impl Inner {
             awake: self.awake_before + awake,
             wake: self.wake,
             failure: self.machine.failure(),
+            left: self.left.clone(),
             backoff: self.machine.backoff(Instant::now()),
         }
     }

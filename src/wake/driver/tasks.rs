@@ -244,7 +244,7 @@ impl Driver {
                 false => Ok(()),
             };
             let took_ms = millis(began.elapsed());
-            driver.is_left.store(stopped.is_err(), Ordering::Release);
+            driver.lock().left = stopped.as_ref().err().map(|error| error.reason.as_str().into());
             match stopped {
                 Ok(()) => {
                     driver.tell_stopped(&ends, began, took_ms);
@@ -253,9 +253,15 @@ impl Driver {
                 Err(error) => {
                     warn!(endpoint = %driver.name, took_ms, reason = error.reason, detail = error.detail,
                         "could not be stopped");
-                    // Its start has come to its end all the same, and nobody else would tell of it.
-                    if !matches!(ends, Ends::Awake(_)) {
-                        driver.tell_given_up(driver.why_given_up(&ends));
+                    match ends {
+                        Ends::Awake(_) => driver.tell(WakeEvent::NotSuspended {
+                            took: began.elapsed(),
+                            reason: error.reason,
+                        }),
+                        // Its start has come to its end all the same, and nobody else would tell of it.
+                        Ends::StartLate | Ends::StartUnneeded => {
+                            driver.tell_given_up(driver.why_given_up(&ends))
+                        }
                     }
                     driver.apply(Event::StopFailed { generation });
                 }

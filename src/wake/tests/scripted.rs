@@ -216,8 +216,10 @@ impl WakeWatcher for Watching {
     }
 
     fn happened(&self, _: &EndpointName, event: WakeEvent) {
-        if let WakeEvent::GivenUp { reason, .. } = event {
-            self.0.note(format!("given up: {reason}"));
+        match event {
+            WakeEvent::GivenUp { reason, .. } => self.0.note(format!("given up: {reason}")),
+            WakeEvent::NotSuspended { reason, .. } => self.0.note(format!("not suspended: {reason}")),
+            _ => (),
         }
     }
 
