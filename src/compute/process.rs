@@ -38,7 +38,7 @@ use self::{
     boot::{Boot, BootWatch},
     branch::{Source, Wanted},
     creation::Contents,
-    launch::{Launched, launch, remove_stale_pid_file},
+    launch::{Begun, Launched, remove_stale_pid_file},
     lock::{DataDirLock, Unclaimed},
     pid_file::{PidFile, Status},
     postmaster::Postmaster,
@@ -165,32 +165,28 @@ impl ProcessCompute {
 
     /// Starts a server where none is and waits until it takes logins.
     async fn launch(&self, turn: Held, mut phases: Phases) -> Result<Running, ComputeError> {
-        let site = self.site.clone();
-        let means = blocking(move || site.means()).await??;
-        if means.first_use {
+        let (mut turn, mut begun) = self.begin(turn).await?;
+        if let Begun::Nothing(means) = begun {
             data_dir::create(&self.site, &means).await?;
             phases.end("create");
+            (turn, begun) = self.begin(turn).await?;
         }
-        let watch = BootWatch::new(&self.site.data_dir);
-        let server_uid = means.account.uid;
-        let site = self.site.clone();
-        let (mut turn, launched) = blocking(move || {
-            let mut turn = turn;
-            site.remember();
-            interrupted::begin_again(&site, &means);
-            let launched = launch(&site, &means, &mut turn);
-            (turn, launched)
-        })
-        .await?;
+        let Begun::Boot(launched) = begun else {
+            return Err(ComputeError::new(
+                "its data directory was gone as soon as it was made",
+            ));
+        };
         let Launched {
             postmaster,
             log,
             socket,
-        } = launched?;
+            uid,
+            watch,
+        } = *launched;
         phases.end("launch");
         if let Boot::Ready(_) = watch.outcome(postmaster.process()).await {
             phases.end("boot");
-            return Ok(self.running(postmaster, socket, server_uid, phases.done));
+            return Ok(self.running(postmaster, socket, uid, phases.done));
         }
         // Before the log is looked after.
         let tail = blocking(move || log.tail()).await?;
@@ -199,6 +195,13 @@ impl ProcessCompute {
         let error = ComputeError::new(format!("postgres {ending} before it took logins"));
         let data_dir = self.site.data_dir.clone();
         Err(blocking(move || full_disk::told(error, tail, &data_dir)).await?)
+    }
+
+    /// In one go: on each way to another thread and back a client waits.
+    async fn begin(&self, mut turn: Held) -> Result<(Held, Begun), ComputeError> {
+        let site = self.site.clone();
+        let begin = move || launch::begin(&site, &mut turn).map(|begun| (turn, begun));
+        blocking(begin).await?
     }
 
     async fn inspect_now(&self) -> Result<Option<Running>, ComputeError> {

@@ -40,7 +40,7 @@ pub(crate) struct BootWatch {
 }
 
 impl BootWatch {
-    /// Begins to watch.
+    /// Begins to watch, within a runtime. It blocks for a few file operations.
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self {
             data_dir: Folder::open(data_dir).ok().flatten(),

@@ -16,7 +16,9 @@ use rustix::process::Pid;
 
 use super::{
     ComputeError, Places,
+    boot::BootWatch,
     folder::Folder,
+    interrupted,
     os_process::OsProcess,
     pid_file,
     postmaster::Postmaster,
@@ -28,20 +30,42 @@ use super::{
 };
 use crate::config::Made;
 
+/// What has come of the beginning of a start.
+pub(crate) enum Begun {
+    /// There is no data directory yet.
+    Nothing(Means),
+    /// A server boots.
+    Boot(Box<Launched>),
+}
+
 /// A process that is becoming a server.
-#[derive(Debug)]
 pub(crate) struct Launched {
     pub(crate) postmaster: Arc<Postmaster>,
     pub(crate) log: ServerLog,
     /// Where it will listen.
     pub(crate) socket: PathBuf,
+    /// As whom it runs.
+    pub(crate) uid: u32,
+    /// Tells when it takes logins.
+    pub(crate) watch: BootWatch,
 }
 
-/// Starts the server.
+/// Starts a server, if there is a data directory to start it on. Within a runtime.
 ///
 /// # Errors
-/// Its folders cannot be had or the program cannot be run; nothing runs then.
-pub(crate) fn launch(site: &Site, means: &Means, turn: &mut Turn) -> Result<Launched, ComputeError> {
+/// Programs or folders cannot be had or the program cannot be run; nothing runs then.
+pub(crate) fn begin(site: &Site, turn: &mut Turn) -> Result<Begun, ComputeError> {
+    let means = site.means()?;
+    if means.first_use {
+        return Ok(Begun::Nothing(means));
+    }
+    site.remember();
+    interrupted::begin_again(site, &means);
+    launch(site, &means, turn).map(|launched| Begun::Boot(Box::new(launched)))
+}
+
+fn launch(site: &Site, means: &Means, turn: &mut Turn) -> Result<Launched, ComputeError> {
+    let watch = BootWatch::new(&site.data_dir);
     let Places {
         socket_base, log_dir, ..
     } = &site.places;
@@ -69,6 +93,8 @@ pub(crate) fn launch(site: &Site, means: &Means, turn: &mut Turn) -> Result<Laun
                 postmaster: turn.take_up(process),
                 log,
                 socket: sockets.socket(),
+                uid: means.account.uid,
+                watch,
             })
         }
         Err(error) => {
