@@ -2,7 +2,7 @@
 //!
 //! Lines wait in a bounded queue for a thread of their own. When the disk is full, they are dropped and counted, or
 //! whoever causes one waits, as configured. It knows nothing of sessions: [`Event`] is what it is given, and its
-//! givers put in no secret and no text of a statement. Who calls: `server` begins it, `session` tells.
+//! givers put in no secret and no text of a statement. Who calls: `server` begins it; `session`, `server` and `admin` tell.
 
 mod writer;
 

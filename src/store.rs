@@ -5,7 +5,7 @@
 //! One small embedded database (`state.redb`) and one lock file, so that a folder belongs to one pgwake at a
 //! time. It decides nothing: what a role may do is `auth`'s work. It is synchronous and writes to disk: on a
 //! runtime, call it through `spawn_blocking`. Who calls: `server` opens it, `auth` remembers roles in it,
-//! `admin` orders.
+//! `admin` orders, `branches` branches, `compute` data directories.
 
 mod awake;
 mod branches;

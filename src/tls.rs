@@ -1,7 +1,7 @@
 //! TLS on both sides: the certificate of our own that a client is shown, and the one that a server shows us.
 //!
 //! The `listener` and `session` bring a client's socket here after its SSLRequest (or at once, for direct TLS)
-//! and get a [`Secured`] stream back, with the name that the client asked for; `pool` and `auth` dial servers.
+//! and get a [`Secured`] stream back, with the name that the client asked for; `pool`, `cancel` and `compute` dial servers.
 //! Nothing here reads a startup packet, knows what a name stands for or sets a deadline: the caller bounds
 //! every call with its own.
 

@@ -325,7 +325,7 @@ impl Wakes {
         }
     }
 
-    /// An operator wants it to be suspended now. Idle sessions are ended, where nobody works.
+    /// An operator wants it to be suspended now. Idle sessions that the policy lets be ended are, where nobody works.
     pub fn suspend(&self, endpoint: &EndpointName) -> SuspendOrder {
         let driver = self.driver(endpoint);
         driver.map_or(SuspendOrder::AsleepAlready, |driver| driver.suspend())

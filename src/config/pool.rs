@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::ids::POOLER_SUFFIX;
 
-/// How server sessions are lent to an endpoint's clients. All but `mode` and `wake_on` is for transaction pooling
-/// alone.
+/// How server sessions are lent to an endpoint's clients. All but `mode` and `connects_at_once` is for transaction
+/// pooling alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     /// For clients that do not ask for the other one.

@@ -1,7 +1,7 @@
 //! What a session tells those who count and watch: metrics, the journal, the list of who is here.
 //!
 //! Once at each step of a stay, never for a message. Nothing here waits or decides. What a server says at a session's
-//! end may repeat a statement; only its code goes on. Called by `session`, `checkout` and `pooled`.
+//! end may repeat a statement; only its code goes on. Called by `session`, `coming_in`, `audited` and `pooled`.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,8 +1,8 @@
 //! The way to a server: connect, settle the socket, ask for TLS and check whom we reached.
 //!
 //! It speaks no further than the handshake, logs nothing and tries nothing twice except the next address of
-//! the same host. `pool` dials for every server session, `auth` for reading roles, `cancel` for passing on a
-//! cancel request; each bounds the whole call with its own deadline.
+//! the same host. `pool` dials for every server session and for pgwake's own questions, `cancel` for passing on a cancel
+//! request, `compute` to see whether anybody answers; each bounds the whole call with its own deadline.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
-//! How TLS is spoken to servers of the web, where keys of tokens come from: always checked, chain and name.
+//! How TLS is spoken to servers of the web, where keys of tokens come from, and to a control plane: always checked, chain
+//! and name.
 //!
-//! It opens no connection. Who calls: `auth`.
+//! It opens no connection. Who calls: `auth` and `control_plane`.
 
 use std::{path::Path, sync::Arc};
 

@@ -368,7 +368,7 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// `spawn 3 ms, recovery 41 ms`.
+/// `launch 3 ms, boot 41 ms`.
 fn phases_text(phases: &[(&'static str, Duration)]) -> String {
     let mut text = String::new();
     for (name, took) in phases {
