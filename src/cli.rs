@@ -48,7 +48,8 @@ Run it:
 When a client cannot connect:
   pgwake doctor \"host=main.db.example.com user=app sslmode=verify-full sslrootcert=system\"
 
-Signals: SIGTERM or Ctrl-C drains (transactions may finish) and stops the computes; a second one does not wait.";
+Signals: SIGTERM or Ctrl-C drains (transactions may finish) and stops the computes; a second one does not wait.
+SIGHUP has the configuration read again.";
 
 /// The address that applications connect to when their Postgres is serverless.
 ///
@@ -201,7 +202,7 @@ fn filter(verbose: u8, demo: bool) -> &'static str {
         // The demo is about waking and sleeping; a line per session would hide it.
         (0, true) => "warn,pgwake=info,pgwake::access=warn",
         (0, false) | (1, true) => "warn,pgwake=info",
-        (1, false) | (2, _) => "info,pgwake=debug",
+        (1, false) | (2, true) => "info,pgwake=debug",
         _ => "debug,pgwake=trace",
     }
 }

@@ -31,7 +31,9 @@ pub(super) struct Clients {
     pub(super) pinned_counted: usize,
     /// Of these, one that an operator can look for: the first by session, and what pins it.
     pub(super) pinned_first: Option<(Named, String)>,
-    /// The same of those who are idle, and count.
+    /// Those who are idle, and count.
+    pub(super) idle_counted: usize,
+    /// The first of them.
     pub(super) idle_first: Option<Named>,
 }
 
@@ -89,6 +91,7 @@ impl View {
                 Doing::Idle => {
                     clients.idle += 1;
                     if counts {
+                        clients.idle_counted += 1;
                         note(&mut clients.idle_first, Named::of(&listed));
                     }
                 }

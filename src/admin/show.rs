@@ -284,6 +284,7 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
         1 => format!("one {one}"),
         count => format!("{count} {many}"),
     };
+    let keeps = |idle| counted(idle, "idle session keeps it awake", "idle sessions keep it awake");
     let pins = match &clients.pinned_first {
         None => String::new(),
         Some((who, pins)) => format!(", {} of them pinned: {pins} by {who}", clients.pinned_counted),
@@ -312,20 +313,18 @@ fn why(figures: &WakeFigures, clients: &Clients) -> String {
             "the last start failed: {}",
             figures.failure.as_deref().unwrap_or("nobody knows why")
         ),
-        ComputeState::Awake if figures.active > 0 => {
+        // A session that is not ended for a suspend has it in use also while it does nothing.
+        ComputeState::Awake if figures.active > clients.idle_counted => {
             counted(figures.active, "client has it in use", "clients have it in use") + &pins
+        }
+        ComputeState::Awake if figures.active > 0 => {
+            keeps(figures.active) + if pins.is_empty() { &idle } else { &pins }
         }
         ComputeState::Awake if !figures.is_suspendable => {
             "it is a server that pgwake does not stop".to_owned()
         }
         ComputeState::Awake if figures.suspend_after.is_none() => "suspend_after is \"never\"".to_owned(),
-        ComputeState::Awake if figures.suspends_at.is_none() => {
-            counted(
-                figures.resting,
-                "idle session keeps it awake",
-                "idle sessions keep it awake",
-            ) + &idle
-        }
+        ComputeState::Awake if figures.suspends_at.is_none() => keeps(figures.resting) + &idle,
         ComputeState::Awake => match (&figures.left, &figures.veto) {
             (Some(left), _) => format!("it could not be stopped, which is tried again: {left}"),
             (None, Some(veto)) => format!("vetoed: {veto}"),

@@ -9,8 +9,13 @@ pub const POOLER_SUFFIX: &str = "-pooler";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Too short or too long.
-    #[error("a name has 3 to 40 characters, this one has {0}")]
-    Length(usize),
+    #[error("a name has {least} to 40 characters, this one has {length}")]
+    Length {
+        /// How many it needs at least.
+        least: usize,
+        /// How many it has.
+        length: usize,
+    },
     /// A character outside `[a-z0-9-]`.
     #[error("a name has lowercase letters, digits and hyphens; {0:?} is none of them")]
     Character(char),
@@ -112,7 +117,7 @@ impl BranchName {
     /// [`NameError`] tells which rule the text breaks.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         check_alphabet(text, 1).map_err(|error| match error {
-            NameError::Length(length) => NameError::BranchLength(length),
+            NameError::Length { length, .. } => NameError::BranchLength(length),
             error => error,
         })?;
         if format!("-{text}").ends_with(POOLER_SUFFIX) {
@@ -154,7 +159,8 @@ fn check_alphabet(text: &str, length_min: usize) -> Result<(), NameError> {
         return Err(NameError::Character(c));
     }
     if text.len() < length_min || text.len() > 40 {
-        return Err(NameError::Length(text.len()));
+        let (least, length) = (length_min, text.len());
+        return Err(NameError::Length { least, length });
     }
     if text.starts_with('-') || text.ends_with('-') || text.contains("--") {
         return Err(NameError::Hyphen);
@@ -193,8 +199,10 @@ mod tests {
     #[test]
     fn endpoint_names_are_one_dns_label_with_room_for_suffixes() {
         assert_eq!(EndpointName::parse("demo-main").unwrap().as_str(), "demo-main");
-        assert_eq!(EndpointName::parse("ab"), Err(NameError::Length(2)));
-        assert_eq!(EndpointName::parse(&"a".repeat(41)), Err(NameError::Length(41)));
+        let length = |least, length| NameError::Length { least, length };
+        assert_eq!(EndpointName::parse("ab"), Err(length(3, 2)));
+        assert_eq!(EndpointName::parse(&"a".repeat(41)), Err(length(3, 41)));
+        assert_eq!(TenantName::parse(&"a".repeat(41)), Err(length(1, 41)));
         assert_eq!(EndpointName::parse("Demo"), Err(NameError::Character('D')));
         assert_eq!(EndpointName::parse("demo-"), Err(NameError::Hyphen));
         assert_eq!(EndpointName::parse("demo--x"), Err(NameError::Hyphen));

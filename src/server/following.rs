@@ -23,7 +23,10 @@ impl Following {
     pub(super) fn begin(reloader: Arc<Reloader>) -> io::Result<Self> {
         let changed = Arc::new(Notify::new());
         let mut folders = Folders::new(&changed)?;
-        folders.follow(&reloader.files())?;
+        // The others are followed all the same, and this one is tried again.
+        if let Err(error) = folders.follow(&reloader.files()) {
+            tracing::warn!(%error, "a folder of the configuration cannot be watched; SIGHUP has it read again");
+        }
         // What has changed since pgwake began was not watched.
         if reloader.would_change() {
             changed.notify_one();

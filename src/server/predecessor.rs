@@ -199,7 +199,7 @@ impl Predecessor {
         let computes = kept.0.len();
         tracing::info!(
             computes,
-            "took the place of another pgwake, whose clients use some computes"
+            "took the place of another pgwake, whose clients use so many computes"
         );
         let telling = house.clone();
         tokio::spawn(async move {

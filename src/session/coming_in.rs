@@ -116,6 +116,7 @@ async fn admit(
     } = match logging_in.await {
         Ok(logged_in) => logged_in,
         Err(outcome) => {
+            record.step_ended(Step::Auth);
             house.tell(|| record.refused(&outcome)).await;
             return Err(outcome);
         }

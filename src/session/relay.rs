@@ -19,7 +19,7 @@ use super::{
     exchange::Exchange,
     idling::{Alarm, Ending, IdleWatch, Rest},
     lane::{Lane, LaneEnd},
-    roster::Listed,
+    roster::{Listed, Passed},
     standing::{Dismissal, Standing},
 };
 use crate::shutdown::{Phase, SessionWatch};
@@ -54,8 +54,8 @@ pub(super) struct Relay<'a, 'e> {
     ends_at: Option<(Instant, Ending)>,
     idle_watch: Option<IdleWatch>,
     standing: Option<&'a mut Standing>,
-    /// Told where the session becomes idle or active.
-    listed: Option<&'a Listed>,
+    /// Told where the session becomes idle or active, with what had passed before.
+    listed: Option<(&'a Listed, Passed)>,
     told_idle: Option<bool>,
 }
 
@@ -97,9 +97,10 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
     }
 
-    /// Whoever looks at sessions sees whether this one is idle.
-    pub(super) fn watched_by(&mut self, listed: Option<&'a Listed>) {
-        self.listed = listed;
+    /// Whoever looks at sessions sees whether this one is idle, and what passes behind what has passed `before`.
+    pub(super) fn listed(mut self, listed: Option<&'a Listed>, before: Passed) -> Self {
+        self.listed = listed.map(|listed| (listed, before));
+        self
     }
 
     /// From then on the session ends as soon as it is idle.

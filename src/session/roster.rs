@@ -43,7 +43,7 @@ pub enum Doing {
     Waiting,
     /// A statement or a transaction runs.
     Active,
-    /// Session pooling: it has a server session and runs nothing.
+    /// Session pooling, or pinned: it has a server session and runs nothing.
     Idle,
     /// Transaction pooling: it has no server session.
     Parked,

@@ -117,8 +117,8 @@ impl Turn<'_> {
         let mut relay = Relay::new(sides, &mut exchange, reports)
             .until(Ending::of(self.who.ends_at, self.permit.times()))
             .watched(IdleWatch::of(self.permit.times()))
-            .standing(standing);
-        relay.watched_by(record.listed());
+            .standing(standing)
+            .listed(record.listed(), Passed::default());
         let end = relay.run(lease, &mut record.shutdown(self.house)).await;
         drop(relay);
 

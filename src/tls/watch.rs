@@ -45,7 +45,7 @@ impl CertificateStore {
     /// Reloads whenever the files change, until the guard is dropped. Needs a running tokio runtime.
     ///
     /// # Errors
-    /// [`TlsError::Watch`] where the system does not allow watching, or a folder is not there.
+    /// [`TlsError::Watch`] where the system does not allow watching, or a folder of theirs.
     pub fn watch(self: &Arc<Self>) -> Result<Watching, TlsError> {
         let changed = Arc::new(Notify::new());
         let mut folders = Folders::new(&changed).map_err(TlsError::Watch)?;
@@ -91,13 +91,19 @@ pub(crate) async fn until_quiet(changed: &Notify) {
 pub(crate) struct Folders {
     watches: Watches,
     watched: BTreeMap<PathBuf, WatchDescriptor>,
-    /// The files themselves. Whatever else lies beside them may be written to all the time, such as a log.
+    /// Whatever else lies beside the files may be written to all the time, such as a log.
     files: Arc<Mutex<Files>>,
     _told: AbortOnDropHandle<()>,
 }
 
-/// Files by the watch of their folder and their name in it.
-type Files = HashSet<(WatchDescriptor, OsString)>;
+/// What is waited for.
+#[derive(Default)]
+struct Files {
+    /// The files by the watch of their folder and their name in it, and so folders that are not there yet.
+    named: HashSet<(WatchDescriptor, OsString)>,
+    /// The files' folders: any name that comes or goes there may be a link on the way to them.
+    folders: HashSet<WatchDescriptor>,
+}
 
 impl Folders {
     /// None yet; `changed` is told of what happens in them. Needs a running tokio runtime.
@@ -117,28 +123,17 @@ impl Folders {
         })
     }
 
-    /// Watches the folders as they are now. All of them are tried; the first error is returned.
+    /// Watches the folders as they are now; of one that is not there yet, the nearest above it that is. All of them are
+    /// tried; the first error is returned.
     ///
     /// # Errors
-    /// A folder that is not there, or no watch is left; the text names it.
+    /// A folder that may not be watched, or no watch is left; the text names it.
     pub(crate) fn follow(&mut self, files: &[PathBuf]) -> io::Result<()> {
         let mut gone = mem::take(&mut self.watched);
-        let (mut followed, mut result) = (Files::new(), Ok(()));
+        let (mut followed, mut result) = (Files::default(), Ok(()));
         for place in files.iter().flat_map(|file| places_of(file)) {
-            let (Some(folder), Some(name)) = (folder_of(&place), place.file_name()) else {
-                continue;
-            };
-            // Also those already watched: a folder that was made again needs a new watch.
-            match self.watches.add(&folder, mask()) {
-                Ok(watch) => {
-                    followed.insert((watch.clone(), name.to_owned()));
-                    gone.remove(&folder);
-                    self.watched.insert(folder, watch);
-                }
-                Err(error) => {
-                    let told = io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
-                    result = result.and(Err(told));
-                }
+            if let Err(error) = self.watch(&place, &mut followed) {
+                result = result.and(Err(error));
             }
         }
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = followed;
@@ -149,6 +144,33 @@ impl Folders {
             let _ = self.watches.remove(watch);
         }
         result
+    }
+
+    fn watch(&mut self, file: &Path, followed: &mut Files) -> io::Result<()> {
+        let mut place = file.to_owned();
+        while let (Some(folder), Some(name)) = (folder_of(&place), place.file_name()) {
+            // Also those already watched: a folder that was made again needs a new watch.
+            match self.watches.add(&folder, mask()) {
+                Ok(watch) => {
+                    followed.named.insert((watch.clone(), name.to_owned()));
+                    if place == file {
+                        followed.folders.insert(watch.clone());
+                    }
+                    self.watched.insert(folder, watch);
+                    // It may have come in between; then its own folder is watched, too.
+                    match place != file && place.exists() {
+                        true => place = file.to_owned(),
+                        false => return Ok(()),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => place = folder,
+                Err(error) => {
+                    let told = format!("{}: {error}", folder.display());
+                    return Err(io::Error::new(error.kind(), told));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -187,18 +209,21 @@ fn folder_of(file: &Path) -> Option<PathBuf> {
     Some(if here { Path::new(".") } else { folder }.to_owned())
 }
 
-/// Whether the files may read otherwise than before. Any name may come, go, or be a link on the way to them.
+/// Whether the files may read otherwise than before.
 fn may_change(event: EventOwned, files: &Files) -> bool {
     // The end of a watch: we have ended it, or it was told before that its folder went.
     if event.mask.contains(EventMask::IGNORED) {
         return false;
     }
     // Of a name that is new it was told before that it came.
-    if !event.mask.intersects(EventMask::CLOSE_WRITE | EventMask::ATTRIB) {
+    let comes_or_goes = !event.mask.intersects(EventMask::CLOSE_WRITE | EventMask::ATTRIB);
+    if comes_or_goes && files.folders.contains(&event.wd) {
         return true;
     }
     // Without a name it is the folder itself.
-    event.name.is_none_or(|name| files.contains(&(event.wd, name)))
+    event
+        .name
+        .is_none_or(|name| files.named.contains(&(event.wd, name)))
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl ClientError for WakeError {
         Some(match self {
             Self::TimedOut { waited, .. } | Self::InLine { waited, .. } | Self::LoggingIn { waited, .. } => {
                 let seconds = waited.as_secs_f64().round();
-                format!("try again; raise connect_timeout above {seconds}").into()
+                format!("try again; its operator can raise hold_timeout above {seconds} s, and you connect_timeout").into()
             }
             Self::Failed { backoff, .. } => {
                 let seconds = backoff.again_in.as_secs_f64().ceil().max(1.0);
@@ -236,7 +236,10 @@ mod tests {
             "compute for endpoint \"acme-main\" is still starting"
         );
         assert_eq!(error.detail().unwrap(), "waited 30.0 s (wake 7f3a0001)");
-        assert_eq!(error.hint().unwrap(), "try again; raise connect_timeout above 30");
+        assert_eq!(
+            error.hint().unwrap(),
+            "try again; its operator can raise hold_timeout above 30 s, and you connect_timeout"
+        );
     }
 
     #[test]

@@ -132,6 +132,19 @@ async fn sessions_show_who_is_here_and_what_he_does_and_wakes_who_waited() {
         items(&http, &path).await[0]["pins"] == serde_json::json!(["listen"])
     })
     .await;
+    // Its transactions were one without an end, and nothing of them was counted before that.
+    let statements = || async { items(&http, &path).await[0]["queries"].as_u64().unwrap() };
+    let before = statements().await;
+    for _ in 0..5 {
+        client.batch_execute("select 1").await.unwrap();
+    }
+    until("its statements to be counted, and it to be idle", async || {
+        items(&http, &path).await[0]["state"] == "idle" && statements().await == before + 5
+    })
+    .await;
+    let shown = &items(&http, &format!("/api/v1/endpoints?endpoint={ENDPOINT}")).await[0];
+    let why = "one idle session keeps it awake, 1 of them pinned: listen by application \"ops app\"";
+    assert_eq!(shown["why"], why, "{shown}");
     client.batch_execute("unlisten *").await.unwrap();
     until("it to be parked again", async || {
         items(&http, &path).await[0]["state"] == "parked"

@@ -26,7 +26,7 @@ async fn a_compute_is_woken_and_suspended_but_never_under_a_client() {
     client.query("begin").await;
     client.until(b'Z').await;
     let (status, error) = http.post(&format!("/api/v1/{suspend}")).await.error();
-    assert_eq!((status, &*error), (409, "1 clients have it in use"));
+    assert_eq!((status, &*error), (409, "one client has it in use"));
     client.query("commit").await;
     client.until(b'Z').await;
     drop(client);

@@ -119,6 +119,43 @@ async fn a_file_that_comes_into_an_included_folder_is_noticed() {
     gateway.server.stop().await;
 }
 
+/// Where it was missing at the start, no change of any file was noticed from then on.
+#[tokio::test]
+async fn an_included_folder_that_comes_later_is_noticed_and_keeps_no_other_change_from_it() {
+    let postgres = Postgres::start(Version::Debian).await;
+    let limit = |max: usize| format!("limits.per_endpoint.clients_max = {max}");
+    let setup = Setup::new().tenants(&fixed("acme", "rel-before", &postgres, &limit(5)));
+    let file = setup.write();
+    let mut gateway = setup.start().await;
+    let text = fs::read_to_string(&file).unwrap();
+    let text = format!("include = [\"later/tenants.d/*.toml\"]\n{text}");
+    rewrite(gateway.path(), &text);
+    gateway.server.follow(&file).unwrap();
+
+    rewrite(gateway.path(), &text.replace(&limit(5), &limit(6)));
+    until("the file holds", async || {
+        let mut endpoints = gateway.server.house().directory.endpoints();
+        endpoints.next().unwrap().quotas.per_endpoint.clients_max == Some(6)
+    })
+    .await;
+
+    let folder = gateway.path().join("later/tenants.d");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["rel-later", "rel-latest"] {
+        let tenant = fixed("other", name, &postgres, "");
+        fs::write(folder.join(format!("{name}.toml")), tenant).unwrap();
+        let name = pgwake::ids::EndpointName::parse(name).unwrap();
+        let directory = &gateway.server.house().directory;
+        until("the file of the new folder holds", async || {
+            directory.endpoint(&name).is_some()
+        })
+        .await;
+        fs::remove_file(folder.join(format!("{name}.toml"))).unwrap();
+        until("the file is gone", async || directory.endpoint(&name).is_none()).await;
+    }
+    gateway.server.stop().await;
+}
+
 /// With its log beside its configuration, pgwake read that again five times a second, and logged each time that it had.
 #[tokio::test]
 async fn what_is_written_beside_the_files_is_no_change_of_them() {

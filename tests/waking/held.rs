@@ -54,7 +54,7 @@ async fn compute_that_never_becomes_ready_is_told_at_the_deadline() {
     let session = format!(") (pgwake session {})", access[0].field("session"));
     assert!(fields[&'D'].ends_with(&session), "{fields:?}");
     assert!(
-        fields[&'H'].contains("raise connect_timeout above 3"),
+        fields[&'H'].contains("raise hold_timeout above 3 s"),
         "{fields:?}"
     );
     assert!(after >= Duration::from_millis(2500), "{after:?}");

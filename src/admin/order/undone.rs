@@ -20,7 +20,7 @@ pub(in crate::admin) enum Undone {
     NotAudited,
     #[error(transparent)]
     NotWoken(#[from] WakeError),
-    #[error("{0} clients have it in use")]
+    #[error("{}", in_use(*.0))]
     InUse(usize),
     #[error("it is being started or looked at")]
     UnderWay,
@@ -31,6 +31,13 @@ pub(in crate::admin) enum Undone {
     /// In the words of the reload.
     #[error("nothing was reloaded: {0}")]
     NotReloaded(String),
+}
+
+fn in_use(clients: usize) -> Cow<'static, str> {
+    match clients {
+        1 => "one client has it in use".into(),
+        clients => format!("{clients} clients have it in use").into(),
+    }
 }
 
 impl Undone {

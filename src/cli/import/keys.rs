@@ -86,7 +86,7 @@ const TOLD: &[(&[&str], &str)] = &[
     (
         &["auth_query", "auth_user", "auth_dbname"],
         "pgwake reads roles itself: roles_from = { role = \"…\", password = { file = \"…\" }, database = \"…\" } \
-             for each endpoint; that role has to read pg_authid, so it is a superuser; or list each role with its verifier",
+             for each endpoint; that role needs SELECT on pg_authid; or list each role with its verifier",
     ),
     (
         &["auth_hba_file"],

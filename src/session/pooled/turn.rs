@@ -204,6 +204,7 @@ impl Pooled {
                 self.house.roles.changed(&self.endpoint);
             }
         };
+        let before = self.passed();
         let session = &mut *turn.loan.session;
         let pooled = exchange::Pooled {
             statements: &mut self.statements,
@@ -226,6 +227,8 @@ impl Pooled {
         }
         exchange.expected.resume(turn.loan.status);
         let reports = IdleReports::of(&self.endpoint, &turn.loan.lease);
+        // All else is active until it is released, and told then.
+        let keeper = turn.pinned.as_ref().map(|_| &*self.listed);
         let sides = Sides {
             client,
             server: &mut session.stream,
@@ -235,7 +238,8 @@ impl Pooled {
         let mut relay = Relay::new(sides, &mut exchange, reports)
             .until(self.ends_at)
             .watched(IdleWatch::of(self.permit.times()))
-            .standing(&mut self.standing);
+            .standing(&mut self.standing)
+            .listed(keeper, before);
         let end = relay.run(&turn.loan.lease, &mut self.shutdown).await;
         drop(relay);
         let over = exchange.take_over_limit();

@@ -41,16 +41,17 @@ impl Relay<'_, '_> {
     }
 
     pub(super) fn tell(&mut self, idle: bool) {
-        if let Some(listed) = self.listed
+        if let Some((listed, before)) = self.listed
             && self.told_idle != Some(idle)
         {
             self.told_idle = Some(idle);
             let doing = if idle { Doing::Idle } else { Doing::Active };
             listed.does(doing, Instant::now());
             listed.set_passed(Passed {
+                // Its lane is the client's, over all turns.
                 bytes_in: self.up.bytes(),
-                bytes_out: self.down.bytes(),
-                queries: self.exchange.queries(),
+                bytes_out: before.bytes_out + self.down.bytes(),
+                queries: before.queries + self.exchange.queries(),
             });
         }
     }

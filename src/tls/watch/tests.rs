@@ -121,12 +121,20 @@ async fn dropping_the_guard_ends_the_watching() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_is_an_error_at_start() {
-    let (ca, folder) = (Ca::new(), tempdir().unwrap());
-    let store = CertificateStore::load(&[ca.issue(folder.path(), "a", &["a.example"])]).unwrap();
-    drop(folder);
+async fn a_folder_that_has_gone_before_it_was_watched_is_served_from_when_it_comes_again() {
+    let (ca, above) = (Ca::new(), tempdir().unwrap());
+    let folder = above.path().join("certificates");
+    fs::create_dir(&folder).unwrap();
+    let store = CertificateStore::load(&[ca.issue(&folder, "a", &["a.example"])]).unwrap();
+    let before = served(&store);
+    fs::remove_dir_all(&folder).unwrap();
+    let _watching = store.watch().unwrap();
+    assert_eq!(served(&store), before);
 
-    assert!(matches!(store.watch(), Err(TlsError::Watch(_))));
+    fs::create_dir(&folder).unwrap();
+    ca.issue(&folder, "a", &["a.example"]);
+
+    eventually("the new certificate", || served(&store) != before).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,6 +215,37 @@ async fn our_own_reading_changes_nothing_and_neither_does_what_lies_beside_the_f
         assert!(is_told().await, "{what}");
         until_quiet(&changed).await;
     }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_yet_is_waited_for_and_nothing_else_beside_it() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let changed = Arc::new(Notify::new());
+    let mut folders = Folders::new(&changed).unwrap();
+    let file = path("a/b/c.toml");
+    let mut follow = || folders.follow(std::slice::from_ref(&file)).unwrap();
+    let is_told = async || {
+        timeout(Duration::from_millis(100), changed.notified())
+            .await
+            .is_ok()
+    };
+    follow();
+    fs::write(path("other"), "").unwrap();
+    assert!(!is_told().await);
+    let steps: [(&str, &dyn Fn()); 3] = [
+        ("a", &|| fs::create_dir(path("a")).unwrap()),
+        ("b", &|| fs::create_dir(path("a/b")).unwrap()),
+        ("its file", &|| fs::write(path("a/b/c.toml"), "").unwrap()),
+    ];
+    for (what, step) in steps {
+        step();
+        assert!(is_told().await, "{what}");
+        until_quiet(&changed).await;
+        follow();
+    }
+    fs::write(path("other"), "again").unwrap();
+    assert!(!is_told().await);
 }
 
 #[test]
