@@ -55,6 +55,7 @@ async fn every_refusal_carries_the_id_of_its_access_line() {
     let gateway = Setup::new().start().await;
     let heard = conversation(gateway.raw_to("acc-refused").await, "app", "wrong").await;
     let line = logs::access_lines("acc-refused", 1).await.remove(0);
+    assert!(line.field("auth_ms").parse::<f64>().unwrap() > 0.0, "{line:?}");
     let refusal = heard[2].fields();
     let expected = format!("(pgwake session {})", line.field("session"));
     assert_eq!(refusal[&'D'], expected);
