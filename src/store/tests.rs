@@ -400,3 +400,24 @@ fn data_directories_in_use_are_known_to_the_next_pgwake_until_they_are_forgotten
     assert_eq!(store.data_dir(&moved).unwrap(), None);
     assert!(store.data_dir(&other).unwrap().is_some());
 }
+
+#[test]
+fn computes_that_were_awake_are_known_to_the_next_pgwake_also_in_a_file_of_one_that_knew_no_such_thing() {
+    let dir = private_dir();
+    let store = Store::open(dir.path()).unwrap();
+    let change = store.read(|database| Ok(database.begin_write()?)).unwrap();
+    assert!(change.delete_table(awake::AWAKE).unwrap());
+    change.commit().unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.awake().unwrap(), []);
+    let [one, two, three] = ["one", "two", "three"].map(endpoint);
+    let news = [(one.clone(), true), (two.clone(), true), (three.clone(), false)];
+    store.note_awake(&news).unwrap();
+    store
+        .note_awake(&[(two, false), (three.clone(), true), (one.clone(), true)])
+        .unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.awake().unwrap(), [one, three]);
+}
