@@ -81,7 +81,7 @@ impl ClientError for Undone {
             Self::NoSession => [Self::NoSession],
             Self::NotAudited => [Self::NotAudited],
             Self::NotWoken(_) => WakeError::examples().into_iter().map(Self::NotWoken),
-            Self::InUse(_) => [Self::InUse(2)],
+            Self::InUse(_) => [Self::InUse(1), Self::InUse(2)],
             Self::UnderWay => [Self::UnderWay],
             Self::NotSuspendable => [Self::NotSuspendable],
             Self::NothingToCancel => [Self::NothingToCancel],
