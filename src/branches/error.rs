@@ -134,7 +134,9 @@ impl BranchError {
                 tracing::warn!(branch = %name, reason = error.reason, detail = error.detail, "a copy failed");
                 Self::failed(name, error.reason)
             }
-            CopyError::Wanted | CopyError::Awake | CopyError::GivenUp => Self::failed(name, error),
+            CopyError::Empty | CopyError::Wanted | CopyError::Awake | CopyError::GivenUp => {
+                Self::failed(name, error)
+            }
         }
     }
 }

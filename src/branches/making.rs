@@ -13,12 +13,13 @@ use tokio::{
 
 use super::{BranchError, BranchRecord, Branches, Serving, Who, Wish, backup::BackupOf, limits::Promise};
 use crate::auth::WakeRight;
-use crate::compute::{self, BranchPlace, CopyError, GiveUp, Source};
+use crate::compute::{BranchPlace, CopyError, GiveUp, Measured, Source};
 use crate::config::{Config, Endpoint};
 use crate::error::ClientError;
 use crate::ids::EndpointName;
 use crate::shutdown::Phase;
 use crate::store::BranchState;
+use crate::wake::AwakeLease;
 
 /// A parent that wakes and sleeps while it is being copied is tried so often.
 const TRIES_MAX: usize = 4;
@@ -245,8 +246,7 @@ impl Branches {
 
     /// How many bytes it has, if there is room and time for it.
     async fn check_job(&self, job: &mut Job<'_>, config: &Config) -> Result<u64, BranchError> {
-        let measured = job.source.measure().await;
-        let measured = measured.map_err(|error| BranchError::of_copy(job.name, error))?;
+        let measured = self.measure(job).await?;
         let (copy, free_min) = ((&job.source, &job.give_up), config.limits.disk_free_min);
         let promise = self.promise_room(job.name, copy, measured.takes(), free_min);
         job.promise = Some(promise.await?);
@@ -254,6 +254,21 @@ impl Branches {
         self.check_time(measured, &job.parent, (left, job.within))?;
         job.is_clone = measured.is_clone;
         Ok(measured.bytes)
+    }
+
+    /// What there is to copy. A parent that nobody has used yet is made for it, as its own first client would have it made.
+    async fn measure(&self, job: &Job<'_>) -> Result<Measured, BranchError> {
+        let mut measured = job.source.measure().await;
+        if matches!(measured, Err(CopyError::Empty)) {
+            drop(self.lease_parent(job).await?);
+            measured = job.source.measure().await;
+        }
+        measured.map_err(|error| BranchError::of_copy(job.name, error))
+    }
+
+    async fn lease_parent(&self, job: &Job<'_>) -> Result<AwakeLease, BranchError> {
+        let lease = self.wakes.lease(&job.parent.name, job.right, job.deadline).await;
+        lease.map_err(BranchError::of_wake)
     }
 
     fn source(&self, parent: &Endpoint) -> Result<Source, BranchError> {
@@ -316,8 +331,7 @@ impl Branches {
                 }
             }
             // It runs, or is about to: somebody else has woken it.
-            let lease = self.wakes.lease(&job.parent.name, job.right, job.deadline).await;
-            let lease = lease.map_err(BranchError::of_wake)?;
+            let lease = self.lease_parent(job).await?;
             let places = (
                 made_place(job.name, job.data_dir).await?,
                 made_place(job.name, job.data_dir).await?,
@@ -378,10 +392,4 @@ pub(super) async fn place(
     let changed = spawn_blocking(move || change(&place)).await;
     let changed = changed.map_err(|_| BranchError::ShuttingDown)?;
     changed.map_err(|error| BranchError::failed(name, error))
-}
-
-/// What a branch was for: nothing of it is needed any more.
-pub(super) async fn remove_files(name: &EndpointName, data_dir: &Path) -> Result<(), BranchError> {
-    let removed = compute::remove_branch(data_dir).await;
-    removed.map_err(|error| BranchError::of_copy(name, error))
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{BranchError, BranchRecord, Branches, making::remove_files};
+use super::{BranchError, BranchRecord, Branches};
+use crate::compute;
 use crate::ids::EndpointName;
 use crate::store::BranchState;
 
@@ -40,7 +41,8 @@ impl Branches {
 
     /// Removes what there is of a branch that is no endpoint.
     pub(super) async fn take_away(&self, record: &BranchRecord) -> Result<(), BranchError> {
-        remove_files(&record.name, &record.data_dir).await?;
+        let removed = compute::remove_branch(&record.data_dir).await;
+        removed.map_err(|error| BranchError::of_copy(&record.name, error))?;
         if let Ok(serving) = self.serving() {
             let name = record.name.clone();
             let _ = spawn_blocking(move || serving.clear_away(&name)).await;

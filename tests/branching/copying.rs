@@ -59,6 +59,31 @@ async fn a_branch_of_a_sleeping_parent_has_its_data_and_writes_do_not_cross() {
     gateway.server.stop().await;
 }
 
+/// Whoever named a branch before anybody had used its parent was told to connect to that once.
+#[tokio::test]
+async fn a_parent_that_nobody_has_used_is_made_for_its_first_branch() {
+    const PARENT: &str = "branch-unused";
+    let gateway = started(
+        PARENT,
+        "branches = { on_connect = true }\nsuspend_after = \"100ms\"",
+    )
+    .await;
+    fs::remove_dir_all(gateway.data_dir(PARENT)).unwrap();
+    let http = gateway.http(OPERATE);
+
+    let asked = async { ask_for(&http, PARENT, "ordered").await.json() };
+    let (logged_in, ordered) = tokio::join!(gateway.connect("branch-unused--by-login"), asked);
+
+    assert_eq!(numbers(&logged_in, "select 7").await, [7]);
+    assert_eq!(ordered["branch"], "branch-unused--ordered");
+    let in_branch = gateway.connect("branch-unused--ordered").await;
+    assert_eq!(numbers(&in_branch, "select 8").await, [8]);
+    assert_eq!(gateway.wakes(PARENT), 1, "it was made once");
+    let parent = gateway.connect(PARENT).await;
+    assert_eq!(numbers(&parent, "select 9").await, [9]);
+    gateway.server.stop().await;
+}
+
 /// Accounts between which money moves, some of it in large transactions that touch every page.
 const LEDGER: &str = "create table ledger (id int primary key, balance int, filler text); \
                       insert into ledger select id, 100, repeat('x', 300) from generate_series(1, 3000) id; \

@@ -61,6 +61,9 @@ pub(crate) enum CopyError {
     /// The disk, or a quota of it, is full.
     #[error("the disk is full")]
     NoRoom,
+    /// It was never awake.
+    #[error("the parent has no data yet")]
+    Empty,
     /// This data directory cannot have branches.
     #[error("{0}")]
     Refused(String),
@@ -357,11 +360,10 @@ fn folder(site: &Site) -> Result<(PathBuf, Folder), CopyError> {
 /// The data directory itself.
 fn data(data_dir: &Path) -> Result<Folder, CopyError> {
     let failed = |error: io::Error| CopyError::of("look at", data_dir, &error);
-    let empty = || CopyError::Refused("its parent has no data yet: connect to it once".to_owned());
-    let folder = Folder::open(data_dir).map_err(failed)?.ok_or_else(empty)?;
+    let folder = Folder::open(data_dir).map_err(failed)?.ok_or(CopyError::Empty)?;
     match folder.read("PG_VERSION", 32).map_err(failed)? {
         Some(_) => Ok(folder),
-        None => Err(empty()),
+        None => Err(CopyError::Empty),
     }
 }
 
