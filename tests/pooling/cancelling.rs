@@ -23,7 +23,7 @@ use super::{
 use crate::{
     harness::{
         postgres::{Postgres, Version},
-        raw::{PROTOCOL_3_0, PROTOCOL_3_2},
+        raw::{Message, PROTOCOL_3_0, PROTOCOL_3_2},
         wait::until,
     },
     serving::served::{Key, logged_in},
@@ -96,6 +96,38 @@ async fn keys_are_positive_random_and_of_the_length_that_the_client_knows() {
         pids.len() > 35,
         "process numbers of clients hardly differ: {pids:?}"
     );
+}
+
+/// What the server had reported since was noted as told, and then not told: the client went on with an old TimeZone.
+#[tokio::test]
+async fn a_cancel_while_a_session_is_brought_keeps_no_news_from_its_client() {
+    const ENDPOINT: &str = "cancel-brought";
+    let pooled = Pooled::start(ENDPOINT, 1).await;
+    let direct = pooled.direct_with("awaited (a int)").await;
+    let (mut client, key) = pooled.client(ENDPOINT, &superuser()).await;
+    let mut other = pooled.line(ENDPOINT).await;
+    client.query("prepare s as select * from awaited").await;
+    other.query("deallocate all").await;
+    let news = "alter system set timezone = 'Asia/Tokyo'";
+    direct.batch_execute(news).await.unwrap();
+    direct.batch_execute("select pg_reload_conf()").await.unwrap();
+    until("the session to have heard", async || {
+        values(&other.query("show timezone").await) == ["Asia/Tokyo"]
+    })
+    .await;
+    let lock = "begin; lock table awaited in access exclusive mode";
+    direct.batch_execute(lock).await.unwrap();
+
+    client.say(&[Said::query("select 'cancelled'")], Way::Whole).await;
+    pooled.runs(1, "prepare s").await;
+    pooled.cancel(&key).await;
+    direct.batch_execute("commit").await.unwrap();
+
+    assert_eq!(errors(&client.ready().await), ["57014"]);
+    let answer = client.query("select 'goes on'").await;
+    assert_eq!(values(&answer), ["goes on"]);
+    let told = |message: &Message| message.tag == b'S' && message.body == b"TimeZone\0Asia/Tokyo\0";
+    assert!(answer.iter().any(told), "{answer:?}");
 }
 
 const CLIENTS: usize = 24;

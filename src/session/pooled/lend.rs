@@ -253,7 +253,7 @@ impl Pooled {
                     slot.ok_or_else(|| self.waited_too_long())?
                 }
             };
-            let counted = Box::pin(self.counted(held)).await?;
+            let counted = Box::pin(self.counted(held, deadline)).await?;
             match Box::pin(self.connect(lease, (slot, counted), held)).await {
                 Err(LendError::Login(LoginError::Refused { fields, .. }))
                     if fields.sqlstate.starts_with("53")
@@ -278,8 +278,8 @@ impl Pooled {
     }
 
     /// The right to one more server session of its tenant. Where there are too many, idle ones are closed for it, the one
-    /// that was used longest ago first.
-    async fn counted(&self, held: &mut Held<'_>) -> Result<Permitted, LendError> {
+    /// that was used longest ago first; others may take their places, until `deadline`.
+    async fn counted(&self, held: &mut Held<'_>, deadline: Instant) -> Result<Permitted, LendError> {
         if let Ok(counted) = self.permit.server_session() {
             return Ok(counted);
         }
@@ -295,6 +295,7 @@ impl Pooled {
                 .iter()
                 .filter_map(|pooling| Some((pooling.pool.idle_since()?, pooling)));
             let oldest = idle.min_by_key(|(since, _)| *since);
+            let oldest = oldest.filter(|_| Instant::now() < deadline);
             let Some((_, pooling)) = oldest else {
                 return Ok(self.permit.server_session().map_err(SessionError::OverLimit)?);
             };

@@ -91,11 +91,11 @@ impl Pooled {
             }
         };
         self.listed.does(Doing::Active, turn.loan.since);
-        self.tell_changes(&mut turn);
         if let Err(error) = self.run_at(&turn) {
             self.keep(turn).await;
             return Box::pin(self.refuse(client, error.into(), record)).await;
         }
+        self.tell_changes(&mut turn);
         turn.begun = self.local.take_begun();
         turn.facts.begins = turn.begun.is_some();
         self.relay(client, turn, record).await
