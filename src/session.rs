@@ -27,6 +27,7 @@ mod pooled;
 mod pooling;
 mod poolings;
 mod profile;
+mod proved;
 mod record;
 mod relay;
 mod reported;

@@ -38,8 +38,9 @@ use super::{
     exchange::TransactionRate,
     idling::{Alarm, Ending, Patience},
     lane::{Lane, LaneEnd},
-    pooling::{Pooling, Proved},
+    pooling::Pooling,
     profile::Profile,
+    proved::Proof,
     record::{Outcome, SessionRecord},
     reported::Reported,
     roster::{Listed, Passed},
@@ -92,9 +93,7 @@ pub(super) struct Pooled {
     /// Where its leases come from. `None`: its endpoint went as it came.
     door: Option<Door>,
     /// What its server sessions are logged in with.
-    proved: Arc<Proved>,
-    /// When it last looked for a newer one.
-    proved_epoch: u64,
+    proof: Proof,
     /// Tells it from all other clients.
     serial: u64,
     /// What it has sent and nobody has dealt with.
@@ -171,10 +170,9 @@ impl Pooled {
             permit,
             standing,
         } = guest;
-        let proved_epoch = pooling.proved_epoch();
-        let proved = pooling.prove(&who.role, who.credential);
+        let proof = pooling.prove(&who.role, who.credential);
         let beginnings = &pooling.beginnings;
-        let beginning = beginnings.shared(&who.role, &parameters, proved.fingerprint);
+        let beginning = beginnings.shared(&who.role, &parameters, proof.proved.fingerprint);
         let cancel = Arc::new(house.cancels.register_pooled(secret_length, record.bell.clone()));
         listed.set_key(cancel.key());
         Some(Self {
@@ -187,8 +185,7 @@ impl Pooled {
             patience: Patience::default(),
             standing,
             rate: TransactionRate::new(permit.meter(Paced::Transactions), record.id),
-            proved,
-            proved_epoch,
+            proof,
             profile: beginning.profile.clone(),
             serial: next_serial(),
             up: Lane::new(Sender::Client).paced(permit.meter(Paced::BytesIn)),

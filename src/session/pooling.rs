@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::beginning::Beginnings;
 use super::carried::Carried;
 use super::pins::PinLimit;
+use super::proved::{AllProofs, Change, Proof, Proved};
 use super::reported::Reported;
 use super::senders::Senders;
 use super::statements::Texts;
@@ -50,17 +51,8 @@ pub struct Pooling {
     databases: Mutex<HashMap<Bytes, Told>>,
     /// How often functions have changed.
     functions_epoch: AtomicU64,
-    proved: Mutex<HashMap<String, Weak<Proved>>>,
-    /// How often a role has got another credential.
-    proved_epoch: AtomicU64,
+    proofs: AllProofs,
     hasher: RandomState,
-}
-
-/// A credential that a client has proved, while a client of its role is here.
-pub(super) struct Proved {
-    pub(super) credential: Credential,
-    /// Equal where a server takes both or neither.
-    pub(super) fingerprint: u64,
 }
 
 /// What is known of a database, and in which generation it was told if it still holds.
@@ -92,8 +84,7 @@ impl Pooling {
             greetings: Mutex::default(),
             databases: Mutex::default(),
             functions_epoch: AtomicU64::new(0),
-            proved: Mutex::default(),
-            proved_epoch: AtomicU64::new(0),
+            proofs: AllProofs::default(),
             hasher: RandomState::new(),
         }
     }
@@ -119,25 +110,18 @@ impl Pooling {
 
     /// A client of this role has proved this credential: it is the newest one of the role. Idle sessions that were
     /// opened with an older one of its kind are closed: nobody can prove that any more.
-    pub(super) fn prove(&self, role: &str, credential: Credential) -> Arc<Proved> {
+    pub(super) fn prove(&self, role: &str, credential: Credential) -> Proof {
         let fingerprint = self.fingerprint(&credential);
-        let mut proved = lock(&self.proved);
-        if let Some(known) = proved.get(role).and_then(Weak::upgrade)
-            && known.fingerprint == fingerprint
-        {
-            return known;
-        }
-        let new = Arc::new(Proved {
+        let proved = Proved {
             credential,
             fingerprint,
-        });
-        proved.retain(|_, known| known.strong_count() > 0);
-        proved.insert(role.to_owned(), Arc::downgrade(&new));
-        self.proved_epoch.fetch_add(1, Ordering::Release);
-        drop(proved);
-        let outdated = |other: u64| other != fingerprint && other % KINDS == fingerprint % KINDS;
-        self.pool.retire_credentials(role, outdated);
-        new
+        };
+        let (proof, change) = self.proofs.prove(role, proved);
+        if change == Change::Another {
+            let outdated = |other: u64| other != fingerprint && other % KINDS == fingerprint % KINDS;
+            self.pool.retire_credentials(role, outdated);
+        }
+        proof
     }
 
     /// Its lowest digit is the kind: a role may have one credential of each at the same time.
@@ -151,16 +135,6 @@ impl Pooling {
             Credential::Socket => (0, 2),
         };
         (hash / KINDS * KINDS).wrapping_add(kind)
-    }
-
-    /// Another number than before where a role may have another credential.
-    pub(super) fn proved_epoch(&self) -> u64 {
-        self.proved_epoch.load(Ordering::Acquire)
-    }
-
-    /// The newest credential of a role.
-    pub(super) fn newest(&self, role: &str) -> Option<Arc<Proved>> {
-        lock(&self.proved).get(role).and_then(Weak::upgrade)
     }
 
     /// What a server's greeting said to a login like this.

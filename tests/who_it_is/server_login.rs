@@ -6,6 +6,7 @@ use crate::harness::{
     gateway::{Gateway, Setup},
     logs,
     postgres::{PASSWORD, Postgres, Prepared, SUPERUSER, Version},
+    tls_client,
     wait::until,
 };
 
@@ -156,7 +157,7 @@ async fn one_clients_mistake_is_not_its_neighbours() {
             .user("app")
             .password("app secret")
             .dbname("no such database");
-        let refused = crate::harness::tls_client::connect(&config, &gateway.authority).await;
+        let refused = tls_client::connect(&config, &gateway.authority).await;
         let error = refused.err().unwrap();
         assert_eq!(error.code().unwrap().code(), "3D000");
         log_in(&gateway, "srv-apart", "app", "wrong").await.unwrap_err();
@@ -193,4 +194,42 @@ async fn a_new_password_ends_the_pooled_sessions_of_the_old_one() {
         now.len() == 1 && now != old
     })
     .await;
+}
+
+/// What had been proved was forgotten with the last client that used it: those that had come before it were ended (57P01).
+#[tokio::test]
+async fn who_is_parked_is_served_with_the_newest_password_that_was_proved_while_it_stayed() {
+    const ENDPOINT: &str = "srv-newest-pooler";
+    let (postgres, _) = with_app().await;
+    let gateway = Setup::new().fixed("srv-newest", &postgres, "").start().await;
+    let admin = postgres.connect().await;
+    let mut config = gateway.config(ENDPOINT);
+    config.user("app").password("app secret");
+    let parked = tls_client::connect(&config, &gateway.authority).await.unwrap();
+    parked.simple_query("select 1").await.unwrap();
+    let changed = async |password: &str| {
+        let sql = format!("alter role app password '{password}'");
+        admin.batch_execute(&sql).await.unwrap();
+    };
+    let end_sessions = async || {
+        let sql = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'app'";
+        admin.query(sql, &[]).await.unwrap();
+    };
+
+    changed("new secret").await;
+    until("the new password is known", async || {
+        log_in(&gateway, ENDPOINT, "app", "new secret").await.is_ok()
+    })
+    .await;
+    end_sessions().await;
+    parked.simple_query("select 1").await.unwrap();
+
+    changed("newer secret").await;
+    end_sessions().await;
+    let ended = parked.simple_query("select 1").await.unwrap_err();
+    assert_eq!(
+        ended.code().unwrap().code(),
+        "57P01",
+        "nobody has proved that one"
+    );
 }

@@ -86,18 +86,10 @@ impl Pooled {
 
     /// A password that has changed: the newest one that somebody has proved for the role is used from now on.
     fn follow_credential(&mut self) {
-        let epoch = self.pooling.proved_epoch();
-        if std::mem::replace(&mut self.proved_epoch, epoch) == epoch {
-            return;
-        }
-        let beginning = &self.beginning;
-        if let Some(newest) = self.pooling.newest(beginning.role())
-            && newest.fingerprint != self.proved.fingerprint
-        {
-            let beginnings = &self.pooling.beginnings;
-            let (role, parameters) = (beginning.role(), &beginning.parameters);
-            self.beginning = beginnings.shared(role, parameters, newest.fingerprint);
-            self.proved = newest;
+        if self.proof.follow() {
+            let (beginning, beginnings) = (&self.beginning, &self.pooling.beginnings);
+            let fingerprint = self.proof.proved.fingerprint;
+            self.beginning = beginnings.shared(beginning.role(), &beginning.parameters, fingerprint);
         }
     }
 
@@ -322,7 +314,7 @@ impl Pooled {
         loop {
             let identity = Identity {
                 role: self.beginning.role(),
-                credential: Some(&self.proved.credential),
+                credential: Some(&self.proof.proved.credential),
                 parameters: &self.beginning.parameters,
             };
             let recognised = self.house.recognise(&self.endpoint, lease);
