@@ -38,6 +38,16 @@ pub enum BoundAddress {
     Unix(PathBuf),
 }
 
+impl BoundAddress {
+    /// The address, over TCP.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// Whether clients are taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepting {

@@ -177,7 +177,7 @@ impl Server {
         let (tasks, storms) = (TaskTracker::new(), Arc::<Storms>::default());
         let sockets = SocketSettings::from(&config.limits);
         let watched = watched(&config, &store)?;
-        let wiring = Arc::new(Wiring::new(&config, sockets, watched.clone()));
+        let wiring = Arc::new(Wiring::new(&config, sockets.clone(), watched.clone()));
         let wakes = Wakes::new(Handle::current(), tasks.clone(), wiring.clone());
         let control_plane = controlling::book(&config, &tasks, &watched, &storms)?;
         let quotas = Quotas::new(&config);
@@ -202,7 +202,7 @@ impl Server {
             branches,
             control_plane,
             wakes,
-            cancels: Cancels::new(sockets, storms.clone()),
+            cancels: Cancels::new(sockets.clone(), storms.clone()),
             sockets,
             limits: ArcSwap::from_pointee(config.limits.clone()),
             console,
@@ -245,6 +245,8 @@ impl Server {
         mut bound: Vec<Bound>,
         predecessor: Option<Predecessor>,
     ) -> Result<(), StartError> {
+        let own = bound.iter().filter_map(|bound| bound.address().tcp());
+        self.house.sockets.own.set(own.collect());
         let admin = Admin::start(doors, self.view.clone());
         self.admin = Some(Arc::new(admin.map_err(cannot("start the thread for operators"))?));
         if let Some(predecessor) = predecessor {

@@ -33,7 +33,7 @@ use rustls::{
 pub use accept::{Opening, Secured, accept};
 pub use dial::{DialError, Dialed, dial};
 pub use socket::Socket;
-pub use sockets::{SocketSettings, has_pending_bytes, settle};
+pub use sockets::{OwnAddresses, SocketSettings, has_pending_bytes, settle};
 pub use store::{AskClients, CertificateStore, Prepared, Reloaded, Served};
 pub use stream::Stream;
 pub use watch::Watching;

@@ -12,18 +12,15 @@ use tokio::{
 
 use super::Address;
 use crate::config::ServerTls;
-use crate::tls::{SSL_REQUEST, SocketSettings, Stream, dial};
+use crate::tls::{OwnAddresses, SSL_REQUEST, SocketSettings, Stream, dial};
 
 /// One question and its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Between two questions, at first and at last: each costs a server that starts a process.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// A connection that lives for one question.
-const SOCKETS: SocketSettings = SocketSettings {
-    keepalive: Duration::from_secs(60),
-    user_timeout: Duration::from_secs(60),
-};
+/// Of a connection that lives for one question.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Returns once it answers; whoever waits has the deadline. Cancel safe.
 pub(super) async fn answered(address: &Address) {
@@ -36,7 +33,12 @@ pub(super) async fn answered(address: &Address) {
 
 /// Whether it answers now.
 async fn answers(address: &Address) -> bool {
-    let mut stream = match dial(&address.server, &address.tls, &SOCKETS).await {
+    let sockets = SocketSettings {
+        keepalive: SILENCE_MAX,
+        user_timeout: SILENCE_MAX,
+        own: OwnAddresses::default(),
+    };
+    let mut stream = match dial(&address.server, &address.tls, &sockets).await {
         Ok(dialed) => dialed.stream,
         // Something that answers, if not as it should: that is told to whoever logs in.
         Err(error) => return !error.server_is_absent(),

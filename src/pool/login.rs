@@ -94,7 +94,9 @@ impl LoginError {
             Self::Scram(ScramClientError::VerifierMismatch | ScramClientError::Md5Only) | Self::Method(_) => {
                 Kind::Mismatch
             }
-            Self::Dial(DialError::Connect { .. } | DialError::Lost { .. }) => Kind::Unreached,
+            Self::Dial(DialError::Connect { .. } | DialError::Lost { .. } | DialError::Itself { .. }) => {
+                Kind::Unreached
+            }
             Self::Dial(_) | Self::Impostor(_) | Self::Scram(_) | Self::Insecure(_) => Kind::Untrusted,
             Self::Refused { .. } | Self::Wire(_) => Kind::Broken,
         }
@@ -141,6 +143,7 @@ impl ClientError for LoginError {
             Self::Dial(DialError::Connect { .. } | DialError::Lost { .. }) => {
                 "no connection to the server could be made".into()
             }
+            Self::Dial(DialError::Itself { .. }) => "its address leads to pgwake itself".into(),
             Self::Dial(_) => "the TLS connection to the server did not come about as it is configured".into(),
             Self::Impostor(_) => "something else listens in the server's place".into(),
             other => other.to_string().into(),
@@ -176,7 +179,11 @@ impl ClientError for LoginError {
             source: io::ErrorKind::ConnectionRefused.into(),
         };
         crate::error::examples! {
-            Self::Dial(_) => [Self::Dial(absent), Self::Dial(DialError::NoTls { server })],
+            Self::Dial(_) => [
+                Self::Dial(absent),
+                Self::Dial(DialError::Itself { server: server.clone() }),
+                Self::Dial(DialError::NoTls { server }),
+            ],
             Self::Impostor(_) => [Self::Impostor(Impostor::example())],
             Self::Refused { .. } => [Self::Refused { fields: ErrorFields::default(), message: Bytes::new() }],
             Self::Wire(_) => WireError::examples().into_iter().map(Self::Wire),

@@ -243,7 +243,7 @@ impl WakeWatcher for Wiring {
             // What goes on there is not this endpoint's.
             return Box::pin(std::future::ready(None));
         }
-        let (address, sockets) = (address.clone(), self.sockets);
+        let (address, sockets) = (address.clone(), self.sockets.clone());
         Box::pin(async move {
             let login = own_login(&ends.roles, &endpoint, &address);
             let doubts = Doubts {

@@ -48,6 +48,12 @@ pub enum DialError {
         /// What the system says; of several addresses, about the last.
         source: io::Error,
     },
+    /// The name leads to pgwake itself.
+    #[error("{server} is where pgwake itself listens: name the address at which postgres does")]
+    Itself {
+        /// Host and port.
+        server: String,
+    },
     /// The connection ended before TLS stood.
     #[error("{server} closed the connection while tls was agreed on: {source}")]
     Lost {
@@ -153,9 +159,7 @@ pub async fn dial(
     };
     let place = format!("{host}:{port}");
     if *tls == ServerTls::Disable {
-        let stream = connect_tcp(host, port, sockets)
-            .await
-            .map_err(|source| connect_error(&place, source))?;
+        let stream = connect_tcp((host, port), &place, sockets).await?;
         return Ok(Dialed {
             stream: Stream::Tcp(stream),
             end_point: None,
@@ -165,9 +169,7 @@ pub async fn dial(
     let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::HostName {
         host: host.to_owned(),
     })?;
-    let mut stream = connect_tcp(host, port, sockets)
-        .await
-        .map_err(|source| connect_error(&place, source))?;
+    let mut stream = connect_tcp((host, port), &place, sockets).await?;
     ask_for_tls(&mut stream, &place).await?;
     handshake(stream, name, config, place).await
 }
@@ -188,9 +190,18 @@ async fn connect_unix(path: &Path) -> Result<UnixStream, DialError> {
     }
 }
 
-async fn connect_tcp(host: &str, port: u16, sockets: &SocketSettings) -> io::Result<TcpStream> {
-    let stream = reach(host, port).await?;
-    settle(&stream, sockets)?;
+async fn connect_tcp(
+    (host, port): (&str, u16),
+    place: &str,
+    sockets: &SocketSettings,
+) -> Result<TcpStream, DialError> {
+    let failed = |source| connect_error(place, source);
+    let stream = reach(host, port).await.map_err(failed)?;
+    if sockets.own.are_at_the_end_of(&stream) {
+        let server = place.to_owned();
+        return Err(DialError::Itself { server });
+    }
+    settle(&stream, sockets).map_err(failed)?;
     Ok(stream)
 }
 

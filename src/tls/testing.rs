@@ -1,17 +1,18 @@
 //! Certificates, sockets and settings that the tests of this room share.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::LazyLock, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::SocketSettings;
+use super::{OwnAddresses, SocketSettings};
 use crate::config::CertificateFiles;
 
-pub(super) const SOCKETS: SocketSettings = SocketSettings {
+pub(super) static SOCKETS: LazyLock<SocketSettings> = LazyLock::new(|| SocketSettings {
     keepalive: Duration::from_secs(60),
     user_timeout: Duration::from_secs(30),
-};
+    own: OwnAddresses::default(),
+});
 
 /// Two ends of one connection over loopback.
 pub(super) async fn tcp_pair() -> (TcpStream, TcpStream) {

@@ -3,6 +3,7 @@
 use super::{fixed, rewrite, started, text};
 use crate::harness::{
     gateway::Setup,
+    logs,
     postgres::{PASSWORD, Postgres, SUPERUSER, Version},
     tls_client,
     wait::until,
@@ -132,4 +133,34 @@ async fn roles_come_and_go_and_who_is_here_stays() {
     let mut config = gateway.config("rel-roles");
     config.password("another password");
     tls_client::connect(&config, &gateway.authority).await.unwrap();
+}
+
+/// A database's name is given to the proxy in front of it, and its configuration still says that name: each client came in
+/// again and again, until there was no place left.
+#[tokio::test]
+async fn an_address_that_has_come_to_be_its_own_is_told_and_leads_nowhere() {
+    let gateway = started(Setup::new()).await;
+    let own = gateway.address();
+    let verifier = postgres_protocol::password::scram_sha_256(PASSWORD.as_bytes());
+    let itself = format!(
+        "[tenants.acme.endpoints.rel-itself]\nroles.{SUPERUSER} = {{ verifier = \"{verifier}\" }}\n\
+         compute = {{ kind = \"fixed\", address = \"{own}\", tls = \"require\" }}\n"
+    );
+    rewrite(gateway.path(), &format!("{}\n{itself}", text(&gateway)));
+    gateway.server.reload().await.unwrap();
+
+    for name in ["rel-itself", "rel-itself-pooler"] {
+        let refused = tls_client::connect(&gateway.config(name), &gateway.authority).await;
+        let error = refused.err().unwrap();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "57P03", "{error:?}");
+        let detail = error.detail().unwrap();
+        assert!(detail.contains("its address leads to pgwake itself"), "{detail}");
+    }
+    until("the operator is told", async || {
+        let lines = logs::of_endpoint("rel-itself");
+        let mut told = lines.iter().map(|line| line.field("error"));
+        told.any(|error| error.contains("is where pgwake itself listens"))
+    })
+    .await;
 }

@@ -398,3 +398,17 @@ async fn roots_that_cannot_be_used_are_named_before_anything_is_connected() {
     );
     assert!(!error.server_is_absent());
 }
+
+#[tokio::test]
+async fn where_pgwake_itself_listens_is_no_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sockets = SOCKETS.clone();
+    sockets.own.set(vec![address]);
+    let server = at("localhost", address.port());
+    for tls in [ServerTls::Disable, ServerTls::Require] {
+        let error = dial(&server, &tls, &sockets).await.unwrap_err();
+        assert!(matches!(&error, DialError::Itself { .. }), "{error}");
+        assert!(!error.server_is_absent(), "a wake does not help");
+    }
+}
