@@ -2,18 +2,18 @@
 //!
 //! It only tells; who accepts, relays or waits watches it and ends by itself. `server` raises it. A session, of which there
 //! are thousands, has a [`Bell`] instead of a place in the line of those who wait: it is rung whenever there may be something
-//! new, by whoever lists sessions, and looks for itself. So a session that begins to wait takes no lock.
+//! new, by whoever lists sessions, and looks for itself. So a session that begins to wait takes no lock, but its own behind a
+//! ring.
 
 use std::{
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 
 /// How far the end of this process has come.
@@ -41,9 +41,11 @@ pub struct ShutdownWatch(watch::Receiver<Phase>);
 #[derive(Debug, Default)]
 pub struct Bell {
     is_ended: AtomicBool,
-    /// How often it was rung.
+    /// How often it was rung. Changed only under the lock of `task`: who sees the same number as when it began to listen is
+    /// still listened for.
     rings: AtomicUsize,
-    task: AtomicWaker,
+    /// Who listens; nobody once it was rung.
+    task: Mutex<Option<Waker>>,
 }
 
 /// That a task listens to a bell.
@@ -120,9 +122,29 @@ impl ShutdownWatch {
 impl Bell {
     /// Has the session's task look whether anything concerns it.
     pub fn ring(&self) {
-        // First: who is woken listens again.
+        let mut task = self.task();
         self.rings.fetch_add(1, Ordering::Release);
-        self.task.wake();
+        let woken = task.take();
+        drop(task);
+        if let Some(woken) = woken {
+            woken.wake();
+        }
+    }
+
+    /// Has this task woken by the next ring. Answers how often it was rung before.
+    fn wake_next(&self, waker: &Waker) -> usize {
+        let mut task = self.task();
+        let before = task.replace(waker.clone());
+        let rings = self.rings.load(Ordering::Relaxed);
+        drop(task);
+        // It may be the end of a task, which is none of this lock's business.
+        drop(before);
+        rings
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing is done under the lock that could leave it half changed.
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the session, and nobody else.
@@ -147,7 +169,7 @@ impl SessionWatch {
         if self.listening.as_ref().is_some_and(is_still) {
             return;
         }
-        self.bell.task.register(cx.waker());
+        let rings = self.bell.wake_next(cx.waker());
         let task = cx.waker().clone();
         self.listening = Some(Listening { rings, task });
     }
@@ -189,7 +211,10 @@ impl SessionWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Wake;
+    use std::{
+        task::Wake,
+        time::{Duration, Instant},
+    };
 
     use futures_util::FutureExt;
 
@@ -230,6 +255,62 @@ mod tests {
         bell.ring();
         tokio::task::yield_now().await;
         assert!(waiting.is_finished());
+    }
+
+    /// Wakes a thread that sleeps.
+    struct Sleeper(std::thread::Thread);
+
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    /// A session that happened to look for another reason while its bell was being rung took that ring for one that it was
+    /// still to hear, did not listen again behind it, and slept through the next one.
+    #[test]
+    fn who_looks_while_it_rings_hears_the_next_ring_too() {
+        const RINGS: usize = 50_000;
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let (_all, watch) = Shutdown::new();
+        let bell = Arc::new(Bell::default());
+        let session = watch.of_session(&bell);
+        let [said, heard, slept] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+        let listener = std::thread::spawn({
+            let (said, heard, slept) = (said.clone(), heard.clone(), slept.clone());
+            move || {
+                let waker = Waker::from(Arc::new(Sleeper(std::thread::current())));
+                let (mut session, cx) = (session, Context::from_waker(&waker));
+                while heard.load(Ordering::SeqCst) < RINGS {
+                    // It has something else to do as well.
+                    for _ in 0..100 {
+                        assert!(session.poll_reached(&cx, Phase::Draining).is_pending());
+                    }
+                    let last = said.load(Ordering::SeqCst);
+                    if heard.swap(last, Ordering::SeqCst) == last {
+                        slept.store(last, Ordering::SeqCst);
+                        let began = Instant::now();
+                        std::thread::park_timeout(PATIENCE);
+                        assert!(began.elapsed() < PATIENCE, "nobody woke it");
+                    }
+                }
+            }
+        });
+        let until = |count: &AtomicUsize, ring: usize| {
+            while count.load(Ordering::SeqCst) < ring && !listener.is_finished() {
+                std::hint::spin_loop();
+            }
+        };
+        for ring in 1..=RINGS {
+            said.store(ring, Ordering::SeqCst);
+            bell.ring();
+            until(&heard, ring);
+            // The next one meets it awake, the one behind that asleep.
+            if ring % 2 == 0 {
+                until(&slept, ring);
+            }
+        }
+        listener.join().expect("it hears every ring");
     }
 
     /// Counts how often it is woken.
