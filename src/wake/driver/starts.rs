@@ -240,13 +240,14 @@ impl Driver {
 
     /// It runs on this machine, and was not started from here.
     pub(super) fn take_room(self: &Arc<Self>) {
-        let room = self.wiring.starts.found(self);
+        let mut room = Some(self.wiring.starts.found(self));
         let mut inner = self.lock();
-        if inner.machine.is_at_rest() {
-            drop(inner);
-            return drop(room);
+        // It has one where its state has changed twice before this.
+        if inner.room.is_none() && !inner.machine.is_at_rest() {
+            inner.room = room.take();
         }
-        inner.room = Some(room);
+        drop(inner);
+        drop(room);
     }
 }
 
