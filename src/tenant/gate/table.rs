@@ -171,13 +171,13 @@ impl Entry {
 impl Attempts {
     /// Takes one of what the rate allows; `false`: there is none. At most a whole period's worth comes at once.
     pub(super) fn take(&mut self, rate: &Rate, now: Instant) -> bool {
-        let each = rate.per / rate.count;
-        let used_until = self.0.map_or(now, |until| until.max(now)) + each;
-        if used_until > now + rate.per {
-            return false;
-        }
-        self.0 = Some(used_until);
-        true
+        let all_used = now + rate.per;
+        // More than all of it is used by no rate but an earlier one.
+        let before = self.0.map_or(now, |until| until.clamp(now, all_used));
+        let used_until = before + rate.per / rate.count;
+        let is_taken = used_until <= all_used;
+        self.0 = Some(if is_taken { used_until } else { before });
+        is_taken
     }
 
     /// One that was taken counts no more.
@@ -228,5 +228,21 @@ mod tests {
         assert!(shard[&in_one_shard(0)].is_trusted);
         assert_eq!(shard[&in_one_shard(1)].unproved, 1);
         assert!(!shard.contains_key(&in_one_shard(2)));
+    }
+
+    /// Who had used up what might be tried in an hour was turned away for an hour where as much might be tried in a second.
+    #[test]
+    fn attempts_under_an_old_rate_hold_nobody_up_for_longer_than_the_new_one() {
+        let now = Instant::now();
+        let [slow, quick] = [3600, 1].map(|seconds| Rate {
+            count: 2,
+            per: Duration::from_secs(seconds),
+        });
+        let mut attempts = Attempts::default();
+        assert!(attempts.take(&slow, now) && attempts.take(&slow, now));
+        assert!(!attempts.take(&slow, now));
+        assert!(!attempts.take(&quick, now), "all of it is used");
+        let later = now + Duration::from_secs(1);
+        assert!(attempts.take(&quick, later));
     }
 }
