@@ -91,7 +91,7 @@ impl Limiter {
         let each = (rate.per / count.get()).max(Duration::from_nanos(1));
         let cells = Cells::with_period(each).expect("a nanosecond is no zero");
         let used = Pace::default();
-        used.set(u64::from(count.get()), rate.per);
+        used.set(u64::from(count.get()), rate.per, 0);
         Self {
             rate,
             cells: RateLimiter::direct_with_clock(cells.allow_burst(count), Since(since)),
@@ -140,7 +140,7 @@ impl Account {
         ];
         for (paced, limit) in paces {
             let (count, period) = limit.unwrap_or((0, Duration::from_secs(1)));
-            self.paces[paced as usize].set(count, period);
+            self.paces[paced as usize].set(count, period, self.now());
         }
         self.rules.store(Arc::new(rules.clone()));
     }

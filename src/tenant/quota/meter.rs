@@ -43,6 +43,11 @@ impl Meter {
         self.is_on
     }
 
+    /// Whether limits have changed since it was last asked whether any is on.
+    pub fn is_outdated(&self) -> bool {
+        self.chain.epoch.load(Ordering::Acquire) != self.seen
+    }
+
     /// So many have happened.
     pub fn charge(&self, count: u64) {
         for account in &self.chain.accounts {

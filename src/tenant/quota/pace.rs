@@ -39,9 +39,26 @@ pub(super) struct PaceUsed {
 }
 
 impl Pace {
-    /// From now on; what was charged stays charged.
-    pub(super) fn set(&self, count: u64, period: Duration) {
-        self.period.store(nanoseconds(period), Ordering::Relaxed);
+    /// From now on. As much as was charged stays charged, which under another limit is another time; where there was none,
+    /// nothing was.
+    pub(super) fn set(&self, count: u64, period: Duration, now: u64) {
+        let period = nanoseconds(period);
+        let before = [&self.count, &self.period].map(|part| part.load(Ordering::Relaxed));
+        if before == [count, period] {
+            return;
+        }
+        let [(old_count, old_period), (new_count, new_period)] = [(before[0], before[1]), (count, period)]
+            .map(|(count, period)| (u128::from(count), u128::from(period)));
+        let as_much = |until: u64| {
+            let used = u128::from(until.saturating_sub(now)).saturating_mul(old_count) / old_period.max(1);
+            let time = used.saturating_mul(new_period) / new_count.max(1);
+            Some(now.saturating_add(u64::try_from(time).unwrap_or(u64::MAX)))
+        };
+        // First: what is charged meanwhile is not made more by this. The closure never refuses.
+        let _ = self
+            .used_until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, as_much);
+        self.period.store(period, Ordering::Relaxed);
         self.count.store(count, Ordering::Relaxed);
     }
 

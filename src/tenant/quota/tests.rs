@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::time::{advance, pause};
 
 use super::*;
-use crate::config::{EndpointQuotas, Rate};
+use crate::config::{ByteRate, EndpointQuotas, Rate};
 use crate::error::{ClientError, SqlState};
 
 fn endpoint(tenant: &str, name: &str, quotas: EndpointQuotas) -> Endpoint {
@@ -139,7 +139,7 @@ fn a_reserve_is_for_operators_and_a_rate_does_not_hold_them_up() {
 fn other_limits_hold_at_once_and_drop_nobody() {
     let limits = |max| EndpointQuotas {
         per_tenant: Quota {
-            bytes_in: (max > 2).then_some(crate::config::ByteRate(4096)),
+            bytes_in: (max > 2).then_some(ByteRate(4096)),
             ..clients(max)
         },
         ..EndpointQuotas::default()
@@ -282,6 +282,46 @@ async fn a_rate_comes_back_with_time() {
     advance(Duration::from_millis(1_100)).await;
     meter.take().unwrap();
     assert!(meter.take().is_err());
+}
+
+/// What was used of an old limit was counted in its time: who had used up ten in an hour was refused for an hour when there
+/// might be a hundred in a second, and whose answers had made debts at a kilobyte a second waited for them at a megabyte.
+#[tokio::test]
+async fn what_was_used_of_a_limit_counts_as_much_under_another() {
+    pause();
+    let under = |transactions, bytes: usize| {
+        let quota = Quota {
+            transactions,
+            bytes_out: Some(ByteRate(bytes)),
+            ..Quota::default()
+        };
+        let limits = EndpointQuotas {
+            per_tenant: quota,
+            ..EndpointQuotas::default()
+        };
+        endpoint("acme", "acme-main", limits)
+    };
+    let (before, after) = (under(rate(10, 3600), 1000), under(rate(100, 1), 1_000_000));
+    let quotas = Quotas::new(&config(clients(100), &[&before]));
+    let client = quotas.admit(&before, "app").unwrap();
+    let [transactions, answers] = [Paced::Transactions, Paced::BytesOut].map(|paced| client.meter(paced));
+    for _ in 0..10 {
+        transactions.take().unwrap();
+    }
+    assert!(transactions.take().is_err());
+    answers.charge(101_000);
+    assert_eq!(answers.delay(), Duration::from_secs(100));
+
+    quotas.set_rules(&config(clients(100), &[&after]));
+    assert_eq!(answers.delay(), Duration::ZERO);
+    for _ in 0..90 {
+        transactions.take().unwrap();
+    }
+    assert!(transactions.take().is_err(), "ten were used before");
+
+    quotas.set_rules(&config(clients(100), &[&before]));
+    assert!(transactions.take().is_err());
+    assert_eq!(answers.delay(), Duration::from_secs(100), "a debt stays one");
 }
 
 #[tokio::test]
@@ -477,7 +517,7 @@ proptest! {
     ) {
         let pace = pace::Pace::default();
         let period = 1_000_000_000;
-        pace.set(u64::from(count), Duration::from_nanos(period));
+        pace.set(u64::from(count), Duration::from_nanos(period), 0);
         let (mut now, mut begun) = (0, Vec::new());
         for (pause, charge) in steps {
             now += pause * 1_000_000;
