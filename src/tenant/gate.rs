@@ -163,7 +163,8 @@ impl Gate {
             self.key(&network, endpoint, role),
         ];
         let rules = self.rules.load();
-        self.table.with(keys[2], now, |entry| entry.check_first(now))?;
+        self.table
+            .with(keys[2], now, |entry| entry.check_first(&rules, now))?;
         if !self
             .table
             .with(keys[0], now, |entry| entry.attempts.take(&rules.attempts, now))
@@ -227,7 +228,7 @@ impl Attempt<'_> {
             return Ok(());
         };
         let (table, rules, now) = (&self.gate.table, self.gate.rules.load(), Instant::now());
-        table.with(role, now, |entry| entry.trust(now))?;
+        table.with(role, now, |entry| entry.trust(&rules, now))?;
         table.with(network, now, |entry| entry.attempts.give_back(&rules.attempts));
         table.with(endpoint, now, |entry| {
             entry.attempts.give_back(&rules.attempts_per_endpoint);

@@ -31,7 +31,8 @@ pub(super) struct Entry {
     failures: u32,
     /// How many of them were at a name of which nobody could tell whether it exists.
     undecided: u32,
-    locked_until: Option<Instant>,
+    /// The last one. For how long nothing is looked at behind it is for the rules that hold then.
+    failed_at: Option<Instant>,
     /// From here it has been right before.
     is_trusted: bool,
     used: Instant,
@@ -86,7 +87,7 @@ impl Entry {
             attempts: Attempts::default(),
             failures: 0,
             undecided: 0,
-            locked_until: None,
+            failed_at: None,
             is_trusted: false,
             used: now,
         }
@@ -97,8 +98,8 @@ impl Entry {
     }
 
     /// Whether passwords are looked at now.
-    pub(super) fn check(&self, now: Instant) -> Result<(), TurnedAway> {
-        let is_locked_out = !self.is_trusted && self.locked_until.is_some_and(|until| now < until);
+    pub(super) fn check(&self, rules: &GateRules, now: Instant) -> Result<(), TurnedAway> {
+        let is_locked_out = !self.is_trusted && self.locked_until(rules).is_some_and(|until| now < until);
         if is_locked_out {
             Err(TurnedAway::LockedOut)
         } else {
@@ -107,11 +108,11 @@ impl Entry {
     }
 
     /// The same before it is known whether the name exists: what it was locked out for may be forgiven then.
-    pub(super) fn check_first(&self, now: Instant) -> Result<(), TurnedAway> {
+    pub(super) fn check_first(&self, rules: &GateRules, now: Instant) -> Result<(), TurnedAway> {
         if self.undecided > 0 {
             Ok(())
         } else {
-            self.check(now)
+            self.check(rules, now)
         }
     }
 
@@ -120,17 +121,17 @@ impl Entry {
         if self.undecided > 0 {
             self.failures = self.failures.saturating_sub(self.undecided);
             self.undecided = 0;
-            self.locked_until = None;
+            self.failed_at = None;
         }
     }
 
     /// A password was right, if it counts.
-    pub(super) fn trust(&mut self, now: Instant) -> Result<(), TurnedAway> {
-        self.check(now)?;
+    pub(super) fn trust(&mut self, rules: &GateRules, now: Instant) -> Result<(), TurnedAway> {
+        self.check(rules, now)?;
         self.is_trusted = true;
         self.failures = 0;
         self.undecided = 0;
-        self.locked_until = None;
+        self.failed_at = None;
         Ok(())
     }
 
@@ -141,21 +142,30 @@ impl Entry {
         rules: &GateRules,
         now: Instant,
     ) -> Result<bool, TurnedAway> {
-        self.check(now)?;
+        self.check(rules, now)?;
         if self.is_trusted {
             return Ok(false);
         }
         // Nothing was wrong for a long time: a new beginning.
-        let forgiven_at = self.locked_until.map(|until| until + rules.lockout_max);
+        let forgiven_at = self.locked_until(rules).map(|until| until + rules.lockout_max);
         if forgiven_at.is_some_and(|at| at < now) {
             (self.failures, self.undecided) = (0, 0);
         }
         self.undecided += u32::from(failure == Failure::Undecided);
         self.failures = self.failures.saturating_add(1);
-        let beyond = usize::try_from(self.failures)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(rules.failures_max);
-        let delay = match beyond {
+        self.failed_at = Some(now);
+        Ok(self.beyond(rules) > 0)
+    }
+
+    /// How many more have failed than may.
+    fn beyond(&self, rules: &GateRules) -> usize {
+        let failures = usize::try_from(self.failures).unwrap_or(usize::MAX);
+        failures.saturating_sub(rules.failures_max)
+    }
+
+    /// Until when nothing is looked at, if anything has failed.
+    fn locked_until(&self, rules: &GateRules) -> Option<Instant> {
+        let delay = match self.beyond(rules) {
             0 => Duration::ZERO,
             beyond => {
                 let doubled = u32::try_from(beyond - 1).unwrap_or(u32::MAX);
@@ -163,8 +173,7 @@ impl Entry {
                 rules.lockout_min.saturating_mul(factor).min(rules.lockout_max)
             }
         };
-        self.locked_until = Some(now + delay);
-        Ok(beyond > 0)
+        self.failed_at.map(|failed| failed + delay)
     }
 }
 
@@ -192,7 +201,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tests::rules, *};
 
     #[tokio::test(start_paused = true)]
     async fn a_full_table_forgets_what_says_nothing_first_and_what_was_right_last() {
@@ -204,7 +213,7 @@ mod tests {
         };
         let in_one_shard = |n: usize| (n * SHARDS) as u64;
         table
-            .with(in_one_shard(0), now, |entry| entry.trust(now))
+            .with(in_one_shard(0), now, |entry| entry.trust(&rules(), now))
             .unwrap();
         table.with(in_one_shard(1), now, |entry| entry.unproved = 1);
         table.with(in_one_shard(2), now, |entry| {

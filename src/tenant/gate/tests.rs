@@ -8,7 +8,7 @@ use tokio::time::advance;
 use super::*;
 use crate::config::Rate;
 
-fn rules() -> GateRules {
+pub(super) fn rules() -> GateRules {
     let per = Duration::from_secs(60);
     GateRules {
         unproved_max: 10,
@@ -130,6 +130,32 @@ async fn guesses_at_once_are_as_many_as_one_after_the_other() {
     assert_eq!(again(), Err(TurnedAway::LockedOut));
     advance(Duration::from_secs(1)).await;
     assert_eq!(again(), Ok(()));
+}
+
+/// Who was locked out for `lockout_max` stayed so behind a reload that forgave more, or locked nobody out for so long.
+#[tokio::test(start_paused = true)]
+async fn other_rules_hold_for_who_is_locked_out_already() {
+    let mut rules = rules();
+    (rules.attempts.count, rules.attempts_per_endpoint.count) = (100, 100);
+    let gate = Gate::new(rules.clone());
+    let attempt = || gate.attempt(ip("192.0.2.1"), "acme", b"app");
+    for delay in [0, 0, 0, 1, 2, 4, 8] {
+        attempt().unwrap().failed(Failure::Wrong).unwrap();
+        advance(Duration::from_secs(delay)).await;
+    }
+    attempt().unwrap().failed(Failure::Wrong).unwrap();
+    let is_locked_out = || attempt().is_err_and(|away| away == TurnedAway::LockedOut);
+    assert!(is_locked_out());
+    rules.failures_max = 8;
+    gate.set_rules(rules.clone());
+    assert!(!is_locked_out(), "so many are forgiven");
+    rules.failures_max = 3;
+    gate.set_rules(rules.clone());
+    assert!(is_locked_out());
+    rules.lockout_max = Duration::from_secs(2);
+    gate.set_rules(rules);
+    advance(Duration::from_secs(2)).await;
+    assert!(!is_locked_out());
 }
 
 /// Applications that tried while the control plane was down were locked out for up to `lockout_max` behind its return.
