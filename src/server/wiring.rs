@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::{join, sync::watch};
 
 use super::woken::Woken;
 use crate::auth::{OtherServer, RoleBook, RoleSource, Told};
@@ -220,10 +220,13 @@ impl WakeWatcher for Wiring {
         let refreshed = Self::refresh(ends.roles.clone(), endpoint.clone());
         let pooling = ends.pooling.get(&endpoint.name);
         Box::pin(async move {
-            refreshed.await;
-            if let Some(pooling) = pooling {
-                pooling.pool.close_idle().await;
-            }
+            // At once: this is not waited for as long as roles may take to be read, and what is open looks like clients.
+            let closed = async {
+                if let Some(pooling) = pooling {
+                    pooling.pool.close_idle().await;
+                }
+            };
+            join!(refreshed, closed);
         })
     }
 
