@@ -10,7 +10,10 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU8, AtomicU32, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, SystemTime},
 };
@@ -201,7 +204,14 @@ impl Listed {
             &self.turns,
             u64::from(doing == Doing::Active && before != Doing::Active as u8),
         );
-        self.doing.store(doing as u8, Relaxed);
+        // Who is parked is not rung for when leases are told something: whoever ends that looks at what they were told
+        // behind this, and who tells them looks at this behind that. All of it in one order: one of the two sees it.
+        let order = if before == Doing::Parked as u8 {
+            SeqCst
+        } else {
+            Relaxed
+        };
+        self.doing.store(doing as u8, order);
         self.doing_since.store(now, Relaxed);
     }
 
@@ -214,7 +224,7 @@ impl Listed {
 
     /// Whether it has none.
     pub(super) fn is_parked(&self) -> bool {
-        self.doing.load(Relaxed) == Doing::Parked as u8
+        self.doing.load(SeqCst) == Doing::Parked as u8
     }
 
     /// Why it keeps its server session from now on.
