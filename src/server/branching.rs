@@ -139,7 +139,7 @@ impl Gone {
             return;
         }
         self.0.store(0, Ordering::Relaxed);
-        house.quotas.set_rules(config);
+        house.quotas.forget_gone();
         let is_kept = |name: &EndpointName| config.endpoints.contains(name);
         house.journal.retain(is_kept);
         house.roster.retain(is_kept);

@@ -131,3 +131,39 @@ async fn a_start_that_is_taken_away_ends_with_that_reason() {
         "{messages:?}"
     );
 }
+
+/// Whoever cleared up behind an endpoint that had gone put the limits in force once more that had held a moment before: where
+/// a reload was just changing them, the old ones were back until the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_go_take_no_new_limit_with_them() {
+    const GOING: usize = 150;
+    let gateway = started(Setup::new().limit("transactions = \"1000/s\"")).await;
+    let stays = text(&gateway);
+    let verifier = postgres_protocol::password::scram_sha_256(b"x");
+    let roles = format!("roles.app = {{ verifier = \"{verifier}\" }}");
+    let going: String = (0..GOING)
+        .map(|number| {
+            format!(
+                "[tenants.going.endpoints.going-{number}]\n{}\ncompute = {{ kind = \"fixed\", address = \"127.0.0.1:1\" }}\n",
+                roles
+            )
+        })
+        .collect();
+    let limit = || {
+        let figures = gateway.server.house().quotas.figures(std::iter::empty());
+        let mut limits = figures.iter().filter(|one| one.limit == "transactions");
+        limits.next().unwrap().max
+    };
+    for round in 0..10_u64 {
+        let [before, after] = [1001 + 2 * round, 1002 + 2 * round]
+            .map(|count| stays.replace("\"1000/s\"", &format!("\"{count}/s\"")));
+        for text in [format!("{before}{going}"), before.clone(), after] {
+            rewrite(gateway.path(), &text);
+            gateway.server.reload().await.unwrap();
+        }
+        for _ in 0..200 {
+            assert_eq!(limit(), 1002 + 2 * round, "in round {round}");
+            tokio::time::sleep(std::time::Duration::from_micros(100)).await;
+        }
+    }
+}

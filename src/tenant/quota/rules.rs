@@ -1,7 +1,7 @@
 //! Other limits than before: those of all endpoints, by a reload, or of one that comes alone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -50,9 +50,20 @@ impl Quotas {
     }
 
     /// These are the endpoints from now on. Whoever is counted at one that is gone is counted to the end, and
-    /// [`Quotas::set_rules`] forgets it then.
+    /// [`Quotas::forget_gone`] forgets it then.
     pub fn set_endpoints(&self, all: &Endpoints) {
         self.holds.store(Arc::new(all.clone()));
+    }
+
+    /// Forgets the accounts of endpoints, roles and tenants that are not there any more and of which nobody is here. No limit
+    /// changes by that, whatever is being put in force meanwhile.
+    pub fn forget_gone(&self) {
+        let is_used = |account: &Arc<Account>| Arc::strong_count(account) > 1;
+        let holds = self.holds.load_full();
+        let tenants: HashSet<_> = holds.values().map(|endpoint| &endpoint.tenant).collect();
+        lock(&self.tenants).retain(|name, account| is_used(account) || tenants.contains(name));
+        lock(&self.endpoints).retain(|name, account| is_used(account) || holds.contains(name));
+        lock(&self.roles).retain(|(name, _), account| is_used(account) || holds.contains(name));
     }
 }
 
