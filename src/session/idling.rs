@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use crate::tenant::quota::Times;
 
@@ -92,7 +95,8 @@ impl Patience {
             }
             sleep.as_mut().reset(until);
         }
-        clock.task = Some(cx.waker().clone());
+        // A task that has done as much as it may at once is asked again in any case, and the clock has not heard of it.
+        clock.task = coop::has_budget_remaining().then(|| cx.waker().clone());
         Poll::Pending
     }
 }
@@ -145,7 +149,9 @@ impl IdleWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, pin::pin};
+
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -165,5 +171,22 @@ mod tests {
         assert!(!is_over(at(9)).await);
         poll_fn(|cx| patience.poll(cx, at(5))).await;
         assert_eq!(Instant::now(), at(5), "an earlier time is told");
+    }
+
+    /// The clock of a task that had done as much as the runtime lets it do at once was not set, and counted as set: whoever
+    /// waited for it waited for ever.
+    #[tokio::test(start_paused = true)]
+    async fn patience_that_began_when_a_task_had_to_let_others_run_is_over_in_time() {
+        let until = Instant::now() + Duration::from_secs(2);
+        let mut patience = Patience::default();
+        poll_fn(|cx| {
+            while pin!(coop::consume_budget()).poll(cx).is_ready() {}
+            assert!(patience.poll(cx, until).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        let over = timeout(Duration::from_secs(60), poll_fn(|cx| patience.poll(cx, until)));
+        assert!(over.await.is_ok(), "nothing wakes it");
+        assert_eq!(Instant::now(), until);
     }
 }
