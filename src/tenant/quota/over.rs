@@ -175,7 +175,7 @@ impl ClientError for OverLimit {
                 "close connections that are not needed, or share them; the operator of pgwake can raise the limit".into()
             }
             What::Counted(Counted::ServerSessions) => {
-                "connect to <endpoint>-pooler, where clients share server sessions, or close connections".into()
+                "close connections; clients share server sessions at <endpoint>-pooler, between their transactions".into()
             }
             What::Counted(Counted::Held) => "try again in a moment: the compute is starting".into(),
             What::Counted(Counted::Awake) => "try again when another compute sleeps".into(),
