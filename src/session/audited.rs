@@ -3,13 +3,20 @@
 //! What a server says at a session's end may repeat a statement; only its code goes on. Called by `session`,
 //! `checkout` and `lend`.
 
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
 
 use super::{
     House,
     entrance::EntranceError,
     error::SessionError,
+    exchange::Refusals,
     record::{Outcome, Peer, SessionRecord},
+    relay::End,
 };
 use crate::audit::Event;
 use crate::config::Endpoint;
@@ -50,6 +57,36 @@ impl House {
         self.tell(event).await;
     }
 
+    /// A client was refused something while it is here.
+    pub(super) async fn tell_refusals(&self, refusals: &Refusals, record: &SessionRecord) {
+        if let Some(over) = refusals.due() {
+            self.tell_over(&over, record).await;
+        }
+    }
+
+    /// Runs a relay to its end, and tells meanwhile what the client is refused: it may go on for as long as the client is here.
+    pub(super) async fn relayed(
+        &self,
+        mut relay: Pin<&mut impl Future<Output = End>>,
+        refusals: &Refusals,
+        record: &SessionRecord,
+    ) -> End {
+        loop {
+            let next = poll_fn(|cx| match (relay.as_mut().poll(cx), refusals.due()) {
+                (Poll::Pending, None) => Poll::Pending,
+                (Poll::Pending, over) => Poll::Ready((None, over)),
+                (Poll::Ready(end), over) => Poll::Ready((Some(end), over)),
+            });
+            let (end, over) = next.await;
+            if let Some(over) = over {
+                Box::pin(self.tell_over(&over, record)).await;
+            }
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
     /// Nobody came in, because of how the connection was to be encrypted, or not.
     pub(super) async fn tell_turned_away(&self, error: &EntranceError, record: &SessionRecord) {
         let sqlstate = match error {
@@ -83,7 +120,10 @@ impl House {
             Ok(false) => (),
             Ok(true) => self.tell(|| record.event("wake_ready")).await,
             Err(error) => {
-                let event = || record.event("wake_failed").with("reason", error.to_string());
+                let event = || {
+                    let event = record.event("wake_failed").with("reason", error.to_string());
+                    event.with("detail", error.detail().unwrap_or_default())
+                };
                 self.tell(event).await;
             }
         }

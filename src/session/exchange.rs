@@ -25,7 +25,7 @@ pub(super) use commit::Touched;
 pub(super) use gates::Gate;
 use hearing::Hearing;
 use put::put;
-pub(super) use rate::TransactionRate;
+pub(super) use rate::{Refusals, TransactionRate};
 
 use super::{
     carried::Carried,
@@ -69,8 +69,8 @@ pub(super) struct Exchange<'a> {
     used: bool,
     hearing: Hearing,
     queries: u64,
-    /// How fast the client's transactions may come.
-    rate: Option<&'a mut TransactionRate>,
+    /// How fast the client's transactions may come, and what of them is refused.
+    rate: Option<(&'a mut TransactionRate, &'a Refusals)>,
 }
 
 /// What transaction pooling needs in a turn.

@@ -35,7 +35,7 @@ use super::{
     Departure, House,
     beginning::Beginning,
     error::SessionError,
-    exchange::TransactionRate,
+    exchange::{Refusals, TransactionRate},
     idling::{Alarm, Ending, Patience},
     lane::{Lane, LaneEnd},
     pooling::Pooling,
@@ -87,8 +87,8 @@ pub(super) struct Pooled {
     /// Rings when it has stood in line for too long to be told nothing.
     patience: Patience,
     rate: TransactionRate,
-    /// When the audit log last heard that it was refused something.
-    told_over_at: Option<Instant>,
+    /// What it was refused, for the audit log.
+    refusals: Refusals,
     pooling: Arc<Pooling>,
     /// Where its leases come from. `None`: its endpoint went as it came.
     door: Option<Door>,
@@ -199,7 +199,7 @@ impl Pooled {
             beginning,
             other_names: CustomNames::default(),
             believed: Reported::default(),
-            told_over_at: None,
+            refusals: Refusals::default(),
             known: None,
             kept: None,
             cancel,

@@ -1,7 +1,7 @@
 //! One turn: a server session is borrowed for a client, relayed with until it may be given back, and given
 //! back. In session pooling there is one turn per stay, and giving back is closing.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,7 +10,7 @@ use super::{
     checkout::{Checkout, CheckoutError},
     end_with,
     error::SessionError,
-    exchange::{Exchange, Loss, Touched, TransactionRate},
+    exchange::{Exchange, Loss, Refusals, Touched, TransactionRate},
     hold::Held,
     idling::{Ending, IdleWatch, Rest},
     lane::Lane,
@@ -102,7 +102,8 @@ impl Turn<'_> {
         let reports = IdleReports::of(&self.who.endpoint, lease);
         let touched = |touched: Touched| self.touched(touched);
         let mut rate = TransactionRate::new(self.permit.meter(Paced::Transactions), record.id);
-        let mut exchange = Exchange::new(&touched, None).limited_to(&mut rate);
+        let refusals = Refusals::default();
+        let mut exchange = Exchange::new(&touched, None).limited_to(&mut rate, &refusals);
         let mut up = Lane::new(Sender::Client).paced(self.permit.meter(Paced::BytesIn));
         let mut down = Lane::new(Sender::Server).paced(self.permit.meter(Paced::BytesOut));
         up.push(&early);
@@ -119,7 +120,11 @@ impl Turn<'_> {
             .watched(IdleWatch::of(self.permit.times()))
             .standing(standing)
             .listed(record.listed(), Passed::default());
-        let end = relay.run(lease, &mut record.shutdown(self.house)).await;
+        let mut shutdown = record.shutdown(self.house);
+        let end = {
+            let relay = pin!(relay.run(lease, &mut shutdown));
+            self.house.relayed(relay, &refusals, record).await
+        };
         drop(relay);
 
         record.passed = Passed {
@@ -127,9 +132,6 @@ impl Turn<'_> {
             bytes_out: down.bytes(),
             queries: exchange.queries(),
         };
-        if let Some(over) = exchange.take_over_limit() {
-            self.house.tell_over(&over, record).await;
-        }
         let last = Last::of(&exchange, &down);
         drop(registration);
         if end.is_loss_of_server() {

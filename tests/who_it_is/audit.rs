@@ -103,6 +103,61 @@ async fn each_step_of_a_client_is_a_line_with_who_it_was() {
     }
 }
 
+/// The log heard of what a client was refused when its turn ended: without pooling, or pinned, when its stay did.
+#[tokio::test]
+async fn what_is_refused_is_told_while_its_client_is_here() {
+    let gateway = Setup::new()
+        .listed("aud-quota", "limits.per_role.transactions = \"2/h\"")
+        .tenants(TO_FILE)
+        .start()
+        .await;
+    let mut pinned = gateway.raw_served("aud-quota-pooler").await;
+    let mut unpooled = gateway.raw_served("aud-quota").await;
+    for (client, sql) in [(&mut pinned, "listen news"), (&mut unpooled, "select 1")] {
+        client.query(sql).await;
+        client.until(b'Z').await;
+    }
+    for (number, client) in [&mut pinned, &mut unpooled].into_iter().enumerate() {
+        for _ in 0..3 {
+            client.query("select 2").await;
+            let said = client.until(b'Z').await;
+            assert_eq!(said[0].fields()[&'C'], "53400", "{said:?}");
+        }
+        let events = events(&gateway, "quota", number + 1).await;
+        assert!(!kinds(&events).contains(&"session_closed"), "{events:?}");
+        let told = events.last().unwrap();
+        assert_eq!(told["limit"], "limits.per_role.transactions", "{told}");
+        assert_eq!(told["sqlstate"], "53400", "{told}");
+        assert!(told["reason"].as_str().unwrap().contains("is 2/h"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_wake_that_fails_has_what_its_client_reads_of_it() {
+    let gateway = Setup::new()
+        .listed("aud-broken", "")
+        .tenants(TO_FILE)
+        .start()
+        .await;
+    let settings = gateway.data_dir("aud-broken").join("postgresql.conf");
+    let broken = fs::read_to_string(&settings).unwrap() + "\nshared_buffers = nonsense\n";
+    fs::write(&settings, broken).unwrap();
+    gateway.raw_proved("aud-broken").await.until(b'E').await;
+    let events = events(&gateway, "wake_failed", 1).await;
+    let told = events
+        .iter()
+        .find(|event| event["event"] == "wake_failed")
+        .unwrap();
+    assert_eq!(
+        told["reason"],
+        "compute for endpoint \"aud-broken\" could not be started"
+    );
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.starts_with("postgres ended with exit status 1"), "{told}");
+    assert!(!told.to_string().contains("nonsense"), "{told}");
+    gateway.server.stop().await;
+}
+
 #[tokio::test]
 async fn a_failed_login_has_its_true_reason() {
     let gateway = Setup::new()

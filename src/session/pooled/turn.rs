@@ -1,6 +1,6 @@
 //! One turn: a session is borrowed, brought to what the client carries, relayed with, looked after and kept.
 
-use std::time::Duration;
+use std::pin::pin;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ use crate::session::{
     roster::Doing,
     turn::{Last, finish, said_by_server},
 };
-use crate::tenant::quota::{OverLimit, Paced};
+use crate::tenant::quota::Paced;
 use crate::tls::Stream;
 use crate::wire::frame::Sender;
 use crate::wire::refuse;
@@ -35,9 +35,6 @@ use crate::wire::reply::error_fields;
 
 /// How often a session may be lost before anything of the client's was sent to it.
 const LOST_MAX: usize = 3;
-
-/// A client that goes on beyond its limits has a line in the audit log so often.
-const OVER_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a client has no session for its turn.
 #[derive(Debug, thiserror::Error)]
@@ -220,7 +217,8 @@ impl Pooled {
             facts: &mut turn.facts,
             session: record.id,
         };
-        let mut exchange = Exchange::new(&tell_touched, Some(pooled)).limited_to(&mut self.rate);
+        let mut exchange =
+            Exchange::new(&tell_touched, Some(pooled)).limited_to(&mut self.rate, &self.refusals);
         if std::mem::take(&mut turn.is_fresh) && usize::from(self.lost) < LOST_MAX {
             self.up.keep();
             exchange = exchange.unheard();
@@ -240,9 +238,11 @@ impl Pooled {
             .watched(IdleWatch::of(self.permit.times()))
             .standing(&mut self.standing)
             .listed(keeper, before);
-        let end = relay.run(&turn.loan.lease, &mut self.shutdown).await;
+        let end = {
+            let relay = pin!(relay.run(&turn.loan.lease, &mut self.shutdown));
+            self.house.relayed(relay, &self.refusals, record).await
+        };
         drop(relay);
-        let over = exchange.take_over_limit();
         if !exchange.has_ended_unheard() {
             self.up.let_go();
             self.lost = 0;
@@ -253,9 +253,6 @@ impl Pooled {
         turn.loan.status = exchange.expected.status();
         turn.was_copying = exchange.expected.is_copying();
         turn.owed = exchange.expected.take_owed();
-        if let Some(over) = over {
-            Box::pin(self.tell_over(&over, record)).await;
-        }
         end
     }
 
@@ -278,7 +275,8 @@ impl Pooled {
     ) -> Result<Wants, Outcome> {
         self.cancel.park();
         if let Some(over) = error.over_limit() {
-            self.tell_over(over, record).await;
+            self.refusals.put(over.clone());
+            self.house.tell_refusals(&self.refusals, record).await;
         }
         let mut message = BytesMut::new();
         match &error {
@@ -312,15 +310,6 @@ impl Pooled {
         self.local.refuse(&message, &mut self.up, &mut out);
         self.say(client, &out, record).await?;
         Ok(Wants::Session)
-    }
-
-    /// Tells the audit log that there is too much of something; not of every statement that is refused for it.
-    async fn tell_over(&mut self, over: &OverLimit, record: &SessionRecord) {
-        let is_told = |at: Instant| at.elapsed() < OVER_TOLD_EVERY;
-        if !self.told_over_at.is_some_and(is_told) {
-            self.told_over_at = Some(Instant::now());
-            self.house.tell_over(over, record).await;
-        }
     }
 
     /// The relay is over, and so is the session's use by this client, or even the stay.
