@@ -170,7 +170,7 @@ impl RefusalReason {
             _ if sqlstate.starts_with("53") || sqlstate == "54000" => Self::Limit,
             "57P03" => Self::Wake,
             "08006" | "08007" | "57P02" => Self::ServerLost,
-            "57P05" | "25P03" | "57014" => Self::Idle,
+            "57P05" | "25P03" => Self::Idle,
             "57P01" => Self::Ended,
             _ => Self::Other,
         }
