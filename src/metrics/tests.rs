@@ -199,3 +199,20 @@ fn the_table_in_the_documents_is_the_catalogue() {
     let catalogue: Vec<String> = CATALOGUE.iter().map(row).collect();
     assert_eq!(written, catalogue);
 }
+
+/// A client's wait that was cancelled counted as a suspend or a time limit.
+#[test]
+fn a_cancelled_wait_is_no_time_limit() {
+    for (sqlstate, reason) in [
+        ("57014", RefusalReason::Other),
+        ("57P05", RefusalReason::Idle),
+        ("25P03", RefusalReason::Idle),
+        ("57P01", RefusalReason::Ended),
+    ] {
+        assert_eq!(
+            RefusalReason::of(sqlstate).as_str(),
+            reason.as_str(),
+            "{sqlstate}"
+        );
+    }
+}
